@@ -1,0 +1,232 @@
+//! Identifiers: of connections, of clients, of epochs, and of places in the sequence.
+//!
+//! Nothing here draws randomness: whoever makes an id hands in the random bits.
+
+use std::fmt;
+
+/// Names one connection of one shard: a slot of its slab and how often that slot was used before.
+///
+/// An id of a connection that is gone never names the one that took its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    /// The slot in the shard's slab.
+    pub index: u32,
+    /// How many connections held this slot before.
+    pub generation: u32,
+}
+
+/// Names one stream, secretly: 128 random bits, and where to find it (its shard and its slot).
+///
+/// The random part is what makes the id a secret that its client alone knows; the place only makes finding it a
+/// matter of indexing. The text form is `<32 hex digits>-<shard>-<slot>`, the last two in hex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientId {
+    /// 128 random bits.
+    pub secret: u128,
+    /// The shard that holds the stream.
+    pub shard: u16,
+    /// The slot of the stream's connection in that shard.
+    pub slot: u32,
+}
+
+impl ClientId {
+    /// Parses the text form; `None` if and only if `text` is not one that [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<ClientId> {
+        let mut parts = text.split('-');
+        let (secret, shard, slot) = (parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() || secret.len() != 32 {
+            return None;
+        }
+        let id = ClientId {
+            secret: u128::from_str_radix(secret, 16).ok()?,
+            shard: u16::from_str_radix(shard, 16).ok()?,
+            slot: u32::from_str_radix(slot, 16).ok()?,
+        };
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}-{:x}-{:x}", self.secret, self.shard, self.slot)
+    }
+}
+
+impl fmt::Debug for ClientId {
+    /// Leaves the secret out: a client id lets whoever knows it change the stream.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientId(…-{:x}-{:x})", self.shard, self.slot)
+    }
+}
+
+/// A place in the one order of all events of a server: 0 before the first event, then 1, 2, 3 …
+///
+/// Numbers are contiguous within an epoch and never decrease across epochs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The place before the first event.
+    pub const START: Sequence = Sequence(0);
+    /// The largest number that an id of fixed width can carry.
+    pub const MAX: Sequence = Sequence(999_999_999_999_999);
+
+    /// The next place.
+    #[must_use]
+    pub fn next(self) -> Sequence {
+        Sequence(self.0 + 1)
+    }
+
+    /// The place `count` further.
+    #[must_use]
+    pub fn plus(self, count: u64) -> Sequence {
+        Sequence(self.0 + count)
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The random name of an epoch: a stretch of history that the log can vouch for as one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EpochTag([u8; EpochTag::WIDTH]);
+
+const TAG_ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_~";
+
+impl EpochTag {
+    /// Bytes of a tag's text.
+    pub const WIDTH: usize = 11;
+
+    /// Makes the tag of 64 random bits.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> EpochTag {
+        let mut rest = bits;
+        EpochTag(std::array::from_fn(|_| {
+            let digit = TAG_ALPHABET[(rest & 63) as usize];
+            rest >>= 6;
+            digit
+        }))
+    }
+
+    /// The tag's text, in `A-Z a-z 0-9 _ ~`.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; EpochTag::WIDTH] {
+        &self.0
+    }
+
+    fn parse(text: &[u8]) -> Option<EpochTag> {
+        let bytes: [u8; EpochTag::WIDTH] = text.try_into().ok()?;
+        bytes.iter().all(|byte| TAG_ALPHABET.contains(byte)).then_some(EpochTag(bytes))
+    }
+}
+
+impl fmt::Display for EpochTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|&byte| fmt::Write::write_char(f, char::from(byte)))
+    }
+}
+
+impl fmt::Debug for EpochTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EpochTag({self})")
+    }
+}
+
+/// The id that the server gives an event: `<tag>.<number>`, always [`EventId::WIDTH`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EventId {
+    /// The epoch that vouches for the number.
+    pub tag: EpochTag,
+    /// The event's place in the sequence.
+    pub sequence: Sequence,
+}
+
+const NUMBER_WIDTH: usize = 15;
+
+impl EventId {
+    /// Bytes of an id's text: the tag, a dot, and 15 decimal digits.
+    pub const WIDTH: usize = EpochTag::WIDTH + 1 + NUMBER_WIDTH;
+
+    /// The id's text.
+    #[must_use]
+    pub fn encode(&self) -> [u8; EventId::WIDTH] {
+        let mut text = [b'0'; EventId::WIDTH];
+        text[..EpochTag::WIDTH].copy_from_slice(self.tag.as_bytes());
+        text[EpochTag::WIDTH] = b'.';
+        let mut rest = self.sequence.0;
+        for digit in text[EpochTag::WIDTH + 1..].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        text
+    }
+
+    /// Parses an id's text; `None` if and only if `text` has not the form of a server's id.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<EventId> {
+        if text.len() != EventId::WIDTH || text[EpochTag::WIDTH] != b'.' {
+            return None;
+        }
+        let tag = EpochTag::parse(&text[..EpochTag::WIDTH])?;
+        let digits = &text[EpochTag::WIDTH + 1..];
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let number = digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+        Some(EventId { tag, sequence: Sequence(number) })
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.encode().iter().try_for_each(|&byte| fmt::Write::write_char(f, char::from(byte)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_ids_have_a_fixed_width_and_survive_the_round_trip() {
+        for number in [0, 1, 42, 999_999_999_999_999] {
+            let id = EventId { tag: EpochTag::from_bits(0x1234_5678_9abc_def0), sequence: Sequence(number) };
+            let text = id.encode();
+            assert_eq!(text.len(), EventId::WIDTH);
+            assert_eq!(EventId::parse(&text), Some(id));
+            assert_eq!(id.to_string().as_bytes(), text);
+        }
+    }
+
+    #[test]
+    fn texts_that_are_not_ids_are_refused() {
+        let good = EventId { tag: EpochTag::from_bits(7), sequence: Sequence(3) }.to_string();
+        for bad in [&good[1..], &format!("{good}0"), &good.replace('.', "-"), &good.replace('3', "x"), ""] {
+            assert_eq!(EventId::parse(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn tags_of_different_bits_differ() {
+        assert_ne!(EpochTag::from_bits(0), EpochTag::from_bits(1 << 63));
+    }
+
+    #[test]
+    fn client_ids_survive_the_round_trip_and_only_their_own_form_is_accepted() {
+        let id = ClientId { secret: 0xfeed, shard: 3, slot: 0xabcd };
+        assert_eq!(ClientId::parse(&id.to_string()), Some(id));
+        for bad in ["", "feed-3-abcd", "0000000000000000000000000000feed-3-ABCD", "x-1-2-3"] {
+            assert_eq!(ClientId::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn debug_output_of_a_client_id_hides_its_secret() {
+        let id = ClientId { secret: 0xfeed, shard: 3, slot: 1 };
+        assert!(!format!("{id:?}").contains("feed"));
+    }
+}

@@ -1,0 +1,8 @@
+//! Floor 0: the small types and containers that every other floor stands on. Imports nothing of ours.
+
+pub mod id;
+pub mod limits;
+pub mod mailbox;
+pub mod name;
+pub mod slots;
+pub mod wheel;

@@ -1,0 +1,150 @@
+//! Channel names.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// Most bytes of a channel's name.
+pub const CHANNEL_NAME_BYTES_MAX: usize = 256;
+
+/// The name of a channel: 1 to 256 bytes of UTF-8 without control characters, space or comma.
+///
+/// Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelName(Arc<str>);
+
+impl ChannelName {
+    /// Checks `text` and makes it a name.
+    ///
+    /// # Errors
+    /// [`NameError`] says what is wrong with it and where; the peer sees it as the detail of a 400.
+    pub fn parse(text: &str) -> Result<ChannelName, NameError> {
+        check(text)?;
+        Ok(ChannelName(Arc::from(text)))
+    }
+
+    /// The name's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn check(text: &str) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.len() > CHANNEL_NAME_BYTES_MAX {
+        return Err(NameError::TooLong { bytes: text.len() });
+    }
+    match text.char_indices().find(|&(_, c)| c.is_control() || c == ' ' || c == ',') {
+        Some((at, character)) => Err(NameError::Forbidden { character, at }),
+        None => Ok(()),
+    }
+}
+
+impl Borrow<str> for ChannelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// What a subscription names: one channel, or every channel whose name begins with a prefix (`entity:*`; `*` is all).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Selector {
+    /// One channel.
+    Channel(ChannelName),
+    /// Every channel whose name begins with this text, which may be empty.
+    Prefix(Arc<str>),
+}
+
+impl Selector {
+    /// Parses what a subscription names: a trailing `*` makes a prefix, everything else is a channel's name.
+    ///
+    /// # Errors
+    /// As [`ChannelName::parse`], for the part before the `*` too.
+    pub fn parse(text: &str) -> Result<Selector, NameError> {
+        match text.strip_suffix('*') {
+            None => ChannelName::parse(text).map(Selector::Channel),
+            Some("") => Ok(Selector::Prefix(Arc::from(""))),
+            Some(prefix) => check(prefix).map(|()| Selector::Prefix(Arc::from(prefix))),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selector::Channel(name) => fmt::Display::fmt(name, f),
+            Selector::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// Why a text is not a channel's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// There is no text.
+    #[error("a channel name must not be empty")]
+    Empty,
+    /// More than [`CHANNEL_NAME_BYTES_MAX`] bytes.
+    #[error("a channel name has at most {CHANNEL_NAME_BYTES_MAX} bytes, this one has {bytes}")]
+    TooLong {
+        /// Bytes of the text.
+        bytes: usize,
+    },
+    /// A control character, a space or a comma.
+    #[error(
+        "a channel name must not contain control characters, spaces or commas; found {character:?} at byte {at}"
+    )]
+    Forbidden {
+        /// The first forbidden character.
+        character: char,
+        /// Its place in bytes.
+        at: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_names_are_accepted() {
+        for name in ["a", "entity:42", "chat/7", "user.9", "größe", "a*b", &"x".repeat(256)] {
+            assert_eq!(ChannelName::parse(name).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_one_is_refused_with_what_is_wrong_and_where() {
+        assert_eq!(ChannelName::parse(""), Err(NameError::Empty));
+        assert_eq!(ChannelName::parse(&"x".repeat(257)), Err(NameError::TooLong { bytes: 257 }));
+        for (name, character, at) in
+            [("a b", ' ', 1), ("a,b", ',', 1), ("ab\n", '\n', 2), ("ü\0", '\0', 2), ("\u{85}", '\u{85}', 0)]
+        {
+            assert_eq!(ChannelName::parse(name), Err(NameError::Forbidden { character, at }));
+        }
+    }
+
+    #[test]
+    fn a_trailing_star_makes_a_prefix() {
+        assert_eq!(Selector::parse("entity:*"), Ok(Selector::Prefix(Arc::from("entity:"))));
+        assert_eq!(Selector::parse("*"), Ok(Selector::Prefix(Arc::from(""))));
+        assert_eq!(Selector::parse("a*b").unwrap().to_string(), "a*b");
+        assert!(Selector::parse("a b*").is_err());
+        assert_eq!(Selector::parse("entity:*").unwrap().to_string(), "entity:*");
+    }
+}

@@ -1,0 +1,4 @@
+//! downpour: a Server-Sent-Events server that holds very many streams.
+
+pub mod base;
+pub mod sse;

@@ -1,0 +1,2 @@
+//! The `downpour` binary.
+fn main() {}

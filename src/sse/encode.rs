@@ -1,0 +1,151 @@
+//! Events, comments and reconnection times to bytes of a `text/event-stream` (WHATWG HTML 9.2.5).
+//!
+//! Everything appends to a buffer of the caller's, and is complete: it ends with the blank line that makes a client
+//! act on it. How the bytes are framed for HTTP is not known here.
+
+use memchr::memchr2;
+
+use super::event::Event;
+
+/// Which id an encoded event bears. The one that the event itself holds is written only where it is named here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdField<'a> {
+    /// None: the client keeps the last one that it saw.
+    None,
+    /// This one, which [`Event::with_id`] would accept.
+    Text(&'a str),
+    /// One of this many bytes, to be filled in later, when the event's place in the sequence is known.
+    Reserved(usize),
+}
+
+/// Appends `event` with `id`; its fields come in the order `retry`, `event`, `id`, `data`.
+///
+/// Returns the place in `out` of the bytes that [`IdField::Reserved`] keeps free (they hold `0` until they are filled
+/// in), and `None` for any other `id`.
+pub fn encode_event(out: &mut Vec<u8>, event: &Event<'_>, id: IdField<'_>) -> Option<usize> {
+    if let Some(retry_ms) = event.retry_ms() {
+        push_retry(out, retry_ms);
+    }
+    if let Some(event_type) = event.event_type() {
+        push_line(out, b"event: ", event_type.as_bytes());
+    }
+    let reserved = push_id(out, id);
+    push_lines(out, b"data:", event.data());
+    out.push(b'\n');
+    reserved
+}
+
+/// Appends a comment, of as many lines as `text` has. Clients ignore it, but the connection is seen to be alive.
+pub fn encode_comment(out: &mut Vec<u8>, text: &str) {
+    push_lines(out, b":", text);
+    out.push(b'\n');
+}
+
+/// Appends a block that only sets the client's reconnection time, in milliseconds. No event is dispatched for it.
+pub fn encode_retry(out: &mut Vec<u8>, retry_ms: u64) {
+    push_retry(out, retry_ms);
+    out.push(b'\n');
+}
+
+fn push_id(out: &mut Vec<u8>, id: IdField<'_>) -> Option<usize> {
+    match id {
+        IdField::None => None,
+        IdField::Text(text) => {
+            debug_assert!(Event::new("").with_id(text).is_ok(), "{text:?} is not an id");
+            push_line(out, b"id: ", text.as_bytes());
+            None
+        }
+        IdField::Reserved(bytes) => {
+            out.extend_from_slice(b"id: ");
+            let at = out.len();
+            out.resize(at + bytes, b'0');
+            out.push(b'\n');
+            Some(at)
+        }
+    }
+}
+
+fn push_retry(out: &mut Vec<u8>, retry_ms: u64) {
+    push_line(out, b"retry: ", retry_ms.to_string().as_bytes());
+}
+
+/// One line for each line of `text`: CR, LF and CRLF each begin another (WHATWG HTML 9.2.5, `end-of-line`).
+fn push_lines(out: &mut Vec<u8>, field: &[u8], text: &str) {
+    let mut rest = text.as_bytes();
+    while let Some(end) = memchr2(b'\r', b'\n', rest) {
+        push_value(out, field, &rest[..end]);
+        let break_bytes = if rest[end..].starts_with(b"\r\n") { 2 } else { 1 };
+        rest = &rest[end + break_bytes..];
+    }
+    push_value(out, field, rest);
+}
+
+/// A field's line. A decoder takes away the space after the colon, but not a second one that begins the value.
+fn push_value(out: &mut Vec<u8>, field: &[u8], value: &[u8]) {
+    out.extend_from_slice(field);
+    if !value.is_empty() {
+        out.push(b' ');
+    }
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
+fn push_line(out: &mut Vec<u8>, field: &[u8], value: &[u8]) {
+    out.extend_from_slice(field);
+    out.extend_from_slice(value);
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(event: Event<'_>, id: IdField<'_>) -> String {
+        let mut out = Vec::new();
+        encode_event(&mut out, &event, id);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn fields_come_in_their_order() {
+        let event = Event::new("x").with_id("own").unwrap().with_type("t").unwrap().with_retry(250).unwrap();
+        assert_eq!(encoded(event, IdField::Text("7")), "retry: 250\nevent: t\nid: 7\ndata: x\n\n");
+        assert_eq!(encoded(event, IdField::None), "retry: 250\nevent: t\ndata: x\n\n");
+    }
+
+    #[test]
+    fn every_kind_of_line_break_begins_a_data_line() {
+        for (data, lines) in [
+            ("", "data:\n"),
+            ("a", "data: a\n"),
+            ("a\nb\rc\r\nd", "data: a\ndata: b\ndata: c\ndata: d\n"),
+            ("\n", "data:\ndata:\n"),
+            ("a\n", "data: a\ndata:\n"),
+            ("\r\n\r\n", "data:\ndata:\ndata:\n"),
+            ("\n\r", "data:\ndata:\ndata:\n"),
+            (" a", "data:  a\n"),
+            (":", "data: :\n"),
+        ] {
+            assert_eq!(encoded(Event::new(data), IdField::None), format!("{lines}\n"), "{data:?}");
+        }
+    }
+
+    #[test]
+    fn a_reserved_id_can_be_filled_in_later() {
+        let mut out = b"before".to_vec();
+        let at = encode_event(&mut out, &Event::new("x"), IdField::Reserved(3)).unwrap();
+        assert_eq!(out, b"beforeid: 000\ndata: x\n\n");
+        out[at..at + 3].copy_from_slice(b"abc");
+        assert_eq!(out, b"beforeid: abc\ndata: x\n\n");
+        assert_eq!(encode_event(&mut out, &Event::new("x"), IdField::Text("1")), None);
+    }
+
+    #[test]
+    fn comments_and_reconnection_times_are_blocks_of_their_own() {
+        let mut out = Vec::new();
+        encode_comment(&mut out, "");
+        encode_comment(&mut out, "a\nb");
+        encode_retry(&mut out, 3000);
+        assert_eq!(out, b":\n\n: a\n: b\n\nretry: 3000\n\n");
+    }
+}

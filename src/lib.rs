@@ -1,4 +1,7 @@
 //! downpour: a Server-Sent-Events server that holds very many streams.
 
 pub mod base;
+pub mod frame;
+pub mod hub;
+pub mod log;
 pub mod sse;

@@ -4,5 +4,6 @@ pub mod id;
 pub mod limits;
 pub mod mailbox;
 pub mod name;
+pub mod random;
 pub mod slots;
 pub mod wheel;

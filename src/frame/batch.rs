@@ -1,0 +1,123 @@
+//! Events on their way to the log: rendered, named, and not yet numbered.
+
+use std::ops::Range;
+
+use crate::base::name::ChannelName;
+use crate::frame::render::{self, Rendered};
+use crate::sse::event::Event;
+
+/// Events that are appended, numbered and applied together, in their order.
+///
+/// One buffer holds the frames of all of them and one the names of their channels, so that a large batch costs no
+/// allocation for each event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    /// The channels of each event, joined by commas, which no name contains.
+    names: String,
+    drafts: Vec<Draft>,
+}
+
+/// Where the parts of one event stand in its batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Draft {
+    frame: Rendered,
+    names: Range<usize>,
+}
+
+/// One event of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct DraftRef<'a> {
+    /// The frame, with filler where its id will stand.
+    pub frame: &'a [u8],
+    /// Where the id goes in `frame`; `None` where the event carries an id of its publisher's.
+    pub id_at: Option<usize>,
+    names: &'a str,
+}
+
+impl<'a> DraftRef<'a> {
+    /// The names of the channels that the event goes to: one or more, each once.
+    pub fn channels(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.names.split(',')
+    }
+}
+
+impl Batch {
+    /// A batch without events.
+    #[must_use]
+    pub fn new() -> Batch {
+        Batch::default()
+    }
+
+    /// A batch of one event to one channel.
+    #[must_use]
+    pub fn of(channel: &ChannelName, event: &Event<'_>) -> Batch {
+        let mut batch = Batch::new();
+        batch.push(&[channel.as_str()], event);
+        batch
+    }
+
+    /// Renders `event` behind the others. `channels` are valid channel names ([`ChannelName`]), at least one.
+    ///
+    /// # Panics
+    /// If `channels` is empty.
+    pub fn push(&mut self, channels: &[&str], event: &Event<'_>) {
+        assert!(!channels.is_empty(), "an event goes to one channel at least");
+        let frame = render::render(&mut self.bytes, event);
+        let from = self.names.len();
+        for (index, name) in channels.iter().enumerate() {
+            if channels[..index].contains(name) {
+                continue; // Named twice, it is one target all the same.
+            }
+            if self.names.len() > from {
+                self.names.push(',');
+            }
+            self.names.push_str(name);
+        }
+        self.drafts.push(Draft { frame, names: from..self.names.len() });
+    }
+
+    /// How many events it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.drafts.len()
+    }
+
+    /// Returns true if and only if it holds no event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.drafts.is_empty()
+    }
+
+    /// Bytes of all its frames, within a few for each.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The events, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = DraftRef<'_>> {
+        self.drafts.iter().map(|draft| DraftRef {
+            frame: &self.bytes[draft.frame.from..draft.frame.to],
+            id_at: draft.frame.id_at,
+            names: &self.names[draft.names.clone()],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_keep_their_order_and_their_channels() {
+        let mut batch = Batch::new();
+        batch.push(&["a"], &Event::new("1"));
+        batch.push(&["b", "c", "b"], &Event::new("2"));
+        let seen: Vec<(Vec<&str>, bool)> = batch
+            .iter()
+            .map(|draft| (draft.channels().collect(), draft.frame.ends_with(b"data: 2\n\n\r\n")))
+            .collect();
+        assert_eq!(seen, [(vec!["a"], false), (vec!["b", "c"], true)]);
+    }
+}

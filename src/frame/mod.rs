@@ -1,0 +1,12 @@
+//! Floor 2: bytes that are ready for the wire, made once and shared by all who receive them.
+//!
+//! A published event becomes one *frame* ([`batch`], rendered by [`render`]). The hub copies frames, in sequence order,
+//! into shared append-only [`segment`]s, so that adjacent frames are adjacent bytes and any number of them is one slice
+//! of one send ([`run`]). A stream holds what waits for it in an [`outbox`].
+
+pub mod batch;
+pub mod outbox;
+pub mod render;
+pub mod run;
+pub mod segment;
+pub mod unframed;

@@ -1,0 +1,217 @@
+//! What waits to be written to one stream: a bounded queue of runs.
+//!
+//! An outbox knows nothing of sockets and policies: it takes runs, gives out the slices of one vectored send, and is
+//! told how many bytes of them went. An empty outbox owns no heap, and a single run needs none.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use crate::frame::run::Run;
+
+/// Slices of one vectored send; more wait for the next (`IOV_MAX` is 1024, and few sends need as many as this).
+pub const SLICES_PER_SEND_MAX: usize = 64;
+
+/// How much an outbox may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// Bytes that wait, those of a partly written run included.
+    pub bytes_max: usize,
+    /// Frames that wait.
+    pub frames_max: u32,
+}
+
+/// What became of a run that was offered.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits.
+    Queued,
+    /// It does not fit; nothing was taken. What to do is the policy's decision.
+    Full,
+}
+
+/// The queue. Invariant: `front` is `None` only where `rest` is too.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    front: Option<Run>,
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly every outbox has none, and a queue in place is four times as large"
+    )]
+    rest: Option<Box<VecDeque<Run>>>,
+    /// Bytes of `front` that are written already.
+    front_sent: usize,
+    /// Bytes that wait: all runs' without `front_sent`.
+    bytes: usize,
+    /// Frames that wait; those of `front` count until it is wholly written.
+    frames: u32,
+}
+
+impl Outbox {
+    /// Takes a run where it fits. An empty outbox takes one frame however large, and no more than the limits beyond it.
+    #[inline]
+    pub fn push(&mut self, run: Run, limits: OutboxLimits) -> Pushed {
+        let over =
+            self.bytes + run.len() > limits.bytes_max || self.frames + run.frames() > limits.frames_max;
+        if over && (!self.is_empty() || run.frames() > 1) {
+            return Pushed::Full;
+        }
+        self.push_unbounded(run);
+        Pushed::Queued
+    }
+
+    /// Takes a run whatever the limits: for what the server tells a stream itself, which is bounded otherwise.
+    #[inline]
+    pub fn push_unbounded(&mut self, run: Run) {
+        self.bytes += run.len();
+        self.frames += run.frames();
+        let Some(front) = &mut self.front else {
+            self.front = Some(run);
+            return;
+        };
+        let last = match &mut self.rest {
+            Some(rest) => rest.back_mut().unwrap_or(front),
+            None => front,
+        };
+        if last.is_followed_by(&run) {
+            last.extend_by(&run);
+        } else {
+            self.rest.get_or_insert_default().push_back(run);
+        }
+    }
+
+    /// Returns true if and only if nothing waits.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.front.is_none()
+    }
+
+    /// Bytes that wait.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Frames that wait, a partly written one included.
+    #[must_use]
+    pub fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// Calls `offer` with the slices of the next send, first bytes first; with none where nothing waits.
+    #[inline]
+    pub fn offer<R>(&self, offer: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        let Some(front) = &self.front else { return offer(&[]) };
+        let first = IoSlice::new(&front.bytes()[self.front_sent..]);
+        let Some(rest) = &self.rest else { return offer(&[first]) };
+        let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND_MAX];
+        slices[0] = first;
+        let mut len = 1;
+        for (slice, run) in slices[1..].iter_mut().zip(rest.iter()) {
+            *slice = IoSlice::new(run.bytes());
+            len += 1;
+        }
+        offer(&slices[..len])
+    }
+
+    /// Forgets the first `bytes` bytes, which are written.
+    ///
+    /// # Panics
+    /// If fewer wait.
+    #[inline]
+    pub fn sent(&mut self, bytes: usize) {
+        assert!(bytes <= self.bytes, "{bytes} bytes written where {} waited", self.bytes);
+        self.bytes -= bytes;
+        let mut left = bytes + self.front_sent;
+        while let Some(front) = &self.front {
+            if left < front.len() {
+                break;
+            }
+            left -= front.len();
+            self.frames -= front.frames();
+            self.front = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        }
+        self.front_sent = left;
+        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
+            self.rest = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::run::Source;
+    use crate::frame::segment::Segment;
+    use std::rc::Rc;
+
+    const LIMITS: OutboxLimits = OutboxLimits { bytes_max: 10, frames_max: 3 };
+
+    fn own(text: &str) -> Run {
+        Run::own(text.as_bytes().to_vec())
+    }
+
+    fn waiting(outbox: &Outbox) -> String {
+        outbox.offer(|slices| slices.iter().map(|slice| str::from_utf8(slice).unwrap()).collect())
+    }
+
+    #[test]
+    fn an_empty_outbox_takes_one_frame_however_large() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(own(&"x".repeat(100)), LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(own("y"), LIMITS), Pushed::Full);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_taken_at_all() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(own("12345"), LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(own("678901"), LIMITS), Pushed::Full, "eleven bytes");
+        assert_eq!(outbox.push(own("6"), LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(own("7"), LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(own("8"), LIMITS), Pushed::Full, "four frames");
+        assert_eq!(waiting(&outbox), "1234567");
+        assert_eq!((outbox.bytes(), outbox.frames()), (7, 3));
+    }
+
+    #[test]
+    fn adjacent_runs_are_one_slice() {
+        let source = Rc::new(Source::Shared(Segment::of(b"abcdef")));
+        let mut outbox = Outbox::default();
+        for (from, to) in [(0, 2), (2, 3), (3, 6)] {
+            assert_eq!(outbox.push(Run::new(Rc::clone(&source), from, to, 1), LIMITS), Pushed::Queued);
+        }
+        assert_eq!(outbox.offer(|slices| slices.len()), 1);
+        assert_eq!(waiting(&outbox), "abcdef");
+    }
+
+    #[test]
+    fn a_partly_written_run_goes_on_where_it_stopped_and_may_grow_meanwhile() {
+        let source = Rc::new(Source::Shared(Segment::of(b"abcdef")));
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(Run::new(Rc::clone(&source), 0, 3, 1), LIMITS), Pushed::Queued);
+        outbox.sent(2);
+        assert_eq!((waiting(&outbox).as_str(), outbox.bytes(), outbox.frames()), ("c", 1, 1));
+        assert_eq!(outbox.push(Run::new(source, 3, 6, 1), LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(own("gh"), LIMITS), Pushed::Queued);
+        assert_eq!(waiting(&outbox), "cdefgh");
+        outbox.sent(5);
+        assert_eq!((waiting(&outbox).as_str(), outbox.frames()), ("h", 1));
+        outbox.sent(1);
+        assert!(outbox.is_empty() && outbox.rest.is_none(), "an empty outbox owns no heap");
+        assert_eq!((outbox.bytes(), outbox.frames()), (0, 0));
+    }
+
+    #[test]
+    fn one_send_offers_a_bounded_number_of_slices() {
+        let mut outbox = Outbox::default();
+        for _ in 0..SLICES_PER_SEND_MAX + 5 {
+            outbox.push_unbounded(own("xy"));
+        }
+        assert_eq!(outbox.offer(|slices| slices.len()), SLICES_PER_SEND_MAX);
+        outbox.sent(2 * SLICES_PER_SEND_MAX);
+        assert_eq!(waiting(&outbox), "xyxyxyxyxy");
+    }
+}

@@ -1,0 +1,133 @@
+//! The only place where an event becomes the bytes of a frame.
+//!
+//! A frame is one event as `text/event-stream` (WHATWG HTML 9.2) inside one chunk of HTTP/1.1 chunked transfer coding
+//! (RFC 9112 7.1), so that a stream's bytes are frames one after the other and nothing else. A reader without chunked
+//! coding (HTTP/1.0) gets the same frames [`crate::frame::unframed`].
+
+use crate::base::id::EventId;
+use crate::sse::encode::{IdField, encode_event};
+use crate::sse::event::Event;
+
+/// How the body of a stream is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// One chunk for each frame (HTTP/1.1).
+    Chunked,
+    /// Nothing: the end of the connection ends the body (HTTP/1.0).
+    Unframed,
+}
+
+/// The last chunk of a body with chunked coding, without trailers (RFC 9112 7.1).
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Most bytes that go before a chunk's data: eight hexadecimal digits and CR LF.
+const CHUNK_HEAD_BYTES_MAX: usize = 10;
+
+/// Where a frame stands in the buffer that it was rendered to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// Its first byte.
+    pub from: usize,
+    /// Behind its last byte.
+    pub to: usize,
+    /// Where the id of [`EventId::WIDTH`] bytes goes once it is known, counted from `from`; `None` where the event has
+    /// an id of its publisher's, or none.
+    pub id_at: Option<usize>,
+}
+
+/// Renders an event as a frame behind what `out` holds, with room for the server's id unless it has one of its own.
+///
+/// Up to ten bytes before the frame are filler, since a chunk's length is known only after its data.
+///
+/// # Panics
+/// If the frame is 4 GiB or longer; bodies are bounded far below that.
+pub fn render(out: &mut Vec<u8>, event: &Event<'_>) -> Rendered {
+    let id = match event.id() {
+        Some(text) => IdField::Text(text),
+        None => IdField::Reserved(EventId::WIDTH),
+    };
+    let start = out.len();
+    out.resize(start + CHUNK_HEAD_BYTES_MAX, 0);
+    let id_at = encode_event(out, event, id);
+    let from = close_chunk(out, start);
+    Rendered { from, to: out.len(), id_at: id_at.map(|at| at - from) }
+}
+
+/// Renders what the server itself tells one stream: an event, or a comment, that `encode` writes.
+pub fn render_own(out: &mut Vec<u8>, framing: Framing, encode: impl FnOnce(&mut Vec<u8>)) {
+    match framing {
+        Framing::Unframed => encode(out),
+        Framing::Chunked => {
+            let start = out.len();
+            out.resize(start + CHUNK_HEAD_BYTES_MAX, 0);
+            encode(out);
+            let from = close_chunk(out, start);
+            out.drain(start..from);
+        }
+    }
+}
+
+/// Writes a chunk's head right before its data, which begins [`CHUNK_HEAD_BYTES_MAX`] after `start`, and its end;
+/// returns where the head begins.
+fn close_chunk(out: &mut Vec<u8>, start: usize) -> usize {
+    let data_from = start + CHUNK_HEAD_BYTES_MAX;
+    let mut rest = u32::try_from(out.len() - data_from).expect("frames are below 4 GiB");
+    out.extend_from_slice(b"\r\n");
+    let mut from = data_from - 2;
+    out[from..data_from].copy_from_slice(b"\r\n");
+    loop {
+        from -= 1;
+        out[from] = b"0123456789abcdef"[(rest & 15) as usize];
+        rest >>= 4;
+        if rest == 0 {
+            return from;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(event: &Event<'_>) -> (String, Option<usize>) {
+        let mut out = b"before".to_vec();
+        let Rendered { from, to, id_at } = render(&mut out, event);
+        assert_eq!(to, out.len());
+        (String::from_utf8(out[from..to].to_vec()).unwrap(), id_at)
+    }
+
+    #[test]
+    fn a_frame_is_one_chunk_with_room_for_the_id() {
+        let (text, id_at) = rendered(&Event::new("hello"));
+        let id_at = id_at.unwrap();
+        assert!(text.starts_with("2d\r\nid: "), "{text:?}");
+        assert!(text.ends_with("\ndata: hello\n\n\r\n"), "{text:?}");
+        assert_eq!(&text[id_at - 4..id_at], "id: ");
+        assert_eq!(&text[id_at + EventId::WIDTH..][..1], "\n");
+    }
+
+    #[test]
+    fn a_publishers_own_id_stays_as_it_is() {
+        let event = Event::new("x").with_id("mine").unwrap();
+        assert_eq!(rendered(&event), ("12\r\nid: mine\ndata: x\n\n\r\n".to_owned(), None));
+    }
+
+    #[test]
+    fn chunk_lengths_have_as_many_digits_as_they_need() {
+        for len in [0, 1, 100, 5000, 70_000] {
+            let data = "d".repeat(len);
+            let (text, _) = rendered(&Event::new(&data));
+            let (head, rest) = text.split_once("\r\n").unwrap();
+            assert_eq!(usize::from_str_radix(head, 16).unwrap(), rest.len() - 2);
+            assert!(!head.starts_with('0'));
+        }
+    }
+
+    #[test]
+    fn what_the_server_says_itself_is_framed_as_the_stream_is() {
+        let mut out = b"-".to_vec();
+        render_own(&mut out, Framing::Chunked, |out| out.extend_from_slice(b":\n\n"));
+        render_own(&mut out, Framing::Unframed, |out| out.extend_from_slice(b":\n\n"));
+        assert_eq!(out, b"-3\r\n:\n\n\r\n:\n\n");
+    }
+}

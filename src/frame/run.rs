@@ -1,0 +1,125 @@
+//! Adjacent frames on their way through one shard.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::frame::segment::Segment;
+
+/// Bytes that streams of one shard share, counted by plain integers.
+///
+/// A shard takes a segment once and gives each of its streams an `Rc`: no atomic operation for a delivery.
+#[derive(Debug)]
+pub enum Source {
+    /// A segment of the history, shared with other shards.
+    Shared(Arc<Segment>),
+    /// Bytes of this shard alone: a response's head, what the server tells one stream, a run without framing.
+    Own(Box<[u8]>),
+}
+
+impl Source {
+    /// The bytes from `from` to `to`.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self, from: u32, to: u32) -> &[u8] {
+        match self {
+            Source::Shared(segment) => segment.bytes(from as usize, to as usize),
+            Source::Own(bytes) => &bytes[from as usize..to as usize],
+        }
+    }
+}
+
+/// Whole frames that stand one after the other in one source.
+#[derive(Clone, Debug)]
+pub struct Run {
+    source: Rc<Source>,
+    from: u32,
+    to: u32,
+    frames: u32,
+}
+
+impl Run {
+    /// The run of `frames` frames from `from` to `to` in `source`.
+    #[must_use]
+    pub fn new(source: Rc<Source>, from: u32, to: u32, frames: u32) -> Run {
+        debug_assert!(from < to && frames > 0, "a run is not empty");
+        Run { source, from, to, frames }
+    }
+
+    /// A run of bytes that belong to one stream, counted as one frame.
+    ///
+    /// # Panics
+    /// If `bytes` is empty, or 4 GiB or longer.
+    #[must_use]
+    pub fn own(bytes: Vec<u8>) -> Run {
+        let to = u32::try_from(bytes.len()).expect("what the server says itself is short");
+        Run::new(Rc::new(Source::Own(bytes.into_boxed_slice())), 0, to, 1)
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> usize {
+        (self.to - self.from) as usize
+    }
+
+    /// Never true: a run has at least one frame.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.from == self.to
+    }
+
+    /// How many frames it has.
+    #[must_use]
+    #[inline]
+    pub fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// Its bytes.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.source.bytes(self.from, self.to)
+    }
+
+    /// Returns true if and only if `next` begins at the very byte where this run ends.
+    #[must_use]
+    #[inline]
+    pub fn is_followed_by(&self, next: &Run) -> bool {
+        self.to == next.from && Rc::ptr_eq(&self.source, &next.source)
+    }
+
+    /// Takes in a run that follows this one.
+    #[inline]
+    pub fn extend_by(&mut self, next: &Run) {
+        debug_assert!(self.is_followed_by(next), "only adjacent runs become one");
+        self.to = next.to;
+        self.frames += next.frames;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adjacent_runs_of_one_source_become_one() {
+        let source = Rc::new(Source::Shared(Segment::of(b"abcdef")));
+        let mut run = Run::new(Rc::clone(&source), 0, 2, 1);
+        let next = Run::new(Rc::clone(&source), 2, 5, 3);
+        assert!(run.is_followed_by(&next));
+        assert!(!next.is_followed_by(&run));
+        run.extend_by(&next);
+        assert_eq!((run.bytes(), run.frames(), run.len()), (b"abcde".as_slice(), 4, 5));
+    }
+
+    #[test]
+    fn runs_of_different_sources_are_never_adjacent() {
+        assert!(!Run::own(b"ab".to_vec()).is_followed_by(&Run::new(
+            Rc::new(Source::Own(b"abcd".to_vec().into())),
+            2,
+            4,
+            1
+        )));
+    }
+}

@@ -1,0 +1,277 @@
+//! Shared append-only bytes, read by many threads while one appends.
+//!
+//! A [`Segment`] is a block of fixed capacity. Its one [`Appender`] writes behind what is published and then moves the
+//! published length; whoever holds the segment reads what is published, without a lock. Nothing published ever changes.
+//!
+//! This is the one place outside the drivers with `unsafe` code. Its order of writes and reads is checked by loom
+//! (`scripts/test` runs it), its bounds under the address sanitizer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cell::{AtomicUsize, Cells, Ordering};
+
+/// Capacity of a segment that takes frames of several events, in bytes.
+pub const SEGMENT_BYTES: usize = 64 * 1024;
+
+/// A block of bytes of which a growing prefix is published.
+pub struct Segment {
+    cells: Cells,
+    /// Bytes below this place are written and never change again. Only the appender moves it, and only up.
+    published: AtomicUsize,
+}
+
+impl Segment {
+    /// Makes an empty segment and its only appender.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Appender {
+        let segment = Segment { cells: Cells::zeroed(capacity), published: AtomicUsize::new(0) };
+        Appender { segment: Arc::new(segment), len: 0 }
+    }
+
+    /// Makes a full segment that holds exactly `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Arc<Segment> {
+        let mut appender = Segment::with_capacity(bytes.len());
+        appender.append(bytes, None);
+        appender.segment
+    }
+
+    /// The published bytes from `from` to `to`.
+    ///
+    /// # Panics
+    /// If `to` lies beyond what is published, or before `from`: places come from [`Appender::append`] alone.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self, from: usize, to: usize) -> &[u8] {
+        let published = self.published.load(Ordering::Acquire);
+        assert!(from <= to && to <= published, "bytes {from}..{to} of a segment with {published}");
+        self.cells.published(from, to)
+    }
+
+    /// Bytes that the segment's block takes up, written or not.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.cells.len()
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment").field("capacity", &self.capacity()).finish_non_exhaustive()
+    }
+}
+
+/// The one who writes to a segment.
+#[derive(Debug)]
+pub struct Appender {
+    segment: Arc<Segment>,
+    /// What is published, known here without asking.
+    len: usize,
+}
+
+/// Bytes that replace others of the same number while a frame is copied: an event's id, known only then.
+#[derive(Clone, Copy, Debug)]
+pub struct Patch<'a> {
+    /// Where in the appended bytes.
+    pub at: usize,
+    /// What stands there in the segment.
+    pub bytes: &'a [u8],
+}
+
+impl Appender {
+    /// The segment that is appended to.
+    #[must_use]
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// Bytes appended so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns true if and only if nothing was appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that still fit.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.segment.capacity() - self.len
+    }
+
+    /// Appends `bytes`, with `patch` in place, publishes them, and returns where they begin.
+    ///
+    /// # Panics
+    /// If there is not enough [`Appender::room`], or the patch does not lie within `bytes`.
+    pub fn append(&mut self, bytes: &[u8], patch: Option<Patch<'_>>) -> usize {
+        assert!(bytes.len() <= self.room(), "{} bytes where {} fit", bytes.len(), self.room());
+        let from = self.len;
+        self.segment.cells.write(from, bytes, self);
+        if let Some(Patch { at, bytes: patch }) = patch {
+            assert!(at + patch.len() <= bytes.len(), "the patch lies within what it patches");
+            self.segment.cells.write(from + at, patch, self);
+        }
+        self.len = from + bytes.len();
+        self.segment.published.store(self.len, Ordering::Release);
+        from
+    }
+}
+
+#[cfg(not(loom))]
+mod cell {
+    #![expect(unsafe_code, reason = "bytes are read while others behind them are written")]
+
+    use super::Appender;
+    use std::cell::UnsafeCell;
+    pub(super) use std::sync::atomic::{AtomicUsize, Ordering};
+
+    pub(super) struct Cells(Box<[UnsafeCell<u8>]>);
+
+    // SAFETY: bytes are shared between threads only as `Segment` allows: those below `published` are never written
+    // again, those at or above it are touched by the only `Appender` alone.
+    unsafe impl Sync for Cells {}
+
+    impl Cells {
+        pub(super) fn zeroed(len: usize) -> Cells {
+            let bytes: *mut [u8] = Box::into_raw(vec![0; len].into_boxed_slice());
+            // SAFETY: `UnsafeCell<u8>` has the layout of `u8` (std: "same in-memory representation"), and the pointer
+            // comes from a box of the same length.
+            Cells(unsafe { Box::from_raw(bytes as *mut [UnsafeCell<u8>]) })
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        /// The bytes of a range that is published.
+        pub(super) fn published(&self, from: usize, to: usize) -> &[u8] {
+            let cells = &self.0[from..to];
+            // SAFETY: the range is initialised memory of this box, which lives as long as `self`. The caller has read
+            // `published` with Acquire and `to` is not above it, so no one writes to these bytes any more.
+            unsafe { std::slice::from_raw_parts(cells.as_ptr().cast::<u8>(), cells.len()) }
+        }
+
+        /// Writes to a range that is not published; the segment's only appender proves that no one else writes.
+        pub(super) fn write(&self, from: usize, bytes: &[u8], appender: &Appender) {
+            debug_assert!(from >= appender.len, "published bytes never change");
+            let cells = &self.0[from..from + bytes.len()];
+            // SAFETY: the range lies in this box (checked by the slice) and at or above `published`, where readers never
+            // look; `append` holds the only appender mutably, so there is no other writer. `bytes` cannot overlap it:
+            // a shared slice of unpublished bytes is never handed out.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), cells.as_ptr() as *mut u8, bytes.len()) }
+        }
+    }
+}
+
+#[cfg(loom)]
+mod cell {
+    //! The same cells, each access of which loom checks against those of other threads.
+
+    use super::Appender;
+    use loom::cell::UnsafeCell;
+    pub(super) use loom::sync::atomic::{AtomicUsize, Ordering};
+
+    pub(super) struct Cells(Box<[UnsafeCell<u8>]>);
+
+    impl Cells {
+        pub(super) fn zeroed(len: usize) -> Cells {
+            Cells((0..len).map(|_| UnsafeCell::new(0)).collect())
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        pub(super) fn published(&self, from: usize, to: usize) -> &[u8] {
+            let copy: Vec<u8> =
+                self.0[from..to].iter().map(|cell| cell.with(|byte| unsafe { *byte })).collect();
+            copy.leak()
+        }
+
+        pub(super) fn write(&self, from: usize, bytes: &[u8], _appender: &Appender) {
+            for (cell, byte) in self.0[from..].iter().zip(bytes) {
+                cell.with_mut(|place| unsafe { *place = *byte });
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adjacent_appends_are_adjacent_bytes() {
+        let mut appender = Segment::with_capacity(16);
+        assert_eq!(appender.append(b"one ", None), 0);
+        assert_eq!(appender.append(b"two", None), 4);
+        assert_eq!(appender.room(), 9);
+        assert_eq!(appender.segment().bytes(0, 7), b"one two");
+    }
+
+    #[test]
+    fn a_patch_replaces_bytes_while_they_are_copied() {
+        let mut appender = Segment::with_capacity(16);
+        appender.append(b"id: ??\n", Some(Patch { at: 4, bytes: b"42" }));
+        assert_eq!(appender.segment().bytes(0, 7), b"id: 42\n");
+    }
+
+    #[test]
+    #[should_panic(expected = "bytes 0..5 of a segment with 4")]
+    fn what_is_not_published_cannot_be_read() {
+        let mut appender = Segment::with_capacity(16);
+        appender.append(b"four", None);
+        let _ = appender.segment().bytes(0, 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "5 bytes where 4 fit")]
+    fn what_does_not_fit_is_not_appended() {
+        Segment::with_capacity(4).append(b"fives", None);
+    }
+
+    #[test]
+    fn readers_on_other_threads_see_whole_frames_while_the_appender_goes_on() {
+        let mut appender = Segment::with_capacity(SEGMENT_BYTES);
+        let (places, told) = std::sync::mpsc::channel::<(Arc<Segment>, usize, usize, u8)>();
+        let reader = std::thread::spawn(move || {
+            for (segment, from, to, byte) in told {
+                assert!(segment.bytes(from, to).iter().all(|&found| found == byte));
+            }
+        });
+        for round in 0..2000_usize {
+            let byte = (round % 251) as u8;
+            let frame = vec![byte; 1 + round % 31];
+            let from = appender.append(&frame, None);
+            places.send((Arc::clone(appender.segment()), from, appender.len(), byte)).unwrap();
+        }
+        drop(places);
+        reader.join().unwrap();
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+
+    #[test]
+    fn published_bytes_are_read_whole_while_more_are_appended() {
+        loom::model(|| {
+            let mut appender = Segment::with_capacity(4);
+            let segment = Arc::clone(appender.segment());
+            let reader = loom::thread::spawn(move || {
+                let published = segment.published.load(Ordering::Acquire);
+                let expected: &[u8] = &[1, 1, 2, 2][..published];
+                assert_eq!(segment.bytes(0, published), expected);
+            });
+            appender.append(&[1, 0], Some(Patch { at: 1, bytes: &[1] }));
+            appender.append(&[2, 2], None);
+            reader.join().unwrap();
+        });
+    }
+}

@@ -1,0 +1,290 @@
+//! Floor 3: who gets what. The hub applies what the log commits, keeps the history, and knows which channels are
+//! subscribed to; it knows neither sockets nor streams.
+//!
+//! One hub serves all shards behind one lock, taken once for a batch, a subscribe, or a slice of at most
+//! [`reader::SLICE_FRAMES_MAX`] frames. Nothing under the lock renders, waits, or calls out. A panic under it would
+//! leave an order that nobody can vouch for: the process ends.
+//!
+//! Each shard is a cursor on the order: it takes what lies after its cursor in [`live`] runs. A stream that resumes, or
+//! that fell behind, has a cursor of its own and reads slices of the history with a [`reader`] up to its shard's cursor,
+//! where it turns live: no event lies between the two, and none is seen by both.
+
+mod channels;
+mod epochs;
+mod history;
+pub mod index;
+pub mod live;
+pub mod reader;
+pub mod retention;
+mod subscribe;
+mod targets;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+pub use channels::ChannelId;
+pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
+pub use targets::TargetId;
+
+use crate::base::id::{EpochTag, EventId, Sequence};
+use crate::frame::batch::Batch;
+use channels::Channels;
+use epochs::Epochs;
+use history::History;
+use retention::Retention;
+use targets::Targets;
+
+/// Most shards that one hub serves.
+pub const SHARDS_MAX: usize = 64;
+
+/// The step of the hub's clock, by which the age of events is counted.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// A set of shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet(u64);
+
+impl ShardSet {
+    /// Puts a shard in.
+    pub fn insert(&mut self, shard: usize) {
+        self.0 |= 1 << shard;
+    }
+
+    /// Takes a shard out.
+    pub fn remove(&mut self, shard: usize) {
+        self.0 &= !(1 << shard);
+    }
+
+    /// Returns true if and only if the shard is in it.
+    #[must_use]
+    #[inline]
+    pub fn contains(self, shard: usize) -> bool {
+        self.0 & (1 << shard) != 0
+    }
+
+    fn union(&mut self, other: ShardSet) {
+        self.0 |= other.0;
+    }
+}
+
+/// How the hub is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct HubOptions {
+    /// How much history is kept.
+    pub retention: Retention,
+    /// Names that may have subscribers or history at the same time.
+    pub channels_max: usize,
+    /// How many shards read from it, at most [`SHARDS_MAX`].
+    pub shards: usize,
+}
+
+/// What applying a batch came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The id of the first event; the others follow it without a hole.
+    pub first: EventId,
+    /// Streams that were subscribed to the channel of the batch's last event when it was applied, in whatever state;
+    /// `None` where that went to several channels, whose distinct streams only their shards can count.
+    pub receivers: Option<u64>,
+    /// The shards that have something to take.
+    pub interested: ShardSet,
+}
+
+/// The hub.
+#[derive(Debug)]
+pub struct Hub {
+    state: Mutex<State>,
+    /// The last applied number, readable without the lock.
+    head: AtomicU64,
+    /// The clock, in [`TICK`]s.
+    now: AtomicU32,
+    channels_max: usize,
+    /// How many channels there are, readable without the lock.
+    channels_len: AtomicU32,
+}
+
+#[derive(Debug)]
+struct State {
+    epochs: Epochs,
+    channels: Channels,
+    targets: Targets,
+    history: History,
+    retention: Retention,
+    /// How far each shard has taken the order.
+    cursors: Vec<Sequence>,
+    /// Channels that may have become idle.
+    idle: Vec<ChannelId>,
+    /// Channels with more events than they may have.
+    over: Vec<ChannelId>,
+    /// How far events were given up for their age.
+    expired_through: Sequence,
+    /// The clock as of the last call, in [`TICK`]s.
+    now: u32,
+}
+
+impl Hub {
+    /// An empty hub.
+    ///
+    /// # Panics
+    /// If there are no shards, or more than [`SHARDS_MAX`].
+    #[must_use]
+    pub fn new(options: HubOptions) -> Hub {
+        assert!((1..=SHARDS_MAX).contains(&options.shards), "1 to {SHARDS_MAX} shards");
+        Hub {
+            state: Mutex::new(State {
+                epochs: Epochs::default(),
+                channels: Channels::new(options.channels_max),
+                targets: Targets::default(),
+                history: History::default(),
+                retention: options.retention,
+                cursors: vec![Sequence::START; options.shards],
+                idle: Vec::new(),
+                over: Vec::new(),
+                expired_through: Sequence::START,
+                now: 0,
+            }),
+            head: AtomicU64::new(0),
+            now: AtomicU32::new(0),
+            channels_max: options.channels_max,
+            channels_len: AtomicU32::new(0),
+        }
+    }
+
+    /// Opens an epoch whose first event will be `first`.
+    ///
+    /// # Panics
+    /// If `first` does not lie behind everything applied.
+    pub fn begin_epoch(&self, tag: EpochTag, first: Sequence) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let head = state.epochs.head();
+        state.epochs.begin(tag, first);
+        // Nothing lies between the old head and the new epoch's first event: whoever is at the one is at the other.
+        let opened = state.epochs.head();
+        state.cursors.iter_mut().filter(|cursor| **cursor == head).for_each(|cursor| *cursor = opened);
+        self.head.store(opened.0, Ordering::Release);
+    }
+
+    /// Applies what the log has committed as the events from `first` on: they are in the history and visible to shards.
+    ///
+    /// # Panics
+    /// If `first` does not continue the order, or the batch is empty.
+    pub fn apply(&self, first: Sequence, batch: &Batch) -> Applied {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let before = state.epochs.head();
+        let last = Sequence(first.0 + batch.len() as u64 - 1);
+        let tag = state.epochs.extend(first, last);
+        let mut interested = ShardSet::default();
+        let mut receivers = None;
+        let mut channels = Vec::new();
+        for (draft, number) in batch.iter().zip(first.0..) {
+            let sequence = Sequence(number);
+            channels.clear();
+            channels.extend(draft.channels().map(|name| state.channels.enter(name)));
+            let target = state.targets.enter(&channels);
+            let holders = u32::try_from(channels.len()).expect("an event's channels are bounded by its body");
+            state.history.append(EventId { tag, sequence }, draft, target, state.now, holders);
+            receivers = match channels[..] {
+                [channel] => Some(u64::from(state.channels.get(channel).subscribers)),
+                _ => None,
+            };
+            for &channel in &channels {
+                interested.union(state.channels.get(channel).shards);
+                state.retain(channel, sequence);
+            }
+        }
+        for (shard, cursor) in state.cursors.iter_mut().enumerate() {
+            // A shard that nothing of this concerns, and that is behind with nothing, needs not look at it.
+            if *cursor == before && !interested.contains(shard) {
+                *cursor = last;
+            }
+        }
+        state.enforce_retention();
+        self.publish_counts(state);
+        self.head.store(last.0, Ordering::Release);
+        Applied { first: EventId { tag, sequence: first }, receivers, interested }
+    }
+
+    /// The last applied number.
+    #[must_use]
+    pub fn head(&self) -> Sequence {
+        Sequence(self.head.load(Ordering::Acquire))
+    }
+
+    /// Returns true if and only if `additional` more channel names may be more than are allowed.
+    #[must_use]
+    pub fn is_near_channels_max(&self, additional: usize) -> bool {
+        self.channels_len.load(Ordering::Relaxed) as usize + additional > self.channels_max
+    }
+
+    /// Returns true if and only if applying `batch` now would make more channel names than are allowed.
+    #[must_use]
+    pub fn exceeds_channels_max(&self, batch: &Batch) -> bool {
+        if !self.is_near_channels_max(batch.len()) && batch.iter().all(|draft| draft.channels().count() == 1)
+        {
+            return false;
+        }
+        let state = self.lock();
+        let mut new: Vec<&str> = batch
+            .iter()
+            .flat_map(|draft| draft.channels())
+            .filter(|name| state.channels.find(name).is_none())
+            .collect();
+        new.sort_unstable();
+        new.dedup();
+        !new.is_empty() && state.channels.len() + new.len() > self.channels_max
+    }
+
+    /// Sets the clock, by which the age of events is counted, to this long after the hub's start.
+    pub fn set_now(&self, since_start: Duration) {
+        let ticks = u32::try_from(since_start.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX);
+        if self.now.swap(ticks, Ordering::Relaxed) != ticks {
+            let mut state = self.lock();
+            let state = &mut *state;
+            state.enforce_retention();
+            self.publish_counts(state);
+        }
+    }
+
+    /// Bytes that the history holds: segments, entries, names.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.lock().held_bytes()
+    }
+
+    /// How many channels have subscribers or retained events.
+    #[must_use]
+    pub fn channels_len(&self) -> usize {
+        self.lock().channels.len()
+    }
+
+    /// Keeps the counts that are read without the lock.
+    fn publish_counts(&self, state: &State) {
+        let len = u32::try_from(state.channels.len()).expect("channels are bounded far below 2^32");
+        self.channels_len.store(len, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        match self.state.lock() {
+            Ok(mut state) => {
+                state.now = self.now.load(Ordering::Relaxed);
+                state
+            }
+            Err(_) => {
+                tracing::error!(
+                    "a panic under the hub's lock: the order of events can no longer be vouched for"
+                );
+                std::process::abort();
+            }
+        }
+    }
+}
+
+impl State {
+    /// How far every shard has taken the order.
+    fn taken_by_all(&self) -> Sequence {
+        self.cursors.iter().copied().min().unwrap_or(Sequence::START)
+    }
+}

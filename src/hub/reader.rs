@@ -1,0 +1,230 @@
+//! Reading the history: how a stream that resumes, or that fell behind, gets every retained event after its place.
+//!
+//! A [`Cursor`] is all that such a stream holds: no frames. Each slice is read under the lock as references of at most
+//! [`SLICE_FRAMES_MAX`] frames, merged in the order of the sequence from all channels of the stream, and not beyond the
+//! shard's own cursor: what follows is the shard's to deliver.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use crate::base::id::{EventId, Sequence};
+use crate::frame::segment::Segment;
+use crate::hub::channels::ChannelId;
+use crate::hub::{Hub, State};
+
+/// Frames that one slice refers to at the most.
+pub const SLICE_FRAMES_MAX: u32 = 64;
+
+/// A stream's place in the order, and what it knows of what it has lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Everything up to here was read, or told as lost.
+    pub place: Sequence,
+    /// For a stream with one channel: how many of its events lie at or before `place`, where that is known.
+    pub seen: Option<u64>,
+    /// Up to where the loss of a channel was told, where that lies beyond `place`.
+    told: Vec<(ChannelId, Sequence)>,
+}
+
+impl Cursor {
+    /// The cursor of a live stream that did not take the events after `place`; `seen` as in [`Cursor::seen`].
+    #[must_use]
+    pub fn behind(place: Sequence, seen: Option<u64>) -> Cursor {
+        Cursor { place, seen, told: Vec::new() }
+    }
+
+    fn told_through(&self, channel: ChannelId) -> Sequence {
+        let told = self.told.iter().find(|(lost, _)| *lost == channel);
+        told.map_or(self.place, |&(_, through)| through.max(self.place))
+    }
+}
+
+/// Events that are lost for a stream, at its very place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// How many; `None` where that is not known exactly.
+    pub missed: Option<u64>,
+    /// The id of the place after which they are missing.
+    pub after: EventId,
+}
+
+/// Adjacent frames of one slice.
+#[derive(Debug)]
+pub struct HistoryRun {
+    /// Where their bytes stand.
+    pub segment: Arc<Segment>,
+    /// The first byte.
+    pub from: u32,
+    /// Behind the last byte.
+    pub to: u32,
+    /// How many frames.
+    pub frames: u32,
+}
+
+/// How much one slice may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceLimits {
+    /// Frames, at most [`SLICE_FRAMES_MAX`].
+    pub frames_max: u32,
+    /// Bytes; one frame is taken however large.
+    pub bytes_max: usize,
+}
+
+/// What was read. A gap comes before the frames, and is told before any of them.
+#[derive(Debug, Default)]
+pub struct Slice {
+    /// Events that are missing right at the place where the slice begins.
+    pub gap: Option<Gap>,
+    /// The frames, in order.
+    pub runs: Vec<HistoryRun>,
+    /// How many frames.
+    pub frames: u32,
+    /// Nothing more is to be read up to the shard's cursor, and the stream's place is that cursor: it is live.
+    pub is_live: bool,
+    /// Merges the channels by their next number.
+    heap: BinaryHeap<Reverse<(Sequence, usize)>>,
+}
+
+impl Slice {
+    fn clear(&mut self) {
+        self.gap = None;
+        self.runs.clear();
+        self.frames = 0;
+        self.is_live = false;
+        self.heap.clear();
+    }
+}
+
+impl Hub {
+    /// Reads what follows `cursor` on `channels`, for a stream of `shard`, and moves the cursor on.
+    pub fn read(
+        &self,
+        shard: usize,
+        channels: &[ChannelId],
+        cursor: &mut Cursor,
+        limits: SliceLimits,
+        slice: &mut Slice,
+    ) {
+        slice.clear();
+        let state = self.lock();
+        let end = state.cursors[shard];
+        if cursor.place > end {
+            return; // It subscribed at a place that its shard has yet to reach.
+        }
+        slice.gap = state.tell_gap(channels, cursor);
+        state.read_frames(channels, cursor, end, limits, slice);
+    }
+}
+
+impl State {
+    /// A cursor at `place`, which knows how much of its only channel it has seen where the history still shows it.
+    pub(super) fn cursor_at(&self, place: Sequence, channels: &[ChannelId]) -> Cursor {
+        let seen = match channels {
+            &[only] => {
+                let channel = self.channels.get(only);
+                let retained = channel.retained.partition_point(|&sequence| sequence <= place) as u64;
+                (place >= channel.evicted_through).then_some(channel.evicted_count + retained)
+            }
+            _ => None,
+        };
+        Cursor { place, seen, told: Vec::new() }
+    }
+
+    /// Finds out whether events after the cursor's place are lost, and notes what is told of it.
+    fn tell_gap(&self, channels: &[ChannelId], cursor: &mut Cursor) -> Option<Gap> {
+        let lost: Vec<(ChannelId, Sequence)> = channels
+            .iter()
+            .map(|&channel| (channel, self.channels.get(channel).evicted_through))
+            .filter(|&(channel, through)| through > cursor.told_through(channel))
+            .collect();
+        if lost.is_empty() {
+            return None;
+        }
+        let after = self.epochs.id_of(cursor.place).expect("a cursor's place lies in an epoch");
+        if let &[only] = channels {
+            let channel = self.channels.get(only);
+            let missed = cursor.seen.map(|seen| channel.evicted_count - seen);
+            cursor.place = channel.evicted_through;
+            cursor.seen = Some(channel.evicted_count);
+            return Some(Gap { missed, after });
+        }
+        let place = cursor.place;
+        cursor
+            .told
+            .retain(|&(channel, through)| through > place && lost.iter().all(|&(id, _)| id != channel));
+        cursor.told.extend(lost);
+        Some(Gap { missed: None, after })
+    }
+
+    fn read_frames(
+        &self,
+        channels: &[ChannelId],
+        cursor: &mut Cursor,
+        end: Sequence,
+        limits: SliceLimits,
+        slice: &mut Slice,
+    ) {
+        // Each channel's next number, by which they are merged.
+        let mut next = vec![0; channels.len()];
+        for (index, &id) in channels.iter().enumerate() {
+            let retained = &self.channels.get(id).retained;
+            next[index] = retained.partition_point(|&sequence| sequence <= cursor.place);
+            if let Some(&sequence) = retained.get(next[index]).filter(|&&sequence| sequence <= end) {
+                slice.heap.push(Reverse((sequence, index)));
+            }
+        }
+        let (mut bytes, mut page_hint) = (0, None);
+        while let Some(&Reverse((sequence, index))) = slice.heap.peek() {
+            if sequence > cursor.place {
+                // Not yet taken through another channel of this stream.
+                let (page_index, entry_index) = self.find_from(page_hint, sequence);
+                page_hint = Some(page_index);
+                let page = &self.history.pages()[page_index];
+                let place = page.place(&page.entries[entry_index]);
+                let len = (place.to - place.from) as usize;
+                let full = slice.frames > 0 && bytes + len > limits.bytes_max;
+                if full || slice.frames == limits.frames_max.min(SLICE_FRAMES_MAX) {
+                    return;
+                }
+                bytes += len;
+                slice.frames += 1;
+                cursor.place = sequence;
+                cursor.seen = cursor.seen.map(|seen| seen + 1);
+                match slice.runs.last_mut() {
+                    Some(last) if last.to == place.from && Arc::ptr_eq(&last.segment, place.segment) => {
+                        last.to = place.to;
+                        last.frames += 1;
+                    }
+                    _ => slice.runs.push(HistoryRun {
+                        segment: Arc::clone(place.segment),
+                        from: place.from,
+                        to: place.to,
+                        frames: 1,
+                    }),
+                }
+            }
+            slice.heap.pop();
+            next[index] += 1;
+            let retained = &self.channels.get(channels[index]).retained;
+            if let Some(&sequence) = retained.get(next[index]).filter(|&&sequence| sequence <= end) {
+                slice.heap.push(Reverse((sequence, index)));
+            }
+        }
+        cursor.place = end;
+        cursor.told.clear();
+        slice.is_live = true;
+    }
+
+    /// Finds an event's page and entry, looking first where the one before it was.
+    fn find_from(&self, page_hint: Option<usize>, sequence: Sequence) -> (usize, usize) {
+        if let Some(index) = page_hint {
+            let page = &self.history.pages()[index];
+            if sequence <= page.last() {
+                let entry = page.index_after(Sequence(sequence.0 - 1));
+                return (index, entry);
+            }
+        }
+        self.history.find(sequence).expect("a retained event has its entry")
+    }
+}

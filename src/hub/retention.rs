@@ -1,0 +1,159 @@
+//! What the history keeps, and for how long: bounds by number, by bytes as really held, and by age.
+
+use std::time::Duration;
+
+use crate::base::id::Sequence;
+use crate::hub::State;
+use crate::hub::channels::{ChannelId, Removal};
+use crate::hub::targets::TargetId;
+
+/// How much history is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Events of each channel.
+    pub events_max: usize,
+    /// Bytes of all channels together, counted as really held: whole segments, entries, names.
+    pub bytes_max: usize,
+    /// How long an event is kept; `None` without bound.
+    pub age_max: Option<Duration>,
+}
+
+/// Bytes below which `Retention::bytes_max` makes no sense: a handful of segments.
+pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;
+
+/// Sparse pages that one call compacts: the work under the lock is bounded.
+const COMPACTIONS_PER_CALL_MAX: usize = 2;
+
+impl State {
+    /// Retains `sequence` as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
+    pub(super) fn retain(&mut self, channel: ChannelId, sequence: Sequence) {
+        self.channels.retain(channel, sequence);
+        let entry = self.channels.get_mut(channel);
+        if entry.retained.len() > self.retention.events_max && !entry.is_over {
+            entry.is_over = true;
+            self.over.push(channel);
+        }
+    }
+
+    /// Gives up what is beyond the bounds of bytes and age, as far as every shard has taken it, and tidies up.
+    pub(super) fn enforce_retention(&mut self) {
+        let taken = self.taken_by_all();
+        self.evict_from_full_channels(taken);
+        if let Some(age_max) = self.retention.age_max {
+            self.evict_older_than(age_max, taken);
+        }
+        while self.held_bytes() > self.retention.bytes_max {
+            if !self.evict_oldest_page(taken) {
+                break;
+            }
+        }
+        let targets = &mut self.targets;
+        self.history.compact(taken, COMPACTIONS_PER_CALL_MAX, |target| targets.forget(target));
+        self.remove_idle_channels(taken);
+    }
+
+    /// Returns true if something may be given up now that a shard has taken more.
+    pub(super) fn has_retention_due(&self) -> bool {
+        !self.over.is_empty() || !self.idle.is_empty() || self.held_bytes() > self.retention.bytes_max
+    }
+
+    /// Bytes that history and channels hold.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.history.held_bytes() + self.channels.bytes() + self.targets.bytes()
+    }
+
+    /// Gives up the oldest events of channels that have more than they may.
+    fn evict_from_full_channels(&mut self, taken: Sequence) {
+        let mut over = std::mem::take(&mut self.over);
+        over.retain(|&channel| {
+            let is_over = self.evict_down_to_bound(channel, taken);
+            self.channels.get_mut(channel).is_over = is_over;
+            is_over
+        });
+        self.over = over;
+    }
+
+    /// Returns true if and only if the channel still has too many, since a shard has not taken them.
+    fn evict_down_to_bound(&mut self, channel: ChannelId, taken: Sequence) -> bool {
+        loop {
+            let retained = &self.channels.get(channel).retained;
+            if retained.len() <= self.retention.events_max {
+                return false;
+            }
+            if retained.front().is_some_and(|&oldest| oldest > taken) {
+                return true;
+            }
+            if let Some(sequence) = self.channels.evict_oldest(channel) {
+                self.history.release(sequence);
+                if self.channels.get(channel).retained.is_empty() {
+                    self.idle.push(channel);
+                }
+            }
+        }
+    }
+
+    /// Gives up all events of the oldest page; returns false where it must stay.
+    fn evict_oldest_page(&mut self, taken: Sequence) -> bool {
+        let Some(page) = self.history.pop_oldest(taken) else { return false };
+        for entry in &page.entries {
+            if entry.holders > 0 {
+                self.evict_from_channels(entry.target, page.sequence(entry));
+            }
+            self.targets.forget(entry.target);
+        }
+        true
+    }
+
+    /// Gives up events from the front of the order, the only ones that can be too old.
+    fn evict_older_than(&mut self, age_max: Duration, taken: Sequence) {
+        let age_ticks = u32::try_from(age_max.as_millis() / super::TICK.as_millis()).unwrap_or(u32::MAX);
+        let Some(oldest_tick) = self.now.checked_sub(age_ticks) else { return };
+        while let Some(page) = self.history.pages().get(self.history.page_index(self.expired_through.next()))
+        {
+            let Some(entry) = page.entries.get(page.index_after(self.expired_through)) else {
+                if page.last() > taken || !page.is_sealed() {
+                    return;
+                }
+                self.expired_through = page.last(); // Its last entries went when it was compacted.
+                continue;
+            };
+            let (sequence, target, holders) = (page.sequence(entry), entry.target, entry.holders);
+            if entry.at >= oldest_tick || sequence > taken {
+                return;
+            }
+            self.expired_through = sequence;
+            if holders > 0 {
+                self.release_everywhere(target, sequence);
+            }
+        }
+    }
+
+    /// Takes an event out of all channels that retain it, and out of the history's account.
+    fn release_everywhere(&mut self, target: TargetId, sequence: Sequence) {
+        for _ in 0..self.evict_from_channels(target, sequence) {
+            self.history.release(sequence);
+        }
+    }
+
+    /// Takes an event, the oldest retained one of all, out of the channels that retain it; returns how many did.
+    fn evict_from_channels(&mut self, target: TargetId, sequence: Sequence) -> usize {
+        let State { channels, targets, idle, .. } = self;
+        let mut evicted = 0;
+        targets.for_each(target, |channel| {
+            if channels.get(channel).retained.front() == Some(&sequence) {
+                channels.evict_oldest(channel);
+                evicted += 1;
+                if channels.get(channel).retained.is_empty() {
+                    idle.push(channel);
+                }
+            }
+        });
+        evicted
+    }
+
+    /// Takes channels that nobody subscribes to and that retain nothing out of the table.
+    pub(super) fn remove_idle_channels(&mut self, taken: Sequence) {
+        let channels = &mut self.channels;
+        self.idle.retain(|&channel| channels.remove_if_idle(channel, taken) == Removal::NotYet);
+    }
+}

@@ -1,0 +1,125 @@
+//! How a stream finds its place: subscribing, resuming, and leaving.
+
+use crate::base::id::{EventId, Sequence};
+use crate::base::name::ChannelName;
+use crate::hub::Hub;
+use crate::hub::channels::ChannelId;
+use crate::hub::reader::Cursor;
+
+/// Where a stream is to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With the events that are applied after it subscribed.
+    AtHead,
+    /// With the events after this one.
+    After(EventId),
+    /// After an event whose id has no form that this server gives.
+    AfterUnknown,
+}
+
+/// Where a stream does begin.
+#[derive(Debug)]
+pub enum Begun {
+    /// At the place of its subscription.
+    AtHead(Cursor),
+    /// After the event it named.
+    After(Cursor),
+    /// At the place of its subscription, since no history here vouches for the event it named.
+    Unknown(Cursor),
+}
+
+/// What a subscription came to.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// The channels, in the order they were named.
+    pub channels: Vec<ChannelId>,
+    /// How many events each of them had up to the shard's cursor.
+    pub counts: Vec<u64>,
+    /// The place of the subscription as an id.
+    pub id: EventId,
+    /// Where to begin reading.
+    pub begun: Begun,
+    /// The shard's cursor: a stream whose place equals it is live.
+    pub shard_cursor: Sequence,
+}
+
+/// Why a subscription was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// It would make more channel names than are allowed; passes when others go.
+    #[error("the server keeps at most {channels_max} channels")]
+    TooManyChannels {
+        /// The bound.
+        channels_max: usize,
+    },
+}
+
+impl Hub {
+    /// Subscribes a stream of `shard` to `names`, each once, and finds its place, in one step: every event applied
+    /// later counts it among its receivers and reaches it.
+    ///
+    /// # Errors
+    /// [`SubscribeError::TooManyChannels`]; nothing was subscribed to then.
+    ///
+    /// # Panics
+    /// If the log has not begun an epoch.
+    pub fn subscribe(
+        &self,
+        shard: usize,
+        names: &[ChannelName],
+        begin: Begin,
+    ) -> Result<Subscribed, SubscribeError> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let new = names.iter().filter(|name| state.channels.find(name.as_str()).is_none()).count();
+        if new > 0 && state.channels.len() + new > self.channels_max {
+            return Err(SubscribeError::TooManyChannels { channels_max: self.channels_max });
+        }
+        let shard_cursor = state.cursors[shard];
+        let head = state.epochs.head();
+        let mut channels = Vec::with_capacity(names.len());
+        let mut counts = Vec::with_capacity(names.len());
+        for name in names {
+            let id = state.channels.enter(name.as_str());
+            let waiting = if shard_cursor == head { 0 } else { state.count_after(id, shard_cursor) };
+            let channel = state.channels.get_mut(id);
+            channel.subscribers += 1;
+            channel.shards.insert(shard);
+            counts.push(channel.count() - waiting);
+            channels.push(id);
+        }
+        let known = match begin {
+            Begin::AtHead => None,
+            Begin::After(id) => Some(state.epochs.place_of(id)),
+            Begin::AfterUnknown => Some(None),
+        };
+        let begun = match known {
+            None => Begun::AtHead(state.cursor_at(head, &channels)),
+            Some(Some(place)) => Begun::After(state.cursor_at(place, &channels)),
+            Some(None) => Begun::Unknown(state.cursor_at(head, &channels)),
+        };
+        self.publish_counts(state);
+        let id = state.epochs.id_of(head).expect("the log begins an epoch before anyone subscribes");
+        Ok(Subscribed { channels, counts, id, begun, shard_cursor })
+    }
+
+    /// Ends a stream's subscriptions. `left` names each channel, and whether other streams of the shard still
+    /// subscribe to it.
+    pub fn unsubscribe(&self, shard: usize, left: impl IntoIterator<Item = (ChannelId, bool)>) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        for (id, others) in left {
+            let channel = state.channels.get_mut(id);
+            channel.subscribers -= 1;
+            if !others {
+                channel.shards.remove(shard);
+            }
+            if channel.subscribers == 0 && channel.retained.is_empty() {
+                state.idle.push(id);
+            }
+        }
+        let taken = state.taken_by_all();
+        state.remove_idle_channels(taken);
+        self.publish_counts(state);
+    }
+}

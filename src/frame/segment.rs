@@ -244,9 +244,9 @@ mod tests {
                 assert!(segment.bytes(from, to).iter().all(|&found| found == byte));
             }
         });
-        for round in 0..2000_usize {
-            let byte = (round % 251) as u8;
-            let frame = vec![byte; 1 + round % 31];
+        for round in 0..2000_u32 {
+            let byte = (round % 251).to_le_bytes()[0];
+            let frame = vec![byte; 1 + round as usize % 31];
             let from = appender.append(&frame, None);
             places.send((Arc::clone(appender.segment()), from, appender.len(), byte)).unwrap();
         }

@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod frame;
+pub mod http;
 pub mod hub;
 pub mod log;
 pub mod sse;

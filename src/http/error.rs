@@ -1,0 +1,186 @@
+//! Why a request was refused before anybody looked at what it asks for.
+
+use super::status::Status;
+
+/// Why a request head or body was refused. Every variant is the client's doing.
+///
+/// After any of them the place where the next request would begin is unknown or not worth finding: whoever answers
+/// one closes the connection after the answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Not a message as RFC 9112 2.1 defines it: a bare CR, a NUL, a space before a colon, a folded line, a character
+    /// that is no token. Answered with 400.
+    #[error("malformed request head: {0}")]
+    Malformed(#[source] httparse::Error),
+    /// A line that ends in LF without CR (RFC 9112 2.2). Answered with 400.
+    #[error("malformed request head: the line feed at byte {at} has no carriage return before it")]
+    BareLineFeed {
+        /// Its place from the first byte of the request, blank lines included.
+        at: usize,
+    },
+    /// More blank lines before the request line than RFC 9112 2.2 gives reason to ignore. Answered with 400.
+    #[error("more than {limit} blank lines before a request")]
+    LeadingBlankLines {
+        /// How many are ignored.
+        limit: usize,
+    },
+    /// A target in none of the forms of RFC 9112 3.2 that a server of its own resources knows. Answered with 400.
+    #[error("bad request target {target:?}: {problem}")]
+    BadTarget {
+        /// The target, cut.
+        target: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A target longer than `base::limits::TARGET_BYTES_MAX`. Answered with 414.
+    #[error("the request target is longer than {limit_bytes} bytes")]
+    TargetTooLong {
+        /// The most bytes of a target.
+        limit_bytes: usize,
+    },
+    /// No blank line within `base::limits::HEAD_BYTES_MAX`. Answered with 431 (RFC 6585 5).
+    #[error("the request head is longer than {limit_bytes} bytes")]
+    HeadTooLong {
+        /// The most bytes of a head.
+        limit_bytes: usize,
+    },
+    /// More header fields than `base::limits::HEADERS_MAX`. Answered with 431 (RFC 6585 5).
+    #[error("the request has more than {limit} header fields")]
+    TooManyHeaders {
+        /// The most fields of a head.
+        limit: usize,
+    },
+    /// HTTP, but neither 1.0 nor 1.1. Answered with 505.
+    #[error("{version} is not supported; this server speaks HTTP/1.1 and HTTP/1.0")]
+    UnsupportedVersion {
+        /// The version as it was sent, cut.
+        version: String,
+    },
+    /// HTTP/1.1 without `Host` (RFC 9112 3.2). Answered with 400.
+    #[error("the request has no Host header, which HTTP/1.1 demands")]
+    MissingHost,
+    /// A `Host` that is no host and port (RFC 9112 3.2). Answered with 400.
+    #[error("the Host header {host:?} is not a host and an optional port")]
+    BadHost {
+        /// The host as it was sent, cut.
+        host: String,
+    },
+    /// A header that has one value came several times with different ones, `Host` with the same too. Answered with 400.
+    #[error("the header {name} must not be repeated")]
+    RepeatedHeader {
+        /// The header's name.
+        name: &'static str,
+    },
+    /// A header that the server reads is not UTF-8. Answered with 400.
+    #[error("the value of the header {name} is not UTF-8")]
+    HeaderNotText {
+        /// The header's name.
+        name: &'static str,
+    },
+    /// A `Content-Length` that is not a run of digits below 2^64 (RFC 9112 6.3). Answered with 400.
+    #[error("the Content-Length {value:?} is not a number of bytes")]
+    BadContentLength {
+        /// The value as it was sent, cut.
+        value: String,
+    },
+    /// Several lengths that differ (RFC 9112 6.3). Answered with 400.
+    #[error("the request has two lengths, {first} and {second}")]
+    ConflictingContentLength {
+        /// The first length.
+        first: u64,
+        /// The first that differs from it.
+        second: u64,
+    },
+    /// Both framings at once (RFC 9112 6.1). Answered with 400.
+    #[error("the request has both Content-Length and Transfer-Encoding")]
+    LengthAndTransferEncoding,
+    /// A coding that HTTP/1.0 does not have (RFC 9112 6.1). Answered with 400.
+    #[error("Transfer-Encoding is not part of HTTP/1.0")]
+    TransferEncodingOnHttp10,
+    /// `chunked` missing where there is nothing else, twice, or not last (RFC 9112 6.1). Answered with 400.
+    #[error("bad Transfer-Encoding {value:?}: chunked must come once and last")]
+    BadTransferEncoding {
+        /// The value as it was sent, cut.
+        value: String,
+    },
+    /// A transfer coding that is not `chunked` (RFC 9112 6.1). Answered with 501.
+    #[error("the transfer coding {coding:?} is not supported; only chunked is")]
+    UnknownTransferCoding {
+        /// The coding as it was sent, cut.
+        coding: String,
+    },
+    /// An expectation other than `100-continue` (RFC 9110 10.1.1). Answered with 417.
+    #[error("the expectation {value:?} cannot be met; only 100-continue can")]
+    UnknownExpectation {
+        /// The value as it was sent, cut.
+        value: String,
+    },
+    /// A body over the limit that its reader set, announced or already sent. Answered with 413.
+    #[error("the request body is longer than {limit_bytes} bytes")]
+    BodyTooLong {
+        /// The most bytes of this body.
+        limit_bytes: u64,
+    },
+    /// A chunk that RFC 9112 7.1 does not allow. Answered with 400.
+    #[error("bad chunked body: {problem}")]
+    BadChunk {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A chunk's size line longer than `base::limits::CHUNK_LINE_BYTES_MAX`. Answered with 400.
+    #[error("bad chunked body: a chunk's size line is longer than {limit_bytes} bytes")]
+    ChunkLineTooLong {
+        /// The most bytes of a size line.
+        limit_bytes: usize,
+    },
+    /// Trailers longer than `base::limits::TRAILER_BYTES_MAX`. Answered with 400.
+    #[error("bad chunked body: its trailers are longer than {limit_bytes} bytes")]
+    TrailersTooLong {
+        /// The most bytes of all trailers.
+        limit_bytes: usize,
+    },
+}
+
+impl RequestError {
+    /// The status that tells the client.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            RequestError::Malformed(_)
+            | RequestError::BareLineFeed { .. }
+            | RequestError::LeadingBlankLines { .. }
+            | RequestError::BadTarget { .. }
+            | RequestError::MissingHost
+            | RequestError::BadHost { .. }
+            | RequestError::RepeatedHeader { .. }
+            | RequestError::HeaderNotText { .. }
+            | RequestError::BadContentLength { .. }
+            | RequestError::ConflictingContentLength { .. }
+            | RequestError::LengthAndTransferEncoding
+            | RequestError::TransferEncodingOnHttp10
+            | RequestError::BadTransferEncoding { .. }
+            | RequestError::BadChunk { .. }
+            | RequestError::ChunkLineTooLong { .. }
+            | RequestError::TrailersTooLong { .. } => Status::BAD_REQUEST,
+            RequestError::TargetTooLong { .. } => Status::URI_TOO_LONG,
+            RequestError::HeadTooLong { .. } | RequestError::TooManyHeaders { .. } => {
+                Status::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            RequestError::UnsupportedVersion { .. } => Status::VERSION_NOT_SUPPORTED,
+            RequestError::UnknownTransferCoding { .. } => Status::NOT_IMPLEMENTED,
+            RequestError::UnknownExpectation { .. } => Status::EXPECTATION_FAILED,
+            RequestError::BodyTooLong { .. } => Status::CONTENT_TOO_LARGE,
+        }
+    }
+}
+
+/// What an error quotes of a peer's bytes: the first 64 of them, as text.
+pub(super) fn quote(bytes: &[u8]) -> String {
+    const QUOTED_BYTES_MAX: usize = 64;
+    let cut = &bytes[..bytes.len().min(QUOTED_BYTES_MAX)];
+    let mut text = String::from_utf8_lossy(cut).into_owned();
+    if cut.len() < bytes.len() {
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,301 @@
+//! The header fields of a head: which of them the server reads, and what the framing ones mean together
+//! (RFC 9112 6, 9.3; RFC 9110 5.3, 7.2, 10.1.1).
+
+use httparse::Header;
+
+use super::error::{RequestError, quote};
+use super::request::{Framing, Known, Version};
+
+/// What the fields of one head say.
+#[derive(Debug)]
+pub(super) struct Fields<'h> {
+    /// The first value of each known header.
+    known: [Option<&'h [u8]>; Known::COUNT],
+    /// Which of them came: a bit for each, by index.
+    present: u16,
+    /// Which of those of [`Known::joined_by`] came again.
+    repeated: u16,
+    /// Bytes of the first values together.
+    known_bytes: usize,
+    content_length: Option<u64>,
+    chunked: bool,
+    unknown_coding: Option<&'h [u8]>,
+    unknown_expectation: Option<&'h [u8]>,
+    expects_continue: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+/// What a field's name makes of its value.
+enum Field {
+    Known(Known),
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    Expect,
+    /// Not looked at.
+    Other,
+}
+
+impl Field {
+    /// Looks at the length first, which tells most of the fields apart that a browser sends.
+    fn of(name: &str) -> Field {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match name.len() {
+            4 if is("host") => Field::Known(Known::Host),
+            6 if is("accept") => Field::Known(Known::Accept),
+            6 if is("origin") => Field::Known(Known::Origin),
+            6 if is("cookie") => Field::Known(Known::Cookie),
+            6 if is("expect") => Field::Expect,
+            10 if is("connection") => Field::Connection,
+            12 if is("content-type") => Field::Known(Known::ContentType),
+            13 if is("authorization") => Field::Known(Known::Authorization),
+            13 if is("last-event-id") => Field::Known(Known::LastEventId),
+            14 if is("content-length") => Field::ContentLength,
+            15 if is("accept-encoding") => Field::Known(Known::AcceptEncoding),
+            15 if is("idempotency-key") => Field::Known(Known::IdempotencyKey),
+            15 if is("x-forwarded-for") => Field::Known(Known::XForwardedFor),
+            17 if is("transfer-encoding") => Field::TransferEncoding,
+            29 if is("access-control-request-method") => Field::Known(Known::AccessControlRequestMethod),
+            30 if is("access-control-request-headers") => Field::Known(Known::AccessControlRequestHeaders),
+            _ => Field::Other,
+        }
+    }
+}
+
+impl<'h> Fields<'h> {
+    /// Reads every field once.
+    ///
+    /// # Errors
+    /// Those of a single field, and of a field that must not be repeated, all answered with 400.
+    pub(super) fn read(headers: &[Header<'h>]) -> Result<Fields<'h>, RequestError> {
+        let mut fields = Fields {
+            known: [None; Known::COUNT],
+            present: 0,
+            repeated: 0,
+            known_bytes: 0,
+            content_length: None,
+            chunked: false,
+            unknown_coding: None,
+            unknown_expectation: None,
+            expects_continue: false,
+            close: false,
+            keep_alive: false,
+        };
+        for header in headers {
+            match Field::of(header.name) {
+                Field::Other => {}
+                Field::Known(known) => fields.read_known(known, header.value)?,
+                Field::ContentLength => fields.read_content_length(header.value)?,
+                Field::TransferEncoding => fields.read_transfer_encoding(header.value)?,
+                Field::Connection => fields.read_connection(header.value),
+                Field::Expect if header.value.eq_ignore_ascii_case(b"100-continue") => {
+                    fields.expects_continue = true;
+                }
+                Field::Expect => fields.unknown_expectation = Some(header.value),
+            }
+        }
+        Ok(fields)
+    }
+
+    fn read_known(&mut self, known: Known, value: &'h [u8]) -> Result<(), RequestError> {
+        let first = &mut self.known[known as usize];
+        match *first {
+            None => {
+                *first = Some(value);
+                self.present |= 1 << (known as usize);
+                self.known_bytes += value.len();
+            }
+            Some(_) if known.joined_by().is_some() => self.repeated |= 1 << (known as usize),
+            Some(earlier) if earlier == value && known != Known::Host => {}
+            Some(_) => return Err(RequestError::RepeatedHeader { name: known.name() }),
+        }
+        Ok(())
+    }
+
+    /// A list of equal lengths is one length (RFC 9112 6.3); anything else that is no number may be read differently
+    /// by a proxy before us.
+    fn read_content_length(&mut self, value: &'h [u8]) -> Result<(), RequestError> {
+        for item in value.split(|&byte| byte == b',') {
+            let second = parse_length(item.trim_ascii())
+                .ok_or_else(|| RequestError::BadContentLength { value: quote(value) })?;
+            match self.content_length {
+                Some(first) if first != second => {
+                    return Err(RequestError::ConflictingContentLength { first, second });
+                }
+                Some(_) | None => self.content_length = Some(second),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_transfer_encoding(&mut self, value: &'h [u8]) -> Result<(), RequestError> {
+        for coding in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            if coding.is_empty() || self.chunked {
+                return Err(RequestError::BadTransferEncoding { value: quote(value) });
+            }
+            if coding.eq_ignore_ascii_case(b"chunked") {
+                self.chunked = true;
+            } else {
+                self.unknown_coding.get_or_insert(coding);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_connection(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// Says how the body ends, where all fields together leave no doubt.
+    ///
+    /// # Errors
+    /// 400 for an ambiguous framing, 501 for a coding that is not chunked, 417 for an unknown expectation; in this
+    /// order, since an ambiguity may be somebody's attack.
+    pub(super) fn framing(&self, version: Version) -> Result<Framing, RequestError> {
+        let has_coding = self.chunked || self.unknown_coding.is_some();
+        if has_coding && self.content_length.is_some() {
+            return Err(RequestError::LengthAndTransferEncoding);
+        }
+        if has_coding && version == Version::Http10 {
+            return Err(RequestError::TransferEncodingOnHttp10);
+        }
+        if let Some(coding) = self.unknown_coding {
+            return Err(RequestError::UnknownTransferCoding { coding: quote(coding) });
+        }
+        if let Some(value) = self.unknown_expectation {
+            return Err(RequestError::UnknownExpectation { value: quote(value) });
+        }
+        Ok(match self.content_length {
+            Some(length) => Framing::Length(length),
+            None if self.chunked => Framing::Chunked,
+            None => Framing::None,
+        })
+    }
+
+    /// HTTP/1.0 has no expectations (RFC 9110 10.1.1), and no body needs no permission.
+    pub(super) fn expects_continue(&self, version: Version, framing: Framing) -> bool {
+        self.expects_continue
+            && version == Version::Http11
+            && !matches!(framing, Framing::None | Framing::Length(0))
+    }
+
+    /// RFC 9112 9.3.
+    pub(super) fn is_persistent(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+
+    /// Checks the `Host` field (RFC 9112 3.2).
+    pub(super) fn check_host(&self, version: Version) -> Result<(), RequestError> {
+        match self.known[Known::Host as usize] {
+            Some(host) if host.is_empty() || is_host_and_port(host) => Ok(()),
+            Some(host) => Err(RequestError::BadHost { host: quote(host) }),
+            None if version == Version::Http10 => Ok(()),
+            None => Err(RequestError::MissingHost),
+        }
+    }
+
+    /// Bytes of all known values as they come to stand in a head's text, save for repeated ones.
+    pub(super) fn known_bytes(&self) -> usize {
+        self.known_bytes
+    }
+
+    /// The known headers that came.
+    pub(super) fn present(&self) -> impl Iterator<Item = Known> + use<> {
+        let mut rest = self.present;
+        std::iter::from_fn(move || {
+            let known = Known::ALL.get(rest.trailing_zeros() as usize).copied()?;
+            rest &= rest - 1;
+            Some(known)
+        })
+    }
+
+    /// Appends the value of a known header; of a repeated one all values, joined.
+    pub(super) fn push_known(
+        &self,
+        known: Known,
+        headers: &[Header<'h>],
+        text: &mut String,
+    ) -> Result<(), RequestError> {
+        let as_text = |value: &'h [u8]| {
+            str::from_utf8(value).map_err(|_| RequestError::HeaderNotText { name: known.name() })
+        };
+        if self.repeated & (1 << (known as usize)) == 0 {
+            text.push_str(as_text(self.known[known as usize].unwrap_or_default())?);
+            return Ok(());
+        }
+        let values = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(known.name()));
+        for (count, header) in values.enumerate() {
+            text.push_str(if count == 0 { "" } else { known.joined_by().unwrap_or_default() });
+            text.push_str(as_text(header.value)?);
+        }
+        Ok(())
+    }
+}
+
+/// Digits only: no sign, no space, nothing above 2^64 - 1.
+fn parse_length(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |sum, &digit| {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
+}
+
+/// True if and only if `text` is a non-empty host with an optional port and without user information
+/// (RFC 3986 3.2.2). A comma, which the grammar allows in a name, is refused: it is two hosts joined by somebody.
+pub(super) fn is_host_and_port(text: &[u8]) -> bool {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(byte);
+    let (host_is_good, rest) = match text.strip_prefix(b"[") {
+        Some(inner) => match memchr::memchr(b']', inner) {
+            Some(end) => {
+                (end > 0 && inner[..end].iter().all(|byte| *byte == b':' || is_name(byte)), &inner[end + 1..])
+            }
+            None => return false,
+        },
+        None => {
+            let end = memchr::memchr(b':', text).unwrap_or(text.len());
+            (end > 0 && text[..end].iter().all(is_name), &text[end..])
+        }
+    };
+    host_is_good
+        && match rest {
+            [] => true,
+            [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_digits_below_two_to_the_64() {
+        assert_eq!(parse_length(b"0"), Some(0));
+        assert_eq!(parse_length(b"007"), Some(7));
+        assert_eq!(parse_length(b"18446744073709551615"), Some(u64::MAX));
+        for bad in ["", "+1", "-1", "1 ", "0x1", "18446744073709551616", "1e3", "１"] {
+            assert_eq!(parse_length(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_and_addresses_with_an_optional_port() {
+        for good in ["a", "example.com:80", "127.0.0.1:8080", "[::1]", "[::1]:80", "a:", "xn--a_b", "a%20b"] {
+            assert!(is_host_and_port(good.as_bytes()), "{good:?}");
+        }
+        for bad in
+            ["", ":80", "a b", "a,b", "a/b", "u@a", "a:b", "a:1:2", "a:123456", "[::1", "[]", "[::1]x", "ü"]
+        {
+            assert!(!is_host_and_port(bad.as_bytes()), "{bad:?}");
+        }
+    }
+}

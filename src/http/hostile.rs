@@ -1,0 +1,260 @@
+//! Requests that mean harm or mistake, each with the status that it must meet, however the network cuts it.
+
+use super::{BodyDecoder, HeadScanner, RequestError, RequestHead};
+use crate::base::limits::{
+    CHUNK_LINE_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX, TRAILER_BYTES_MAX,
+};
+
+/// How far a connection would get with `input`, offered in pieces that end at `cuts`: the requests and their bodies,
+/// and the error that ends it.
+pub(super) fn drive(input: &[u8], cuts: &[usize]) -> (Vec<(RequestHead, Vec<u8>)>, Option<RequestError>) {
+    let mut requests = Vec::new();
+    let mut peer = Peer::default();
+    for &end in cuts.iter().chain([&input.len()]) {
+        if let Err(error) = peer.offer(&input[..end], &mut requests) {
+            return (requests, Some(error));
+        }
+    }
+    (requests, None)
+}
+
+pub(super) const BODY_BYTES_MAX: u64 = 1000;
+
+#[derive(Default)]
+struct Peer {
+    taken: usize,
+    scanner: HeadScanner,
+    body: Option<(RequestHead, BodyDecoder, Vec<u8>)>,
+}
+
+impl Peer {
+    /// Takes what it can of `input`, of which `taken` bytes are already done with.
+    fn offer(
+        &mut self,
+        input: &[u8],
+        requests: &mut Vec<(RequestHead, Vec<u8>)>,
+    ) -> Result<(), RequestError> {
+        loop {
+            if self.body.is_none() {
+                let Some((head, consumed)) = self.scanner.parse(&input[self.taken..])? else {
+                    return Ok(());
+                };
+                self.taken += consumed;
+                let decoder = BodyDecoder::new(head.framing(), BODY_BYTES_MAX)?;
+                self.body = Some((head, decoder, Vec::new()));
+            }
+            let (head, mut decoder, mut data) = self.body.take().unwrap();
+            while !decoder.is_done() && self.taken < input.len() {
+                let (consumed, part) = decoder.decode(&input[self.taken..])?;
+                assert!(consumed > 0, "each call takes something");
+                self.taken += consumed;
+                data.extend_from_slice(part);
+            }
+            if decoder.is_done() {
+                requests.push((head, data));
+            } else {
+                self.body = Some((head, decoder, data));
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// `\r\n` for each `|`, so that a row stays a line.
+pub(super) fn lines(text: &str) -> Vec<u8> {
+    text.replace('|', "\r\n").into_bytes()
+}
+
+/// What is refused before or at the end of a head.
+pub(super) const HEADS: &[(u16, &str)] = &[
+    // Not HTTP, or not quite.
+    (400, "\u{16}\u{3}\u{1}"),
+    (400, " GET / HTTP/1.1|Host: a||"),
+    (400, "GET|Host: a||"),
+    (400, "GET /||"),
+    (400, "GET  / HTTP/1.1|Host: a||"),
+    (400, "GET /a b HTTP/1.1|Host: a||"),
+    (400, "GET / HTTP/1.1 |Host: a||"),
+    (400, "GET / http/1.1|Host: a||"),
+    (400, "GET / HTTP/1.12|Host: a||"),
+    (400, "GET / HTTP/1.x|Host: a||"),
+    (400, "GET / FTP/1.1|Host: a||"),
+    (400, "G@T / HTTP/1.1|Host: a||"),
+    (400, "GET /\u{7f} HTTP/1.1|Host: a||"),
+    (400, "GET /\0 HTTP/1.1|Host: a||"),
+    (505, "GET / HTTP/2.0|Host: a||"),
+    (505, "GET / HTTP/1.2|Host: a||"),
+    (505, "GET / HTTP/0.9|Host: a||"),
+    (505, "PRI * HTTP/2.0||SM||"),
+    // Lines that end otherwise than by CR LF; folded, empty and spaced fields.
+    (400, "GET / HTTP/1.1\nHost: a\n\n"),
+    (400, "GET / HTTP/1.1|Host: a\n|"),
+    (400, "GET / HTTP/1.1|Host: a|\n"),
+    (400, "GET / HTTP/1.1|Host: a\rX: b||"),
+    (400, "GET / HTTP/1.1\r|Host: a||"),
+    (400, "\nGET / HTTP/1.1|Host: a||"),
+    (400, "|||||GET / HTTP/1.1|Host: a||"),
+    (400, "GET / HTTP/1.1|Host: a|X: b| folded||"),
+    (400, "GET / HTTP/1.1| X: folded|Host: a||"),
+    (400, "GET / HTTP/1.1|Host : a||"),
+    (400, "GET / HTTP/1.1|Host\t: a||"),
+    (400, "GET / HTTP/1.1|Host: a|: b||"),
+    (400, "GET / HTTP/1.1|Host: a|no colon||"),
+    (400, "GET / HTTP/1.1|Host: a|X: b\0c||"),
+    (400, "GET / HTTP/1.1|Host: a|X: b\u{1b}c||"),
+    (400, "GET / HTTP/1.1|Host: a|\u{fc}: b||"),
+    // Targets.
+    (400, "GET sse HTTP/1.1|Host: a||"),
+    (400, "GET * HTTP/1.1|Host: a||"),
+    (400, "GET /#x HTTP/1.1|Host: a||"),
+    (400, "CONNECT a:80 HTTP/1.1|Host: a||"),
+    (400, "GET ftp://a/ HTTP/1.1|Host: a||"),
+    (400, "GET http:///x HTTP/1.1|Host: a||"),
+    (400, "GET http://user@a/ HTTP/1.1|Host: a||"),
+    // Hosts and other headers that have one value.
+    (400, "GET / HTTP/1.1||"),
+    (400, "GET http://a/ HTTP/1.1||"),
+    (400, "GET / HTTP/1.1|Host: a|Host: b||"),
+    (400, "GET / HTTP/1.1|Host: a|host: a||"),
+    (400, "GET / HTTP/1.0|Host: a|Host: b||"),
+    (400, "GET / HTTP/1.1|Host: a, b||"),
+    (400, "GET / HTTP/1.1|Host: a/b||"),
+    (400, "GET / HTTP/1.1|Host: a:b||"),
+    (400, "GET / HTTP/1.1|Host: a|Origin: b|Origin: c||"),
+    (400, "GET / HTTP/1.1|Host: a|Authorization: b|Authorization: c||"),
+    // Framing.
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: 1|Content-Length: 2||xx"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: 1, 2||xx"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: +1||x"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: -1||x"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: 1 1||x"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: 0x1||x"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length:||x"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: 1,||x"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: 18446744073709551616||x"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: 5|Transfer-Encoding: chunked||0||"),
+    (400, "POST / HTTP/1.1|Host: a|Transfer-Encoding: gzip|Content-Length: 5||0||"),
+    (400, "POST / HTTP/1.1|Host: a|Transfer-Encoding:||0||"),
+    (400, "POST / HTTP/1.1|Host: a|Transfer-Encoding: chunked, chunked||0||"),
+    (400, "POST / HTTP/1.1|Host: a|Transfer-Encoding: chunked|Transfer-Encoding: gzip||0||"),
+    (400, "POST / HTTP/1.1|Host: a|Transfer-Encoding: chunked,||0||"),
+    (400, "POST / HTTP/1.0|Transfer-Encoding: chunked||0||"),
+    (501, "POST / HTTP/1.1|Host: a|Transfer-Encoding: gzip, chunked||0||"),
+    (501, "POST / HTTP/1.1|Host: a|Transfer-Encoding: xchunked||0||"),
+    (501, "POST / HTTP/1.1|Host: a|Transfer-Encoding: identity||"),
+    (501, "POST / HTTP/1.1|Host: a|Transfer-Encoding: \"chunked\"||0||"),
+    (413, "POST / HTTP/1.1|Host: a|Content-Length: 1001||x"),
+    (413, "POST / HTTP/1.1|Host: a|Content-Length: 18446744073709551615||x"),
+    (417, "POST / HTTP/1.1|Host: a|Expect: coffee|Content-Length: 1||x"),
+    (417, "POST / HTTP/1.1|Host: a|Expect: 100-continue, coffee|Content-Length: 1||x"),
+];
+
+/// What comes behind the head of a chunked request.
+pub(super) const CHUNKED_BODIES: &[(u16, &str)] = &[
+    (400, "|"),
+    (400, ";x|"),
+    (400, "x|"),
+    (400, "-1|a|0||"),
+    (400, "+1|a|0||"),
+    (400, "0x1|a|0||"),
+    (400, " 1|a|0||"),
+    (400, "1 |a|0||"),
+    (400, "1 1|a|0||"),
+    (400, "1\na|0||"),
+    (400, "1\r\ra|0||"),
+    (400, "1;x\ny|a|0||"),
+    (400, "1;x\0|a|0||"),
+    (400, "1|ab|0||"),
+    (400, "1|a\n0||"),
+    (400, "1|a0||"),
+    (400, "10000000000000000|a"),
+    (400, "00000000000000001|a|0||"),
+    (400, "0|no colon||"),
+    (400, "0| folded: x||"),
+    (400, "0|: x||"),
+    (400, "0|X : y||"),
+    (400, "0|X: y\nZ: a||"),
+    (400, "0|X: \0||"),
+    (400, "0|\n"),
+    (413, "3e9|"),
+    (413, "3e8|{1000}|1|"),
+    (413, "FFFFFFFFFFFFFFFF|"),
+];
+
+/// What looks odd and is right.
+pub(super) const TAKEN: &[&str] = &[
+    "||||GET / HTTP/1.1|Host: a||",
+    "get / HTTP/1.1|Host:||",
+    "GET / HTTP/1.0||",
+    "GET /\u{fc}?a=%zz HTTP/1.1|Host: a||",
+    "OPTIONS * HTTP/1.1|Host: a||",
+    "GET http://b HTTP/1.1|Host: a||",
+    "GET / HTTP/1.1|Host: [::1]:8080|X:\t \t||",
+    "GET / HTTP/1.0|Expect: 100-continue||",
+    "POST / HTTP/1.1|Host: a|Content-Length: 1|Content-Length: 1, 01||x",
+    "POST / HTTP/1.1|Host: a|Transfer-Encoding:\tChunked ||1;a=\"b\"|x|000|T: u||",
+    "POST / HTTP/1.1|Host: a|Content-Length: 1||xGET / HTTP/1.1|Host: a||",
+];
+
+/// The rows that are too long to be written out.
+pub(super) fn long_requests() -> Vec<(u16, Vec<u8>)> {
+    let with_target = |bytes| lines(&format!("GET /{} HTTP/1.1|Host: a||", "x".repeat(bytes - 1)));
+    let with_fields = |count| lines(&format!("GET / HTTP/1.1|Host: a|{}|", "X: y|".repeat(count - 1)));
+    let with_head = |bytes: usize| {
+        let (before, after) = ("GET / HTTP/1.1|Host: a|X: ", "||");
+        let rest = bytes - lines(before).len() - lines(after).len();
+        lines(&format!("{before}{}{after}", "y".repeat(rest)))
+    };
+    let chunked = |body: String| lines(&format!("{CHUNKED_HEAD}{body}"));
+    vec![
+        (0, with_target(TARGET_BYTES_MAX)),
+        (414, with_target(TARGET_BYTES_MAX + 1)),
+        (414, with_target(2 * HEAD_BYTES_MAX)),
+        (414, vec![b'G'; HEAD_BYTES_MAX]),
+        (0, with_fields(HEADERS_MAX)),
+        (431, with_fields(HEADERS_MAX + 1)),
+        (431, with_fields(2000)),
+        (0, with_head(HEAD_BYTES_MAX)),
+        (0, [b"\r\n".as_slice(), &with_head(HEAD_BYTES_MAX)].concat()),
+        (431, with_head(HEAD_BYTES_MAX + 1)),
+        (431, with_head(5 * HEAD_BYTES_MAX)),
+        (0, chunked(format!("1;{}|x|0||", "e".repeat(CHUNK_LINE_BYTES_MAX - 4)))),
+        (400, chunked(format!("1;{}|x|0||", "e".repeat(CHUNK_LINE_BYTES_MAX - 3)))),
+        (0, chunked(format!("0|{}|", "X: 3456789012345|".repeat(TRAILER_BYTES_MAX / 18 - 1)))),
+        (400, chunked(format!("0|{}|", "X: 3456789012345|".repeat(TRAILER_BYTES_MAX / 18 + 1)))),
+        (400, [lines("GET / HTTP/1.1|Host: a|Last-Event-ID: "), vec![0xff], lines("||")].concat()),
+        (0, [lines("GET / HTTP/1.1|Host: a|X-City: "), vec![0xff], lines("||")].concat()),
+    ]
+}
+
+const CHUNKED_HEAD: &str = "POST / HTTP/1.1|Host: a|Transfer-Encoding: chunked||";
+
+/// Every row of every table, as bytes.
+pub(super) fn all_requests() -> Vec<(u16, Vec<u8>)> {
+    let heads = HEADS.iter().map(|&(status, text)| (status, lines(text)));
+    let bodies = CHUNKED_BODIES.iter().map(|&(status, body)| {
+        let body = body.replace("{1000}", &"x".repeat(1000));
+        (status, lines(&format!("{CHUNKED_HEAD}{body}")))
+    });
+    let taken = TAKEN.iter().map(|text| (0, lines(text)));
+    heads.chain(bodies).chain(taken).chain(long_requests()).collect()
+}
+
+#[test]
+fn every_hostile_request_meets_its_status() {
+    for (status, input) in all_requests() {
+        let shown = String::from_utf8_lossy(&input[..input.len().min(120)]).into_owned();
+        let (requests, error) = drive(&input, &[]);
+        let met = error.as_ref().map_or(0, |error| error.status().code());
+        assert_eq!(met, status, "{shown:?} met {error:?}");
+        assert_eq!(requests.is_empty(), status != 0, "{shown:?}");
+    }
+}
+
+#[test]
+fn a_hostile_request_meets_its_status_byte_by_byte_too() {
+    for (_, input) in all_requests().into_iter().filter(|(_, input)| input.len() < 2000) {
+        let cuts: Vec<usize> = (0..input.len()).collect();
+        assert_eq!(drive(&input, &cuts), drive(&input, &[]), "{:?}", String::from_utf8_lossy(&input));
+    }
+}

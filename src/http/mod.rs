@@ -1,0 +1,31 @@
+//! Floor 1: HTTP/1.1 (RFC 9110, RFC 9112) without sockets, clock or randomness.
+//!
+//! Bytes of a peer become a [`RequestHead`] and body data, or a [`RequestError`] that knows its status; a [`Response`]
+//! or [`Problem`] becomes bytes. What a path means, who may ask for it, and when a peer is too slow is decided on the
+//! floors above.
+
+mod body;
+mod error;
+mod fields;
+mod head;
+mod negotiate;
+mod problem;
+mod request;
+mod response;
+mod status;
+mod uri;
+
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod properties;
+
+pub use body::BodyDecoder;
+pub use error::RequestError;
+pub use head::{HeadScanner, parse};
+pub use negotiate::{MediaType, accepts_event_stream};
+pub use problem::Problem;
+pub use request::{Framing, Known, Method, RequestHead, Version};
+pub use response::{CONTINUE, HttpDate, Response, ResponseContext, http_date, stream_head};
+pub use status::Status;
+pub use uri::{Pairs, Segments, UriError, decode_path, pairs, segments};

@@ -1,0 +1,269 @@
+//! A request's head, read: its method, its target and the few headers that the server looks at.
+
+use super::uri;
+
+/// The methods that the server tells apart (RFC 9110 9, RFC 5789). They are case-sensitive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `HEAD`
+    Head,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+    /// `DELETE`
+    Delete,
+    /// `OPTIONS`
+    Options,
+    /// `PATCH`
+    Patch,
+    /// Any other token, `CONNECT` and `TRACE` among them.
+    Other,
+}
+
+impl Method {
+    pub(super) fn parse(token: &str) -> Method {
+        match token {
+            "GET" => Method::Get,
+            "POST" => Method::Post,
+            "HEAD" => Method::Head,
+            "PUT" => Method::Put,
+            "DELETE" => Method::Delete,
+            "OPTIONS" => Method::Options,
+            "PATCH" => Method::Patch,
+            _ => Method::Other,
+        }
+    }
+
+    /// The method's token, as an `Allow` header lists it; of [`Method::Other`], which none lists, a word for messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Patch => "PATCH",
+            Method::Other => "another method",
+        }
+    }
+}
+
+/// The versions that the server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// How a request's body ends (RFC 9112 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// There is no body.
+    None,
+    /// The body has this many bytes, which may be 0.
+    Length(u64),
+    /// The body ends with its last chunk.
+    Chunked,
+}
+
+/// The headers whose values a [`RequestHead`] keeps. The framing headers are kept as what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Known {
+    /// `Host`, or the authority of a target in absolute form, which overrides it (RFC 9112 3.2.2).
+    Host,
+    /// `Origin`
+    Origin,
+    /// `Accept`
+    Accept,
+    /// `Accept-Encoding`
+    AcceptEncoding,
+    /// `Authorization`
+    Authorization,
+    /// `Cookie`
+    Cookie,
+    /// `Content-Type`
+    ContentType,
+    /// `Last-Event-ID`
+    LastEventId,
+    /// `Idempotency-Key`
+    IdempotencyKey,
+    /// `X-Forwarded-For`
+    XForwardedFor,
+    /// `Access-Control-Request-Method`
+    AccessControlRequestMethod,
+    /// `Access-Control-Request-Headers`
+    AccessControlRequestHeaders,
+}
+
+impl Known {
+    pub(super) const COUNT: usize = 12;
+
+    pub(super) const ALL: [Known; Known::COUNT] = [
+        Known::Host,
+        Known::Origin,
+        Known::Accept,
+        Known::AcceptEncoding,
+        Known::Authorization,
+        Known::Cookie,
+        Known::ContentType,
+        Known::LastEventId,
+        Known::IdempotencyKey,
+        Known::XForwardedFor,
+        Known::AccessControlRequestMethod,
+        Known::AccessControlRequestHeaders,
+    ];
+
+    /// The header's name, as it is written in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Known::Host => "Host",
+            Known::Origin => "Origin",
+            Known::Accept => "Accept",
+            Known::AcceptEncoding => "Accept-Encoding",
+            Known::Authorization => "Authorization",
+            Known::Cookie => "Cookie",
+            Known::ContentType => "Content-Type",
+            Known::LastEventId => "Last-Event-ID",
+            Known::IdempotencyKey => "Idempotency-Key",
+            Known::XForwardedFor => "X-Forwarded-For",
+            Known::AccessControlRequestMethod => "Access-Control-Request-Method",
+            Known::AccessControlRequestHeaders => "Access-Control-Request-Headers",
+        }
+    }
+
+    /// What joins the values of a repeated header into one; `None` for a header that has a single value
+    /// (RFC 9110 5.3, RFC 9113 8.2.3 for cookies).
+    pub(super) const fn joined_by(self) -> Option<&'static str> {
+        match self {
+            Known::Accept
+            | Known::AcceptEncoding
+            | Known::XForwardedFor
+            | Known::AccessControlRequestHeaders => Some(", "),
+            Known::Cookie => Some("; "),
+            Known::Host
+            | Known::Origin
+            | Known::Authorization
+            | Known::ContentType
+            | Known::LastEventId
+            | Known::IdempotencyKey
+            | Known::AccessControlRequestMethod => None,
+        }
+    }
+}
+
+/// A part of a head's text. A head is short enough for two bytes each (`base::limits::HEAD_BYTES_MAX`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: u16,
+    pub(super) end: u16,
+}
+
+impl Span {
+    /// Stands for what was not sent.
+    pub(super) const ABSENT: Span = Span { start: u16::MAX, end: 0 };
+
+    fn of(self, text: &str) -> Option<&str> {
+        text.get(usize::from(self.start)..usize::from(self.end))
+    }
+}
+
+/// A request's head, owned: one allocation holds the target and the values of the known headers, and nothing else of
+/// what was sent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RequestHead {
+    pub(super) text: String,
+    pub(super) headers: [Span; Known::COUNT],
+    pub(super) path: Span,
+    pub(super) query: Span,
+    pub(super) framing: Framing,
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) is_persistent: bool,
+    pub(super) expects_continue: bool,
+}
+
+impl RequestHead {
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The path as it was sent, percent-encoded: it begins with `/`, or is `*` (`OPTIONS` alone).
+    #[must_use]
+    pub fn path_raw(&self) -> &str {
+        match self.path.of(&self.text) {
+            Some("") | None => "/", // `http://host` means its root (RFC 9110 4.2.3).
+            Some(path) => path,
+        }
+    }
+
+    /// What follows the first `?` as it was sent, percent-encoded; `None` where there is no `?`.
+    #[must_use]
+    pub fn query_raw(&self) -> Option<&str> {
+        self.query.of(&self.text)
+    }
+
+    /// The path's segments, each percent-decoded: see [`uri::segments`].
+    #[must_use]
+    pub fn segments(&self) -> uri::Segments<'_> {
+        uri::segments(self.path_raw())
+    }
+
+    /// The query's parameters, percent-decoded: see [`uri::pairs`].
+    #[must_use]
+    pub fn pairs(&self) -> uri::Pairs<'_> {
+        uri::pairs(self.query_raw().unwrap_or(""))
+    }
+
+    /// The value of a header, without the space around it; of a repeated one, its values joined as a list. `None` if
+    /// and only if it was not sent.
+    #[must_use]
+    pub fn header(&self, known: Known) -> Option<&str> {
+        self.headers[known as usize].of(&self.text)
+    }
+
+    /// How the body ends.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// True if and only if the client waits for [`super::CONTINUE`] before it sends the body (RFC 9110 10.1.1).
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        self.expects_continue
+    }
+
+    /// True if and only if the client means to send another request after this one (RFC 9112 9.3).
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.is_persistent
+    }
+}
+
+impl std::fmt::Debug for RequestHead {
+    /// Leaves the query and the header values out: tokens travel in them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestHead")
+            .field("method", &self.method)
+            .field("path", &self.path_raw())
+            .field("version", &self.version)
+            .field("framing", &self.framing)
+            .finish_non_exhaustive()
+    }
+}

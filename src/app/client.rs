@@ -1,0 +1,150 @@
+//! What the client commands share: the server's address, the HTTP client, and what can go wrong with both.
+//!
+//! Plain HTTP/1.1 without TLS and without proxies; what a command says and hears is its own matter.
+
+use std::io;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use ureq::http::{StatusCode, Uri};
+use ureq::{Agent, Body};
+
+/// The address of a server, such as `http://127.0.0.1:8080`, perhaps with a path that a proxy puts before ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerUrl(String);
+
+impl ServerUrl {
+    /// The URL of an endpoint; `path` begins with a slash.
+    #[must_use]
+    pub fn endpoint(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ServerUrl, String> {
+        const ALLOWED: &str = "a URL such as http://127.0.0.1:8080 is expected";
+        let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = url.parse().map_err(|_| ALLOWED.to_owned())?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err("TLS is not spoken here, only plain http://".to_owned()),
+            _ => return Err(ALLOWED.to_owned()),
+        }
+        if uri.host().is_none_or(str::is_empty) || uri.query().is_some() || url.contains('#') {
+            return Err(format!("{ALLOWED}, without query or fragment"));
+        }
+        Ok(ServerUrl(url.trim_end_matches('/').to_owned()))
+    }
+}
+
+/// Why a client command could not do its work; the process ends with exit code 1.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No answer came.
+    #[error("no answer from {url}")]
+    NoAnswer {
+        /// Where the request went.
+        url: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server answered that it would not.
+    #[error("the server answered {status}{detail}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// What the server said of it, after a colon; may be empty.
+        detail: String,
+    },
+    /// The answer is not an event stream.
+    #[error("{url} is no event stream: its content type is {content_type}")]
+    NotAStream {
+        /// What was asked for.
+        url: String,
+        /// What came.
+        content_type: String,
+    },
+    /// An event longer than is taken.
+    #[error("the stream cannot be read on")]
+    Undecodable(#[from] crate::sse::decode::DecodeError),
+    /// Standard output does not take the result.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+}
+
+impl ClientError {
+    /// The error for a request to `url` that got no answer.
+    pub(super) fn no_answer(url: &str, error: ureq::Error) -> ClientError {
+        ClientError::NoAnswer { url: url.to_owned(), source: error.into_io() }
+    }
+
+    /// The error for an answer that is none of those hoped for. Reads what the server said of it.
+    pub(super) fn refused(status: StatusCode, body: &mut Body) -> ClientError {
+        let text =
+            body.with_config().limit(REFUSAL_BYTES_MAX).lossy_utf8(true).read_to_string().unwrap_or_default();
+        let detail = match serde_json::from_str::<Problem>(&text) {
+            Ok(Problem { detail: Some(detail), .. }) => detail,
+            Ok(Problem { title: Some(title), .. }) => title,
+            Ok(Problem { .. }) => String::new(),
+            Err(_) => text.lines().next().unwrap_or_default().to_owned(),
+        };
+        let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+        ClientError::Refused { status, detail }
+    }
+}
+
+/// The two members of a problem (RFC 9457) that are worth showing.
+#[derive(Deserialize)]
+struct Problem {
+    detail: Option<String>,
+    title: Option<String>,
+}
+
+/// An HTTP client that follows `redirects_max` redirects and takes every status for an answer.
+pub(super) fn agent(redirects_max: u32) -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(redirects_max)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .user_agent(concat!("downpour/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into()
+}
+
+/// Longer than any handshake on a working network takes, with one lost packet.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a server says of a refusal is shown to a person: a page is more than enough.
+const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_joined_with_one_slash() {
+        for (text, url) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/sse"),
+            ("http://example.org/", "http://example.org/sse"),
+            ("http://example.org/events/", "http://example.org/events/sse"),
+            ("localhost:8080", "http://localhost:8080/sse"),
+            ("http://[::1]:80", "http://[::1]:80/sse"),
+        ] {
+            assert_eq!(text.parse::<ServerUrl>().unwrap().endpoint("/sse"), url);
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_http_url_is_refused() {
+        assert!("https://example.org".parse::<ServerUrl>().unwrap_err().contains("TLS"));
+        for text in ["", "http://", "ftp://example.org", "http://a b", "http://a/?q=1", "http://a/#f"] {
+            assert!(text.parse::<ServerUrl>().unwrap_err().contains("http://127.0.0.1:8080"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Floor 6: the commands of the binary, one file each, and what they share. Joins the floors below; `main` only
+//! parses the command line, calls [`run`] and turns what comes back into an exit code.
+
+pub mod check;
+pub mod client;
+pub mod command;
+pub mod logging;
+pub mod options;
+pub mod publish;
+pub mod serve;
+pub mod signals;
+pub mod subscribe;
+
+use std::io;
+use std::thread;
+
+use tracing_subscriber::util::TryInitError;
+
+use self::client::ClientError;
+use self::command::{Cli, CliCommand};
+use self::options::{ConfigError, Environment};
+use self::serve::ServeError;
+
+/// Does what the command line says. A reader of standard output that goes away ends a command quietly.
+///
+/// # Errors
+/// [`AppError`], whose [`exit_code`](AppError::exit_code) is that of the process.
+pub fn run(cli: Cli) -> Result<(), AppError> {
+    let done = match cli.command {
+        CliCommand::Serve(options) => {
+            let resolved = options.resolve(&Environment::of_process())?;
+            logging::start(resolved.config.log)?;
+            for warning in &resolved.warnings {
+                tracing::warn!("{warning}");
+            }
+            serve::run(resolved.config).map_err(AppError::Serve)
+        }
+        CliCommand::Check(options) => {
+            let resolved = options.resolve(&Environment::of_process())?;
+            check::run(&resolved, &mut io::stdout().lock()).map_err(AppError::Output)
+        }
+        CliCommand::Publish(options) => match options.misuse() {
+            Some(misuse) => Err(AppError::Usage(misuse)),
+            None => {
+                let published = publish::run(&options, &mut io::stdin().lock(), &mut io::stdout().lock());
+                published.map_err(AppError::Client)
+            }
+        },
+        CliCommand::Subscribe(options) => {
+            let mut out = io::BufWriter::new(io::stdout().lock());
+            subscribe::run(&options, &mut out, &mut io::stderr(), thread::sleep).map_err(AppError::Client)
+        }
+    };
+    match done {
+        Err(error) if error.is_closed_pipe() => Ok(()),
+        done => done,
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The options do not make a configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Arguments that do not go together.
+    #[error("{0}")]
+    Usage(String),
+    /// The log could not be started.
+    #[error("cannot start the log")]
+    Log(#[from] TryInitError),
+    /// The server could not start or serve on.
+    #[error(transparent)]
+    Serve(ServeError),
+    /// A client command could not do its work.
+    #[error(transparent)]
+    Client(ClientError),
+    /// Standard output does not take the result.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+}
+
+impl AppError {
+    /// 2 where the options are at fault, 1 where the world is.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.is_misuse() { 2 } else { 1 }
+    }
+
+    /// Whether the options are at fault.
+    #[must_use]
+    pub fn is_misuse(&self) -> bool {
+        match self {
+            AppError::Config(_) | AppError::Usage(_) => true,
+            AppError::Log(_) | AppError::Serve(_) | AppError::Client(_) | AppError::Output(_) => false,
+        }
+    }
+
+    fn is_closed_pipe(&self) -> bool {
+        match self {
+            AppError::Output(source) | AppError::Client(ClientError::Output(source)) => {
+                source.kind() == io::ErrorKind::BrokenPipe
+            }
+            AppError::Config(_)
+            | AppError::Usage(_)
+            | AppError::Log(_)
+            | AppError::Serve(_)
+            | AppError::Client(_) => false,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The options of `downpour serve`: what each is called, what it does, and what it is when nobody says anything.
+//!
+//! A row is all that the command line, the environment and the file need to know of an option. What its text means
+//! is decided where the configuration is put together (`config`).
+
+/// One option, under the one name it has everywhere.
+#[derive(Debug)]
+pub(super) struct OptionSpec {
+    /// As on the command line, without the dashes: lower case with hyphens.
+    pub(super) name: &'static str,
+    /// What stands for the value in the help.
+    pub(super) placeholder: &'static str,
+    /// How often it may be given.
+    pub(super) arity: Arity,
+    /// The texts that hold when nobody gives any; parsed like any other.
+    pub(super) default: &'static [&'static str],
+    /// The group under which the help lists it.
+    pub(super) heading: &'static str,
+    /// What it does and when to change it, in words for somebody who has never run this server.
+    pub(super) help: &'static str,
+}
+
+/// How often an option may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arity {
+    /// One value.
+    One,
+    /// Several: repeated on the command line, an array in the file, a comma list in the environment.
+    Many,
+    /// A switch: its presence on the command line says `true`.
+    Switch,
+}
+
+impl OptionSpec {
+    /// The option's key in the file.
+    pub(super) fn key(&self) -> String {
+        self.name.replace('-', "_")
+    }
+
+    /// The option's environment variable.
+    pub(super) fn variable(&self) -> String {
+        format!("{}{}", super::VARIABLE_PREFIX, self.key().to_uppercase())
+    }
+}
+
+const LISTENING: &str = "Listening";
+const STREAMS: &str = "Streams";
+const HISTORY: &str = "History (what a client that was away gets when it comes back)";
+const SLOW_CLIENTS: &str = "Slow clients";
+const LIMITS: &str = "Limits";
+const TIME_LIMITS: &str = "Time limits";
+const RUNNING: &str = "Stopping and logging";
+
+macro_rules! options {
+    ($($ident:ident: $name:literal $placeholder:literal $arity:ident $default:expr, $heading:ident, $help:literal;)+) => {
+        $(pub(super) static $ident: OptionSpec = OptionSpec {
+            name: $name,
+            placeholder: $placeholder,
+            arity: Arity::$arity,
+            default: &$default,
+            heading: $heading,
+            help: $help,
+        };)+
+        /// Every option, in the order of the help.
+        pub(super) static ALL: &[&OptionSpec] = &[$(&$ident),+];
+    };
+}
+
+options! {
+    LISTEN: "listen" "ADDRESS:PORT" Many ["127.0.0.1:8080"], LISTENING,
+        "Where to accept connections: an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080. May be given \
+         several times. Port 0 takes any free port. An address that other machines can reach needs --insecure too.";
+    HOST: "host" "NAME" Many [], LISTENING,
+        "A name that clients reach this server by, such as events.example.org. May be given several times; * allows \
+         any. Requests for other names are refused on a loopback address, so that no web page can talk to the server \
+         through a visitor's browser (DNS rebinding). Loopback names and addresses are always allowed.";
+    INSECURE: "insecure" "true|false" Switch ["false"], LISTENING,
+        "Listen on addresses that other machines can reach although anybody there may then publish. Only for \
+         networks you trust, or behind a proxy that checks who publishes.";
+
+    KEEPALIVE: "keepalive" "DURATION" One ["30s"], STREAMS,
+        "Send a ping event on a stream that was silent for this long, so that proxies do not close it and lost \
+         clients are noticed. Keep it below your proxy's read timeout (60s in nginx). 0 turns pings off.";
+    RETRY: "retry" "DURATION" One ["3s"], STREAMS,
+        "How long clients are told to wait before they reconnect after a lost connection.";
+    RETRY_JITTER: "retry-jitter" "DURATION" One ["0"], STREAMS,
+        "Add up to this much, at random for each client, to --retry, so that not all clients come back in the same \
+         moment. 0 adds nothing.";
+    MAX_STREAM_AGE: "max-stream-age" "DURATION" One ["0"], STREAMS,
+        "End streams that are this old (20 % more or less, at random); the client reconnects and misses nothing. \
+         Useful behind load balancers that should spread clients anew. 0 lets streams live for ever.";
+
+    HISTORY_EVENTS: "history-events" "N" One ["10000"], HISTORY,
+        "How many of its newest events each channel keeps. A client that reconnects gets what it missed, as long as \
+         it is still kept.";
+    HISTORY_BYTES: "history-bytes" "SIZE" One ["256MiB"], HISTORY,
+        "How much memory the history of all channels together may take; beyond it the oldest events are given up. \
+         At least 1MiB.";
+    HISTORY_AGE: "history-age" "DURATION" One ["0"], HISTORY,
+        "Give up events that are older than this. 0 keeps them for as long as the other two limits allow.";
+
+    QUEUE_BYTES: "queue-bytes" "SIZE" One ["256KiB"], SLOW_CLIENTS,
+        "How much may wait in memory for one client that reads slower than events come. Beyond it the client reads \
+         on from the history as it can, in order, and loses nothing that is still kept there. Others never wait for it.";
+    QUEUE_FRAMES: "queue-frames" "N" One ["256"], SLOW_CLIENTS,
+        "The same limit as a number of events.";
+
+    MAX_CONNECTIONS: "max-connections" "N|auto" One ["auto"], LIMITS,
+        "How many connections are held at once; clients beyond it are told to come back later. auto is as many as \
+         the limit on open files allows (see `ulimit -n`).";
+    MAX_CHANNELS_PER_STREAM: "max-channels-per-stream" "N" One ["128"], LIMITS,
+        "How many channels one stream may subscribe to.";
+    MAX_CHANNELS: "max-channels" "N" One ["100000"], LIMITS,
+        "How many channels may exist at once. A channel exists while it has subscribers or kept events.";
+    MAX_BODY: "max-body" "SIZE" One ["1MiB"], LIMITS,
+        "The largest request body, and with it the largest event. Larger ones are answered with 413. A stream of \
+         NDJSON may be of any length; each of its lines has this limit.";
+
+    HEAD_TIMEOUT: "head-timeout" "DURATION" One ["10s"], TIME_LIMITS,
+        "How long a client may take to send the head of a request.";
+    BODY_TIMEOUT: "body-timeout" "DURATION" One ["30s"], TIME_LIMITS,
+        "How long a client may pause while it sends a request body.";
+    IDLE_TIMEOUT: "idle-timeout" "DURATION" One ["75s"], TIME_LIMITS,
+        "How long a connection without a stream is kept open for the next request.";
+    PUBLISH_TIMEOUT: "publish-timeout" "DURATION" One ["5s"], TIME_LIMITS,
+        "How long a publisher waits until its event is accepted; then it is answered with 503.";
+
+    DRAIN: "drain" "DURATION" One ["10s"], RUNNING,
+        "On SIGTERM or Ctrl-C: how long open streams get to finish. A second signal ends the server at once.";
+    LOG_LEVEL: "log-level" "LEVEL" One ["info"], RUNNING,
+        "How much is logged to standard error: off, error, warn, info, debug or trace.";
+    LOG_FORMAT: "log-format" "FORMAT" One ["text"], RUNNING,
+        "How log lines look: text for people, json for machines.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_spelled_alike_everywhere() {
+        let mut names: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+        assert_eq!(MAX_CHANNELS_PER_STREAM.key(), "max_channels_per_stream");
+        assert_eq!(MAX_CHANNELS_PER_STREAM.variable(), "DOWNPOUR_MAX_CHANNELS_PER_STREAM");
+    }
+
+    #[test]
+    fn every_help_is_a_sentence() {
+        for spec in ALL {
+            assert!(spec.help.ends_with('.') && !spec.help.contains("  "), "{}: {}", spec.name, spec.help);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The signals that end a server: the first asks it to drain, a second ends the process at once.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+use signal_hook::low_level;
+
+/// Watches for SIGTERM and SIGINT on a thread of its own, until it is dropped.
+#[derive(Debug)]
+pub struct SignalWatch {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SignalWatch {
+    /// Calls `on_first` with the signal's name when the first signal comes; a second one ends the process at once, as
+    /// if it had never been watched for.
+    ///
+    /// # Errors
+    /// Where the watch or its thread cannot be set up.
+    pub fn start(on_first: impl FnOnce(&'static str) + Send + 'static) -> io::Result<SignalWatch> {
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let handle = signals.handle();
+        let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let mut on_first = Some(on_first);
+            for signal in signals.forever() {
+                match on_first.take() {
+                    Some(on_first) => on_first(low_level::signal_name(signal).unwrap_or("a signal")),
+                    None => end_at_once(signal),
+                }
+            }
+        })?;
+        Ok(SignalWatch { handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for SignalWatch {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the callback was told by the panic hook; there is nothing to add here.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Dies of `signal`, so that whoever waits for this process sees which one it was.
+fn end_at_once(signal: i32) {
+    if low_level::emulate_default_handler(signal).is_err() {
+        std::process::exit(128 + signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Set in the child of a test that has to die.
+    const IS_CHILD: &str = "SIGNALS_TEST_IS_CHILD";
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn the_first_signal_is_told_by_name_and_a_second_ends_the_process() {
+        if std::env::var_os(IS_CHILD).is_some() {
+            return die_of_a_second_signal();
+        }
+        let this_test = "app::signals::tests::the_first_signal_is_told_by_name_and_a_second_ends_the_process";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let status = child.args(["--exact", this_test]).env(IS_CHILD, "1").status().unwrap();
+        assert_eq!(status.signal(), Some(SIGINT), "{status}");
+    }
+
+    fn die_of_a_second_signal() {
+        let (sender, receiver) = mpsc::channel();
+        let _watch = SignalWatch::start(move |name| sender.send(name).unwrap()).unwrap();
+        low_level::raise(SIGTERM).unwrap();
+        assert_eq!(receiver.recv_timeout(PATIENCE), Ok("SIGTERM"));
+        low_level::raise(SIGINT).unwrap();
+        thread::sleep(PATIENCE);
+    }
+
+    #[test]
+    fn a_dropped_watch_has_ended_its_thread() {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let watch = SignalWatch::start(move |_| drop(sender)).unwrap();
+        drop(watch);
+        assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    }
+}

@@ -35,6 +35,10 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Most completions that a driver hands over for one wait, so that timers and the mailbox get their turn.
 pub const COMPLETIONS_PER_WAIT_MAX: usize = 1024;
 
+/// Most slices of one vectored send. What is adjacent is one slice, so that more are rarely waiting; the kernel takes
+/// at most 1024 (`sendmsg(2)`, `EMSGSIZE`).
+pub const SEND_SLICES_MAX: usize = 64;
+
 /// Most connections that a driver accepts in one wait, so that a storm of newcomers does not starve the streams.
 pub const ACCEPTS_PER_WAIT_MAX: usize = 64;
 

@@ -1,0 +1,262 @@
+//! What every driver must do: one test body for each clause of the contract, run over sockets and over simulated
+//! networks.
+
+mod bench;
+
+use std::io::IoSlice;
+use std::time::Duration;
+
+use self::bench::{Bench, Net, Peer, Seen};
+use super::{Driver, SendStart};
+use crate::base::id::ConnId;
+
+macro_rules! for_each_driver {
+    ($($case:ident),+ $(,)?) => {
+        mod epoll {
+            $(#[test] fn $case() { super::$case(super::bench::over_sockets()) })+
+        }
+        mod calm_sim {
+            $(#[test] fn $case() { super::$case(super::bench::over_calm_sim()) })+
+        }
+        mod hostile_sim {
+            $(#[test] fn $case() {
+                for seed in 0..200 {
+                    println!("seed {seed}");
+                    super::$case(super::bench::over_hostile_sim(seed));
+                }
+            })+
+        }
+    };
+}
+for_each_driver!(
+    echoes_more_than_any_buffer_holds,
+    a_peer_that_ended_its_side_is_still_answered,
+    a_short_send_is_followed_by_one_writable,
+    nothing_follows_a_close,
+    a_slot_taken_again_gets_nothing_of_its_last_connection,
+    at_most_one_receive_is_outstanding,
+    the_end_is_told_to_each_receive,
+    a_reset_fails_the_receive,
+    a_peer_that_is_gone_fails_the_send,
+    no_writable_follows_a_shutdown,
+    shutdown_comes_after_what_was_sent,
+    a_vectored_send_keeps_its_order,
+    a_paused_driver_leaves_newcomers_waiting,
+    those_who_wait_are_taken_before_the_listeners_close,
+    a_refused_socket_is_closed,
+    dropping_the_driver_closes_everything,
+);
+
+fn echoes_more_than_any_buffer_holds<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    let sent: Vec<u8> = (0_u32..).flat_map(u32::to_le_bytes).take(N::MANY_BYTES).collect();
+    let (mut written, mut echo) = (0, Vec::new());
+    let (mut waiting, mut offered, mut is_free) = (Vec::new(), 0, true);
+    bench.driver.recv(conn);
+    while echo.len() < sent.len() {
+        written += peer.write(&sent[written..]);
+        echo.extend(peer.read());
+        if is_free && !waiting.is_empty() {
+            offered = waiting.len();
+            is_free = match bench.driver.send(conn, &[IoSlice::new(&waiting)]) {
+                SendStart::Sent(bytes) => waiting.drain(..bytes).len() == offered,
+                SendStart::Pending => false,
+                SendStart::Failed(error) => panic!("{error}"),
+            };
+        }
+        for seen in bench.wait() {
+            match seen {
+                Seen::Received(_, bytes) => {
+                    waiting.extend(bytes);
+                    bench.driver.recv(conn);
+                }
+                Seen::Sent(_, bytes) => is_free = waiting.drain(..bytes).len() == offered,
+                Seen::Writable(_) => is_free = true,
+                Seen::Accepted(_) | Seen::Ended(_) | Seen::Failed(_) => panic!("{seen:?}"),
+            }
+        }
+    }
+    assert!(echo == sent, "the echo differs from what was sent");
+}
+
+fn a_peer_that_ended_its_side_is_still_answered<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    assert_eq!(peer.write(b"question"), 8);
+    peer.shutdown_write();
+    let mut question = Vec::new();
+    loop {
+        bench.driver.recv(conn);
+        let seen = bench.next();
+        let Seen::Received(_, bytes) = seen else { break assert_eq!(seen, Seen::Ended(conn)) };
+        question.extend(bytes);
+    }
+    assert_eq!(question, b"question");
+    let mut answer = bench.send_all(conn, &mut peer, b"answer");
+    bench.driver.close(conn);
+    answer.extend(bench.read_to_end(&mut peer));
+    assert_eq!(answer, b"answer");
+}
+
+fn a_short_send_is_followed_by_one_writable<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    let sent = bench.fill(conn);
+    assert!(sent > 0);
+    let mut read = 0;
+    while read < sent {
+        read += peer.read().len();
+    }
+    assert_eq!(bench.settle(), [Seen::Writable(conn)]);
+    // The second time is no different, although the driver may know the socket to be slow by now.
+    let sent = bench.fill(conn);
+    let mut read = 0;
+    while read < sent {
+        read += peer.read().len();
+    }
+    assert_eq!(bench.settle(), [Seen::Writable(conn)]);
+}
+
+fn nothing_follows_a_close<N: Net>(mut bench: Bench<N>) {
+    let (mut slow_peer, slow) = bench.connect();
+    bench.fill(slow);
+    bench.driver.recv(slow);
+    bench.driver.close(slow);
+    let (_peer, quick) = bench.connect();
+    bench.driver.recv(quick);
+    let _ = bench.driver.send(quick, &[IoSlice::new(b"whatever becomes of it")]);
+    bench.driver.close(quick);
+    while !slow_peer.read().is_empty() {}
+    slow_peer.write(b"late");
+    assert_eq!(bench.settle(), []);
+}
+
+fn a_slot_taken_again_gets_nothing_of_its_last_connection<N: Net>(mut bench: Bench<N>) {
+    let (mut first, old) = bench.connect();
+    bench.driver.recv(old);
+    assert!(first.write(b"for the first") > 0);
+    bench.driver.wait(Some(Duration::from_millis(5))).unwrap(); // What this collects is never taken.
+    bench.driver.close(old);
+    let new = ConnId { generation: old.generation + 1, ..old };
+    bench.next_id = new;
+    let mut second = bench.net.connect();
+    assert_eq!(bench.next(), Seen::Accepted(new));
+    bench.driver.recv(new);
+    assert_eq!(bench.settle(), []);
+    assert_eq!(second.write(b"2"), 1);
+    assert_eq!(bench.next(), Seen::Received(new, b"2".to_vec()));
+}
+
+fn at_most_one_receive_is_outstanding<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    bench.driver.recv(conn);
+    bench.driver.recv(conn);
+    assert_eq!(peer.write(b"a"), 1);
+    assert_eq!(bench.next(), Seen::Received(conn, b"a".to_vec()));
+    assert_eq!(peer.write(b"b"), 1);
+    assert_eq!(bench.settle(), [], "nobody asked");
+    bench.driver.recv(conn);
+    assert_eq!(bench.next(), Seen::Received(conn, b"b".to_vec()));
+    assert_eq!(bench.settle(), []);
+}
+
+fn the_end_is_told_to_each_receive<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    bench.driver.recv(conn);
+    assert_eq!(bench.settle(), []);
+    peer.shutdown_write();
+    for _ in 0..3 {
+        assert_eq!(bench.next(), Seen::Ended(conn));
+        assert_eq!(bench.settle(), []);
+        bench.driver.recv(conn);
+    }
+}
+
+fn a_reset_fails_the_receive<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    bench.driver.recv(conn);
+    assert_eq!(bench.settle(), []);
+    peer.reset();
+    assert_eq!(bench.next(), Seen::Failed(conn));
+    bench.driver.recv(conn);
+    assert_eq!(bench.settle(), [], "a failure is the last completion");
+    bench.driver.close(conn);
+}
+
+fn a_peer_that_is_gone_fails_the_send<N: Net>(mut bench: Bench<N>) {
+    let (peer, conn) = bench.connect();
+    drop(peer);
+    for _ in 0..100 {
+        if let SendStart::Failed(_) = bench.driver.send(conn, &[IoSlice::new(b"into the void")]) {
+            return;
+        }
+        if bench.settle().contains(&Seen::Failed(conn)) {
+            return;
+        }
+    }
+    panic!("nobody said that the peer is gone");
+}
+
+fn no_writable_follows_a_shutdown<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    let sent = bench.fill(conn);
+    bench.driver.shutdown(conn);
+    assert_eq!(bench.read_to_end(&mut peer).len(), sent);
+    assert_eq!(bench.settle(), []);
+}
+
+fn shutdown_comes_after_what_was_sent<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    let mut read = bench.send_all(conn, &mut peer, b"the last words");
+    bench.driver.shutdown(conn);
+    read.extend(bench.read_to_end(&mut peer));
+    assert_eq!(read, b"the last words");
+    assert_eq!(peer.write(b"still here"), 10);
+    bench.driver.recv(conn);
+    assert!(matches!(bench.next(), Seen::Received(..)));
+}
+
+fn a_vectored_send_keeps_its_order<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    let parts: Vec<Vec<u8>> = (0..64).map(|n| vec![n; usize::from(n % 5)]).collect();
+    let batch: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let taken = bench.send(conn, &batch);
+    bench.driver.close(conn);
+    assert_eq!(bench.read_to_end(&mut peer), parts.concat()[..taken]);
+}
+
+fn a_paused_driver_leaves_newcomers_waiting<N: Net>(mut bench: Bench<N>) {
+    bench.driver.pause_accepting(true);
+    let _peer = bench.net.connect();
+    assert_eq!(bench.settle(), []);
+    assert!(bench.driver.is_listening());
+    bench.driver.pause_accepting(false);
+    assert!(matches!(bench.next(), Seen::Accepted(_)));
+}
+
+fn those_who_wait_are_taken_before_the_listeners_close<N: Net>(mut bench: Bench<N>) {
+    bench.driver.pause_accepting(true);
+    let _peers = [bench.net.connect(), bench.net.connect(), bench.net.connect()];
+    bench.driver.stop_listening();
+    let mut accepted = 0;
+    while bench.driver.is_listening() {
+        accepted += bench.wait().len();
+    }
+    assert_eq!(accepted, 3);
+    assert!(bench.net.try_connect().is_none(), "nobody listens");
+}
+
+fn a_refused_socket_is_closed<N: Net>(mut bench: Bench<N>) {
+    bench.refuses = true;
+    let mut peer = bench.net.connect();
+    assert_eq!(bench.read_to_end(&mut peer), b"");
+}
+
+fn dropping_the_driver_closes_everything<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    bench.driver.recv(conn);
+    let Bench { mut net, driver, .. } = bench;
+    drop(driver);
+    while !peer.is_over() {
+        assert_eq!(peer.read(), b"");
+    }
+    assert!(net.try_connect().is_none(), "nobody listens");
+}

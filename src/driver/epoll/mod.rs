@@ -1,0 +1,298 @@
+//! The driver for every Linux: readiness from epoll, through mio, reported as completions.
+//!
+//! Sockets are watched edge-triggered (`epoll(7)`): the kernel tells once that there is something, and never again until
+//! more comes. So whatever is left before `EAGAIN` must be remembered here: a socket that may hold more to read in its
+//! slot, a listener that may hold more connections in [`accept`]. Those whose owner waits for just that stand in the
+//! ready list, in the order in which they came up, and each is read from once before its next turn.
+
+mod accept;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice, Read};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll};
+use socket2::Socket;
+
+use self::accept::{Accept, Acceptor};
+use self::table::{Connection, Source, Table};
+use super::socket::Listener;
+use super::{Completion, Driver, SendStart, batch_bytes};
+use crate::base::id::ConnId;
+use crate::base::limits::{COMPLETIONS_PER_WAIT_MAX, READ_BUFFER_BYTES, SEND_SLICES_MAX};
+use crate::base::mailbox::Wake;
+
+/// Serves sockets through epoll. See the [module](self).
+pub struct EpollDriver {
+    poll: Poll,
+    events: Events,
+    waker: Arc<EpollWaker>,
+    acceptor: Acceptor,
+    table: Table,
+    /// Connections that have what their owner waits for. May name some that were closed since.
+    ready: VecDeque<ConnId>,
+    read_buffer: Box<[u8]>,
+    /// Completions handed over since the last wait.
+    completions: usize,
+}
+
+/// A connection that was accepted from a listener. Dropping it closes it.
+#[derive(Debug)]
+pub struct EpollSocket(Socket);
+
+/// A completion, but for the bytes, which lie in the read buffer.
+enum Step {
+    Accept(Accept),
+    Received { conn: ConnId, bytes: usize },
+    ReceiveEnded(ConnId),
+    Writable(ConnId),
+    Failed(ConnId, io::Error),
+}
+
+/// A peer that is gone makes an error of a send, never a signal: the process may be anyone's who embeds this library.
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+const EVENTS_PER_WAIT_MAX: usize = 1024;
+
+impl EpollDriver {
+    /// Makes a driver that accepts from `listeners`.
+    ///
+    /// # Errors
+    /// Where the kernel refuses an epoll instance or an eventfd: file descriptors have run out.
+    pub fn new(listeners: Vec<Listener>) -> io::Result<EpollDriver> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(EpollWaker(mio::Waker::new(poll.registry(), table::WAKER)?));
+        let acceptor = Acceptor::new(listeners, poll.registry())?;
+        Ok(EpollDriver {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_WAIT_MAX),
+            waker,
+            acceptor,
+            table: Table::default(),
+            ready: VecDeque::new(),
+            read_buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            completions: 0,
+        })
+    }
+
+    /// Takes in what the last poll told.
+    fn note_events(&mut self) {
+        for event in &self.events {
+            let conn = match table::source_of(event.token()) {
+                Source::Waker => continue, // Having ended the wait is all it is for.
+                Source::Listener(listener) => {
+                    self.acceptor.note_waiting(listener);
+                    continue;
+                }
+                Source::Connection(conn) => conn,
+            };
+            let Some(connection) = self.table.get_mut(conn) else { continue };
+            let is_broken = event.is_error() || event.is_write_closed();
+            if event.is_readable() || event.is_read_closed() || is_broken {
+                connection.is_readable = true;
+                connection.is_end_near |= event.is_read_closed() || is_broken;
+            }
+            if event.is_writable() || is_broken {
+                connection.has_room = true;
+            }
+            enqueue(&mut self.ready, connection, conn);
+        }
+    }
+
+    fn next_step(&mut self) -> Option<Step> {
+        if self.completions == COMPLETIONS_PER_WAIT_MAX {
+            return None;
+        }
+        if let Some(accept) = self.acceptor.next() {
+            return Some(Step::Accept(accept));
+        }
+        while let Some(conn) = self.ready.pop_front() {
+            let Some(connection) = self.table.get_mut(conn) else { continue };
+            connection.is_queued = false;
+            if connection.awaits_room && connection.has_room {
+                connection.awaits_room = false;
+                enqueue(&mut self.ready, connection, conn);
+                return Some(Step::Writable(conn));
+            }
+            if !(connection.is_receiving && connection.is_readable) {
+                continue;
+            }
+            if let Some(step) = receive(connection, conn, &mut self.read_buffer) {
+                return Some(step);
+            }
+            enqueue(&mut self.ready, connection, conn); // Only where the read was interrupted.
+        }
+        None
+    }
+}
+
+/// Puts a connection on the ready list if it has what its owner waits for and is not there yet.
+fn enqueue(ready: &mut VecDeque<ConnId>, connection: &mut Connection, conn: ConnId) {
+    if connection.has_news() && !connection.is_queued {
+        connection.is_queued = true;
+        ready.push_back(conn);
+    }
+}
+
+/// Reads once for the receive that is outstanding; `None` if nothing came of it.
+fn receive(connection: &mut Connection, conn: ConnId, buffer: &mut [u8]) -> Option<Step> {
+    match connection.socket.read(buffer) {
+        Ok(0) => {
+            connection.is_receiving = false;
+            Some(Step::ReceiveEnded(conn))
+        }
+        Ok(bytes) => {
+            connection.is_receiving = false;
+            // A buffer that was not filled was all there is (`epoll(7)`), but for the end, which is told with no
+            // event of its own where it came together with these bytes.
+            connection.is_readable = bytes == buffer.len() || connection.is_end_near;
+            Some(Step::Received { conn, bytes })
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            connection.is_readable = false;
+            None
+        }
+        Err(error) if error.kind() == ErrorKind::Interrupted => None,
+        Err(error) => {
+            connection.is_receiving = false;
+            // A failure is a connection's last completion.
+            connection.awaits_room = false;
+            connection.is_readable = false;
+            Some(Step::Failed(conn, error))
+        }
+    }
+}
+
+impl Driver for EpollDriver {
+    type Socket = EpollSocket;
+
+    fn adopt(&mut self, socket: EpollSocket, conn: ConnId) -> io::Result<()> {
+        let token = table::token_of(conn);
+        self.poll.registry().register(&mut SourceFd(&socket.0.as_raw_fd()), token, Interest::READABLE)?;
+        self.table.insert(conn, socket.0);
+        Ok(())
+    }
+
+    fn recv(&mut self, conn: ConnId) {
+        let Some(connection) = self.table.get_mut(conn) else { return };
+        connection.is_receiving = true;
+        enqueue(&mut self.ready, connection, conn);
+    }
+
+    fn send(&mut self, conn: ConnId, batch: &[IoSlice<'_>]) -> SendStart {
+        debug_assert!((1..=SEND_SLICES_MAX).contains(&batch.len()), "a batch has 1 to 64 slices");
+        let Some(connection) = self.table.get_mut(conn) else {
+            return SendStart::Failed(ErrorKind::NotConnected.into());
+        };
+        debug_assert!(!connection.awaits_room, "a send is outstanding");
+        let sent = match batch {
+            [slice] => connection.socket.send_with_flags(slice, SEND_FLAGS),
+            slices => connection.socket.send_vectored_with_flags(slices, SEND_FLAGS),
+        };
+        let sent = match sent {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(error) => return SendStart::Failed(error),
+        };
+        if sent == batch_bytes(batch) {
+            return SendStart::Sent(sent);
+        }
+        connection.awaits_room = true;
+        connection.has_room = false;
+        if !connection.watches_room {
+            // Watched from the first time on: an edge comes only after a send found no room, so that taking the interest
+            // back would save nothing. Where room came about in between, changing the interest reports it anew.
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let mut source = SourceFd(&connection.socket.as_raw_fd());
+            if let Err(error) = self.poll.registry().reregister(&mut source, table::token_of(conn), interest)
+            {
+                return SendStart::Failed(error);
+            }
+            connection.watches_room = true;
+        }
+        SendStart::Sent(sent)
+    }
+
+    fn shutdown(&mut self, conn: ConnId) {
+        let Some(connection) = self.table.get_mut(conn) else { return };
+        connection.awaits_room = false;
+        // It fails only where the peer is gone already (`ENOTCONN`), which a receive tells.
+        let _ = connection.socket.shutdown(Shutdown::Write);
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.table.remove(conn);
+        self.acceptor.note_closed();
+    }
+
+    fn pause_accepting(&mut self, paused: bool) {
+        self.acceptor.pause(paused);
+    }
+
+    fn stop_listening(&mut self) {
+        self.acceptor.stop();
+    }
+
+    fn is_listening(&self) -> bool {
+        self.acceptor.is_listening()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.completions = 0;
+        let retry = self.acceptor.begin_wait();
+        let timeout = if self.ready.is_empty() && !self.acceptor.is_ready() {
+            timeout.into_iter().chain(retry).min()
+        } else {
+            Some(Duration::ZERO)
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => self.note_events(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<Completion<'_, EpollSocket>> {
+        let step = self.next_step()?;
+        self.completions += 1;
+        Some(match step {
+            Step::Accept(Accept::Taken { socket, listener }) => {
+                Completion::Accepted { socket: EpollSocket(socket), listener }
+            }
+            Step::Accept(Accept::Failed(error)) => Completion::AcceptFailed { error },
+            Step::Received { conn, bytes } => {
+                Completion::Received { conn, bytes: &self.read_buffer[..bytes] }
+            }
+            Step::ReceiveEnded(conn) => Completion::ReceiveEnded { conn },
+            Step::Writable(conn) => Completion::Writable { conn },
+            Step::Failed(conn, error) => Completion::Failed { conn, error },
+        })
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Arc::<EpollWaker>::clone(&self.waker)
+    }
+}
+
+impl fmt::Debug for EpollDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EpollDriver").field("ready", &self.ready.len()).finish_non_exhaustive()
+    }
+}
+
+struct EpollWaker(mio::Waker);
+
+impl Wake for EpollWaker {
+    fn wake(&self) {
+        // An eventfd refuses only when its counter is full, which mio takes care of (`eventfd(2)`).
+        let _ = self.0.wake();
+    }
+}

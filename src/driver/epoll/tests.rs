@@ -1,0 +1,173 @@
+use std::fs::File;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Instant;
+
+use super::*;
+use crate::base::limits::ACCEPTS_PER_WAIT_MAX;
+use crate::driver::socket::{SocketOptions, bind};
+
+fn listen(options: &SocketOptions) -> (EpollDriver, SocketAddr) {
+    let listener = bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
+    let address = listener.address();
+    (EpollDriver::new(vec![listener]).unwrap(), address)
+}
+
+/// Waits once, and returns the sockets that were accepted and how often accepting failed.
+fn accept(driver: &mut EpollDriver, timeout: Duration) -> (Vec<Socket>, usize) {
+    driver.wait(Some(timeout)).unwrap();
+    let (mut sockets, mut failures) = (Vec::new(), 0);
+    while let Some(completion) = driver.next() {
+        match completion {
+            Completion::Accepted { socket, .. } => sockets.push(socket.0),
+            Completion::AcceptFailed { error } => {
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+                failures += 1;
+            }
+            Completion::Received { .. }
+            | Completion::ReceiveEnded { .. }
+            | Completion::Sent { .. }
+            | Completion::Writable { .. }
+            | Completion::Failed { .. } => panic!("{completion:?}"),
+        }
+    }
+    (sockets, failures)
+}
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[test]
+fn accepted_sockets_inherit_their_listeners_options() {
+    for nodelay in [true, false] {
+        let options = SocketOptions {
+            nodelay,
+            send_buffer_bytes: Some(20_000),
+            notsent_lowat_bytes: Some(12_345),
+            ..SocketOptions::default()
+        };
+        let (mut driver, address) = listen(&options);
+        let _peer = TcpStream::connect(address).unwrap();
+        let (sockets, _) = accept(&mut driver, SOON);
+        assert_eq!(sockets[0].tcp_nodelay().unwrap(), nodelay);
+        assert_eq!(sockets[0].send_buffer_size().unwrap(), 40_000, "the kernel doubles it");
+        assert_eq!(sockets[0].tcp_notsent_lowat().unwrap(), 12_345);
+        assert!(sockets[0].nonblocking().unwrap());
+    }
+}
+
+#[test]
+fn a_wake_up_ends_a_wait_without_bound() {
+    let (mut driver, _) = listen(&SocketOptions::default());
+    let waker = driver.waker();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        waker.wake();
+    });
+    driver.wait(None).unwrap();
+    assert!(driver.next().is_none());
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_wake_up_before_the_wait_is_not_lost_and_not_told_twice() {
+    let (mut driver, _) = listen(&SocketOptions::default());
+    driver.waker().wake();
+    driver.waker().wake();
+    driver.wait(None).unwrap();
+    let start = Instant::now();
+    driver.wait(Some(Duration::from_millis(20))).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(20));
+}
+
+#[test]
+fn a_storm_of_newcomers_is_taken_in_bounded_lots_and_none_is_forgotten() {
+    let (mut driver, address) = listen(&SocketOptions::default());
+    let _peers: Vec<TcpStream> = (0..150).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let lots: Vec<usize> = (0..3).map(|_| accept(&mut driver, SOON).0.len()).collect();
+    assert_eq!(lots, [ACCEPTS_PER_WAIT_MAX, ACCEPTS_PER_WAIT_MAX, 150 - 2 * ACCEPTS_PER_WAIT_MAX]);
+    assert_eq!(accept(&mut driver, Duration::ZERO).0.len(), 0);
+}
+
+#[test]
+fn each_listener_is_told_apart() {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listeners = [0, 1].map(|_| bind(any, &SocketOptions::default()).unwrap());
+    let addresses = listeners.each_ref().map(Listener::address);
+    let mut driver = EpollDriver::new(listeners.into()).unwrap();
+    for (number, address) in addresses.into_iter().enumerate() {
+        let _peer = TcpStream::connect(address).unwrap();
+        driver.wait(Some(SOON)).unwrap();
+        assert!(
+            matches!(driver.next(), Some(Completion::Accepted { listener, .. }) if listener == number),
+            "listener {number}"
+        );
+    }
+}
+
+#[test]
+fn connections_are_served_in_turns() {
+    let (mut driver, address) = listen(&SocketOptions::default());
+    let peers: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let (sockets, _) = accept(&mut driver, SOON);
+    for (index, socket) in (0..).zip(sockets) {
+        let conn = ConnId { index, generation: 0 };
+        driver.adopt(EpollSocket(socket), conn).unwrap();
+        driver.recv(conn);
+    }
+    for mut peer in &peers {
+        std::io::Write::write_all(&mut peer, &vec![0; 3 * READ_BUFFER_BYTES]).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(20));
+    let mut turns = Vec::new();
+    driver.wait(Some(SOON)).unwrap();
+    while turns.len() < 4
+        && let Some(Completion::Received { conn, .. }) = driver.next()
+    {
+        turns.push(conn.index);
+        driver.recv(conn); // Served from what the driver knows, without another wait.
+    }
+    assert_eq!(turns.len(), 4);
+    assert!(turns[0] != turns[1] && turns[..2] == turns[2..], "{turns:?}");
+}
+
+/// Runs this test alone in a process of few file descriptors; returns true in that process.
+fn is_alone_with_few_descriptors(test: &str) -> bool {
+    const MARK: &str = "DOWNPOUR_TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let this = std::env::current_exe().unwrap();
+    let script = r#"ulimit -n 64 && exec "$0" --exact "$1" --test-threads 1"#;
+    let test = format!("driver::epoll::tests::{test}");
+    let output = Command::new("sh").args(["-c", script]).arg(this).arg(test).env(MARK, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
+}
+
+#[test]
+fn accepting_survives_a_full_table_of_descriptors() {
+    if !is_alone_with_few_descriptors("accepting_survives_a_full_table_of_descriptors") {
+        return;
+    }
+    let (mut driver, address) = listen(&SocketOptions::default());
+    let _peers: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut others: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+
+    assert!(matches!(accept(&mut driver, SOON), (sockets, 1) if sockets.is_empty()));
+    assert!(matches!(accept(&mut driver, Duration::from_millis(10)), (sockets, 0) if sockets.is_empty()));
+
+    // Who closes a connection makes room for the next at once.
+    others.pop();
+    driver.close(ConnId { index: 0, generation: 0 });
+    let (first, failures) = accept(&mut driver, Duration::ZERO);
+    assert_eq!((first.len(), failures), (1, 1));
+
+    // Room that comes about elsewhere is found after a while, in the course of an endless wait too.
+    others.clear();
+    let start = Instant::now();
+    driver.wait(None).unwrap();
+    assert!(driver.next().is_none());
+    assert!(start.elapsed() >= Duration::from_millis(50));
+    assert_eq!(accept(&mut driver, Duration::ZERO).0.len(), 2);
+}

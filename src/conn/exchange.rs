@@ -201,16 +201,14 @@ impl Exchange {
     }
 
     pub(super) fn take_request(&mut self, now: Instant) -> Option<(RequestHead, Vec<u8>)> {
-        match std::mem::replace(&mut self.progress, Progress::Asked) {
-            Progress::Ready { head, body } => {
-                self.began = now;
-                Some((head, body))
-            }
-            other => {
-                self.progress = other;
-                None
-            }
+        if !matches!(self.progress, Progress::Ready { .. }) {
+            return None;
         }
+        let Progress::Ready { head, body } = std::mem::replace(&mut self.progress, Progress::Asked) else {
+            return None;
+        };
+        self.began = now;
+        Some((head, body))
     }
 
     pub(super) fn take_lines(&mut self, now: Instant) -> Option<Lines> {
@@ -235,9 +233,10 @@ impl Exchange {
             return;
         }
         // What is left of a body of lines is not read: nobody wants it any more.
-        let is_whole = match &self.progress {
-            Progress::Lines(lines) => lines.is_end_handed_over && lines.failure.is_none(),
-            _ => true,
+        let is_whole = if let Progress::Lines(lines) = &self.progress {
+            lines.is_end_handed_over && lines.failure.is_none()
+        } else {
+            true
         };
         self.put_answer(context, response, is_whole);
         self.progress = if self.asker.is_persistent && is_whole { Progress::Head } else { Progress::Ended };
@@ -506,9 +505,10 @@ impl Exchange {
 
     /// Gives up a body: one of lines is handed over as far as it came, so that its answer can say how far that was.
     fn refuse_body(&mut self, context: &Context<'_>, problem: Problem) {
-        match &mut self.progress {
-            Progress::Lines(lines) => lines.failure = Some(problem),
-            _ => self.refuse(context, problem),
+        if let Progress::Lines(lines) = &mut self.progress {
+            lines.failure = Some(problem);
+        } else {
+            self.refuse(context, problem);
         }
     }
 
@@ -552,11 +552,8 @@ impl Exchange {
     /// A peer that has ended its side will not finish what it began.
     fn end_if_nothing_comes(&mut self) {
         if self.peer_ended && self.wants_bytes() {
-            let is_undone = match &self.progress {
-                Progress::Lines(lines) => !lines.is_due(),
-                _ => true,
-            };
-            if is_undone {
+            let has_lines = matches!(&self.progress, Progress::Lines(lines) if lines.is_due());
+            if !has_lines {
                 self.progress = Progress::Ended;
             }
         }

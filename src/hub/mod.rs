@@ -18,6 +18,8 @@ pub mod reader;
 pub mod retention;
 mod subscribe;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};

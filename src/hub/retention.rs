@@ -44,13 +44,14 @@ impl State {
             self.evict_older_than(age_max, taken);
         }
         self.compact(taken, COMPACTIONS_PER_CALL.max(self.history.sparse_len() / 2));
+        self.remove_idle_channels(taken);
         while self.held_bytes() > self.retention.bytes_max {
             // Bytes that nobody needs go before what is retained does.
             if self.compact(taken, 1) == 0 && !self.evict_oldest_page(taken) {
                 break;
             }
+            self.remove_idle_channels(taken);
         }
-        self.remove_idle_channels(taken);
     }
 
     /// Returns true if something may be given up now that a shard has taken more.

@@ -130,6 +130,15 @@ fn events_of_one_batch_to_one_channel_are_taken_and_read_as_one_run() {
     assert_eq!((cursor.seen, slice.is_live), (Some(50), true));
 }
 
+#[test]
+fn channels_that_go_with_their_events_make_room_at_once() {
+    let bytes_max = 2 * RETENTION_BYTES_MIN;
+    let hub = hub(10, bytes_max);
+    publish(&hub, (0..20_000).map(|n| (format!("once:{n}"), "x".to_owned())));
+    let held = hub.held_bytes();
+    assert!(held <= bytes_max && held > bytes_max * 4 / 5, "{held} bytes are held of {bytes_max}");
+}
+
 /// What a long life came to, at the most at any time.
 #[derive(Debug, Default)]
 struct Life {

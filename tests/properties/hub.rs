@@ -43,10 +43,19 @@ fn channels(count_max: usize) -> impl Strategy<Value = Vec<usize>> {
     subsequence((0..NAMES.len()).collect::<Vec<_>>(), 1..=count_max).prop_shuffle()
 }
 
-fn drafts(filler_max: usize) -> impl Strategy<Value = Vec<Draft>> {
-    let to = prop_oneof![4 => channels(1), 1 => channels(NAMES.len())];
-    let filler = prop_oneof![2 => 0..200.min(filler_max), 1 => 0..filler_max];
-    let draft = (to, filler, prop::bool::weighted(0.2));
+/// What the events of a life are like.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// The least and the most bytes of their data.
+    filler: (usize, usize),
+    /// How many events the first channel gets for each of another's.
+    busy: u32,
+}
+
+fn drafts(Shape { filler: (from, to), busy }: Shape) -> impl Strategy<Value = Vec<Draft>> {
+    let channels = prop_oneof![4 * busy => Just(vec![0]), 3 => channels(1), 1 => channels(NAMES.len())];
+    let filler = prop_oneof![2 => from..to.min(from + 200), 1 => from..to];
+    let draft = (channels, filler, prop::bool::weighted(0.2));
     vec(draft.prop_map(|(channels, filler, has_own_id)| Draft { channels, filler, has_own_id }), 1..=20)
 }
 
@@ -60,14 +69,14 @@ fn place() -> impl Strategy<Value = Place> {
     ]
 }
 
-fn op(filler_max: usize) -> impl Strategy<Value = Op> {
+fn op(shape: Shape) -> impl Strategy<Value = Op> {
     let frames_max = prop_oneof![Just(u32::MAX), 1..40_u32];
     let bytes_max = prop_oneof![Just(usize::MAX), 0..20_000_usize, 0..300_usize];
     let slice = (1..100_u32, bytes_max.clone())
         .prop_map(|(frames_max, bytes_max)| SliceLimits { frames_max, bytes_max });
     let behind = prop_oneof![2 => Just(0), 1 => any::<u8>()];
     prop_oneof![
-        10 => drafts(filler_max).prop_map(Op::Publish),
+        10 => drafts(shape).prop_map(Op::Publish),
         5 => (any::<Index>(), channels(4), place())
             .prop_map(|(shard, channels, place)| Op::Subscribe { shard, channels, place }),
         3 => any::<Index>().prop_map(Op::Unsubscribe),
@@ -95,17 +104,25 @@ fn options() -> impl Strategy<Value = HubOptions> {
     )
 }
 
-/// Options, and steps whose events are of a size: small ones, any, and so many bytes that they do not fit.
+/// Options, and steps whose events are of a size: small ones; any; so many bytes that they do not fit; and many bytes
+/// of which little is retained.
 fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
     let full =
         (options(), RETENTION_BYTES_MIN..RETENTION_BYTES_MIN * 5 / 4).prop_map(|(options, bytes_max)| {
             let retention = Retention { events_max: 400, bytes_max, ..options.retention };
             HubOptions { retention, ..options }
         });
+    let sparse = (options(), 1..10_usize).prop_map(|(options, events_max)| {
+        let retention = Retention { events_max, age_max: None, ..options.retention };
+        HubOptions { retention, ..options }
+    });
+    let any = |filler_max| op(Shape { filler: (0, filler_max), busy: 1 });
+    let busy = op(Shape { filler: (3000, 4000), busy: 15 });
     prop_oneof![
-        2 => (options(), vec(op(300), 1..150)),
-        2 => (options(), vec(op(10_000), 1..150)),
-        1 => (full, vec(op(10_000), 200..400)),
+        2 => (options(), vec(any(300), 1..150)),
+        2 => (options(), vec(any(10_000), 1..150)),
+        1 => (full, vec(any(10_000), 200..400)),
+        1 => (sparse, vec(busy, 200..400)),
     ]
 }
 
@@ -186,7 +203,7 @@ fn end(world: &mut World) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 150, max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default()
+        cases: 200, max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]

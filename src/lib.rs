@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod base;
+pub mod conn;
 pub mod driver;
 pub mod frame;
 pub mod http;

@@ -50,12 +50,18 @@ impl<T> Sender<T> {
     /// Gives `message` back where the mailbox is full or its receiver is gone.
     pub fn try_send(&self, message: T) -> Result<(), T> {
         self.queue.try_send(message).map_err(channel::TrySendError::into_inner)?;
+        self.notify();
+        Ok(())
+    }
+
+    /// Wakes the receiver if it sleeps, for something that it finds elsewhere than in the mailbox: what the caller wrote
+    /// before is seen by a receiver that looks for it after [`Receiver::prepare_to_sleep`].
+    pub fn notify(&self) {
         fence(Ordering::SeqCst);
         if self.sleep.announced.load(Ordering::Relaxed) && self.sleep.announced.swap(false, Ordering::AcqRel)
         {
             self.sleep.wake.wake();
         }
-        Ok(())
     }
 }
 

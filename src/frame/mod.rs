@@ -5,6 +5,7 @@
 //! of one send ([`run`]). A stream holds what waits for it in an [`outbox`].
 
 pub mod batch;
+pub mod notice;
 pub mod outbox;
 pub mod render;
 pub mod run;

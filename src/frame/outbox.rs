@@ -6,10 +6,8 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use crate::base::limits::SEND_SLICES_MAX;
 use crate::frame::run::Run;
-
-/// Slices of one vectored send; more wait for the next (`IOV_MAX` is 1024, and few sends need as many as this).
-pub const SLICES_PER_SEND_MAX: usize = 64;
 
 /// How much an outbox may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +104,7 @@ impl Outbox {
         let Some(front) = &self.front else { return offer(&[]) };
         let first = IoSlice::new(&front.bytes()[self.front_sent..]);
         let Some(rest) = &self.rest else { return offer(&[first]) };
-        let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND_MAX];
+        let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
         slices[0] = first;
         let mut len = 1;
         for (slice, run) in slices[1..].iter_mut().zip(rest.iter()) {
@@ -207,11 +205,11 @@ mod tests {
     #[test]
     fn one_send_offers_a_bounded_number_of_slices() {
         let mut outbox = Outbox::default();
-        for _ in 0..SLICES_PER_SEND_MAX + 5 {
+        for _ in 0..SEND_SLICES_MAX + 5 {
             outbox.push_unbounded(own("xy"));
         }
-        assert_eq!(outbox.offer(|slices| slices.len()), SLICES_PER_SEND_MAX);
-        outbox.sent(2 * SLICES_PER_SEND_MAX);
+        assert_eq!(outbox.offer(|slices| slices.len()), SEND_SLICES_MAX);
+        outbox.sent(2 * SEND_SLICES_MAX);
         assert_eq!(waiting(&outbox), "xyxyxyxyxy");
     }
 }

@@ -147,6 +147,11 @@ impl History {
         &self.pages
     }
 
+    /// Bytes of all frames in the pages that reach beyond `cursor`.
+    pub(super) fn bytes_of_pages_after(&self, cursor: Sequence) -> usize {
+        self.pages.range(self.page_index(cursor.next())..).map(|page| page.bytes).sum()
+    }
+
     /// The index of the page that holds `sequence`, or of the first one after it.
     pub(super) fn page_index(&self, sequence: Sequence) -> usize {
         self.pages.partition_point(|page| page.last < sequence)

@@ -6,7 +6,7 @@ use crate::base::id::Sequence;
 use crate::frame::segment::Segment;
 use crate::hub::channels::ChannelId;
 use crate::hub::targets::TargetId;
-use crate::hub::{Hub, State};
+use crate::hub::{Hub, State, Tally};
 
 /// Adjacent frames that went to the same channels.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct LiveRun {
     pub first: Sequence,
     /// The channels that they went to, each once.
     pub channels: RunChannels,
+    /// The count of its receivers that the shard is to add to; where there is one, the run has one frame.
+    pub tally: Option<Arc<Tally>>,
     target: TargetId,
 }
 
@@ -99,12 +101,14 @@ impl Hub {
                         frames: 1,
                         first: sequence,
                         channels: state.run_channels(entry.target),
+                        tally: state.tally_of(sequence),
                         target: entry.target,
                     }),
                 }
             }
         }
         state.cursors[shard] = reached;
+        state.forget_tallies();
         if state.has_retention_due() {
             state.enforce_retention();
         }

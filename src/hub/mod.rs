@@ -15,15 +15,18 @@ mod history;
 pub mod index;
 pub mod live;
 pub mod reader;
+mod receivers;
 pub mod retention;
 mod subscribe;
 mod targets;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use channels::ChannelId;
+pub use receivers::{Receivers, Tally};
 pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
 pub use targets::TargetId;
 
@@ -40,6 +43,12 @@ pub const SHARDS_MAX: usize = 64;
 
 /// The step of the hub's clock, by which the age of events is counted.
 pub const TICK: Duration = Duration::from_millis(100);
+
+/// Events that a shard may be behind the head.
+const BACKLOG_EVENTS_MAX: u64 = 8192;
+
+/// Bytes that a shard may be behind the head, counted by whole pages.
+const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A set of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +72,14 @@ impl ShardSet {
         self.0 & (1 << shard) != 0
     }
 
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
     fn union(&mut self, other: ShardSet) {
         self.0 |= other.0;
     }
@@ -80,13 +97,12 @@ pub struct HubOptions {
 }
 
 /// What applying a batch came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Applied {
     /// The id of the first event; the others follow it without a hole.
     pub first: EventId,
-    /// Streams that were subscribed to the channel of the batch's last event when it was applied, in whatever state;
-    /// `None` where that went to several channels, whose distinct streams only their shards can count.
-    pub receivers: Option<u64>,
+    /// How many streams received the batch's last event.
+    pub receivers: Receivers,
     /// The shards that have something to take.
     pub interested: ShardSet,
 }
@@ -117,6 +133,8 @@ struct State {
     idle: Vec<ChannelId>,
     /// Channels with more events than they may have.
     over: Vec<ChannelId>,
+    /// Counts of receivers that shards have yet to make, in order.
+    tallies: VecDeque<(Sequence, Arc<Tally>)>,
     /// How far events were given up for their age.
     expired_through: Sequence,
     /// The clock as of the last call, in [`TICK`]s.
@@ -141,6 +159,7 @@ impl Hub {
                 cursors: vec![Sequence::START; options.shards],
                 idle: Vec::new(),
                 over: Vec::new(),
+                tallies: VecDeque::new(),
                 expired_through: Sequence::START,
                 now: 0,
             }),
@@ -170,14 +189,17 @@ impl Hub {
     ///
     /// # Panics
     /// If `first` does not continue the order, or the batch is empty.
-    pub fn apply(&self, first: Sequence, batch: &Batch) -> Applied {
+    ///
+    /// Where `is_counted`, what the batch's last event's receivers are counted: its distinct streams, subscribed when it
+    /// was applied, in whatever state.
+    pub fn apply(&self, first: Sequence, batch: &Batch, is_counted: bool) -> Applied {
         let mut state = self.lock();
         let state = &mut *state;
         let before = state.epochs.head();
         let last = Sequence(first.0 + batch.len() as u64 - 1);
         let tag = state.epochs.extend(first, last);
         let mut interested = ShardSet::default();
-        let mut receivers = None;
+        let mut receivers = Receivers::Exactly(0);
         let mut channels = Vec::new();
         for (draft, number) in batch.iter().zip(first.0..) {
             let sequence = Sequence(number);
@@ -186,10 +208,9 @@ impl Hub {
             let target = state.targets.enter(&channels);
             let holders = u32::try_from(channels.len()).expect("an event's channels are bounded by its body");
             state.history.append(EventId { tag, sequence }, draft, target, state.now, holders);
-            receivers = match channels[..] {
-                [channel] => Some(u64::from(state.channels.get(channel).subscribers)),
-                _ => None,
-            };
+            if is_counted && sequence == last {
+                receivers = state.count_receivers(&channels, sequence);
+            }
             for &channel in &channels {
                 interested.union(state.channels.get(channel).shards);
                 state.retain(channel, sequence);
@@ -246,6 +267,18 @@ impl Hub {
             state.enforce_retention();
             self.publish_counts(state);
         }
+    }
+
+    /// Returns true if and only if a shard is further behind the head than it should be: who publishes is to wait.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        let state = self.lock();
+        let head = state.epochs.head();
+        state.cursors.iter().any(|&cursor| {
+            cursor < head
+                && (head.0 - cursor.0 > BACKLOG_EVENTS_MAX
+                    || state.history.bytes_of_pages_after(cursor) > BACKLOG_BYTES_MAX)
+        })
     }
 
     /// Bytes that the history holds: segments, entries, names.

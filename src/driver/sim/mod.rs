@@ -19,7 +19,6 @@
 mod driver;
 mod link;
 mod peer;
-mod random;
 mod world;
 
 #[cfg(test)]
@@ -32,7 +31,6 @@ use std::rc::Rc;
 
 pub use self::driver::{SimDriver, SimSocket};
 pub use self::peer::SimPeer;
-pub use self::random::SplitMix64;
 use self::world::World;
 
 /// What the network does to its connections. Probabilities are from 0 to 1.

@@ -8,9 +8,9 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use super::SimOptions;
 use super::link::{Link, Sending, Server};
-use super::random::SplitMix64;
 use crate::base::id::ConnId;
 use crate::base::limits::READ_BUFFER_BYTES;
+use crate::base::random::SplitMix64;
 use crate::driver::{SendStart, batch_bytes};
 
 pub(super) struct World {

@@ -1,0 +1,340 @@
+//! Floor 3: one connection as a state machine. No I/O, no clock, no randomness: it is fed [`Input`]s and asked for
+//! [`Action`]s, and tells by [`Connection::deadline`] when it wants to hear of the time.
+//!
+//! ```text
+//!              request read, answered                 begin_stream
+//!            ┌──────────────┐                              │
+//!  accept ─► │   Exchange   │ ────────────────────────────►│ Stream │
+//!            └──────────────┘                                  │ end_stream, or its time is over
+//!               │ error that closes, `Connection: close`       │
+//!               ▼                                              ▼
+//!            all output written ── Shutdown ──► Lingering ── peer ended, time or bytes over ──► Closed
+//! ```
+//!
+//! A peer that resets, and one that ends its side of a stream, goes to `Closed` from anywhere.
+
+mod closing;
+mod exchange;
+pub mod state;
+mod stream;
+
+use std::io::IoSlice;
+use std::time::Instant;
+
+use crate::frame::outbox::Pushed;
+use crate::frame::render::Framing;
+use crate::frame::run::Run;
+use crate::http::{RequestHead, Response};
+
+use closing::Lingering;
+use exchange::Exchange;
+pub use state::{Action, BodyPlan, CloseReason, ConnOptions, Context, Input, Lines, OwnRuns};
+use stream::Stream;
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    phase: Phase,
+    sending: Sending,
+    /// A receive is outstanding.
+    is_receiving: bool,
+    /// The peer has ended its side.
+    peer_ended: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Exchange(Box<Exchange>),
+    Stream(Stream),
+    Lingering(Lingering),
+    Closed { reason: CloseReason, told: bool },
+}
+
+/// What the driver has of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// Nothing: more may be offered.
+    Idle,
+    /// An offer whose outcome comes as an input.
+    Pending,
+    /// The socket is full; an input comes when there is room.
+    Full,
+}
+
+impl Connection {
+    /// A connection that was accepted now.
+    #[must_use]
+    pub fn new(now: Instant) -> Connection {
+        let phase = Phase::Exchange(Box::new(Exchange::new(now)));
+        Connection { phase, sending: Sending::Idle, is_receiving: false, peer_ended: false }
+    }
+
+    /// Takes in what happened. Actions may be due afterwards.
+    pub fn handle(&mut self, context: &Context<'_>, input: Input<'_>) {
+        match input {
+            Input::Received(bytes) => {
+                self.is_receiving = false;
+                match &mut self.phase {
+                    Phase::Exchange(exchange) => exchange.received(context, bytes),
+                    Phase::Lingering(lingering) => lingering.received(bytes.len()),
+                    // A stream is its connection's last response: what comes after its request is not read.
+                    Phase::Stream(_) | Phase::Closed { .. } => {}
+                }
+            }
+            Input::ReceiveEnded => {
+                self.is_receiving = false;
+                self.peer_ended = true;
+                match &mut self.phase {
+                    Phase::Exchange(exchange) => exchange.peer_ended(),
+                    Phase::Stream(_) => self.close(CloseReason::Peer),
+                    Phase::Lingering(_) | Phase::Closed { .. } => {}
+                }
+            }
+            Input::Failed => self.close(CloseReason::Failed),
+            Input::Writable => self.sending = Sending::Idle,
+            Input::Sent { bytes } => self.sent(context, bytes),
+            Input::DeadlineReached => match &mut self.phase {
+                Phase::Exchange(exchange) => {
+                    if let Some(reason) = exchange.deadline_reached(context) {
+                        self.close(reason);
+                    }
+                }
+                Phase::Stream(stream) => {
+                    if let Some(reason) = stream.deadline_reached(context) {
+                        self.close(reason);
+                    }
+                }
+                Phase::Lingering(lingering) => {
+                    if lingering.is_over(context.now) {
+                        self.close(CloseReason::Finished);
+                    }
+                }
+                Phase::Closed { .. } => {}
+            },
+        }
+    }
+
+    /// What is to be done next; `None` until another input comes. To be called until then.
+    pub fn poll_action(&mut self, context: &Context<'_>) -> Option<Action> {
+        match &mut self.phase {
+            Phase::Exchange(exchange) => {
+                if let Some(action) = exchange.poll_request() {
+                    return Some(action);
+                }
+                if self.sending == Sending::Idle && exchange.has_output() {
+                    return Some(Action::Send);
+                }
+                if exchange.is_finished() {
+                    return self.linger(context);
+                }
+                if !self.is_receiving && !self.peer_ended && exchange.wants_bytes() {
+                    self.is_receiving = true;
+                    return Some(Action::Receive);
+                }
+                None
+            }
+            Phase::Stream(stream) => {
+                if self.sending == Sending::Idle && stream.has_output() {
+                    return Some(Action::Send);
+                }
+                if stream.is_finished() {
+                    return self.linger(context);
+                }
+                // A receive stays outstanding all the time: it notices that the client goes.
+                if !self.is_receiving {
+                    self.is_receiving = true;
+                    return Some(Action::Receive);
+                }
+                None
+            }
+            Phase::Lingering(lingering) => {
+                if self.peer_ended || lingering.is_over(context.now) {
+                    self.close(CloseReason::Finished);
+                    return self.poll_action(context);
+                }
+                if !self.is_receiving {
+                    self.is_receiving = true;
+                    return Some(Action::Receive);
+                }
+                None
+            }
+            Phase::Closed { told: true, .. } => None,
+            Phase::Closed { reason, told } => {
+                *told = true;
+                Some(Action::Close(*reason))
+            }
+        }
+    }
+
+    /// When [`Input::DeadlineReached`] is due; `None` where the connection waits for nothing but its peer.
+    #[must_use]
+    pub fn deadline(&self, options: &ConnOptions) -> Option<Instant> {
+        match &self.phase {
+            Phase::Exchange(exchange) => exchange.deadline(options),
+            Phase::Stream(stream) => stream.deadline(options),
+            Phase::Lingering(lingering) => Some(lingering.until()),
+            Phase::Closed { .. } => None,
+        }
+    }
+
+    /// Calls `send` with the bytes to offer after [`Action::Send`].
+    #[inline]
+    pub fn offer<R>(&self, send: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        match &self.phase {
+            Phase::Exchange(exchange) => exchange.out().offer(send),
+            Phase::Stream(stream) => stream.outbox().offer(send),
+            Phase::Lingering(_) | Phase::Closed { .. } => send(&[]),
+        }
+    }
+
+    /// Notes that what was offered is under way: [`Input::Sent`] follows.
+    pub fn send_is_pending(&mut self) {
+        self.sending = Sending::Pending;
+    }
+
+    /// Takes in how many of the offered bytes were written; fewer than all mean that the socket is full.
+    #[inline]
+    pub fn sent(&mut self, context: &Context<'_>, bytes: usize) {
+        let (is_all, offered) = match &mut self.phase {
+            Phase::Exchange(exchange) => (exchange.sent(context, bytes), true),
+            Phase::Stream(stream) => (stream.sent(context.now, bytes), true),
+            Phase::Lingering(_) | Phase::Closed { .. } => (true, false),
+        };
+        debug_assert!(offered || bytes == 0, "nothing is offered once the connection ends");
+        self.sending = if is_all { Sending::Idle } else { Sending::Full };
+    }
+
+    /// Hands over the request after [`Action::Request`]. One answer is due: [`Connection::answer`] or
+    /// [`Connection::begin_stream`].
+    pub fn take_request(&mut self, now: Instant) -> Option<(RequestHead, Vec<u8>)> {
+        match &mut self.phase {
+            Phase::Exchange(exchange) => exchange.take_request(now),
+            Phase::Stream(_) | Phase::Lingering(_) | Phase::Closed { .. } => None,
+        }
+    }
+
+    /// Hands over whole lines of a body after [`Action::Lines`]. [`Connection::take_more_lines`] or
+    /// [`Connection::answer`] is due.
+    pub fn take_lines(&mut self, now: Instant) -> Option<Lines> {
+        match &mut self.phase {
+            Phase::Exchange(exchange) => exchange.take_lines(now),
+            Phase::Stream(_) | Phase::Lingering(_) | Phase::Closed { .. } => None,
+        }
+    }
+
+    /// Goes on with a body of lines, those handed over being dealt with.
+    pub fn take_more_lines(&mut self, context: &Context<'_>) {
+        if let Phase::Exchange(exchange) = &mut self.phase {
+            exchange.take_more_lines(context);
+        }
+    }
+
+    /// Returns true if and only if a request was handed over and its answer is due.
+    #[must_use]
+    pub fn awaits_answer(&self) -> bool {
+        matches!(&self.phase, Phase::Exchange(exchange) if exchange.awaits_answer())
+    }
+
+    /// Answers the request that was handed over. Without one, nothing happens: its time is over, and it was answered so.
+    pub fn answer(&mut self, context: &Context<'_>, response: &Response<'_>) {
+        if let Phase::Exchange(exchange) = &mut self.phase {
+            exchange.answer(context, response);
+        }
+    }
+
+    /// Answers the request that was handed over with the head of a stream, and becomes one: what is told and pushed from
+    /// now on follows the head. `None` where the request was `HEAD`, which the head alone answers.
+    pub fn begin_stream(&mut self, context: &Context<'_>, headers: &[(&str, &str)]) -> Option<Framing> {
+        let Phase::Exchange(exchange) = &mut self.phase else { return None };
+        let framing = exchange.answer_with_stream_head(context, headers)?;
+        let out = std::mem::take(exchange.out_mut());
+        self.phase = Phase::Stream(Stream::new(context.now, framing, out));
+        Some(framing)
+    }
+
+    /// Returns true if and only if it is a stream that has not ended.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        matches!(&self.phase, Phase::Stream(stream) if !stream.is_ending())
+    }
+
+    /// How the stream's body is delimited; `None` where it is no stream.
+    #[must_use]
+    #[inline]
+    pub fn framing(&self) -> Option<Framing> {
+        match &self.phase {
+            Phase::Stream(stream) if !stream.is_ending() => Some(stream.framing()),
+            Phase::Stream(_) | Phase::Exchange(_) | Phase::Lingering(_) | Phase::Closed { .. } => None,
+        }
+    }
+
+    /// Queues a run of events where it fits.
+    #[inline]
+    pub fn push(&mut self, run: Run, options: &ConnOptions) -> Pushed {
+        match &mut self.phase {
+            Phase::Stream(stream) => stream.push(run, options),
+            // Nobody will miss it: the stream has ended, and its client resumes where it stood.
+            Phase::Exchange(_) | Phase::Lingering(_) | Phase::Closed { .. } => Pushed::Queued,
+        }
+    }
+
+    /// Queues what the server itself tells the stream, whatever the bounds.
+    pub fn tell(&mut self, run: Run) {
+        if let Phase::Stream(stream) = &mut self.phase {
+            stream.tell(run);
+        }
+    }
+
+    /// Sets when the stream ends for its age: the shard is asked for the end by [`Connection::is_overdue`].
+    pub fn set_stream_end(&mut self, at: Instant) {
+        if let Phase::Stream(stream) = &mut self.phase {
+            stream.set_end(at);
+        }
+    }
+
+    /// Returns true if and only if the stream's time is over and it was not ended yet.
+    #[must_use]
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        matches!(&self.phase, Phase::Stream(stream) if stream.is_overdue(now))
+    }
+
+    /// Ends the stream behind what waits: its last chunk is queued, and nothing more is taken.
+    pub fn end_stream(&mut self) {
+        if let Phase::Stream(stream) = &mut self.phase {
+            stream.end();
+        }
+    }
+
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Exchange(exchange) => exchange.out().bytes(),
+            Phase::Stream(stream) => stream.outbox().bytes(),
+            Phase::Lingering(_) | Phase::Closed { .. } => 0,
+        }
+    }
+
+    /// Finishes what is under way and takes no further request, for a server that drains: an idle connection ends now.
+    pub fn drain(&mut self) {
+        if let Phase::Exchange(exchange) = &mut self.phase {
+            exchange.drain();
+        }
+    }
+
+    /// Ends at once; what waits is lost.
+    pub fn abort(&mut self) {
+        self.close(CloseReason::Aborted);
+    }
+
+    fn linger(&mut self, context: &Context<'_>) -> Option<Action> {
+        self.phase = Phase::Lingering(Lingering::new(context.now));
+        Some(Action::Shutdown)
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if !matches!(self.phase, Phase::Closed { .. }) {
+            self.phase = Phase::Closed { reason, told: false };
+        }
+    }
+}

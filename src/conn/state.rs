@@ -1,0 +1,148 @@
+//! What goes into a connection and what comes out, and the bounds it keeps.
+
+use std::time::{Duration, Instant};
+
+use crate::frame::notice::Notice;
+use crate::frame::outbox::OutboxLimits;
+use crate::frame::render::Framing;
+use crate::frame::run::Run;
+use crate::http::{HttpDate, Problem, RequestHead};
+
+/// The bounds and times that all connections of a shard keep.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnOptions {
+    /// How long a request's head may take from its first byte, and the first request of a connection to begin.
+    pub head_timeout: Duration,
+    /// How long a body may take; for a body of lines, how long it may pause.
+    pub body_timeout: Duration,
+    /// How long a connection may wait for its next request, and an answer for its reader.
+    pub idle_timeout: Duration,
+    /// How long the log may take to commit what was published.
+    pub publish_timeout: Duration,
+    /// How long nothing is written to a stream before a ping is; `None` for none.
+    pub keepalive: Option<Duration>,
+    /// Bytes of a body, or of a line of a body of lines.
+    pub body_bytes_max: usize,
+    /// What may wait for a stream.
+    pub outbox: OutboxLimits,
+    /// Says, by a request's head alone, what is to be done with its body.
+    pub plan_body: fn(&RequestHead) -> BodyPlan,
+}
+
+/// What is to be done with a request's body.
+#[derive(Clone, Debug)]
+pub enum BodyPlan {
+    /// It is read whole, up to `ConnOptions::body_bytes_max`.
+    Whole,
+    /// It is read as lines, each up to `ConnOptions::body_bytes_max`, and may be of any length.
+    Lines,
+    /// The request is refused without its body.
+    Refuse(Problem),
+}
+
+/// What a connection needs to know of the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The present instant.
+    pub now: Instant,
+    /// The present second, for `Date`.
+    pub date: &'a HttpDate,
+    /// Bounds and times.
+    pub options: &'a ConnOptions,
+    /// What is told to many streams alike.
+    pub runs: &'a OwnRuns,
+}
+
+/// What the server tells many streams in the same words, rendered once.
+#[derive(Clone, Debug)]
+pub struct OwnRuns {
+    ping: Run,
+    ping_unframed: Run,
+}
+
+impl Default for OwnRuns {
+    fn default() -> OwnRuns {
+        let ping = |framing| {
+            let mut bytes = Vec::new();
+            Notice::Ping.render(&mut bytes, framing);
+            Run::own(bytes)
+        };
+        OwnRuns { ping: ping(Framing::Chunked), ping_unframed: ping(Framing::Unframed) }
+    }
+}
+
+impl OwnRuns {
+    pub(super) fn ping(&self, framing: Framing) -> Run {
+        match framing {
+            Framing::Chunked => self.ping.clone(),
+            Framing::Unframed => self.ping_unframed.clone(),
+        }
+    }
+}
+
+/// What happened to a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The receive ended with bytes.
+    Received(&'a [u8]),
+    /// The receive ended as the peer ended its side.
+    ReceiveEnded,
+    /// The peer is gone.
+    Failed,
+    /// The pending send ended with so many bytes written.
+    Sent {
+        /// How many.
+        bytes: usize,
+    },
+    /// After a short send there is room again.
+    Writable,
+    /// [`super::Connection::deadline`] has come, or may have.
+    DeadlineReached,
+}
+
+/// What a connection wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the driver for bytes.
+    Receive,
+    /// Offer what waits to the driver ([`super::Connection::offer`]).
+    Send,
+    /// A request has come whole: [`super::Connection::take_request`].
+    Request,
+    /// Lines of a body have come: [`super::Connection::take_lines`].
+    Lines,
+    /// Shut the write side down.
+    Shutdown,
+    /// Close, and forget the connection.
+    Close(CloseReason),
+}
+
+/// Whole lines of a body, and what was there before them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// The lines; only the last one of a body may lack its line feed.
+    pub bytes: Vec<u8>,
+    /// The number of the first of them, counted from 1.
+    pub first_line: u64,
+    /// The body ends with them.
+    pub is_end: bool,
+    /// Why the body ends, where that is not its own end.
+    pub failure: Option<Problem>,
+}
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer ended a stream, or went before it asked for anything.
+    Peer,
+    /// The peer reset the connection, or the network did.
+    Failed,
+    /// All was said, and the peer had its time to hear it.
+    Finished,
+    /// No request came within the idle time.
+    Idle,
+    /// The peer did not read its answer, or the end of its stream.
+    TooSlow,
+    /// The server ended it at once.
+    Aborted,
+}

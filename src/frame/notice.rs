@@ -1,0 +1,197 @@
+//! What the server itself tells a stream: the events whose types it reserves.
+
+use std::time::Duration;
+
+use crate::base::id::{ClientId, EventId};
+use crate::frame::render::{Framing, render_own};
+use crate::sse::encode::{IdField, encode_event, encode_retry};
+use crate::sse::event::Event;
+
+/// Why events are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// The client read too slowly, and its place left the history.
+    SlowConsumer,
+    /// The history no longer reaches back to where the client resumes.
+    HistoryExpired,
+    /// No history here vouches for the id that the client resumes from.
+    UnknownId,
+}
+
+impl GapReason {
+    /// The reason as the `gap` event says it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GapReason::SlowConsumer => "slow-consumer",
+            GapReason::HistoryExpired => "history-expired",
+            GapReason::UnknownId => "unknown-id",
+        }
+    }
+}
+
+/// One thing that the server tells a stream.
+#[derive(Clone, Copy, Debug)]
+pub enum Notice<'a> {
+    /// First on every stream.
+    Connected {
+        /// How long the client should wait before it reconnects.
+        retry: Duration,
+        /// The place of the subscription; `None` for a stream that resumes.
+        id: Option<EventId>,
+        /// The stream's name.
+        client: ClientId,
+        /// What it subscribes to, in the order it was named.
+        channels: &'a [String],
+    },
+    /// Nothing was written for the keepalive interval.
+    Ping,
+    /// Events are missing here.
+    Gap {
+        /// Why.
+        reason: GapReason,
+        /// How many, where that is known exactly.
+        missed: Option<u64>,
+        /// The id after which they are missing, as the client knows it.
+        last_event_id: Option<&'a str>,
+        /// Where the stream goes on; for an unknown id alone.
+        id: Option<EventId>,
+    },
+    /// A replay has ended.
+    CaughtUp {
+        /// How many events it had.
+        replayed: u64,
+        /// Whether nothing was missing.
+        complete: bool,
+    },
+    /// The server takes no more streams now.
+    Overloaded {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The server, or this stream's time, ends.
+    Shutdown {
+        /// When to come again.
+        retry: Duration,
+        /// Why.
+        reason: &'a str,
+    },
+}
+
+impl Notice<'_> {
+    /// Appends the notice as one frame.
+    pub fn render(&self, out: &mut Vec<u8>, framing: Framing) {
+        render_own(out, framing, |out| self.encode(out));
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        match *self {
+            Notice::Connected { retry, id, client, channels } => {
+                let channels = serde_json::Value::from(channels);
+                let data = format!(
+                    r#"{{"connected":true,"clientId":"{client}","client_id":"{client}","userId":null,"channels":{channels}}}"#
+                );
+                encode(out, "connected", &data, id, Some(retry));
+            }
+            Notice::Ping => encode(out, "ping", "{}", None, None),
+            Notice::Gap { reason, missed, last_event_id, id } => {
+                let reason = reason.as_str();
+                let missed = missed.map_or("null".to_owned(), |missed| missed.to_string());
+                let last = last_event_id.map_or(serde_json::Value::Null, serde_json::Value::from);
+                let data = format!(r#"{{"reason":"{reason}","missed":{missed},"lastEventId":{last}}}"#);
+                encode(out, "gap", &data, id, None);
+            }
+            Notice::CaughtUp { replayed, complete } => {
+                let data = format!(r#"{{"replayed":{replayed},"complete":{complete}}}"#);
+                encode(out, "caught-up", &data, None, None);
+            }
+            Notice::Overloaded { retry_after } => {
+                let data = format!(r#"{{"retryAfter":{}}}"#, retry_after.as_millis());
+                encode(out, "overloaded", &data, None, Some(retry_after));
+            }
+            Notice::Shutdown { retry, reason } => {
+                let reason = serde_json::Value::from(reason);
+                encode_retry(out, milliseconds(retry));
+                encode(out, "shutdown", &format!(r#"{{"reason":{reason}}}"#), None, None);
+            }
+        }
+    }
+}
+
+fn encode(out: &mut Vec<u8>, event_type: &str, data: &str, id: Option<EventId>, retry: Option<Duration>) {
+    let text = id.map(|id| id.to_string());
+    let id = text.as_deref().map_or(IdField::None, IdField::Text);
+    let mut event = Event::new(data).with_type(event_type).expect("the server's own types are plain words");
+    if let Some(retry) = retry {
+        event = event.with_retry(milliseconds(retry)).expect("at least one millisecond");
+    }
+    encode_event(out, &event, id);
+}
+
+/// Whole milliseconds, at least one: a `retry:` of none would be no wait at all.
+fn milliseconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::{EpochTag, Sequence};
+
+    fn text(notice: Notice<'_>) -> String {
+        let mut out = Vec::new();
+        notice.render(&mut out, Framing::Unframed);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn connected_says_all_that_the_contract_names() {
+        let id = EventId { tag: EpochTag::from_bits(0), sequence: Sequence(0) };
+        let client = ClientId { secret: 1, shard: 0, slot: 2 };
+        let channels = ["a".to_owned(), "b\"".to_owned()];
+        let retry = Duration::from_secs(3);
+        assert_eq!(
+            text(Notice::Connected { retry, id: Some(id), client, channels: &channels }),
+            format!(
+                "retry: 3000\nevent: connected\nid: AAAAAAAAAAA.000000000000000\ndata: {{\"connected\":true,\
+                 \"clientId\":\"{client}\",\"client_id\":\"{client}\",\"userId\":null,\
+                 \"channels\":[\"a\",\"b\\\"\"]}}\n\n"
+            )
+        );
+        assert!(!text(Notice::Connected { retry, id: None, client, channels: &channels }).contains("\nid:"));
+    }
+
+    #[test]
+    fn gaps_say_why_and_how_many() {
+        let gap = Notice::Gap {
+            reason: GapReason::HistoryExpired,
+            missed: Some(3),
+            last_event_id: Some("x"),
+            id: None,
+        };
+        assert_eq!(
+            text(gap),
+            "event: gap\ndata: {\"reason\":\"history-expired\",\"missed\":3,\"lastEventId\":\"x\"}\n\n"
+        );
+        let gap = Notice::Gap { reason: GapReason::UnknownId, missed: None, last_event_id: None, id: None };
+        assert!(text(gap).contains(r#"{"reason":"unknown-id","missed":null,"lastEventId":null}"#));
+    }
+
+    #[test]
+    fn the_end_of_a_stream_says_when_to_come_again() {
+        let retry = Duration::from_millis(1500);
+        assert_eq!(
+            text(Notice::Shutdown { retry, reason: "drain" }),
+            "retry: 1500\n\nevent: shutdown\ndata: {\"reason\":\"drain\"}\n\n"
+        );
+        assert_eq!(
+            text(Notice::Overloaded { retry_after: retry }),
+            "retry: 1500\nevent: overloaded\ndata: {\"retryAfter\":1500}\n\n"
+        );
+        assert_eq!(text(Notice::Ping), "event: ping\ndata: {}\n\n");
+        assert_eq!(
+            text(Notice::CaughtUp { replayed: 2, complete: true }),
+            "event: caught-up\ndata: {\"replayed\":2,\"complete\":true}\n\n"
+        );
+    }
+}

@@ -32,6 +32,7 @@ for_each_driver!(
     echoes_more_than_any_buffer_holds,
     a_peer_that_ended_its_side_is_still_answered,
     a_short_send_is_followed_by_one_writable,
+    receiving_makes_no_room,
     nothing_follows_a_close,
     a_slot_taken_again_gets_nothing_of_its_last_connection,
     at_most_one_receive_is_outstanding,
@@ -106,13 +107,20 @@ fn a_short_send_is_followed_by_one_writable<N: Net>(mut bench: Bench<N>) {
         read += peer.read().len();
     }
     assert_eq!(bench.settle(), [Seen::Writable(conn)]);
-    // The second time is no different, although the driver may know the socket to be slow by now.
-    let sent = bench.fill(conn);
-    let mut read = 0;
-    while read < sent {
-        read += peer.read().len();
+}
+
+fn receiving_makes_no_room<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    // Once there was room again, so that the driver has heard of it; then there is none.
+    let mut unread = bench.fill(conn);
+    while unread > 0 {
+        unread -= peer.read().len();
     }
     assert_eq!(bench.settle(), [Seen::Writable(conn)]);
+    bench.fill(conn);
+    bench.driver.recv(conn);
+    assert_eq!(peer.write(b"x"), 1);
+    assert_eq!(bench.settle(), [Seen::Received(conn, b"x".to_vec())]);
 }
 
 fn nothing_follows_a_close<N: Net>(mut bench: Bench<N>) {

@@ -1,4 +1,5 @@
 use std::fs::File;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Instant;
@@ -105,6 +106,38 @@ fn each_listener_is_told_apart() {
 }
 
 #[test]
+fn a_storm_at_one_listener_does_not_starve_another() {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listeners = [0, 1].map(|_| bind(any, &SocketOptions::default()).unwrap());
+    let addresses = listeners.each_ref().map(Listener::address);
+    let mut driver = EpollDriver::new(listeners.into()).unwrap();
+    let _storm: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(addresses[0]).unwrap()).collect();
+    let one = TcpStream::connect(addresses[1]).unwrap();
+    let (sockets, _) = accept(&mut driver, SOON);
+    let is_one = |socket: &Socket| socket.peer_addr().unwrap().as_socket() == one.local_addr().ok();
+    assert!(sockets.iter().any(is_one));
+}
+
+#[test]
+fn what_was_collected_for_a_closed_connection_is_not_its_successors() {
+    let (mut driver, address) = listen(&SocketOptions::default());
+    let mut peers: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut sockets = accept(&mut driver, SOON).0.into_iter().map(EpollSocket);
+    let [old, new] = [0, 1].map(|generation| ConnId { index: 0, generation });
+    driver.adopt(sockets.next().unwrap(), old).unwrap();
+    driver.recv(old);
+    peers[0].write_all(b"first").unwrap();
+    driver.wait(Some(SOON)).unwrap();
+    driver.close(old);
+    driver.adopt(sockets.next().unwrap(), new).unwrap();
+    driver.recv(new);
+    peers[1].write_all(b"second").unwrap();
+    driver.wait(Some(SOON)).unwrap();
+    let next = driver.next();
+    assert!(matches!(next, Some(Completion::Received { conn, bytes: b"second" }) if conn == new), "{next:?}");
+}
+
+#[test]
 fn connections_are_served_in_turns() {
     let (mut driver, address) = listen(&SocketOptions::default());
     let peers: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -115,7 +148,7 @@ fn connections_are_served_in_turns() {
         driver.recv(conn);
     }
     for mut peer in &peers {
-        std::io::Write::write_all(&mut peer, &vec![0; 3 * READ_BUFFER_BYTES]).unwrap();
+        peer.write_all(&vec![0; 3 * READ_BUFFER_BYTES]).unwrap();
     }
     std::thread::sleep(Duration::from_millis(20));
     let mut turns = Vec::new();

@@ -67,6 +67,8 @@ enum Progress {
 
 #[derive(Debug)]
 struct LinesProgress {
+    /// Goes with the first lines.
+    head: Option<RequestHead>,
     decoder: BodyDecoder,
     /// Data that is not handed over yet.
     lines: Vec<u8>,
@@ -412,6 +414,7 @@ impl Exchange {
                 }
                 self.progress = match plan {
                     BodyPlan::Lines => Progress::Lines(Box::new(LinesProgress {
+                        head: Some(head),
                         decoder,
                         lines: Vec::new(),
                         whole: 0,
@@ -582,7 +585,7 @@ impl LinesProgress {
         self.whole = 0;
         self.is_handed_over = true;
         self.is_end_handed_over = is_end;
-        Lines { bytes, first_line, is_end, failure: self.failure.clone() }
+        Lines { head: self.head.take(), bytes, first_line, is_end, failure: self.failure.clone() }
     }
 }
 

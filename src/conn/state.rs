@@ -120,6 +120,8 @@ pub enum Action {
 /// Whole lines of a body, and what was there before them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lines {
+    /// The request's head, with the first lines of its body alone.
+    pub head: Option<RequestHead>,
     /// The lines; only the last one of a body may lack its line feed.
     pub bytes: Vec<u8>,
     /// The number of the first of them, counted from 1.

@@ -117,10 +117,18 @@ fn receiving_makes_no_room<N: Net>(mut bench: Bench<N>) {
         unread -= peer.read().len();
     }
     assert_eq!(bench.settle(), [Seen::Writable(conn)]);
-    bench.fill(conn);
-    bench.driver.recv(conn);
-    assert_eq!(peer.write(b"x"), 1);
-    assert_eq!(bench.settle(), [Seen::Received(conn, b"x".to_vec())]);
+    // What the peer writes may acknowledge bytes and so make room in truth, but not for ever.
+    for _ in 0..20 {
+        assert!(bench.fill(conn) > 0, "there was no room");
+        bench.driver.recv(conn);
+        assert_eq!(peer.write(b"x"), 1);
+        let seen = bench.settle();
+        assert!(seen.contains(&Seen::Received(conn, b"x".to_vec())), "{seen:?}");
+        if !seen.contains(&Seen::Writable(conn)) {
+            return;
+        }
+    }
+    panic!("there was always room");
 }
 
 fn nothing_follows_a_close<N: Net>(mut bench: Bench<N>) {

@@ -298,7 +298,7 @@ fn bodies_are_utf8() {
 }
 
 fn lines(bytes: &[u8], first_line: u64) -> ReadLines {
-    let lines = Lines { bytes: bytes.to_vec(), first_line, is_end: true };
+    let lines = Lines { bytes: bytes.to_vec(), first_line, is_end: true, head: None, failure: None };
     read_lines(&lines, &Permission::everything())
 }
 
@@ -456,6 +456,6 @@ fn a_channel_that_may_not_be_published_to_is_403() {
     assert_eq!(problem.status(), Status::FORBIDDEN);
     assert_eq!(problem.detail(), "item 1: publishing to the channel \"b\" is not allowed");
     assert!(publish::read_verbatim("b", crate::http::pairs(""), b"", &permission).is_err());
-    let lines = Lines { bytes: b"{\"channel\":\"b\",\"data\":1}\n".to_vec(), first_line: 1, is_end: true };
+    let lines = Lines { bytes: b"{\"channel\":\"b\",\"data\":1}\n".to_vec(), first_line: 1, is_end: true, head: None, failure: None };
     assert_eq!(read_lines(&lines, &permission).error.unwrap().problem.status(), Status::FORBIDDEN);
 }

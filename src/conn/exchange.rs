@@ -179,10 +179,11 @@ impl Exchange {
             self.out.sent(bytes);
             self.written = context.now;
         }
-        if self.out.is_empty() && matches!(self.progress, Progress::Head) {
-            if self.at == self.input.len() {
+        if matches!(self.progress, Progress::Head) {
+            if bytes > 0 && !self.scanner.has_begun() {
                 self.began = context.now; // Idle from here on.
             }
+            // Requests that were held back are looked at before more bytes are asked for.
             self.advance(context);
         }
     }

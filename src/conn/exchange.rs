@@ -261,8 +261,8 @@ impl Exchange {
         self.put(context, bytes);
         if head_only {
             self.has_answered = true;
-            let goes_on = persistent && version == Version::Http11;
-            self.progress = if goes_on { Progress::Head } else { Progress::Ended };
+            self.began = context.now;
+            self.progress = if persistent { Progress::Head } else { Progress::Ended };
             self.advance(context);
             return None;
         }

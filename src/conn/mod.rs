@@ -309,9 +309,9 @@ impl Connection {
     }
 
     /// Ends the stream behind what waits: its last chunk is queued, and nothing more is taken.
-    pub fn end_stream(&mut self) {
+    pub fn end_stream(&mut self, now: Instant) {
         if let Phase::Stream(stream) = &mut self.phase {
-            stream.end();
+            stream.end(now);
         }
     }
 

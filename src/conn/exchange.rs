@@ -459,7 +459,7 @@ impl Exchange {
             return false;
         }
         let LinesProgress { decoder, lines, whole, .. } = &mut **progress;
-        let line_bytes_max = context.options.body_bytes_max;
+        let checked = *whole;
         let mut fed = 0;
         let read = decode_while(decoder, &self.input[self.at..], |data| {
             fed += data.len();
@@ -477,12 +477,7 @@ impl Exchange {
             Err(error) => progress.failure = Some(Problem::from(error)),
             Ok(consumed) => self.at += consumed,
         }
-        if progress.lines.len() - progress.whole > line_bytes_max {
-            let ahead = memchr::memchr_iter(b'\n', &progress.lines[..progress.whole]).count() as u64;
-            let line = progress.first_line + ahead;
-            let detail = format!("line {line} is longer than {line_bytes_max} bytes");
-            progress.failure = Some(Problem::new(Status::CONTENT_TOO_LARGE, detail));
-        }
+        progress.check_lengths(checked, context.options.body_bytes_max);
         false
     }
 
@@ -571,6 +566,27 @@ impl LinesProgress {
     /// Returns true if and only if there are lines to hand over, or the end.
     fn is_due(&self) -> bool {
         !self.is_handed_over && !self.is_end_handed_over && (self.whole > 0 || self.is_at_end())
+    }
+
+    /// Breaks the body off at a line that is too long, among those that begin at `from` or later.
+    fn check_lengths(&mut self, from: usize, line_bytes_max: usize) {
+        if self.lines.len() - from <= line_bytes_max {
+            return;
+        }
+        let line_ends = memchr::memchr_iter(b'\n', &self.lines[from..]).map(|offset| from + offset);
+        let mut line = from;
+        let too_long = line_ends.chain([self.lines.len()]).find_map(|end| {
+            let start = std::mem::replace(&mut line, end + 1);
+            (end - start > line_bytes_max).then_some(start)
+        });
+        if let Some(start) = too_long {
+            let ahead = memchr::memchr_iter(b'\n', &self.lines[..start]).count() as u64;
+            let line = self.first_line + ahead;
+            let detail = format!("line {line} is longer than {line_bytes_max} bytes");
+            self.failure = Some(Problem::new(Status::CONTENT_TOO_LARGE, detail));
+            self.lines.truncate(start); // Nothing behind it is handed over.
+            self.whole = start;
+        }
     }
 
     fn take(&mut self) -> Lines {

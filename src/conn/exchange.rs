@@ -128,6 +128,11 @@ impl Exchange {
         matches!(self.progress, Progress::Ended) && self.out.is_empty()
     }
 
+    /// Returns true if and only if it ends without having said a thing.
+    pub(super) fn is_unused(&self) -> bool {
+        self.is_finished() && !self.has_answered
+    }
+
     pub(super) fn awaits_answer(&self) -> bool {
         match &self.progress {
             Progress::Asked => true,

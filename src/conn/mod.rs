@@ -88,7 +88,12 @@ impl Connection {
                 self.is_receiving = false;
                 self.peer_ended = true;
                 match &mut self.phase {
-                    Phase::Exchange(exchange) => exchange.peer_ended(),
+                    Phase::Exchange(exchange) => {
+                        exchange.peer_ended();
+                        if exchange.is_unused() {
+                            self.close(CloseReason::Peer); // There is nothing that it should hear.
+                        }
+                    }
                     Phase::Stream(_) => self.close(CloseReason::Peer),
                     Phase::Lingering(_) | Phase::Closed { .. } => {}
                 }

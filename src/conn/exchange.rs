@@ -545,10 +545,12 @@ impl Exchange {
         if self.at == self.input.len() {
             self.input.clear();
             self.input.shrink_to(IDLE_BUFFER_BYTES_MAX);
-        } else if self.at > 0 {
+            self.at = 0;
+        } else if self.at > self.input.len() / 2 {
+            // Not sooner: what is left would be moved once for every request in front of it.
             self.input.drain(..self.at);
+            self.at = 0;
         }
-        self.at = 0;
     }
 
     /// A peer that has ended its side will not finish what it began.

@@ -13,16 +13,16 @@ use crate::http::{
 };
 
 /// Bytes of answers that wait for a client before its next request is looked at.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+pub(super) const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a refused request's body that are read so that the connection can be kept; a longer one ends it.
-const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Bytes of lines that are collected before they are handed over.
-const LINES_BYTES_MAX: usize = 256 * 1024;
+pub(super) const LINES_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of the read buffer that an idle connection may keep.
-const IDLE_BUFFER_BYTES_MAX: usize = 1024;
+pub(super) const IDLE_BUFFER_BYTES_MAX: usize = 1024;
 
 /// A connection that exchanges requests and answers.
 #[derive(Debug)]
@@ -109,6 +109,12 @@ impl Exchange {
             is_last: false,
             peer_ended: false,
         }
+    }
+
+    /// Bytes of the buffer for what was received and not yet read.
+    #[cfg(test)]
+    pub(super) fn input_capacity(&self) -> usize {
+        self.input.capacity()
     }
 
     pub(super) fn out(&self) -> &Outbox {

@@ -17,6 +17,8 @@ mod closing;
 mod exchange;
 pub mod state;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::io::IoSlice;
 use std::time::Instant;

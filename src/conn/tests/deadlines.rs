@@ -117,6 +117,37 @@ fn an_answer_that_nobody_reads_is_given_up_after_the_idle_time() {
     }
 }
 
+#[test]
+fn the_time_of_an_answer_begins_with_it() {
+    let mut bench = Bench::new();
+    bench.receive(get("/1").as_bytes());
+    bench.room = 0;
+    bench.at(50 * SECOND);
+    bench.receive(get("/2").as_bytes());
+    bench.expire(50 * SECOND + IDLE_TIMEOUT);
+    assert_eq!(bench.seen[2..], [Seen::Close(CloseReason::TooSlow)]);
+
+    let mut bench = Bench { room: 0, ..Bench::holding() };
+    bench.receive(get("/sse").replace("GET", "HEAD").as_bytes());
+    bench.at(4 * SECOND);
+    bench.with(|conn, context| conn.begin_stream(context, &[]));
+    bench.act();
+    bench.expire(4 * SECOND + IDLE_TIMEOUT);
+    assert_eq!(bench.seen[1..], [Seen::Close(CloseReason::TooSlow)]);
+}
+
+#[test]
+fn a_connection_is_idle_from_the_end_of_a_refused_body() {
+    let mut bench = Bench::new();
+    let request = post("/refused", "body");
+    let (most, rest) = split(&request);
+    bench.receive(most);
+    bench.at(7 * SECOND);
+    bench.receive(rest);
+    bench.expire(7 * SECOND + IDLE_TIMEOUT);
+    assert_eq!(bench.seen, [Seen::Close(CloseReason::Idle)]);
+}
+
 /// The connection is not idle as long as its answer is on the way.
 #[test]
 fn an_answer_that_is_read_slowly_is_read_to_its_end() {

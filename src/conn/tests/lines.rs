@@ -110,6 +110,16 @@ fn a_body_that_pauses_too_long_is_handed_over_as_far_as_it_came() {
 }
 
 #[test]
+fn a_body_does_not_pause_while_its_lines_are_dealt_with() {
+    let mut bench = Bench::holding();
+    bench.receive((post_chunked("/lines") + &chunk("a\n")).as_bytes());
+    bench.at(Duration::from_secs(4));
+    bench.take_more_lines();
+    bench.expire(Duration::from_secs(4) + BODY_TIMEOUT);
+    assert_eq!(bench.seen[1..], [broken_lines("", 2, Status::REQUEST_TIMEOUT)]);
+}
+
+#[test]
 fn lines_that_are_not_committed_in_time_are_answered_so() {
     let mut bench = Bench::holding();
     bench.receive((post_chunked("/lines") + &chunk("a\n")).as_bytes());
@@ -156,12 +166,18 @@ fn a_body_of_any_length_is_held_in_bounded_pieces() {
 fn a_line_may_be_longer_than_what_is_collected() {
     let mut bench = Bench::new();
     bench.options.body_bytes_max = 3 * LINES_BYTES_MAX;
+    let next = request("GET /next ");
     let line = "x".repeat(3 * LINES_BYTES_MAX) + "\n";
     let body = format!("a\n{line}b\n");
-    assert!(bench.feed((post("/lines", &body) + &get("/next")).as_bytes()).is_empty());
-    let text: String = bench.seen.iter().map(text_of).collect();
-    assert_eq!(text, body);
-    assert_eq!(bench.statuses(), [200, 200]);
+    let chunks: String =
+        body.as_bytes().chunks(100).map(|data| chunk(str::from_utf8(data).unwrap())).collect();
+    for request in [post("/lines", &body), post_chunked("/lines") + &chunks + "0\r\n\r\n"] {
+        bench.seen.clear();
+        assert!(bench.feed((request + &get("/next")).as_bytes()).is_empty());
+        let text: String = bench.seen.iter().map(text_of).collect();
+        assert_eq!(text, body);
+        assert_eq!(bench.seen.last(), Some(&next));
+    }
 }
 
 #[test]

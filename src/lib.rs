@@ -1,6 +1,8 @@
 //! downpour: a Server-Sent-Events server that holds very many streams.
 
+pub mod api;
 pub mod app;
+pub mod auth;
 pub mod base;
 pub mod conn;
 pub mod driver;
@@ -8,4 +10,5 @@ pub mod frame;
 pub mod http;
 pub mod hub;
 pub mod log;
+pub mod shard;
 pub mod sse;

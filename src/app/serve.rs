@@ -1,19 +1,184 @@
 //! `downpour serve`: runs the server until it is told to end.
 
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
 use super::options::ServeConfig;
+use super::signals::SignalWatch;
+use crate::api::{self, ApiOptions, Hosts};
+use crate::base::id::EpochTag;
+use crate::base::mailbox::mailbox;
+use crate::base::random::Random;
+use crate::conn::ConnOptions;
+use crate::driver::Driver;
+use crate::driver::descriptors::raise_open_files_limit;
+use crate::driver::epoll::EpollDriver;
+use crate::driver::socket::{BindError, Listener, SocketOptions, bind};
+use crate::frame::outbox::OutboxLimits;
+use crate::http::http_date;
+use crate::hub::retention::Retention;
+use crate::hub::{Hub, HubOptions};
+use crate::log::memory::MemoryLog;
+use crate::log::{Log, Sink};
+use crate::shard::apply::Applier;
+use crate::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
+
+/// File descriptors that are not for connections: listeners, epoll, standard streams, and a few to spare.
+const DESCRIPTORS_RESERVED: usize = 64;
+
+/// Bytes not yet sent that the kernel takes for one stream before it calls its socket full. Without a bound it was seen
+/// to take 4.2 MB for a client that had stopped reading.
+const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
+
+/// Bytes of one stream that the kernel holds at most, which it doubles for its own overhead.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Runs a server as configured, until it has drained.
 ///
 /// # Errors
 /// [`ServeError`] where it cannot start or serve on.
-pub fn run(_config: ServeConfig) -> Result<(), ServeError> {
-    Err(ServeError::NotBuilt)
+pub fn run(config: ServeConfig) -> Result<(), ServeError> {
+    let descriptors_max = raise_open_files_limit().map_err(ServeError::Limit)?;
+    let mut random = OsRandom::new().map_err(ServeError::Random)?;
+    let options = SocketOptions {
+        send_buffer_bytes: Some(SEND_BUFFER_BYTES),
+        notsent_lowat_bytes: Some(NOTSENT_LOWAT_BYTES),
+        ..SocketOptions::default()
+    };
+    let listeners: Vec<Listener> =
+        config.listen.iter().map(|&address| bind(address, &options)).collect::<Result<_, _>>()?;
+    let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+    let driver = EpollDriver::new(listeners).map_err(ServeError::Driver)?;
+
+    let hub = Arc::new(Hub::new(HubOptions {
+        retention: Retention {
+            events_max: config.history_events_max,
+            bytes_max: config.history_bytes_max,
+            age_max: config.history_age_max,
+        },
+        channels_max: config.channels_max,
+        shards: 1,
+    }));
+    let (sender, receiver) = mailbox(MAILBOX_MESSAGES_MAX, driver.waker());
+    let applier: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), vec![sender.clone()]));
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(random.bits()), applier));
+
+    let start = Instant::now();
+    let mut clock = Clock::new();
+    let options = shard_options(&config, &addresses, descriptors_max);
+    let links = Links { hub: Arc::clone(&hub), log, mailbox: receiver, random: Box::new(random) };
+    let mut shard = Shard::new(options, driver, links, start);
+
+    let _signals = SignalWatch::start(move |signal| {
+        tracing::info!(signal, "draining");
+        if sender.try_send(Message::Drain).is_err() {
+            tracing::warn!("the shard takes no messages; a second signal ends the process");
+        }
+    })
+    .map_err(ServeError::Signals)?;
+
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    eprintln!("listening on {} io=epoll shards=1", addresses.join(", "));
+    while !shard.is_drained() {
+        shard.wait(Instant::now()).map_err(ServeError::Driver)?;
+        let now = Instant::now();
+        hub.set_now(now.saturating_duration_since(start));
+        shard.turn(now, clock.date());
+    }
+    tracing::info!("drained");
+    Ok(())
+}
+
+fn shard_options(config: &ServeConfig, addresses: &[SocketAddr], descriptors_max: usize) -> ShardOptions {
+    let room = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    ShardOptions {
+        number: 0,
+        conn: ConnOptions {
+            head_timeout: config.head_timeout,
+            body_timeout: config.body_timeout,
+            idle_timeout: config.idle_timeout,
+            publish_timeout: config.publish_timeout,
+            keepalive: config.keepalive_interval,
+            body_bytes_max: config.body_bytes_max,
+            outbox: OutboxLimits {
+                bytes_max: config.outbox_bytes_max,
+                frames_max: u32::try_from(config.outbox_frames_max).unwrap_or(u32::MAX),
+            },
+            plan_body: api::plan_body,
+        },
+        api: addresses.iter().map(|address| api_options(config, address)).collect(),
+        connections_max: config.connections_max.unwrap_or(room).min(room),
+        retry: config.retry_delay,
+        retry_jitter: config.retry_jitter,
+        stream_age_max: config.stream_age_max,
+        drain_timeout: config.drain_timeout,
+    }
+}
+
+fn api_options(config: &ServeConfig, address: &SocketAddr) -> ApiOptions {
+    ApiOptions {
+        hosts: Hosts { any: config.hosts.any, names: config.hosts.names.clone() },
+        is_loopback: address.ip().is_loopback(),
+        stream_channels_max: config.stream_channels_max,
+    }
+}
+
+/// The present second, rendered once for all who ask within it.
+struct Clock {
+    second: u64,
+    date: crate::http::HttpDate,
+}
+
+impl Clock {
+    fn new() -> Clock {
+        Clock { second: 0, date: http_date(SystemTime::UNIX_EPOCH) }
+    }
+
+    fn date(&mut self) -> crate::http::HttpDate {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if second != self.second {
+            self.second = second;
+            self.date = http_date(now);
+        }
+        self.date
+    }
+}
+
+/// Random bits that nobody can predict, from the kernel.
+#[derive(Debug)]
+struct OsRandom;
+
+impl OsRandom {
+    fn new() -> io::Result<OsRandom> {
+        getrandom::u64().map(|_| OsRandom).map_err(io::Error::other)
+    }
+}
+
+impl Random for OsRandom {
+    fn bits(&mut self) -> u64 {
+        getrandom::u64().expect("getrandom(2) does not fail once it has answered, which start-up waited for")
+    }
 }
 
 /// Why a server could not start or serve on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The parts below are not joined yet.
-    #[error("serving is not built yet")]
-    NotBuilt,
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The limit on open files cannot be read or raised.
+    #[error("cannot raise the limit on open files")]
+    Limit(#[source] io::Error),
+    /// The kernel gives no random bits, without which ids could be guessed.
+    #[error("cannot draw random bits from the kernel")]
+    Random(#[source] io::Error),
+    /// The I/O driver cannot be set up, or is broken.
+    #[error("cannot wait for connections: the kernel refuses epoll")]
+    Driver(#[source] io::Error),
+    /// Signals cannot be watched for.
+    #[error("cannot watch for signals")]
+    Signals(#[source] io::Error),
 }

@@ -26,6 +26,12 @@ pub const EVENT_TYPE_BYTES_MAX: usize = 256;
 /// Most bytes of an event's id. More is answered with 400.
 pub const EVENT_ID_BYTES_MAX: usize = 256;
 
+/// Most bytes of a conflation key. More is answered with 400.
+pub const EVENT_KEY_BYTES_MAX: usize = 256;
+
+/// Most channels that one event goes to. More is answered with 400: each is compared with the others.
+pub const EVENT_CHANNELS_MAX: usize = 128;
+
 /// Most bytes of an id that the server makes, as its contract promises.
 pub const SERVER_ID_BYTES_MAX: usize = 40;
 
@@ -46,7 +52,8 @@ const _: () = assert!(EventId::WIDTH <= SERVER_ID_BYTES_MAX, "ids are as short a
 const _: () = assert!(SERVER_ID_BYTES_MAX <= EVENT_ID_BYTES_MAX, "a server's id is an id");
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a target that is too long is told as 414, not 431");
 const _: () = assert!(
-    3 * (CHANNEL_NAME_BYTES_MAX + EVENT_ID_BYTES_MAX + EVENT_TYPE_BYTES_MAX) < TARGET_BYTES_MAX,
+    3 * (CHANNEL_NAME_BYTES_MAX + EVENT_ID_BYTES_MAX + EVENT_TYPE_BYTES_MAX + EVENT_KEY_BYTES_MAX)
+        < TARGET_BYTES_MAX,
     "the longest names fit a target, percent-encoded"
 );
 const _: () = assert!(HEAD_BYTES_MAX <= READ_BUFFER_BYTES, "the longest head can come in one read");

@@ -23,6 +23,14 @@ impl ChannelName {
         Ok(ChannelName(Arc::from(text)))
     }
 
+    /// Checks `text` without making it a name, for callers that only pass it on.
+    ///
+    /// # Errors
+    /// As [`ChannelName::parse`].
+    pub fn check(text: &str) -> Result<(), NameError> {
+        check(text)
+    }
+
     /// The name's text.
     #[must_use]
     pub fn as_str(&self) -> &str {

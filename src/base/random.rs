@@ -1,6 +1,20 @@
-//! Randomness that a seed determines, on every machine and in every version.
+//! Where random bits come from, and randomness that a seed determines, on every machine and in every version.
 
+use std::fmt;
 use std::ops::RangeInclusive;
+
+/// A source of random bits. What names a stream in secret must be drawn from one that nobody can predict; tests draw
+/// from a seed.
+pub trait Random: fmt::Debug {
+    /// Returns 64 random bits.
+    fn bits(&mut self) -> u64;
+}
+
+impl Random for SplitMix64 {
+    fn bits(&mut self) -> u64 {
+        SplitMix64::bits(self)
+    }
+}
 
 /// The generator SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
 #[derive(Clone, Debug)]

@@ -32,9 +32,10 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// How many events it ever had, since it has been in the table.
-    pub(super) fn count(&self) -> u64 {
-        self.evicted_count + self.retained.len() as u64
+    /// How many events it had up to `place`, since it has been in the table; exact where none after `place` was
+    /// evicted, which holds for every shard's cursor.
+    pub(super) fn count_through(&self, place: Sequence) -> u64 {
+        self.evicted_count + self.retained.partition_point(|&sequence| sequence <= place) as u64
     }
 }
 

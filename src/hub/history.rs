@@ -251,21 +251,30 @@ impl History {
         }
     }
 
-    /// Compacts up to `pages_max` sparse pages that every shard is done with; `forget` is told the target of each
-    /// entry that goes.
+    /// How many pages are to be compacted.
+    pub(super) fn sparse_len(&self) -> usize {
+        self.sparse.len()
+    }
+
+    /// Compacts up to `pages_max` sparse pages that every shard is done with, and returns how many; `forget` is told
+    /// the target of each entry that goes.
     pub(super) fn compact(
         &mut self,
         taken_by_all: Sequence,
         pages_max: usize,
         mut forget: impl FnMut(TargetId),
-    ) {
-        for _ in 0..pages_max.min(self.sparse.len()) {
-            let Some(first) = self.sparse.pop_front() else { return };
+    ) -> usize {
+        let mut compacted = 0;
+        for _ in 0..self.sparse.len() {
+            if compacted == pages_max {
+                break;
+            }
+            let Some(first) = self.sparse.pop_front() else { break };
             let index = self.pages.partition_point(|page| page.first < first);
             match self.pages.get_mut(index) {
                 Some(page) if page.first == first && page.queued => {
                     if page.last > taken_by_all {
-                        self.sparse.push_back(first); // A shard still needs it.
+                        self.sparse.push_back(first); // A shard still needs it: one page at the most, the cursor's.
                         continue;
                     }
                     page.queued = false;
@@ -273,38 +282,45 @@ impl History {
                 _ => continue, // It went meanwhile.
             }
             self.compact_page(index, &mut forget);
+            compacted += 1;
         }
+        compacted
     }
 
     fn compact_page(&mut self, index: usize, forget: &mut impl FnMut(TargetId)) {
+        let from = self.mergeable_from(index);
+        let dead = |entry: &&Entry| entry.holders == 0;
+        let entries = self.pages.range(from..=index).flat_map(|page| &page.entries);
+        entries.filter(dead).for_each(|entry| forget(entry.target));
+        let merged = (self.pages[index].live_bytes > 0)
+            .then(|| merge(&self.pages.range(from..=index).collect::<Vec<_>>()));
+        for old in self.pages.drain(from..=index) {
+            self.held_bytes -= old.held_bytes();
+        }
+        if let Some(merged) = merged {
+            self.held_bytes += merged.held_bytes();
+            self.pages.insert(from, merged);
+        }
+    }
+
+    /// The first of the pages that become one with the page at `index`, so that small leftovers do not pile up. Only
+    /// neighbours of a size do, so that each byte is copied a logarithmic number of times.
+    fn mergeable_from(&self, index: usize) -> usize {
         let page = &self.pages[index];
-        page.entries.iter().filter(|entry| entry.holders == 0).for_each(|entry| forget(entry.target));
-        if page.live_bytes == 0 {
-            self.held_bytes -= page.held_bytes();
-            self.pages.remove(index);
-            return;
+        let (mut from, mut live_bytes, mut entries_len) = (index, page.live_bytes, page.entries.len());
+        while let Some(before) = from.checked_sub(1).map(|before| &self.pages[before])
+            && before.sealed
+            && !before.queued
+            && before.live_bytes <= live_bytes
+            && before.live_bytes + live_bytes <= SEGMENT_BYTES
+            && before.entries.len() + entries_len <= PAGE_ENTRIES_MAX
+            && page.last.0 - before.first.0 < u64::from(u32::MAX)
+        {
+            from -= 1;
+            live_bytes += before.live_bytes;
+            entries_len += before.entries.len();
         }
-        // Small leftovers of neighbours become one page; only where they are of a size, so that each byte is copied
-        // a logarithmic number of times.
-        let mergeable = index.checked_sub(1).filter(|&before| {
-            let (before, page) = (&self.pages[before], &self.pages[index]);
-            before.sealed
-                && !before.queued
-                && before.entries.iter().all(|entry| entry.holders > 0)
-                && before.live_bytes <= 2 * page.live_bytes
-                && before.live_bytes + page.live_bytes <= SEGMENT_BYTES
-                && before.entries.len() + page.entries.len() <= PAGE_ENTRIES_MAX
-                && page.last.0 - before.first.0 < u64::from(u32::MAX)
-        });
-        let from = mergeable.unwrap_or(index);
-        let merged = merge(&self.pages.range(from..=index).collect::<Vec<_>>());
-        self.held_bytes += merged.held_bytes();
-        for _ in from..=index {
-            if let Some(old) = self.pages.remove(from) {
-                self.held_bytes -= old.held_bytes();
-            }
-        }
-        self.pages.insert(from, merged);
+        from
     }
 
     /// Takes the oldest page out if every shard is done with it and it takes no more frames.

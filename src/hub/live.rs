@@ -140,15 +140,4 @@ impl State {
             _ => RunChannels::Several(channels.into_boxed_slice()),
         }
     }
-
-    /// How many events of a channel lie after `cursor`, which every event that a shard has not taken does.
-    pub(super) fn count_after(&self, channel: ChannelId, cursor: Sequence) -> u64 {
-        let mut count = 0;
-        for page in self.history.pages().range(self.history.page_index(cursor.next())..) {
-            for entry in &page.entries[page.index_after(cursor)..] {
-                self.targets.for_each(entry.target, |entered| count += u64::from(entered == channel));
-            }
-        }
-        count
-    }
 }

@@ -19,6 +19,8 @@ mod receivers;
 pub mod retention;
 mod subscribe;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

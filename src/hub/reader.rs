@@ -123,8 +123,7 @@ impl State {
         let seen = match channels {
             &[only] => {
                 let channel = self.channels.get(only);
-                let retained = channel.retained.partition_point(|&sequence| sequence <= place) as u64;
-                (place >= channel.evicted_through).then_some(channel.evicted_count + retained)
+                (place >= channel.evicted_through).then(|| channel.count_through(place))
             }
             _ => None,
         };

@@ -63,7 +63,10 @@ impl State {
     /// The count that is to be made of an event.
     pub(super) fn tally_of(&self, sequence: Sequence) -> Option<Arc<Tally>> {
         let index = self.tallies.partition_point(|&(counted, _)| counted < sequence);
-        self.tallies.get(index).filter(|&&(counted, _)| counted == sequence).map(|(_, tally)| Arc::clone(tally))
+        self.tallies
+            .get(index)
+            .filter(|&&(counted, _)| counted == sequence)
+            .map(|(_, tally)| Arc::clone(tally))
     }
 
     /// Forgets counts that every shard has made.

@@ -21,8 +21,9 @@ pub struct Retention {
 /// Bytes below which `Retention::bytes_max` makes no sense: a handful of segments.
 pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;
 
-/// Sparse pages that one call compacts: the work under the lock is bounded.
-const COMPACTIONS_PER_CALL_MAX: usize = 2;
+/// Sparse pages that one call compacts at the least. Where more wait, it compacts half of them: a batch may leave many,
+/// and a fixed number would let them pile up until they drive out what is retained.
+const COMPACTIONS_PER_CALL: usize = 2;
 
 impl State {
     /// Retains `sequence` as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
@@ -42,14 +43,15 @@ impl State {
         if let Some(age_max) = self.retention.age_max {
             self.evict_older_than(age_max, taken);
         }
+        self.compact(taken, COMPACTIONS_PER_CALL.max(self.history.sparse_len() / 2));
+        self.remove_idle_channels(taken);
         while self.held_bytes() > self.retention.bytes_max {
-            if !self.evict_oldest_page(taken) {
+            // Bytes that nobody needs go before what is retained does.
+            if self.compact(taken, 1) == 0 && !self.evict_oldest_page(taken) {
                 break;
             }
+            self.remove_idle_channels(taken);
         }
-        let targets = &mut self.targets;
-        self.history.compact(taken, COMPACTIONS_PER_CALL_MAX, |target| targets.forget(target));
-        self.remove_idle_channels(taken);
     }
 
     /// Returns true if something may be given up now that a shard has taken more.
@@ -90,6 +92,12 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Compacts up to `pages_max` sparse pages, and returns how many.
+    fn compact(&mut self, taken: Sequence, pages_max: usize) -> usize {
+        let targets = &mut self.targets;
+        self.history.compact(taken, pages_max, |target| targets.forget(target))
     }
 
     /// Gives up all events of the oldest page; returns false where it must stay.

@@ -81,11 +81,10 @@ impl Hub {
         let mut counts = Vec::with_capacity(names.len());
         for name in names {
             let id = state.channels.enter(name.as_str());
-            let waiting = if shard_cursor == head { 0 } else { state.count_after(id, shard_cursor) };
             let channel = state.channels.get_mut(id);
             channel.subscribers += 1;
             channel.shards.insert(shard);
-            counts.push(channel.count() - waiting);
+            counts.push(channel.count_through(shard_cursor));
             channels.push(id);
         }
         let known = match begin {

@@ -1,0 +1,222 @@
+//! Whom the server listens to at all (section "Who may do what" of the contract): the `Host` that a request names, and
+//! the web page, if any, that it comes from.
+
+use std::net::IpAddr;
+
+use super::ApiOptions;
+use super::error::quoted;
+use crate::http::{Known, Problem, RequestHead, Status};
+
+/// Refuses a request that reached a loopback listener by a name that is neither loopback's nor `--host`'s: a web page
+/// whose name was made to point here could read and publish through its visitor's browser (DNS rebinding). A request
+/// without `Host` comes from no browser.
+pub(super) fn check_host(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
+    let host = head.header(Known::Host).unwrap_or("");
+    let (name, _) = split_port(host);
+    if !options.is_loopback
+        || host.is_empty()
+        || options.hosts.any
+        || is_loopback(name)
+        || options.hosts.contain(name)
+    {
+        return Ok(());
+    }
+    let detail = format!(
+        "this listener is reached by loopback names and addresses alone, not by {}; allow a name with --host NAME",
+        quoted(host)
+    );
+    Err(Problem::new(Status::FORBIDDEN, detail))
+}
+
+/// Refuses a request that changes something on behalf of a web page of another origin than the server's own: that of
+/// the request's `Host`, or a name of `--host` on its scheme's usual port. (RFC 6454 7, Fetch 3.1)
+pub(super) fn check_origin(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
+    match head.header(Known::Origin) {
+        Some(origin) if !is_own(origin, head.header(Known::Host).unwrap_or(""), options) => {
+            let detail = format!(
+                "web pages of the origin {} may not publish; only the server's own may, and those whose host is \
+                 named with --host NAME",
+                quoted(origin)
+            );
+            Err(Problem::new(Status::FORBIDDEN, detail))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn is_own(origin: &str, host: &str, options: &ApiOptions) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false; // `null`, which any sandboxed page can be.
+    };
+    let usual_port = if scheme.eq_ignore_ascii_case("http") {
+        80
+    } else if scheme.eq_ignore_ascii_case("https") {
+        443
+    } else {
+        return false;
+    };
+    let (name, port) = split_port(authority);
+    let port = port.unwrap_or(usual_port);
+    let (host_name, host_port) = split_port(host);
+    let is_hosts = same_host(name, host_name) && port == host_port.unwrap_or(usual_port);
+    !name.is_empty() && (is_hosts || (port == usual_port && options.hosts.contain(name)))
+}
+
+/// The names that the server is reached by, besides those of loopback.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hosts {
+    /// Any name may stand in `Host`. It makes no web page the server's own.
+    pub any: bool,
+    /// Names and addresses, without port.
+    pub names: Vec<String>,
+}
+
+impl Hosts {
+    fn contain(&self, name: &str) -> bool {
+        self.names.iter().any(|own| same_host(own, name))
+    }
+}
+
+/// The host and the port of an authority; what is no port belongs to the host, where it matches nothing.
+fn split_port(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((host, "")) => (host, None),
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => match port.parse() {
+            Ok(port) => (host, Some(port)),
+            Err(_) => (authority, None),
+        },
+        Some(_) | None => (authority, None),
+    }
+}
+
+/// Names compare without regard to case and to the root's dot, addresses by what they mean.
+fn same_host(one: &str, other: &str) -> bool {
+    match (address(one), address(other)) {
+        (Some(one), Some(other)) => one == other,
+        (None, None) => bare(one).eq_ignore_ascii_case(bare(other)),
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// Loopback's addresses, `localhost` and what is below it (RFC 6761 6.3).
+fn is_loopback(host: &str) -> bool {
+    if let Some(address) = address(host) {
+        return address.is_loopback();
+    }
+    let name = bare(host).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    let inner = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
+    inner.parse().ok().map(|address: IpAddr| address.to_canonical())
+}
+
+fn bare(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{head, options};
+    use super::*;
+
+    fn with_hosts(names: &[&str]) -> ApiOptions {
+        let hosts = Hosts { any: false, names: names.iter().map(|&name| name.to_owned()).collect() };
+        ApiOptions { hosts, ..options() }
+    }
+
+    fn host_status(host: &str, options: &ApiOptions) -> Option<Status> {
+        let head = head(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        check_host(&head, options).err().map(|problem| problem.status())
+    }
+
+    #[test]
+    fn loopback_is_reached_by_its_own_names() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "localhost.",
+            "app.localhost:1",
+            "127.0.0.1",
+            "127.9.9.9:80",
+            "[::1]",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]:1",
+            "localhost:",
+            "",
+        ] {
+            assert_eq!(host_status(host, &options()), None, "{host:?}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example", "notlocalhost", "0.0.0.0", "10.0.0.1:80", "[::]"]
+        {
+            assert_eq!(host_status(host, &options()), Some(Status::FORBIDDEN), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_host_comes_from_no_browser() {
+        assert!(check_host(&head("GET / HTTP/1.0\r\n\r\n"), &options()).is_ok());
+    }
+
+    #[test]
+    fn other_names_are_allowed_by_option_and_the_refusal_names_it() {
+        let named = with_hosts(&["events.example", "::2"]);
+        assert_eq!(host_status("Events.Example:8080", &named), None);
+        assert_eq!(host_status("[0::2]:8080", &named), None);
+        assert_eq!(host_status("other.example", &named), Some(Status::FORBIDDEN));
+        let any = ApiOptions { hosts: Hosts { any: true, names: vec![] }, ..options() };
+        assert_eq!(host_status("other.example", &any), None);
+        let public = ApiOptions { is_loopback: false, ..options() };
+        assert_eq!(host_status("other.example", &public), None);
+
+        let head = head("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+        let problem = check_host(&head, &options()).unwrap_err();
+        assert!(problem.detail().contains("--host") && problem.detail().contains("\"evil.example\""));
+    }
+
+    fn origin_status(origin: &str, host: &str, options: &ApiOptions) -> Option<Status> {
+        let head = head(&format!("POST /publish HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n"));
+        check_origin(&head, options).err().map(|problem| problem.status())
+    }
+
+    #[test]
+    fn pages_of_the_servers_own_origin_may_publish() {
+        let named = with_hosts(&["events.example"]);
+        for (origin, host) in [
+            ("http://localhost:8080", "localhost:8080"),
+            ("http://LOCALHOST:8080", "localhost:8080"),
+            ("http://a.example", "a.example"),
+            ("http://a.example:80", "a.example"),
+            ("https://a.example", "a.example:443"),
+            ("http://[::1]:1", "[0::1]:1"),
+            ("https://events.example", "127.0.0.1:8080"),
+        ] {
+            assert_eq!(origin_status(origin, host, &named), None, "{origin} {host}");
+        }
+        let head = head("POST /publish HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(check_origin(&head, &options()).is_ok());
+    }
+
+    #[test]
+    fn pages_of_other_origins_may_not() {
+        let named =
+            ApiOptions { hosts: Hosts { any: true, names: vec!["events.example".to_owned()] }, ..options() };
+        for (origin, host) in [
+            ("null", "localhost"),
+            ("", "localhost"),
+            ("http://", ""),
+            ("http://evil.example", "localhost"),
+            ("http://localhost:3000", "localhost:8080"),
+            ("http://localhost", "localhost:8080"),
+            ("https://localhost", "localhost:80"),
+            ("ftp://localhost", "localhost"),
+            ("http://localhost http://evil.example", "localhost"),
+            ("http://events.example:8080", "127.0.0.1:8080"),
+            ("http://127.0.0.1:8080", "localhost:8080"),
+        ] {
+            assert_eq!(origin_status(origin, host, &named), Some(Status::FORBIDDEN), "{origin} {host}");
+        }
+    }
+}

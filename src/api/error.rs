@@ -1,0 +1,222 @@
+//! Why a request was refused for what it asks, and the status that says so.
+
+use crate::base::limits::{EVENT_CHANNELS_MAX, EVENT_KEY_BYTES_MAX};
+use crate::base::name::NameError;
+use crate::http::{Problem, Status};
+use crate::sse::event::EventError;
+
+use super::envelope::Field;
+
+/// Why a request was refused, though it is good HTTP. Every variant is the client's doing, and answered with 400 where
+/// it does not say otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// There is no body where JSON is expected.
+    #[error("the body is empty; expected a JSON object or an array of them")]
+    EmptyBody,
+    /// The body is not text.
+    #[error("not UTF-8: the byte at {at} begins no character")]
+    NotUtf8 {
+        /// The place of the first bad byte, counted from 0.
+        at: usize,
+    },
+    /// The body is not JSON, or JSON of another kind.
+    #[error("{} at {place}: {problem}", if *.is_syntax { "not JSON" } else { "no envelope" })]
+    BadJson {
+        /// Whether it is not JSON at all.
+        is_syntax: bool,
+        /// What the parser says, cut.
+        problem: String,
+        /// The line, where there are several, and the column in bytes; both are counted from 1.
+        place: String,
+    },
+    /// A field that no envelope has.
+    #[error("unknown field {name}; the fields are {}", Field::list())]
+    UnknownField {
+        /// The name, quoted and cut.
+        name: String,
+    },
+    /// A field that came before.
+    #[error("`{}` is given twice", field.name())]
+    RepeatedField {
+        /// Which field.
+        field: Field,
+    },
+    /// A field with a value of another kind.
+    #[error("`{}`: found {found}, expected {expected}", field.name())]
+    WrongKind {
+        /// Which field.
+        field: Field,
+        /// What it holds.
+        found: &'static str,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// Nothing says where the event goes.
+    #[error("no target; expected exactly one of `channel`, `channels`, `userId`, `clientId` and `all`")]
+    NoTarget,
+    /// An event has one target.
+    #[error(
+        "both `{}` and `{}` are given; expected exactly one of `channel`, `channels`, `userId`, `clientId` and `all`",
+        first.name(),
+        second.name()
+    )]
+    SeveralTargets {
+        /// One of them.
+        first: Field,
+        /// Another.
+        second: Field,
+    },
+    /// Neither `data` nor `text`.
+    #[error("no data; expected `data` (any JSON value) or `text` (a string that is sent as it is)")]
+    NoData,
+    /// An event has one payload.
+    #[error("both `data` and `text` are given; expected one of them")]
+    DataAndText,
+    /// Not a channel's name.
+    #[error("`{}`: {error}", field.name())]
+    BadName {
+        /// Where it stands.
+        field: Field,
+        /// What is wrong with it.
+        error: NameError,
+    },
+    /// Events go to channels by their names.
+    #[error("`{}`: {name} is a pattern, and events are not published to patterns", field.name())]
+    PatternTarget {
+        /// Where it stands.
+        field: Field,
+        /// The pattern, quoted and cut.
+        name: String,
+    },
+    /// An array of channels without any.
+    #[error("`channels` is empty; expected one name at least")]
+    NoChannels,
+    /// More channels than one event goes to.
+    #[error("`channels` has more than {EVENT_CHANNELS_MAX} names")]
+    TooManyChannels,
+    /// The type, the id or the reconnection time cannot be sent.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// Ids of the server's form are its own to give.
+    #[error("`id`: {id} has the form of the ids that the server gives; choose another form, or leave it out")]
+    ServerId {
+        /// The id.
+        id: String,
+    },
+    /// A conflation key that is empty or too long.
+    #[error("`key` has 1 to {EVENT_KEY_BYTES_MAX} bytes, this one has {bytes}")]
+    BadKey {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// The contract names it, this version does not have it. Answered with 501.
+    #[error("{what} is not part of this version of the server")]
+    NotBuilt {
+        /// What it is.
+        what: &'static str,
+    },
+    /// The request may not publish to this channel. Answered with 403.
+    #[error("publishing to the channel {channel} is not allowed")]
+    PublishForbidden {
+        /// The channel, quoted and cut.
+        channel: String,
+    },
+    /// The request may not subscribe to this channel. Answered with 403.
+    #[error("subscribing to the channel {channel} is not allowed")]
+    SubscribeForbidden {
+        /// The channel, quoted and cut.
+        channel: String,
+    },
+}
+
+impl ApiError {
+    /// The status that tells the client.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            ApiError::NotBuilt { .. } => Status::NOT_IMPLEMENTED,
+            ApiError::PublishForbidden { .. } | ApiError::SubscribeForbidden { .. } => Status::FORBIDDEN,
+            ApiError::EmptyBody
+            | ApiError::NotUtf8 { .. }
+            | ApiError::BadJson { .. }
+            | ApiError::UnknownField { .. }
+            | ApiError::RepeatedField { .. }
+            | ApiError::WrongKind { .. }
+            | ApiError::NoTarget
+            | ApiError::SeveralTargets { .. }
+            | ApiError::NoData
+            | ApiError::DataAndText
+            | ApiError::BadName { .. }
+            | ApiError::PatternTarget { .. }
+            | ApiError::NoChannels
+            | ApiError::TooManyChannels
+            | ApiError::Event(_)
+            | ApiError::ServerId { .. }
+            | ApiError::BadKey { .. } => Status::BAD_REQUEST,
+        }
+    }
+
+    /// Says what is not an envelope in a whole body.
+    pub(super) fn in_body(error: &serde_json::Error) -> ApiError {
+        ApiError::bad_json(error, format!("line {} column {}", error.line(), error.column()))
+    }
+
+    /// Says what is not an envelope in one line of a body of lines.
+    pub(super) fn in_line(error: &serde_json::Error) -> ApiError {
+        ApiError::bad_json(error, format!("column {}", error.column()))
+    }
+
+    fn bad_json(error: &serde_json::Error, place: String) -> ApiError {
+        let text = error.to_string();
+        let suffix = format!(" at line {} column {}", error.line(), error.column());
+        let problem = cut(text.strip_suffix(&suffix).unwrap_or(&text));
+        ApiError::BadJson { is_syntax: !error.is_data(), problem, place }
+    }
+
+    /// The problem of one part of a body, which `part` names: `item 3`, `line 17`.
+    pub(super) fn within(&self, part: std::fmt::Arguments<'_>) -> Problem {
+        Problem::new(self.status(), format!("{part}: {self}"))
+    }
+}
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Problem {
+        Problem::new(error.status(), error.to_string())
+    }
+}
+
+/// A text of the client's for an error: quoted, escaped, and not longer than an error should be.
+pub(super) fn quoted(text: &str) -> String {
+    format!("{:?}", cut(text))
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+const QUOTED_CHARS_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_sent_is_quoted_and_cut() {
+        assert_eq!(quoted("a\n\"b\""), r#""a\n\"b\"""#);
+        let long = quoted(&"ü".repeat(1000));
+        assert_eq!(long.chars().count(), QUOTED_CHARS_MAX + 3);
+        assert!(long.ends_with("ü…\""));
+    }
+
+    #[test]
+    fn statuses_are_those_of_the_contract() {
+        let status = |error: ApiError| Problem::from(error).status();
+        assert_eq!(status(ApiError::NoTarget), Status::BAD_REQUEST);
+        assert_eq!(status(ApiError::NotBuilt { what: "x" }), Status::NOT_IMPLEMENTED);
+        assert_eq!(status(ApiError::PublishForbidden { channel: quoted("a") }), Status::FORBIDDEN);
+    }
+}

@@ -1,0 +1,188 @@
+//! Floor 4: what requests mean. A request's head and body become an answer, a batch to publish, or a stream to begin;
+//! what came of a publish becomes an answer. Nothing here reads a socket, waits, or knows the hub's state.
+//!
+//! A request goes through [`plan_body`] as soon as its head is there, and then, its body being there, through
+//! [`handle`]. One whose body is lines goes through [`admit`] when its head is there, and its lines through
+//! [`read_lines`] as they come, with a [`LinesAccount`] that answers in the end.
+
+mod access;
+mod answer;
+mod envelope;
+mod error;
+mod lines;
+mod publish;
+mod routes;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use access::Hosts;
+pub use answer::{AnswerForm, LISTED_EVENTS_MAX, LinesAccount, OWN_ID_BYTES_MAX, OwnIds, answer_published};
+pub use lines::{BadLine, ReadLines, read_lines};
+pub use subscribe::{DEFAULT_CHANNEL, SubscribeRequest};
+
+use crate::auth::Permission;
+use crate::conn::BodyPlan;
+use crate::frame::batch::Batch;
+use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status, decode_path};
+use routes::Endpoint;
+
+/// What the requests of one listener are held to.
+#[derive(Clone, Debug)]
+pub struct ApiOptions {
+    /// The names that the server is reached by.
+    pub hosts: Hosts,
+    /// The listener is bound to a loopback address.
+    pub is_loopback: bool,
+    /// Channels that one stream may subscribe to.
+    pub stream_channels_max: usize,
+}
+
+/// Whether the server wants requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerStatus {
+    /// Not yet.
+    Starting,
+    /// It does.
+    Ready,
+    /// No more: it finishes what it has.
+    Draining,
+}
+
+/// What a request comes to.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// This answer, at once.
+    Respond(Response<'static>),
+    /// These events are to be published, one at least; [`answer_published`] answers once they are committed.
+    Publish {
+        /// The events.
+        batch: Batch,
+        /// How to answer.
+        form: AnswerForm,
+    },
+    /// A stream is to begin, or, for a `HEAD`, its head alone is to be told.
+    Subscribe(SubscribeRequest),
+}
+
+/// Says by a request's head alone what is to be done with its body. What it refuses needs no body to be refused.
+#[must_use]
+pub fn plan_body(head: &RequestHead) -> BodyPlan {
+    match try_plan_body(head) {
+        Ok(plan) => plan,
+        Err(problem) => BodyPlan::Refuse(problem),
+    }
+}
+
+fn try_plan_body(head: &RequestHead) -> Result<BodyPlan, Problem> {
+    let path = decode_path(head.path_raw())?;
+    let Endpoint::Publish(channel) = routes::find(&path, head.method())? else {
+        return Ok(BodyPlan::Whole); // There is hardly ever one, and it means nothing.
+    };
+    let content_type = head.header(Known::ContentType);
+    let media_type = MediaType::of(content_type);
+    let is_lines = channel.is_none() && media_type == MediaType::NdJson;
+    if head.header(Known::IdempotencyKey).is_some() {
+        if is_lines {
+            return Err(Problem::bad_request(
+                "Idempotency-Key does not cover a body of lines; give envelopes keys of their own",
+            ));
+        }
+        return Err(error::ApiError::NotBuilt { what: "the header Idempotency-Key" }.into());
+    }
+    if is_lines {
+        return Ok(BodyPlan::Lines);
+    }
+    if channel.is_none() && !media_type.is_read_as_json() {
+        let detail = format!(
+            "Content-Type: found {}, expected application/json or application/x-ndjson",
+            error::quoted(content_type.unwrap_or(""))
+        );
+        return Err(Problem::new(Status::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    Ok(BodyPlan::Whole)
+}
+
+/// Says whether a request is listened to at all, and what it may do. [`handle`] asks it by itself; before the first
+/// lines of a body of lines, it is the caller's to ask.
+///
+/// # Errors
+/// 403 for a `Host` that is not the server's, and for a publish from a web page of another origin; 503 for a publish
+/// to a server that drains.
+pub fn admit(head: &RequestHead, options: &ApiOptions, status: ServerStatus) -> Result<Permission, Problem> {
+    access::check_host(head, options)?;
+    if changes_something(head.method()) {
+        access::check_origin(head, options)?;
+        match status {
+            ServerStatus::Ready => {}
+            ServerStatus::Starting => {
+                return Err(Problem::unavailable("the server is starting", RETRY_AFTER));
+            }
+            ServerStatus::Draining => {
+                return Err(Problem::unavailable("the server is draining", RETRY_AFTER));
+            }
+        }
+    }
+    Ok(Permission::everything())
+}
+
+fn changes_something(method: Method) -> bool {
+    match method {
+        Method::Get | Method::Head | Method::Options => false,
+        Method::Post | Method::Put | Method::Delete | Method::Patch | Method::Other => true,
+    }
+}
+
+/// When to try again a server that starts or drains: another one will have taken its place.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Says what a request comes to whose body has come whole. A server that drains is asked for streams all the same:
+/// whoever begins them tells their clients.
+#[must_use]
+pub fn handle(head: &RequestHead, body: &[u8], options: &ApiOptions, status: ServerStatus) -> Reply {
+    match try_handle(head, body, options, status) {
+        Ok(reply) => reply,
+        Err(problem) => Reply::Respond(problem.into_response()),
+    }
+}
+
+fn try_handle(
+    head: &RequestHead,
+    body: &[u8],
+    options: &ApiOptions,
+    status: ServerStatus,
+) -> Result<Reply, Problem> {
+    let permission = admit(head, options, status)?;
+    let path = decode_path(head.path_raw())?;
+    let respond = |response| Ok(Reply::Respond(response));
+    match routes::find(&path, head.method())? {
+        Endpoint::Subscribe(channel) => {
+            subscribe::read(head, channel, options, &permission).map(Reply::Subscribe)
+        }
+        Endpoint::Publish(channel) => {
+            let (batch, form) = match channel {
+                Some(channel) => publish::read_verbatim(channel, head.pairs(), body, &permission)?,
+                None => {
+                    publish::check_no_parameters(head.pairs())?;
+                    publish::read_document(body, &permission)?
+                }
+            };
+            if batch.is_empty() {
+                return respond(LinesAccount::default().answer()); // An empty array: there is nothing to commit.
+            }
+            Ok(Reply::Publish { batch, form })
+        }
+        Endpoint::Healthz => respond(Response::new(Status::OK, "text/plain", b"ok\n".as_slice())),
+        Endpoint::Readyz => match status {
+            ServerStatus::Ready => respond(Response::new(Status::OK, "text/plain", b"ready\n".as_slice())),
+            ServerStatus::Starting => Err(Problem::unavailable("the server is starting", RETRY_AFTER)),
+            ServerStatus::Draining => Err(Problem::unavailable("the server is draining", RETRY_AFTER)),
+        },
+        Endpoint::Options(allow) => {
+            let allow = allow.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
+            respond(Response::empty(Status::NO_CONTENT).with_header("Allow", allow))
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The one table of paths, from which 404, 405, `Allow` and the answer to `OPTIONS` come.
+
+use super::error::{ApiError, quoted};
+use crate::http::{Method, Problem};
+
+/// What a path and a method lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint<'p> {
+    /// A stream: of the channel that the path names, or of those that the query does.
+    Subscribe(Option<&'p str>),
+    /// A publish: to the channel that the path names, or of envelopes.
+    Publish(Option<&'p str>),
+    /// Whether the process serves.
+    Healthz,
+    /// Whether it wants requests.
+    Readyz,
+    /// Which methods the path has.
+    Options(&'static [Method]),
+}
+
+/// Finds what a decoded path and a method lead to.
+///
+/// # Errors
+/// 404 for a path that the contract does not have, 501 for one that this version does not have yet, and 405 with
+/// `Allow` for one that has other methods.
+pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> {
+    if path == "*" {
+        return Ok(Endpoint::Options(EVERY_METHOD)); // The server as a whole; the head allows it to OPTIONS alone.
+    }
+    let route = |route: &'static Route| route.path.matches(path).map(|name| (route, name));
+    let Some((route, name)) = ROUTES.iter().find_map(route) else {
+        return Err(Problem::not_found(format!("there is nothing at {}", quoted(path))));
+    };
+    let allow = match (route.read, route.write) {
+        (Some(_), Some(_)) => EVERY_METHOD,
+        (Some(_), None) => &[Method::Get, Method::Head, Method::Options],
+        (None, Some(_)) => &[Method::Post, Method::Options],
+        (None, None) => return Err(ApiError::NotBuilt { what: route.path.pattern() }.into()),
+    };
+    let handler = match method {
+        Method::Get | Method::Head => route.read,
+        Method::Post => route.write,
+        Method::Options => return Ok(Endpoint::Options(allow)),
+        Method::Put | Method::Delete | Method::Patch | Method::Other => None,
+    };
+    match handler {
+        Some(Handler::Subscribe) => Ok(Endpoint::Subscribe(name)),
+        Some(Handler::Publish) => Ok(Endpoint::Publish(name)),
+        Some(Handler::Healthz) => Ok(Endpoint::Healthz),
+        Some(Handler::Readyz) => Ok(Endpoint::Readyz),
+        None => Err(Problem::method_not_allowed(method, allow)),
+    }
+}
+
+const EVERY_METHOD: &[Method] = &[Method::Get, Method::Head, Method::Post, Method::Options];
+
+/// A path and what its methods lead to: `read` GET and HEAD, `write` POST. A path without either is one that the
+/// contract has and this version has not.
+struct Route {
+    path: Path,
+    read: Option<Handler>,
+    write: Option<Handler>,
+}
+
+enum Path {
+    Is(&'static str),
+    /// Every path that begins so; what follows is a name, which may itself contain slashes.
+    Below {
+        prefix: &'static str,
+        pattern: &'static str,
+    },
+}
+
+#[derive(Clone, Copy)]
+enum Handler {
+    Subscribe,
+    Publish,
+    Healthz,
+    Readyz,
+}
+
+impl Path {
+    /// `Some` if and only if `path` is one; with the name that it ends in, where such paths have one.
+    fn matches<'p>(&self, path: &'p str) -> Option<Option<&'p str>> {
+        match *self {
+            Path::Is(text) => (path == text).then_some(None),
+            Path::Below { prefix, .. } => path.strip_prefix(prefix).map(Some),
+        }
+    }
+
+    fn pattern(&self) -> &'static str {
+        match *self {
+            Path::Is(text) => text,
+            Path::Below { pattern, .. } => pattern,
+        }
+    }
+}
+
+const ROUTES: &[Route] = &[
+    Route { path: Path::Is("/publish"), read: None, write: Some(Handler::Publish) },
+    Route {
+        path: Path::Below { prefix: "/channels/", pattern: "/channels/{channel}" },
+        read: Some(Handler::Subscribe),
+        write: Some(Handler::Publish),
+    },
+    Route { path: Path::Is("/sse"), read: Some(Handler::Subscribe), write: None },
+    Route { path: Path::Is("/events"), read: Some(Handler::Subscribe), write: None },
+    Route { path: Path::Is("/healthz"), read: Some(Handler::Healthz), write: None },
+    Route { path: Path::Is("/readyz"), read: Some(Handler::Readyz), write: None },
+    not_built(Path::Is("/channels")),
+    not_built(Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" }),
+    not_built(Path::Is("/events/send")),
+    not_built(Path::Is("/events/subscribe")),
+    not_built(Path::Is("/events/unsubscribe")),
+    not_built(Path::Is("/sse/broadcast")),
+    not_built(Path::Is("/sse/broadcast-all")),
+    not_built(Path::Is("/sse/notify-user")),
+    not_built(Path::Is("/sse/subscribe")),
+    not_built(Path::Is("/sse/unsubscribe")),
+    not_built(Path::Is("/sse/stats")),
+    not_built(Path::Is("/notify")),
+    not_built(Path::Is("/progress")),
+    not_built(Path::Is("/data-update")),
+    not_built(Path::Is("/metrics")),
+    not_built(Path::Is("/dashboard")),
+];
+
+const fn not_built(path: Path) -> Route {
+    Route { path, read: None, write: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Status;
+
+    #[test]
+    fn every_endpoint_is_found() {
+        for (method, path, endpoint) in [
+            (Method::Get, "/sse", Endpoint::Subscribe(None)),
+            (Method::Head, "/events", Endpoint::Subscribe(None)),
+            (Method::Get, "/channels/chat/7", Endpoint::Subscribe(Some("chat/7"))),
+            (Method::Get, "/channels/", Endpoint::Subscribe(Some(""))),
+            (Method::Post, "/channels/news", Endpoint::Publish(Some("news"))),
+            (Method::Post, "/publish", Endpoint::Publish(None)),
+            (Method::Get, "/healthz", Endpoint::Healthz),
+            (Method::Head, "/readyz", Endpoint::Readyz),
+            (Method::Options, "/publish", Endpoint::Options(&[Method::Post, Method::Options])),
+            (Method::Options, "/sse", Endpoint::Options(&[Method::Get, Method::Head, Method::Options])),
+            (Method::Options, "/channels/a", Endpoint::Options(EVERY_METHOD)),
+            (Method::Options, "*", Endpoint::Options(EVERY_METHOD)),
+        ] {
+            assert_eq!(find(path, method), Ok(endpoint), "{method:?} {path}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_its_status() {
+        for (method, path, status) in [
+            (Method::Get, "/", Status::NOT_FOUND),
+            (Method::Get, "/sse/", Status::NOT_FOUND),
+            (Method::Get, "/SSE", Status::NOT_FOUND),
+            (Method::Options, "/nothing", Status::NOT_FOUND),
+            (Method::Post, "/sse", Status::METHOD_NOT_ALLOWED),
+            (Method::Get, "/publish", Status::METHOD_NOT_ALLOWED),
+            (Method::Delete, "/channels/a", Status::METHOD_NOT_ALLOWED),
+            (Method::Other, "/healthz", Status::METHOD_NOT_ALLOWED),
+            (Method::Get, "/metrics", Status::NOT_IMPLEMENTED),
+            (Method::Delete, "/clients/x", Status::NOT_IMPLEMENTED),
+        ] {
+            assert_eq!(find(path, method).unwrap_err().status(), status, "{method:?} {path}");
+        }
+        let problem = find("/clients/x", Method::Get).unwrap_err();
+        assert_eq!(problem.detail(), "/clients/{clientId} is not part of this version of the server");
+    }
+}

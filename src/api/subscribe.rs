@@ -1,0 +1,250 @@
+//! Subscribing (section "Subscribing" of the contract): a query and a few headers to channels and a place to begin.
+
+use std::borrow::Cow;
+
+use super::ApiOptions;
+use super::error::{ApiError, quoted};
+use crate::auth::Permission;
+use crate::base::id::EventId;
+use crate::base::name::{ChannelName, Selector};
+use crate::http::{Known, Problem, RequestHead, Status, accepts_event_stream};
+use crate::hub::Begin;
+
+/// The channel of a stream that names none.
+pub const DEFAULT_CHANNEL: &str = "global";
+
+/// A stream that a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscribeRequest {
+    /// Its channels, each once, in the order they were named; one at least.
+    pub channels: Vec<ChannelName>,
+    /// Where it begins.
+    pub begin: Begin,
+    /// The id of the last event that the client saw, as it said it; `None` if and only if it begins at the head.
+    pub last_event_id: Option<String>,
+}
+
+/// Reads a subscribe. `channel` is the one of the path, where it names one. Parameters that mean nothing here are let
+/// pass: what makes a URL unique to a cache, and what applications tell one another.
+pub(super) fn read(
+    head: &RequestHead,
+    channel: Option<&str>,
+    options: &ApiOptions,
+    permission: &Permission,
+) -> Result<SubscribeRequest, Problem> {
+    if !accepts_event_stream(head.header(Known::Accept)) {
+        let detail = format!(
+            "the only answer here is text/event-stream, which Accept: {} excludes",
+            quoted(head.header(Known::Accept).unwrap_or(""))
+        );
+        return Err(Problem::new(Status::NOT_ACCEPTABLE, detail));
+    }
+    let mut channels = Channels { names: Vec::new(), channels_max: options.stream_channels_max, permission };
+    if let Some(channel) = channel {
+        channels.add("the path", channel)?;
+    }
+    let mut last_event_id = None;
+    for pair in head.pairs() {
+        let (name, value) = pair?;
+        match &*name {
+            "channel" | "channels" if channel.is_some() => {
+                let detail = format!("`{name}`: the path names the channel already; use /sse for several");
+                return Err(Problem::bad_request(detail));
+            }
+            "channel" => channels.add("`channel`", &value)?,
+            "channels" => value.split(',').try_for_each(|part| channels.add("`channels`", part))?,
+            "lastEventId" | "last_event_id" if !value.is_empty() => last_event_id = Some(value),
+            "userId" | "user_id" => {
+                return Err(ApiError::NotBuilt { what: "the parameter `userId`" }.into());
+            }
+            "replay" => check_replay(&value)?,
+            "slow" => check_slow(&value)?,
+            _ => {}
+        }
+    }
+    if channels.names.is_empty() {
+        channels.add("the default", DEFAULT_CHANNEL)?;
+    }
+    let header = head.header(Known::LastEventId).filter(|id| !id.is_empty()).map(Cow::Borrowed);
+    let last_event_id = header.or(last_event_id).map(Cow::into_owned);
+    let begin = match &last_event_id {
+        None => Begin::AtHead,
+        Some(id) => EventId::parse(id.as_bytes()).map_or(Begin::AfterUnknown, Begin::After),
+    };
+    Ok(SubscribeRequest { channels: channels.names, begin, last_event_id })
+}
+
+/// The channels named so far.
+struct Channels<'a> {
+    names: Vec<ChannelName>,
+    channels_max: usize,
+    permission: &'a Permission,
+}
+
+impl Channels<'_> {
+    fn add(&mut self, place: &str, text: &str) -> Result<(), Problem> {
+        let name = match Selector::parse(text) {
+            Ok(Selector::Channel(name)) => name,
+            Ok(Selector::Prefix(_)) => {
+                return Err(ApiError::NotBuilt { what: "subscribing to a pattern (a trailing `*`)" }.into());
+            }
+            Err(error) => return Err(Problem::bad_request(format!("{place}: {error}"))),
+        };
+        if self.names.contains(&name) {
+            return Ok(());
+        }
+        if !self.permission.may_subscribe(name.as_str()) {
+            return Err(ApiError::SubscribeForbidden { channel: quoted(name.as_str()) }.into());
+        }
+        if self.names.len() == self.channels_max {
+            let detail = format!("a stream has at most {} channels", self.channels_max);
+            return Err(Problem::bad_request(detail));
+        }
+        self.names.push(name);
+        Ok(())
+    }
+}
+
+fn check_replay(value: &str) -> Result<(), Problem> {
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    match value {
+        _ if is_number && value.bytes().all(|byte| byte == b'0') => Ok(()),
+        "all" | "latest" => Err(ApiError::NotBuilt { what: "the parameter `replay`" }.into()),
+        _ if is_number => Err(ApiError::NotBuilt { what: "the parameter `replay`" }.into()),
+        _ => Err(Problem::bad_request(format!(
+            "`replay`: found {}, expected a number of events, `all` or `latest`",
+            quoted(value)
+        ))),
+    }
+}
+
+fn check_slow(value: &str) -> Result<(), Problem> {
+    match value {
+        "catch-up" => Ok(()), // What every stream has.
+        "drop-oldest" | "drop-newest" | "coalesce" | "disconnect" => {
+            Err(ApiError::NotBuilt { what: "the parameter `slow`, with any policy but `catch-up`," }.into())
+        }
+        _ => Err(Problem::bad_request(format!(
+            "`slow`: found {}, expected `catch-up`, `drop-oldest`, `drop-newest`, `coalesce` or `disconnect`",
+            quoted(value)
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{head, options};
+    use super::*;
+    use crate::auth::Rights;
+    use crate::base::id::{EpochTag, Sequence};
+
+    fn ask(target: &str, headers: &str) -> Result<SubscribeRequest, Problem> {
+        let head = head(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"));
+        read(&head, None, &options(), &Permission::everything())
+    }
+
+    fn names(request: &SubscribeRequest) -> Vec<&str> {
+        request.channels.iter().map(ChannelName::as_str).collect()
+    }
+
+    #[test]
+    fn channels_are_named_in_every_way_and_count_once() {
+        for (query, expected) in [
+            ("", vec!["global"]),
+            ("?_=17&token=x", vec!["global"]),
+            ("?channel=a", vec!["a"]),
+            ("?channels=a,b", vec!["a", "b"]),
+            ("?channels=a%2Cb&channel=c&channels=b,d&channel=a", vec!["a", "b", "c", "d"]),
+            (
+                "?channel=gr%C3%B6%C3%9Fe&channel=entity:42&channel=chat/7",
+                vec!["größe", "entity:42", "chat/7"],
+            ),
+            ("?channel=a*b", vec!["a*b"]),
+        ] {
+            let request = ask(&format!("/sse{query}"), "").unwrap();
+            assert_eq!(names(&request), expected, "{query}");
+            assert_eq!((request.begin, request.last_event_id), (Begin::AtHead, None));
+        }
+    }
+
+    #[test]
+    fn the_header_wins_over_the_query_and_an_empty_id_is_none() {
+        let id = EventId { tag: EpochTag::from_bits(5), sequence: Sequence(7) };
+        let after = |request: SubscribeRequest| (request.begin, request.last_event_id);
+        let known = (Begin::After(id), Some(id.to_string()));
+        let unknown = |text: &str| (Begin::AfterUnknown, Some(text.to_owned()));
+        for (query, header, expected) in [
+            (format!("?lastEventId={id}"), String::new(), known.clone()),
+            (format!("?last_event_id={id}"), String::new(), known.clone()),
+            (String::new(), format!("Last-Event-ID: {id}\r\n"), known.clone()),
+            ("?lastEventId=own".to_owned(), format!("last-event-id: {id}\r\n"), known.clone()),
+            (format!("?lastEventId={id}"), "Last-Event-ID: own\r\n".to_owned(), unknown("own")),
+            (format!("?lastEventId={id}"), "Last-Event-ID: \r\n".to_owned(), known.clone()),
+            (format!("?lastEventId=old&lastEventId={id}&last_event_id="), String::new(), known),
+            ("?lastEventId=a+b".to_owned(), String::new(), unknown("a b")),
+            ("?lastEventId=".to_owned(), "Last-Event-ID:\r\n".to_owned(), (Begin::AtHead, None)),
+        ] {
+            assert_eq!(after(ask(&format!("/sse{query}"), &header).unwrap()), expected, "{query} {header}");
+        }
+    }
+
+    #[test]
+    fn a_stream_has_a_bounded_number_of_channels() {
+        assert_eq!(ask("/sse?channels=a,b,c,a,b,c", "").unwrap().channels.len(), 3);
+        let problem = ask("/sse?channels=a,b,c,d", "").unwrap_err();
+        assert_eq!(problem.status(), Status::BAD_REQUEST);
+        assert_eq!(problem.detail(), "a stream has at most 3 channels");
+    }
+
+    #[test]
+    fn bad_subscribes_are_told_why() {
+        let too_long = format!("/sse?channel={}", "x".repeat(257));
+        for (target, headers, status, expected) in [
+            ("/sse?channel=", "", 400, "`channel`: a channel name must not be empty"),
+            ("/sse?channels=a,,b", "", 400, "`channels`: a channel name must not be empty"),
+            ("/sse?channel=a,b", "", 400, "found ',' at byte 1"),
+            ("/sse?channel=a+b", "", 400, "found ' ' at byte 1"),
+            ("/sse?channel=a%0Ab", "", 400, "found '\\n' at byte 1"),
+            (&too_long, "", 400, "at most 256 bytes, this one has 257"),
+            ("/sse?channel=%zz", "", 400, "bad percent-encoding in the query"),
+            ("/sse?channel=%ff", "", 400, "the query is not UTF-8"),
+            ("/sse?channels=a,entity:*", "", 501, "pattern"),
+            ("/sse?channel=*", "", 501, "pattern"),
+            ("/sse?userId=u", "", 501, "`userId`"),
+            ("/sse?user_id=u", "", 501, "`userId`"),
+            ("/sse?replay=5", "", 501, "`replay`"),
+            ("/sse?replay=all", "", 501, "`replay`"),
+            ("/sse?replay=latest", "", 501, "`replay`"),
+            ("/sse?replay=-1", "", 400, "found \"-1\", expected a number of events, `all` or `latest`"),
+            ("/sse?replay=", "", 400, "`replay`: found \"\""),
+            ("/sse?slow=coalesce", "", 501, "`slow`"),
+            ("/sse?slow=down", "", 400, "`slow`: found \"down\""),
+            ("/sse", "Accept: text/html\r\n", 406, "which Accept: \"text/html\" excludes"),
+        ] {
+            let problem = ask(target, headers).unwrap_err();
+            assert_eq!(problem.status().code(), status, "{target}: {}", problem.detail());
+            assert!(problem.detail().contains(expected), "{target}: {}", problem.detail());
+        }
+    }
+
+    #[test]
+    fn what_is_the_default_anyway_is_accepted() {
+        assert!(ask("/sse?replay=0&slow=catch-up", "Accept: text/*\r\n").is_ok());
+    }
+
+    #[test]
+    fn the_path_names_its_channel_alone() {
+        let head = head("GET /channels/x?channels=y HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let problem = read(&head, Some("x"), &options(), &Permission::everything()).unwrap_err();
+        assert!(problem.detail().contains("the path names the channel already"));
+    }
+
+    #[test]
+    fn a_channel_that_is_not_allowed_is_403() {
+        let permission = Permission::new(Rights::All, Rights::Only(vec![Selector::parse("a").unwrap()]));
+        let head = head("GET /sse?channels=a,b HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let problem = read(&head, None, &options(), &permission).unwrap_err();
+        assert_eq!(problem.status(), Status::FORBIDDEN);
+        assert_eq!(problem.detail(), "subscribing to the channel \"b\" is not allowed");
+    }
+}

@@ -1,0 +1,461 @@
+//! Requests to replies, and bad bodies to what is said about them.
+
+use super::*;
+use crate::auth::Rights;
+use crate::base::id::{EpochTag, EventId, Sequence};
+use crate::base::name::{ChannelName, Selector};
+use crate::conn::Lines;
+use crate::http::{ResponseContext, Version, http_date, parse};
+use crate::hub::Begin;
+use std::time::SystemTime;
+
+pub(super) fn head(text: &str) -> RequestHead {
+    parse(text.as_bytes()).unwrap().unwrap().0
+}
+
+pub(super) fn options() -> ApiOptions {
+    ApiOptions { hosts: Hosts::default(), is_loopback: true, stream_channels_max: 3 }
+}
+
+fn request(line: &str, headers: &str) -> RequestHead {
+    head(&format!("{line} HTTP/1.1\r\nHost: localhost:8080\r\n{headers}\r\n"))
+}
+
+fn ask(line: &str, body: &str) -> Reply {
+    handle(&request(line, ""), body.as_bytes(), &options(), ServerStatus::Ready)
+}
+
+fn response(reply: Reply) -> Response<'static> {
+    match reply {
+        Reply::Respond(response) => response,
+        Reply::Publish { .. } | Reply::Subscribe(_) => panic!("no answer: {reply:?}"),
+    }
+}
+
+fn published(reply: Reply) -> (Vec<(String, String)>, AnswerForm) {
+    match reply {
+        Reply::Publish { batch, form } => (events(&batch), form),
+        Reply::Respond(response) => panic!("{}", String::from_utf8_lossy(response.body())),
+        Reply::Subscribe(_) => panic!("not a publish"),
+    }
+}
+
+/// Each event's channels and frame, the latter without its chunk framing and with `#` for the server's id.
+fn events(batch: &Batch) -> Vec<(String, String)> {
+    let event = |draft: crate::frame::batch::DraftRef<'_>| {
+        let channels = draft.channels().collect::<Vec<_>>().join(",");
+        let frame = str::from_utf8(draft.frame).unwrap().replace(&"0".repeat(EventId::WIDTH), "#");
+        let (_, data) = frame.split_once("\r\n").unwrap();
+        (channels, data.strip_suffix("\r\n").unwrap().to_owned())
+    };
+    batch.iter().map(event).collect()
+}
+
+fn event(channels: &str, frame: &str) -> (String, String) {
+    (channels.to_owned(), frame.to_owned())
+}
+
+fn encoded(response: &Response<'_>) -> String {
+    let date = http_date(SystemTime::UNIX_EPOCH);
+    let context = ResponseContext { version: Version::Http11, persistent: true, head_only: false, date };
+    let mut out = Vec::new();
+    response.encode(&mut out, &context);
+    String::from_utf8(out).unwrap().replace("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", "")
+}
+
+fn first() -> EventId {
+    EventId { tag: EpochTag::from_bits(0), sequence: Sequence(41) }
+}
+
+#[test]
+fn a_body_is_published_verbatim_to_the_channel_of_its_path() {
+    let (events, form) = published(ask("POST /channels/news", "hello\nworld"));
+    assert_eq!(events, [event("news", "id: #\ndata: hello\ndata: world\n\n")]);
+    assert_eq!(
+        encoded(&answer_published(&form, first(), Some(2))),
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 69\r\n\r\n\
+         {\"success\":true,\"id\":\"AAAAAAAAAAA.000000000000041\",\"receivers\":2}"
+    );
+    let (events, form) =
+        published(ask("POST /channels/chat%2F7?event=t%C3%A4st&id=a+1&retry=250&key=k&token=x", ""));
+    assert_eq!(events, [event("chat/7", "retry: 250\nevent: täst\nid: a 1\ndata:\n\n")]);
+    assert_eq!(
+        answer_published(&form, first(), Some(0)).body(),
+        br#"{"success":true,"id":"a 1","receivers":0}"#
+    );
+    let (events, _) = published(ask("POST /channels/chat/7", " x"));
+    assert_eq!(events, [event("chat/7", "id: #\ndata:  x\n\n")]);
+}
+
+#[test]
+fn an_envelope_is_published_as_it_says() {
+    for (envelope, channels, frame) in [
+        (r#"{"channel":"a","data":{"x": 1}}"#, "a", "id: #\ndata: {\"x\": 1}\n\n"),
+        (r#"{"channel":"a","data":"text"}"#, "a", "id: #\ndata: \"text\"\n\n"),
+        (r#"{"channel":"a","data":null}"#, "a", "id: #\ndata: null\n\n"),
+        ("{\"channel\":\"a\",\"data\":[1,\r\n 2]}", "a", "id: #\ndata: [1,\ndata:  2]\n\n"),
+        (r#"{"channel":"a","text":"x\ny"}"#, "a", "id: #\ndata: x\ndata: y\n\n"),
+        (r#"{"channel":"a","text":""}"#, "a", "id: #\ndata:\n\n"),
+        (r#"{"channels":["a","b","a"],"data":1}"#, "a,b", "id: #\ndata: 1\n\n"),
+        (
+            " {\"channel\":\"\\u0061\",\"event\":\"e\",\"id\":\"i\",\"retry\":5,\"key\":\"k\",\"data\":1}\n",
+            "a",
+            "retry: 5\nevent: e\nid: i\ndata: 1\n\n",
+        ),
+        (
+            r#"{"channel":"a","userId":null,"event":null,"retry":null,"text":null,"data":1}"#,
+            "a",
+            "id: #\ndata: 1\n\n",
+        ),
+    ] {
+        let (events, form) = published(ask("POST /publish", envelope));
+        assert_eq!(events, [event(channels, frame)], "{envelope}");
+        assert!(form.wants_receivers());
+    }
+}
+
+#[test]
+fn an_array_is_published_whole() {
+    let body = r#"[{"channel":"a","data":1}, {"channel":"b","text":"x","id":"own"}]"#;
+    let (events, form) = published(ask("POST /publish", body));
+    assert_eq!(events, [event("a", "id: #\ndata: 1\n\n"), event("b", "id: own\ndata: x\n\n")]);
+    assert_eq!(
+        answer_published(&form, first(), None).body(),
+        br#"{"success":true,"published":2,"ids":["AAAAAAAAAAA.000000000000041","own"]}"#
+    );
+    let (events, form) = published(ask("POST /publish", r#" [{"channel":"a","data":1}] "#));
+    assert!(events.len() == 1 && !form.wants_receivers());
+    let empty = response(ask("POST /publish", "[]"));
+    assert_eq!(
+        encoded(&empty),
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 39\r\n\r\n\
+         {\"success\":true,\"published\":0,\"ids\":[]}"
+    );
+}
+
+/// Bodies of `POST /publish`, with the status and a part of the detail.
+const BAD_DOCUMENTS: &[(&str, u16, &str)] = &[
+    ("", 400, "the body is empty; expected a JSON object or an array"),
+    (" \n", 400, "the body is empty"),
+    ("{", 400, "not JSON at line 1 column 1: EOF while parsing an object"),
+    ("hello", 400, "not JSON at line 1 column 1: expected value"),
+    ("\u{feff}{}", 400, "not JSON at line 1 column 1"),
+    ("{'channel':'a'}", 400, "not JSON at line 1 column 2: key must be a string"),
+    ("{\"channel\":\"a\",\n\"data\":1,}", 400, "not JSON at line 2 column 10: trailing comma"),
+    ("{\"channel\":\"a\",\"data\":1}{}", 400, "not JSON at line 1 column 25: trailing characters"),
+    ("{\"channel\":\"a\",\"data\":\"\n\"}", 400, "control character"),
+    ("{\"channel\":\"a\",\"data\":01}", 400, "not JSON"),
+    ("{\"channel\":\"\\ud800\",\"data\":1}", 400, "not JSON"),
+    ("\"x\"", 400, "no envelope at line 1 column 3: invalid type: string \"x\", expected an envelope"),
+    ("17", 400, "expected an envelope, which is a JSON object"),
+    ("null", 400, "expected an envelope"),
+    ("{}", 400, "no target; expected exactly one of `channel`"),
+    (r#"{"data":1}"#, 400, "no target"),
+    (r#"{"channel":"a"}"#, 400, "no data; expected `data` (any JSON value) or `text`"),
+    (r#"{"channel":"a","text":null}"#, 400, "no data"),
+    (r#"{"channel":"a","data":1,"text":"x"}"#, 400, "both `data` and `text` are given"),
+    (r#"{"channel":"a","text":1}"#, 400, "`text`: found a number, expected a string"),
+    (r#"{"channel":"a","channels":["b"],"data":1}"#, 400, "both `channel` and `channels` are given"),
+    (r#"{"channel":"a","all":true,"data":1}"#, 400, "both `channel` and `all` are given"),
+    (r#"{"channel":"a","data":1,"data":2}"#, 400, "`data` is given twice"),
+    (r#"{"channel":"a","channel":null,"data":2}"#, 400, "`channel` is given twice"),
+    (r#"{"channel":"a","dta":1}"#, 400, "unknown field \"dta\"; the fields are `channel`, `channels`"),
+    (r#"{"channel":"a","data":1,"":[{}]}"#, 400, "unknown field \"\""),
+    (r#"{"channel":7,"data":1}"#, 400, "`channel`: found a number, expected a channel's name"),
+    (r#"{"channel":["a"],"data":1}"#, 400, "`channel`: found an array, expected a channel's name"),
+    (r#"{"channel":"","data":1}"#, 400, "`channel`: a channel name must not be empty"),
+    (r#"{"channel":"a b","data":1}"#, 400, "`channel`: a channel name must not contain"),
+    (r#"{"channel":"a,b","data":1}"#, 400, "found ',' at byte 1"),
+    (r#"{"channel":"a\n","data":1}"#, 400, "found '\\n' at byte 1"),
+    (r#"{"channel":"a*","data":1}"#, 400, "`channel`: \"a*\" is a pattern"),
+    (r#"{"channel":"*","data":1}"#, 400, "`channel`: \"*\" is a pattern"),
+    (r#"{"channels":"a","data":1}"#, 400, "`channels`: found a string, expected an array of channel names"),
+    (r#"{"channels":[],"data":1}"#, 400, "`channels` is empty"),
+    (r#"{"channels":["a",1],"data":1}"#, 400, "`channels`: found a number, expected channel names"),
+    (r#"{"channels":["a",[]],"data":1}"#, 400, "`channels`: found an array"),
+    (r#"{"channels":["a",""],"data":1}"#, 400, "`channels`: a channel name must not be empty"),
+    (r#"{"channels":["a","b*"],"data":1}"#, 400, "`channels`: \"b*\" is a pattern"),
+    (r#"{"all":false,"data":1}"#, 400, "`all`: found false, expected true"),
+    (r#"{"userId":1,"data":1}"#, 400, "`userId`: found a number, expected a string"),
+    (r#"{"userId":"u","data":1}"#, 501, "the target `userId` is not part of this version"),
+    (r#"{"clientId":"c","data":1}"#, 501, "the target `clientId` is not part of this version"),
+    (r#"{"all":true,"data":1}"#, 501, "the target `all` is not part of this version"),
+    (r#"{"channel":"a","data":1,"ttl":5}"#, 501, "`ttl` is not part of this version"),
+    (r#"{"channel":"a","data":1,"idempotencyKey":"x"}"#, 501, "`idempotencyKey` is not part of this version"),
+    (r#"{"channel":"a","data":1,"event":""}"#, 400, "`event` must not be empty"),
+    (r#"{"channel":"a","data":1,"event":"a\nb"}"#, 400, "`event` must not contain CR, LF or NUL"),
+    (r#"{"channel":"a","data":1,"event":{}}"#, 400, "`event`: found an object, expected a string"),
+    (r#"{"channel":"a","data":1,"id":""}"#, 400, "`id` must not be empty"),
+    (
+        r#"{"channel":"a","data":1,"id":"x\u0000"}"#,
+        400,
+        "`id` must not contain CR, LF or NUL; found one at byte 1",
+    ),
+    (r#"{"channel":"a","data":1,"id":7}"#, 400, "`id`: found a number, expected a string"),
+    (
+        r#"{"channel":"a","data":1,"id":"AAAAAAAAAAA.000000000000041"}"#,
+        400,
+        "`id`: AAAAAAAAAAA.000000000000041 has the form of the ids that the server gives",
+    ),
+    (r#"{"channel":"a","data":1,"retry":0}"#, 400, "`retry` is a number of milliseconds above 0"),
+    (r#"{"channel":"a","data":1,"retry":-1}"#, 400, "`retry`: found a negative number"),
+    (r#"{"channel":"a","data":1,"retry":1.5}"#, 400, "`retry`: found a number with a fraction"),
+    (r#"{"channel":"a","data":1,"retry":"5"}"#, 400, "`retry`: found a string, expected a whole number"),
+    (r#"{"channel":"a","data":1,"key":""}"#, 400, "`key` has 1 to 256 bytes, this one has 0"),
+    (r#"{"channel":"a","data":1,"key":true}"#, 400, "`key`: found true, expected a string"),
+    ("[", 400, "item 0: not JSON at line 1 column 1: EOF while parsing a list"),
+    ("[1]", 400, "item 0: no envelope at line 1 column 2: invalid type: integer `1`"),
+    (r#"[{"channel":"a","data":1},{"channel":"b"}]"#, 400, "item 1: no data"),
+    (r#"[{"channel":"a","data":1},{"channel":"b","data":1,"all":true},{}]"#, 400, "item 1: both"),
+    (r#"[{"channel":"a","data":1},{"channel":"b","data":1,"ttl":1}]"#, 501, "item 1: `ttl`"),
+    (r#"[{"channel":"a","data":1} {"channel":"b"}]"#, 400, "item 1: not JSON at line 1 column 27"),
+    (r#"[{"channel":"a","data":1}]x"#, 400, "item 1: not JSON at line 1 column 27: trailing characters"),
+    (r#"[[{"channel":"a","data":1}]]"#, 400, "item 0: no envelope"),
+];
+
+#[test]
+fn bad_documents_are_told_what_is_wrong_with_them() {
+    let mut wrong = Vec::new();
+    for &(body, status, detail) in BAD_DOCUMENTS {
+        let Reply::Respond(response) = ask("POST /publish", body) else { panic!("accepted {body:?}") };
+        let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        let told = problem["detail"].as_str().unwrap();
+        if response.status().code() != status || !told.contains(detail) {
+            wrong.push(format!(
+                "{body:?}\n  expected {status} {detail}\n  found {} {told}",
+                response.status()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_too_long_is_refused() {
+    let names = |count: usize| (0..count).map(|i| format!("\"{i}\"")).collect::<Vec<_>>().join(",");
+    let long = "x".repeat(257);
+    for (body, detail) in [
+        (format!(r#"{{"channel":"{long}","data":1}}"#), "at most 256 bytes, this one has 257"),
+        (format!(r#"{{"channel":"a","data":1,"id":"{long}"}}"#), "`id` has at most 256 bytes"),
+        (format!(r#"{{"channel":"a","data":1,"event":"{long}"}}"#), "`event` has at most 256 bytes"),
+        (
+            format!(r#"{{"channel":"a","data":1,"key":"{long}"}}"#),
+            "`key` has 1 to 256 bytes, this one has 257",
+        ),
+        (format!(r#"{{"channels":[{}],"data":1}}"#, names(129)), "`channels` has more than 128 names"),
+        (format!("\"{}\"", "x".repeat(100_000)), "…"),
+        ("[".repeat(100_000), "item 0: no envelope"),
+        (format!(r#"{{"channel":{}"#, "[".repeat(100_000)), "recursion limit exceeded"),
+    ] {
+        let response = response(ask("POST /publish", &body));
+        let text = str::from_utf8(response.body()).unwrap();
+        assert_eq!(response.status(), Status::BAD_REQUEST);
+        assert!(text.contains(detail) && text.len() < 500, "{text}");
+    }
+    let most = format!(r#"{{"channels":[{}],"data":{}1{}}}"#, names(128), "[".repeat(5000), "]".repeat(5000));
+    assert_eq!(published(ask("POST /publish", &most)).0.len(), 1);
+}
+
+#[test]
+fn bad_publishes_to_a_path_are_told_what_is_wrong_with_them() {
+    for (target, status, detail) in [
+        ("/channels/", 400, "`channel`: a channel name must not be empty"),
+        ("/channels/a%20b", 400, "found ' ' at byte 1"),
+        ("/channels/a*", 400, "is a pattern"),
+        ("/channels/%zz", 400, "bad percent-encoding in the path"),
+        ("/channels/a?evnt=x", 400, "unknown parameter \"evnt\"; expected `event`, `id`, `retry` and `key`"),
+        ("/channels/a?id=x&id=y", 400, "the parameter `id` is given twice"),
+        ("/channels/a?event=", 400, "`event` must not be empty"),
+        ("/channels/a?id=%0A", 400, "`id` must not contain CR, LF or NUL"),
+        ("/channels/a?id=AAAAAAAAAAA.000000000000041", 400, "has the form of the ids that the server gives"),
+        ("/channels/a?retry=0", 400, "`retry` is a number of milliseconds above 0"),
+        ("/channels/a?retry=%2B5", 400, "`retry`: found something else, expected a whole number"),
+        ("/channels/a?retry=18446744073709551616", 400, "`retry`: found a number with too many digits"),
+        ("/channels/a?key=", 400, "`key` has 1 to 256 bytes"),
+        ("/channels/a?key=%GG", 400, "bad percent-encoding in the query"),
+        ("/publish?channel=a", 400, "unknown parameter \"channel\"; expected none"),
+        ("/sse", 405, "POST is not allowed here; expected GET, HEAD, OPTIONS"),
+        ("/nothing", 404, "there is nothing at \"/nothing\""),
+        ("/notify", 501, "/notify is not part of this version of the server"),
+    ] {
+        let response = response(ask(&format!("POST {target}"), r#"{"channel":"a","data":1}"#));
+        let text = str::from_utf8(response.body()).unwrap().replace("\\\"", "\"");
+        assert_eq!(response.status().code(), status, "{target}: {text}");
+        assert!(text.contains(detail), "{target}: {text}");
+    }
+}
+
+#[test]
+fn bodies_are_utf8() {
+    for target in ["/channels/a", "/publish"] {
+        let head = request(&format!("POST {target}"), "");
+        let response = response(handle(&head, b"ab\xffc", &options(), ServerStatus::Ready));
+        assert_eq!(
+            response.body(),
+            br#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"not UTF-8: the byte at 2 begins no character"}"#
+        );
+    }
+}
+
+fn lines(bytes: &[u8], first_line: u64) -> ReadLines {
+    let lines = Lines { bytes: bytes.to_vec(), first_line, is_end: true };
+    read_lines(&lines, &Permission::everything())
+}
+
+#[test]
+fn lines_are_read_up_to_the_first_bad_one() {
+    let body = b"{\"channel\":\"a\",\"data\":1}\r\n\n \t\n{\"channel\":\"b\",\"text\":\"x\",\"id\":\"o\"}";
+    let read = lines(body, 1);
+    assert_eq!(events(&read.batch), [event("a", "id: #\ndata: 1\n\n"), event("b", "id: o\ndata: x\n\n")]);
+    assert!(read.error.is_none());
+    let mut account = LinesAccount::default();
+    account.add(first(), read.batch.len() as u64, read.own_ids);
+    assert_eq!(
+        account.answer().body(),
+        br#"{"success":true,"published":2,"ids":["AAAAAAAAAAA.000000000000041","o"]}"#
+    );
+
+    let good = "{\"channel\":\"a\",\"data\":1}\n";
+    for (bad, status, detail) in [
+        ("{}\n", 400, "line 14: no target"),
+        ("[]\n", 400, "line 14: no envelope at column 0: invalid type: sequence"),
+        ("{\"channel\":\"a\",\n", 400, "line 14: not JSON at column 15: EOF while parsing"),
+        ("x", 400, "line 14: not JSON at column 1: expected value"),
+        ("{\"channel\":\"a\",\"data\":1} {}\n", 400, "line 14: not JSON at column 26: trailing characters"),
+        ("{\"channel\":\"a\",\"data\":1,\"ttl\":1}\n", 501, "line 14: `ttl`"),
+    ] {
+        let read = lines(format!("{good}\n{good}\n{bad}{good}").as_bytes(), 10);
+        let error = read.error.unwrap();
+        assert_eq!((read.batch.len(), error.line), (2, 14));
+        assert_eq!(error.problem.status().code(), status);
+        assert!(error.problem.detail().starts_with(detail), "{}", error.problem.detail());
+    }
+    let read = lines(b"\n{\"channel\":\"a\xff\"}", 1);
+    assert_eq!(read.error.unwrap().problem.detail(), "line 2: not UTF-8: the byte at 13 begins no character");
+}
+
+#[test]
+fn lines_without_events_are_nothing_to_publish() {
+    for body in [b"".as_slice(), b"\n", b"\r\n\r\n"] {
+        let read = lines(body, 1);
+        assert!(read.batch.is_empty() && read.error.is_none());
+    }
+}
+
+#[test]
+fn the_head_says_what_is_done_with_the_body() {
+    let json = "Content-Type: application/json\r\n";
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let ndjson = "Content-Type: application/x-ndjson; charset=utf-8\r\n";
+    let text = "Content-Type: text/plain\r\n";
+    let key = "Idempotency-Key: k\r\n";
+    let both = format!("{ndjson}{key}");
+    for (line, headers, expected) in [
+        ("POST /publish", "", "whole"),
+        ("POST /publish", json, "whole"),
+        ("POST /publish", form, "whole"),
+        ("POST /publish", ndjson, "lines"),
+        ("POST /publish", text, "415"),
+        ("POST /publish", key, "501"),
+        ("POST /publish", &both, "400"),
+        ("POST /channels/a", text, "whole"),
+        ("POST /channels/a", ndjson, "whole"),
+        ("POST /channels/a", key, "501"),
+        ("GET /sse", "", "whole"),
+        ("GET /healthz", key, "whole"),
+        ("OPTIONS /publish", text, "whole"),
+        ("POST /nothing", "", "404"),
+        ("PUT /publish", "", "405"),
+        ("POST /progress", "", "501"),
+        ("GET /channels/%", "", "400"),
+    ] {
+        let found = match plan_body(&request(line, headers)) {
+            BodyPlan::Whole => "whole".to_owned(),
+            BodyPlan::Lines => "lines".to_owned(),
+            BodyPlan::Refuse(problem) => problem.status().code().to_string(),
+        };
+        assert_eq!(found, expected, "{line} {headers}");
+    }
+}
+
+#[test]
+fn methods_of_a_path_are_told() {
+    assert_eq!(
+        encoded(&response(ask("OPTIONS /channels/news", ""))),
+        "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, OPTIONS\r\n\r\n"
+    );
+    assert_eq!(
+        encoded(&response(ask("OPTIONS *", ""))),
+        "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, OPTIONS\r\n\r\n"
+    );
+    let text = encoded(&response(ask("DELETE /publish", "")));
+    assert!(text.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
+    assert!(text.contains("\r\nAllow: POST, OPTIONS\r\n"));
+}
+
+#[test]
+fn health_and_readiness_differ_while_the_server_drains() {
+    let ask = |path, status| encoded(&response(handle(&request(path, ""), b"", &options(), status)));
+    let health = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
+    let ready = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nready\n";
+    assert_eq!(ask("GET /healthz", ServerStatus::Ready), health);
+    assert_eq!(ask("GET /healthz", ServerStatus::Draining), health);
+    assert_eq!(ask("GET /readyz", ServerStatus::Ready), ready);
+    assert_eq!(
+        ask("GET /readyz", ServerStatus::Draining),
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: 104\r\n\
+         Retry-After: 1\r\n\r\n{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
+         \"detail\":\"the server is draining\"}"
+    );
+    assert!(ask("GET /readyz", ServerStatus::Starting).contains("503"));
+}
+
+#[test]
+fn a_server_that_drains_takes_no_events_but_is_still_asked_for_streams() {
+    let ask = |line, status| handle(&request(line, ""), b"x", &options(), status);
+    let refused = response(ask("POST /channels/a", ServerStatus::Draining));
+    assert_eq!(refused.status(), Status::SERVICE_UNAVAILABLE);
+    assert!(matches!(ask("GET /sse", ServerStatus::Draining), Reply::Subscribe(_)));
+    let head = request("POST /publish", "Content-Type: application/x-ndjson\r\n");
+    assert!(admit(&head, &options(), ServerStatus::Ready).is_ok());
+    let problem = admit(&head, &options(), ServerStatus::Draining).unwrap_err();
+    assert_eq!(problem.status(), Status::SERVICE_UNAVAILABLE);
+}
+
+#[test]
+fn a_subscribe_is_handed_on() {
+    for line in ["GET /sse?channels=a,b", "HEAD /events?channel=a&channel=b"] {
+        let Reply::Subscribe(request) = ask(line, "") else { panic!("{line}") };
+        let channels: Vec<&str> = request.channels.iter().map(ChannelName::as_str).collect();
+        assert_eq!((channels, request.begin), (vec!["a", "b"], Begin::AtHead));
+    }
+    let Reply::Subscribe(request) = ask("GET /channels/entity%3A42", "") else { panic!("a stream") };
+    assert_eq!(request.channels, [ChannelName::parse("entity:42").unwrap()]);
+    assert_eq!(response(ask("GET /channels/entity:*", "")).status(), Status::NOT_IMPLEMENTED);
+}
+
+#[test]
+fn foreign_hosts_and_foreign_pages_are_refused() {
+    let foreign = head("GET /sse HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    let reply = handle(&foreign, b"", &options(), ServerStatus::Ready);
+    assert_eq!(response(reply).status(), Status::FORBIDDEN);
+    let page = "Origin: http://evil.example\r\n";
+    let reply = |line| handle(&request(line, page), b"x", &options(), ServerStatus::Ready);
+    assert_eq!(response(reply("POST /channels/a")).status(), Status::FORBIDDEN);
+    assert!(matches!(reply("GET /sse"), Reply::Subscribe(_)), "reading is what CORS protects");
+    let lines = request("POST /publish", &format!("Content-Type: application/x-ndjson\r\n{page}"));
+    let problem = admit(&lines, &options(), ServerStatus::Ready).unwrap_err();
+    assert_eq!(problem.status(), Status::FORBIDDEN);
+}
+
+#[test]
+fn a_channel_that_may_not_be_published_to_is_403() {
+    let permission = Permission::new(Rights::Only(vec![Selector::parse("a*").unwrap()]), Rights::All);
+    let body = br#"[{"channel":"a1","data":1},{"channels":["a2","b"],"data":1}]"#;
+    let problem = publish::read_document(body, &permission).unwrap_err();
+    assert_eq!(problem.status(), Status::FORBIDDEN);
+    assert_eq!(problem.detail(), "item 1: publishing to the channel \"b\" is not allowed");
+    assert!(publish::read_verbatim("b", crate::http::pairs(""), b"", &permission).is_err());
+    let lines = Lines { bytes: b"{\"channel\":\"b\",\"data\":1}\n".to_vec(), first_line: 1, is_end: true };
+    assert_eq!(read_lines(&lines, &permission).error.unwrap().problem.status(), Status::FORBIDDEN);
+}

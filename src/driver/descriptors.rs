@@ -1,0 +1,39 @@
+//! How many file descriptors the process may have.
+
+use std::io;
+
+/// Raises the limit on open files as far as the process may (`getrlimit(2)`: the hard limit), and returns it.
+///
+/// # Errors
+/// Where the kernel refuses to tell or to set it, which a sandbox may do.
+pub fn raise_open_files_limit() -> io::Result<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    #[expect(unsafe_code, reason = "std has no call for resource limits")]
+    // SAFETY: `limit` is ours and lives through the call, which writes to it and keeps nothing (`getrlimit(2)`).
+    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    if read != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        #[expect(unsafe_code, reason = "std has no call for resource limits")]
+        // SAFETY: `raised` is ours and lives through the call, which reads it and keeps nothing (`setrlimit(2)`).
+        let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) };
+        if set != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(usize::try_from(limit.rlim_max).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_raised_once_and_then_stays() {
+        let limit = raise_open_files_limit().unwrap();
+        assert!(limit > 0);
+        assert_eq!(raise_open_files_limit().unwrap(), limit);
+    }
+}

@@ -1,0 +1,222 @@
+//! What the parts of the hub come to together, where their inside has to be seen: pages, compaction, forgotten channels.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::live::TakeLimits;
+use super::reader::{Cursor, Gap, Slice, SliceLimits};
+use super::retention::RETENTION_BYTES_MIN;
+use super::*;
+use crate::base::name::ChannelName;
+use crate::frame::segment::SEGMENT_BYTES;
+use crate::sse::event::Event;
+
+fn hub(events_max: usize, bytes_max: usize) -> Hub {
+    let retention = Retention { events_max, bytes_max, age_max: None };
+    let hub = Hub::new(HubOptions { retention, channels_max: 100_000, shards: 1 });
+    hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
+    hub
+}
+
+fn id(number: u64) -> EventId {
+    EventId { tag: EpochTag::from_bits(1), sequence: Sequence(number) }
+}
+
+fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
+    let mut batch = Batch::new();
+    events.into_iter().for_each(|(channel, data)| batch.push(&[&channel], &Event::new(&data)));
+    hub.apply(hub.head().next(), &batch);
+}
+
+/// Reads all that is retained of a channel after a place: the gap, and the bytes.
+fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8>) {
+    let names = [ChannelName::parse(channel).unwrap()];
+    let subscribed = hub.subscribe(0, &names, Begin::After(id(after))).unwrap();
+    let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
+    let (mut gap, mut bytes, mut slice) = (None, Vec::new(), Slice::default());
+    while !slice.is_live {
+        let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        gap = gap.or(slice.gap);
+        for run in &slice.runs {
+            bytes.extend_from_slice(run.segment.bytes(run.from as usize, run.to as usize));
+        }
+    }
+    hub.unsubscribe(0, [(subscribed.channels[0], false)]);
+    (gap, bytes)
+}
+
+fn pages_len(hub: &Hub) -> usize {
+    hub.lock().history.pages().len()
+}
+
+#[test]
+fn compaction_keeps_the_bytes_of_what_is_retained() {
+    let hub = hub(4, usize::MAX);
+    publish(&hub, (0..4).map(|n| ("quiet".to_owned(), format!("{n} {}", "q".repeat(n * 2000)))));
+    let before = read(&hub, "quiet", 0);
+    for _ in 0..100 {
+        publish(&hub, [("busy".to_owned(), "b".repeat(4000))]);
+    }
+    let pages = pages_len(&hub);
+    assert!(pages <= 4, "{pages} pages hold eight events");
+    assert_eq!(read(&hub, "quiet", 0), before);
+    assert_eq!(before.0, None);
+}
+
+#[test]
+fn a_quiet_channels_events_survive_a_busy_channel_that_is_evicted_by_number() {
+    let hub = hub(10, RETENTION_BYTES_MIN);
+    publish(&hub, [("quiet".to_owned(), "still here".to_owned())]);
+    let before = read(&hub, "quiet", 0);
+    for n in 0..20_000 {
+        publish(&hub, [("busy".to_owned(), format!("{n} {}", "b".repeat(1000)))]);
+    }
+    assert_eq!(read(&hub, "quiet", 0), before);
+}
+
+#[test]
+fn a_quiet_channels_events_survive_batches_of_many_pages() {
+    let hub = hub(10, 4 * RETENTION_BYTES_MIN);
+    publish(&hub, [("quiet".to_owned(), "still here".to_owned())]);
+    let before = read(&hub, "quiet", 0);
+    for n in 0..50 {
+        // A mebibyte each: many more pages than one call would compact if it did not count what it begins.
+        publish(&hub, (0..1000).map(|_| ("busy".to_owned(), format!("{n} {}", "b".repeat(1000)))));
+    }
+    assert_eq!(read(&hub, "quiet", 0), before);
+    assert!(hub.held_bytes() < RETENTION_BYTES_MIN * 5 / 2, "{} bytes held", hub.held_bytes());
+}
+
+#[test]
+fn what_busy_channels_leave_of_many_pages_becomes_few() {
+    const QUIET: usize = 1000;
+    let hub = hub(10, 16 * RETENTION_BYTES_MIN);
+    for n in 0..QUIET {
+        publish(&hub, [(format!("quiet:{n}"), "still here".to_owned())]);
+        publish(&hub, (0..17).map(|_| ("busy".to_owned(), "b".repeat(4000))));
+    }
+    let pages = pages_len(&hub);
+    assert_eq!(hub.channels_len(), QUIET + 1);
+    assert!(pages < 30, "{pages} pages hold a thousand small events");
+    assert!((0..QUIET).all(|n| read(&hub, &format!("quiet:{n}"), 0).0.is_none()));
+}
+
+#[test]
+fn a_channel_that_was_forgotten_and_comes_back_tells_a_gap() {
+    let hub = hub(0, usize::MAX);
+    publish(&hub, [("news".to_owned(), "1".to_owned()), ("other".to_owned(), "2".to_owned())]);
+    assert_eq!(hub.channels_len(), 0, "nothing is retained");
+    let (gap, bytes) = read(&hub, "news", 0);
+    assert_eq!((gap, bytes.len()), (Some(Gap { missed: None, after: id(0) }), 0));
+    assert_eq!(read(&hub, "news", 1).0, None, "it had nothing after that");
+    assert_eq!(read(&hub, "other", 1).0, Some(Gap { missed: None, after: id(1) }));
+    assert_eq!(read(&hub, "never", 0).0, None);
+}
+
+#[test]
+fn events_of_one_batch_to_one_channel_are_taken_and_read_as_one_run() {
+    let hub = hub(100, usize::MAX);
+    let names = [ChannelName::parse("a").unwrap()];
+    let subscribed = hub.subscribe(0, &names, Begin::AtHead).unwrap();
+    publish(&hub, (0..50).map(|n| ("a".to_owned(), format!("{n}"))));
+    let mut runs = Vec::new();
+    hub.take(0, TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX }, &mut runs);
+    assert_eq!(runs.iter().map(|run| run.frames).collect::<Vec<_>>(), [50]);
+    let (mut cursor, mut slice) = (Cursor::behind(Sequence(0), Some(0)), Slice::default());
+    let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
+    hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+    assert_eq!(slice.runs.iter().map(|run| run.frames).collect::<Vec<_>>(), [50]);
+    assert_eq!((cursor.seen, slice.is_live), (Some(50), true));
+}
+
+#[test]
+fn channels_that_go_with_their_events_make_room_at_once() {
+    let bytes_max = 2 * RETENTION_BYTES_MIN;
+    let hub = hub(10, bytes_max);
+    publish(&hub, (0..20_000).map(|n| (format!("once:{n}"), "x".to_owned())));
+    let held = hub.held_bytes();
+    assert!(held <= bytes_max && held > bytes_max * 4 / 5, "{held} bytes are held of {bytes_max}");
+}
+
+/// What a long life came to, at the most at any time.
+#[derive(Debug, Default)]
+struct Life {
+    held_bytes: usize,
+    pages: usize,
+    /// Bytes that compaction copied for one batch.
+    copied_bytes: usize,
+    copied_bytes_in_all: usize,
+    frame_bytes_in_all: usize,
+}
+
+/// Publishes 200 000 events, in batches of 20, to the channels that `channel_of` names.
+fn live_long(hub: &Hub, channel_of: impl Fn(u64) -> u64) -> Life {
+    let (mut life, mut seen) = (Life::default(), HashSet::new());
+    for first in (0..200_000_u64).step_by(20) {
+        let mut batch = Batch::new();
+        for n in first..first + 20 {
+            let data = format!("{n} {}", "d".repeat(usize::try_from(n % 200).unwrap()));
+            batch.push(&[&format!("channel:{}", channel_of(n))], &Event::new(&data));
+        }
+        hub.apply(hub.head().next(), &batch);
+        life.frame_bytes_in_all += batch.frame_bytes();
+        life.held_bytes = life.held_bytes.max(hub.held_bytes());
+        let state = hub.lock();
+        let pages = state.history.pages();
+        life.pages = life.pages.max(pages.len());
+        // Only compaction makes pages of another size than the common one.
+        let places = pages.iter().filter_map(|page| Some((page.last(), page.place(page.entries.first()?))));
+        let copies = places.filter(|(_, place)| place.segment.capacity() != SEGMENT_BYTES);
+        let new = copies.filter(|(last, place)| {
+            seen.insert((*last, place.segment.capacity(), Arc::as_ptr(place.segment)))
+        });
+        let copied_bytes = new.map(|(_, place)| place.segment.capacity()).sum();
+        life.copied_bytes = life.copied_bytes.max(copied_bytes);
+        life.copied_bytes_in_all += copied_bytes;
+    }
+    life
+}
+
+/// One channel in a hundred of a thousand is quiet: it gets one event in 10 000, the others one in about 1000.
+fn one_in_a_hundred_is_quiet(n: u64) -> u64 {
+    if n % 1000 == 999 { n / 1000 % 10 } else { 10 + n % 990 }
+}
+
+/// Ten channels of a thousand get nine events in ten.
+fn few_are_busy(n: u64) -> u64 {
+    if n.is_multiple_of(10) { 10 + n / 10 % 990 } else { n % 10 }
+}
+
+#[test]
+fn quiet_channels_keep_their_events_in_few_pages_at_the_cost_of_few_copies() {
+    let bytes_max = 3 * RETENTION_BYTES_MIN;
+    let hub = hub(10, bytes_max);
+    let life = live_long(&hub, one_in_a_hundred_is_quiet);
+    for quiet in 0..10 {
+        let (_, bytes) = read(&hub, &format!("channel:{quiet}"), 0);
+        assert_eq!(bytes.windows(6).filter(|bytes| bytes == b"data: ").count(), 10, "of channel {quiet}");
+    }
+    assert!(life.held_bytes < bytes_max, "{life:?}");
+    assert!(life.pages < 40, "{life:?}");
+    assert!(life.copied_bytes <= 2 * SEGMENT_BYTES, "one batch makes little work: {life:?}");
+    assert!(life.copied_bytes_in_all < life.frame_bytes_in_all / 2, "copies are rare: {life:?}");
+}
+
+#[test]
+fn the_bound_of_bytes_holds_whichever_channels_are_busy() {
+    for (events_max, channel_of) in [
+        (10_000, one_in_a_hundred_is_quiet as fn(u64) -> u64),
+        (10_000, few_are_busy),
+        (100, few_are_busy),
+        (20, few_are_busy),
+    ] {
+        let bytes_max = 2 * RETENTION_BYTES_MIN;
+        let hub = hub(events_max, bytes_max);
+        let life = live_long(&hub, channel_of);
+        assert!(life.held_bytes < bytes_max * 5 / 4, "{life:?}");
+        assert!(life.pages < 2 * bytes_max / SEGMENT_BYTES, "{life:?}");
+        assert!(life.copied_bytes <= 2 * SEGMENT_BYTES, "one batch makes little work: {life:?}");
+        assert!(life.copied_bytes_in_all < life.frame_bytes_in_all / 2, "copies are rare: {life:?}");
+    }
+}

@@ -1,0 +1,91 @@
+//! Streams that read the history: those that resume, and those that fell behind. Each reads a slice when what it had is
+//! written, and turns live where it meets the shard's cursor.
+
+use crate::base::id::ConnId;
+use crate::driver::Driver;
+use crate::frame::notice::Notice;
+use crate::frame::render::Framing;
+use crate::frame::run::Run;
+use crate::hub::reader::{SLICE_FRAMES_MAX, SliceLimits};
+
+use super::Shard;
+use super::peer::Replay;
+use super::sources::unframed_twin;
+
+/// Slices that one turn reads, for all streams together.
+const SLICES_PER_TURN_MAX: usize = 128;
+
+impl<D: Driver> Shard<D> {
+    /// Lets streams read on, a bounded number of them.
+    pub(super) fn catch_up(&mut self) {
+        for _ in 0..SLICES_PER_TURN_MAX.min(self.readers.len()) {
+            let Some(slot) = self.readers.pop_front() else { break };
+            let Some(conn) = self.peers.id_at(slot) else { continue };
+            self.read_slice(conn);
+            self.act(conn);
+        }
+    }
+
+    /// Lets those read on that wait for the shard to reach their place.
+    pub(super) fn requeue_ahead(&mut self) {
+        self.readers.extend(self.ahead.drain(..));
+    }
+
+    fn read_slice(&mut self, conn: ConnId) {
+        let Shard { peers, hub, options, slice, sources, sources_used, ahead, now, .. } = self;
+        let Some(peer) = peers.get_mut(conn) else { return };
+        peer.is_queued = false;
+        let (Some(behind), Some(framing)) = (&mut peer.behind, peer.conn.framing()) else { return };
+        let outbox = options.conn.outbox;
+        let limits = SliceLimits {
+            frames_max: SLICE_FRAMES_MAX.min(outbox.frames_max).max(1),
+            bytes_max: outbox.bytes_max,
+        };
+        let channels: smallvec::SmallVec<[_; 8]> =
+            peer.subscriptions.iter().map(|subscription| subscription.channel).collect();
+        hub.read(options.number, &channels, &mut behind.cursor, limits, slice);
+
+        if let Some(gap) = slice.gap {
+            if let Some(replay) = &mut behind.replay {
+                replay.is_complete = false;
+            }
+            let after = gap.after.to_string();
+            let notice = Notice::Gap {
+                reason: behind.reason,
+                missed: gap.missed,
+                last_event_id: Some(&after),
+                id: None,
+            };
+            peer.conn.tell(own(&notice, framing));
+        }
+        if !slice.runs.is_empty() {
+            *sources_used = Some(*now);
+        }
+        for part in slice.runs.drain(..) {
+            let run = sources.run(&part.segment, part.from, part.to, part.frames);
+            peer.conn.tell(match framing {
+                Framing::Chunked => run,
+                Framing::Unframed => unframed_twin(&run),
+            });
+        }
+        if let Some(replay) = &mut behind.replay {
+            replay.replayed += u64::from(slice.frames);
+        }
+        if slice.is_live {
+            if let Some(Replay { replayed, is_complete }) = behind.replay {
+                peer.conn.tell(own(&Notice::CaughtUp { replayed, complete: is_complete }, framing));
+            }
+            peer.behind = None;
+        } else if slice.gap.is_none() && slice.frames == 0 {
+            peer.is_queued = true;
+            ahead.push(conn.index);
+        }
+    }
+}
+
+/// A notice to one stream.
+pub(super) fn own(notice: &Notice<'_>, framing: Framing) -> Run {
+    let mut bytes = Vec::new();
+    notice.render(&mut bytes, framing);
+    Run::own(bytes)
+}

@@ -1,0 +1,99 @@
+//! Draining: streams are told and end, what is under way is answered, newcomers are answered that the server goes, and
+//! at last the listeners close.
+
+use std::time::{Duration, Instant};
+
+use crate::base::id::ConnId;
+use crate::driver::Driver;
+use crate::frame::notice::Notice;
+
+use super::Shard;
+
+/// How long those have who were still in the backlog when the listeners closed.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// How far a shard has drained.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Drain {
+    /// It serves.
+    No,
+    /// Streams end; newcomers are answered. At the deadline whoever is left is cut off.
+    Ending { deadline: Instant },
+    /// It takes no connection any more.
+    Closing { deadline: Instant },
+}
+
+impl Drain {
+    pub(super) fn is_on(self) -> bool {
+        !matches!(self, Drain::No)
+    }
+
+    pub(super) fn deadline(self) -> Option<Instant> {
+        match self {
+            Drain::No => None,
+            Drain::Ending { deadline } | Drain::Closing { deadline } => Some(deadline),
+        }
+    }
+}
+
+impl<D: Driver> Shard<D> {
+    /// Begins to drain, once.
+    pub(super) fn begin_drain(&mut self) {
+        if self.drain.is_on() {
+            return;
+        }
+        self.drain = Drain::Ending { deadline: self.now + self.options.drain_timeout };
+        for conn in self.peers.ids().collect::<Vec<_>>() {
+            let Some(peer) = self.peers.get_mut(conn) else { continue };
+            if peer.conn.is_streaming() {
+                self.end_stream_for_drain(conn);
+            } else {
+                peer.conn.drain();
+            }
+            if let Some(peer) = self.peers.get_mut(conn)
+                && !peer.is_marked
+            {
+                peer.is_marked = true;
+                self.marked.push_back(conn.index);
+            }
+        }
+    }
+
+    /// Tells a stream that the server goes. It comes again at a random moment of the drain's time, so that the streams
+    /// of a large server do not come all at once.
+    pub(super) fn end_stream_for_drain(&mut self, conn: ConnId) {
+        let retry = self.random_up_to(self.options.drain_timeout);
+        self.end_stream(conn, &Notice::Shutdown { retry, reason: "drain" });
+    }
+
+    /// Goes on to the next step where this one is over.
+    pub(super) fn advance_drain(&mut self) {
+        match self.drain {
+            Drain::No => {}
+            Drain::Ending { deadline } => {
+                if !self.peers.is_empty() && self.now >= deadline {
+                    self.cut_off_all();
+                }
+                if self.peers.is_empty() {
+                    // Whoever is in the backlog is accepted, and answered, before the listeners close.
+                    self.driver.stop_listening();
+                    self.drain = Drain::Closing { deadline: self.now + CLOSING };
+                }
+            }
+            Drain::Closing { deadline } => {
+                if self.now >= deadline {
+                    self.cut_off_all();
+                }
+            }
+        }
+    }
+
+    fn cut_off_all(&mut self) {
+        for conn in self.peers.ids().collect::<Vec<_>>() {
+            if let Some(peer) = self.peers.get_mut(conn) {
+                peer.conn.abort();
+            }
+            self.act(conn);
+        }
+    }
+}

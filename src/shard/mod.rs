@@ -1,0 +1,408 @@
+//! Floor 5: one core. A shard joins a driver, connections, and its cursor on the hub's order: each action of a
+//! connection becomes a call on the driver, the API or the log, and each event a run in the outboxes of its streams.
+//!
+//! A turn handles what the driver reports and what is in the mailbox, then does bounded amounts of the shard's own work:
+//! streams that have something to say are sent to, a part of them in each turn; when all were, more is taken from the
+//! hub. So everything that came meanwhile goes out in one send for each stream, and neither a publisher nor a newcomer
+//! waits for the end of a fan-out. Nothing in a shard blocks but the driver's wait.
+
+pub mod apply;
+mod catch_up;
+mod drain;
+mod fan_out;
+mod peer;
+mod publish;
+mod sources;
+mod subscribe;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::api::{self, ApiOptions, Reply, ServerStatus};
+use crate::base::id::{ConnId, Sequence};
+use crate::base::mailbox::Receiver;
+use crate::base::random::Random;
+use crate::base::slots::Slots;
+use crate::base::wheel::Wheel;
+use crate::conn::{Action, ConnOptions, Context, Input, OwnRuns};
+use crate::driver::{Completion, Driver, SendStart};
+use crate::http::{HttpDate, Problem, http_date};
+use crate::hub::Hub;
+use crate::hub::index::Index;
+use crate::hub::live::LiveRun;
+use crate::hub::reader::Slice;
+use crate::log::Log;
+
+use apply::Outcome;
+use drain::Drain;
+use peer::Peer;
+use publish::Tickets;
+use sources::Sources;
+
+/// The step of the shard's timer wheel: deadlines are kept at most this late.
+const TIMER_TICK: Duration = Duration::from_millis(4);
+
+/// Marked streams that one turn sends to before it looks at completions again.
+const FLUSHES_PER_TURN_MAX: usize = 256;
+
+/// Connections beyond the limit that are taken in order to be told of it.
+const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
+
+/// Actions of one connection that one turn carries out before others have theirs.
+const ACTIONS_PER_TURN_MAX: usize = 64;
+
+/// How long after its fan-outs a shard keeps the segments it used.
+const SOURCES_KEPT: Duration = Duration::from_secs(1);
+
+/// Messages that a shard's mailbox holds: all outcomes that may be under way, and what else it is told.
+pub const MAILBOX_MESSAGES_MAX: usize = publish::BATCHES_UNDER_WAY_MAX + 64;
+
+/// What a shard is told by other threads.
+#[derive(Debug)]
+pub enum Message {
+    /// What became of a batch that this shard appended.
+    Outcome(Outcome),
+    /// Finish: end the streams, answer what is under way, and take no more.
+    Drain,
+}
+
+/// How a shard is set up.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Its place among the shards that read from the hub, from 0.
+    pub number: usize,
+    /// Bounds and times of its connections.
+    pub conn: ConnOptions,
+    /// What the API needs to know, for each listener of the driver.
+    pub api: Vec<ApiOptions>,
+    /// Connections that it takes.
+    pub connections_max: usize,
+    /// How long clients are told to wait before they reconnect.
+    pub retry: Duration,
+    /// By how much that is lengthened at most, at random.
+    pub retry_jitter: Duration,
+    /// How long a stream lasts, give or take a fifth at random; `None` for ever.
+    pub stream_age_max: Option<Duration>,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+}
+
+/// What joins a shard to the rest of the server.
+#[derive(Debug)]
+pub struct Links {
+    /// The hub that it reads from.
+    pub hub: Arc<Hub>,
+    /// The log that it appends to.
+    pub log: Arc<dyn Log>,
+    /// What other threads tell it.
+    pub mailbox: Receiver<Message>,
+    /// Where its random bits come from. Clients are named by them: nobody may be able to predict them.
+    pub random: Box<dyn Random>,
+}
+
+/// One core's worth of server.
+pub struct Shard<D: Driver> {
+    options: ShardOptions,
+    driver: D,
+    peers: Slots<Peer>,
+    wheel: Wheel<ConnId>,
+    due: Vec<ConnId>,
+    hub: Arc<Hub>,
+    log: Arc<dyn Log>,
+    mailbox: Receiver<Message>,
+    random: Box<dyn Random>,
+    runs: OwnRuns,
+    index: Index,
+    /// How far this shard has taken the order, as of its last look.
+    cursor: Sequence,
+    taken: Vec<LiveRun>,
+    sources: Sources,
+    sources_used: Option<Instant>,
+    /// Slots of streams that have something to say.
+    marked: VecDeque<u32>,
+    /// Slots of streams that may read on in the history.
+    readers: VecDeque<u32>,
+    /// Slots of streams whose place this shard has yet to reach.
+    ahead: Vec<u32>,
+    slice: Slice,
+    tickets: Tickets,
+    /// Slots of connections that wait to publish, since a shard is behind.
+    paused: VecDeque<ConnId>,
+    drain: Drain,
+    /// The present moment, as of this turn.
+    now: Instant,
+    date: HttpDate,
+}
+
+impl<D: Driver> Shard<D> {
+    /// A shard that accepts from `driver`'s listeners. `now` is the instant from which its times count.
+    #[must_use]
+    pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
+        let Links { hub, log, mailbox, random } = links;
+        let cursor = hub.cursor(options.number);
+        Shard {
+            options,
+            driver,
+            peers: Slots::new(),
+            wheel: Wheel::new(now, TIMER_TICK),
+            due: Vec::new(),
+            hub,
+            log,
+            mailbox,
+            random,
+            runs: OwnRuns::default(),
+            index: Index::default(),
+            cursor,
+            taken: Vec::new(),
+            sources: Sources::default(),
+            sources_used: None,
+            marked: VecDeque::new(),
+            readers: VecDeque::new(),
+            ahead: Vec::new(),
+            slice: Slice::default(),
+            tickets: Tickets::default(),
+            paused: VecDeque::new(),
+            drain: Drain::No,
+            now,
+            date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
+        }
+    }
+
+    /// Waits until there is something to do. With nothing left to do it may be long.
+    ///
+    /// # Errors
+    /// Where the driver can no longer wait.
+    pub fn wait(&mut self, now: Instant) -> io::Result<()> {
+        // Looked at after the sleep is announced: whoever applies later finds this shard asleep, and wakes it.
+        let may_sleep = self.mailbox.prepare_to_sleep() && !self.has_events() && !self.has_work();
+        let timeout = if may_sleep {
+            self.next_deadline().map(|deadline| deadline.saturating_duration_since(now))
+        } else {
+            Some(Duration::ZERO)
+        };
+        let waited = self.driver.wait(timeout);
+        self.mailbox.awake();
+        waited
+    }
+
+    /// Does what there is to do at `now`, a bounded amount of it; `date` is the present second.
+    pub fn turn(&mut self, now: Instant, date: HttpDate) {
+        self.now = now;
+        self.date = date;
+        while let Some(conn) = self.next_completion() {
+            self.act(conn);
+        }
+        self.take_messages();
+        self.expire();
+        self.settle_tallies();
+        self.fan_out();
+        self.catch_up();
+        self.resume_paused();
+        self.advance_drain();
+    }
+
+    /// Returns true if and only if the shard has drained: it holds no connection and takes none.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        matches!(self.drain, Drain::Closing { .. }) && !self.driver.is_listening() && self.peers.is_empty()
+    }
+
+    /// How many connections it holds.
+    #[must_use]
+    pub fn connections_len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Returns true if and only if there is work that waits for nothing.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.marked.is_empty()
+            || !self.readers.is_empty()
+            || (!self.paused.is_empty() && self.hub.head() == self.cursor)
+            || self.tickets.has_settled()
+    }
+
+    /// Returns true if and only if there are events to take. What does not concern this shard the hub passes over for it.
+    fn has_events(&mut self) -> bool {
+        if self.hub.head() != self.cursor {
+            self.cursor = self.hub.cursor(self.options.number);
+        }
+        self.hub.head() != self.cursor
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let sources = self.sources_used.map(|used| used + SOURCES_KEPT);
+        [self.wheel.next_deadline(), sources, self.drain.deadline()].into_iter().flatten().min()
+    }
+
+    /// Handles the driver's next completion; returns the connection that may want something now.
+    fn next_completion(&mut self) -> Option<ConnId> {
+        loop {
+            let Shard { driver, peers, options, runs, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, runs };
+            let (conn, input) = match driver.next()? {
+                Completion::Accepted { socket, listener } => {
+                    if let Some(conn) = self.accept(socket, listener) {
+                        return Some(conn);
+                    }
+                    continue;
+                }
+                Completion::AcceptFailed { error } => {
+                    tracing::warn!(%error, "cannot accept connections; trying again");
+                    continue;
+                }
+                Completion::Received { conn, bytes } => (conn, Input::Received(bytes)),
+                Completion::ReceiveEnded { conn } => (conn, Input::ReceiveEnded),
+                Completion::Sent { conn, bytes } => (conn, Input::Sent { bytes }),
+                Completion::Writable { conn } => (conn, Input::Writable),
+                Completion::Failed { conn, .. } => (conn, Input::Failed),
+            };
+            if let Some(peer) = peers.get_mut(conn) {
+                peer.conn.handle(&context, input);
+                return Some(conn);
+            }
+        }
+    }
+
+    fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
+        let (len, most) = (self.peers.len(), self.options.connections_max);
+        if len >= most + CONNECTIONS_OVER_LIMIT_MAX {
+            self.driver.refuse(socket);
+            return None;
+        }
+        let conn = self.peers.insert(Peer::new(self.now, listener, len >= most));
+        match self.driver.adopt(socket, conn) {
+            Ok(()) => Some(conn),
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection");
+                self.peers.remove(conn);
+                None
+            }
+        }
+    }
+
+    /// Carries out what a connection wants, until it wants no more.
+    fn act(&mut self, conn: ConnId) {
+        for _ in 0..ACTIONS_PER_TURN_MAX {
+            let Shard { peers, driver, options, runs, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, runs };
+            let Some(peer) = peers.get_mut(conn) else { return };
+            match peer.conn.poll_action(&context) {
+                Some(Action::Receive) => driver.recv(conn),
+                Some(Action::Send) => match peer.conn.offer(|batch| driver.send(conn, batch)) {
+                    SendStart::Sent(bytes) => peer.conn.sent(&context, bytes),
+                    SendStart::Pending => peer.conn.send_is_pending(),
+                    SendStart::Failed(_) => peer.conn.handle(&context, Input::Failed),
+                },
+                Some(Action::Shutdown) => {
+                    driver.shutdown(conn);
+                    self.leave(conn);
+                }
+                Some(Action::Close(reason)) => {
+                    tracing::trace!(slot = conn.index, ?reason, "closed");
+                    self.leave(conn);
+                    self.driver.close(conn);
+                    self.peers.remove(conn);
+                    return;
+                }
+                Some(Action::Request) => self.handle_request(conn),
+                Some(Action::Lines) => self.handle_lines(conn),
+                None => {
+                    self.settle(conn);
+                    return;
+                }
+            }
+        }
+        // Others have their turn; it goes on in the next.
+        if let Some(peer) = self.peers.get_mut(conn)
+            && !peer.is_marked
+        {
+            peer.is_marked = true;
+            self.marked.push_back(conn.index);
+        }
+    }
+
+    /// Sees to a connection that wants nothing now: its timer, its place in the history, its age.
+    fn settle(&mut self, conn: ConnId) {
+        let Shard { peers, options, readers, wheel, now, .. } = self;
+        let Some(peer) = peers.get_mut(conn) else { return };
+        if peer.behind.is_some() && !peer.is_queued && peer.conn.waiting_bytes() == 0 {
+            peer.is_queued = true;
+            readers.push_back(conn.index);
+        }
+        if let Some(deadline) = peer.conn.deadline(&options.conn)
+            && peer.armed.is_none_or(|armed| deadline < armed)
+        {
+            let deadline = deadline.max(*now + TIMER_TICK);
+            peer.armed = Some(deadline);
+            wheel.insert(conn, deadline);
+        }
+    }
+
+    fn handle_request(&mut self, conn: ConnId) {
+        let status = self.status();
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let Peer { is_over_limit, listener, .. } = *peer;
+        let Some((head, body)) = peer.conn.take_request(self.now) else { return };
+        match api::handle(&head, &body, &self.options.api[listener], status) {
+            Reply::Subscribe(request) => self.subscribe(conn, &request),
+            Reply::Respond(response) => self.answer(conn, &response),
+            Reply::Publish { .. } if is_over_limit => {
+                let detail = "the server has as many connections as it takes";
+                self.answer(conn, &Problem::too_many(detail, self.options.retry).into_response());
+            }
+            Reply::Publish { batch, form } => self.publish(conn, batch, publish::Form::Whole(form)),
+        }
+    }
+
+    fn status(&self) -> ServerStatus {
+        if self.drain.is_on() { ServerStatus::Draining } else { ServerStatus::Ready }
+    }
+
+    fn take_messages(&mut self) {
+        while let Some(message) = self.mailbox.try_recv() {
+            match message {
+                Message::Outcome(outcome) => self.take_outcome(outcome),
+                Message::Drain => self.begin_drain(),
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(self.now, &mut due);
+        for conn in due.drain(..) {
+            let Shard { peers, options, runs, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, runs };
+            let Some(peer) = peers.get_mut(conn) else { continue };
+            peer.armed = None;
+            // Most deadlines have moved on meanwhile, which nobody told the wheel.
+            if peer.conn.deadline(&options.conn).is_some_and(|deadline| deadline <= *now) {
+                if peer.conn.is_overdue(*now) {
+                    self.end_stream_for_age(conn);
+                } else {
+                    peer.conn.handle(&context, Input::DeadlineReached);
+                }
+            }
+            self.act(conn);
+        }
+        self.due = due;
+        if self.sources_used.is_some_and(|used| self.now >= used + SOURCES_KEPT) {
+            self.sources.clear();
+            self.sources_used = None;
+        }
+    }
+}
+
+impl<D: Driver> fmt::Debug for Shard<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("number", &self.options.number)
+            .field("connections", &self.peers.len())
+            .field("cursor", &self.cursor)
+            .finish_non_exhaustive()
+    }
+}

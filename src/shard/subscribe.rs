@@ -1,0 +1,140 @@
+//! How a connection becomes a stream, and how a stream leaves.
+
+use std::time::Duration;
+
+use crate::api::SubscribeRequest;
+use crate::base::id::{ClientId, ConnId};
+use crate::conn::Context;
+use crate::driver::Driver;
+use crate::frame::notice::{GapReason, Notice};
+use crate::hub::{Begin, Begun};
+
+use super::Shard;
+use super::catch_up::own;
+use super::peer::{Behind, Replay};
+
+impl<D: Driver> Shard<D> {
+    /// Answers a subscribe: with a stream, or with one that only says why there is none now.
+    pub(super) fn subscribe(&mut self, conn: ConnId, request: &SubscribeRequest) {
+        let Shard { peers, options, runs, now, date, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, runs };
+        let Some(peer) = peers.get_mut(conn) else { return };
+        let is_over_limit = peer.is_over_limit;
+        let Some(framing) = peer.conn.begin_stream(&context, &[]) else { return };
+        if self.drain.is_on() {
+            return self.end_stream_for_drain(conn);
+        }
+        if is_over_limit {
+            return self.refuse_stream(conn);
+        }
+        let number = self.options.number;
+        let Ok(subscribed) = self.hub.subscribe(number, &request.channels, request.begin) else {
+            return self.refuse_stream(conn);
+        };
+
+        let client = ClientId {
+            secret: u128::from(self.random.bits()) << 64 | u128::from(self.random.bits()),
+            shard: u16::try_from(number).expect("there are at most 64 shards"),
+            slot: conn.index,
+        };
+        let retry = self.retry();
+        let end = self.options.stream_age_max.map(|age| self.now + self.give_or_take_a_fifth(age));
+        let names: Vec<String> = request.channels.iter().map(ToString::to_string).collect();
+        let connected = Notice::Connected {
+            retry,
+            id: (request.begin == Begin::AtHead).then_some(subscribed.id),
+            client,
+            channels: &names,
+        };
+
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        peer.conn.tell(own(&connected, framing));
+        if let Some(end) = end {
+            peer.conn.set_stream_end(end);
+        }
+        peer.subscribed_at = subscribed.id.sequence;
+        for (&channel, &count) in subscribed.channels.iter().zip(&subscribed.counts) {
+            peer.subscriptions.push(self.index.insert(channel, conn.index, count));
+        }
+        peer.subscriptions.shrink_to_fit();
+        let replay = Some(Replay { replayed: 0, is_complete: true });
+        let behind = match subscribed.begun {
+            Begun::AtHead(cursor) if cursor.place == subscribed.shard_cursor => None,
+            Begun::AtHead(cursor) => Some(Behind { cursor, reason: GapReason::SlowConsumer, replay: None }),
+            Begun::After(cursor) => Some(Behind { cursor, reason: GapReason::HistoryExpired, replay }),
+            Begun::Unknown(cursor) => {
+                let gap = Notice::Gap {
+                    reason: GapReason::UnknownId,
+                    missed: None,
+                    last_event_id: request.last_event_id.as_deref(),
+                    id: Some(subscribed.id),
+                };
+                peer.conn.tell(own(&gap, framing));
+                let replay = Some(Replay { replayed: 0, is_complete: false });
+                Some(Behind { cursor, reason: GapReason::HistoryExpired, replay })
+            }
+        };
+        peer.behind = behind.map(Box::new);
+    }
+
+    /// Ends the subscriptions of a stream, if it has any.
+    pub(super) fn leave(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        peer.behind = None;
+        if peer.subscriptions.is_empty() {
+            return;
+        }
+        let subscriptions = std::mem::take(&mut peer.subscriptions);
+        let Shard { peers, index, .. } = self;
+        let mut left = Vec::with_capacity(subscriptions.len());
+        for subscription in subscriptions {
+            let others = index.remove(subscription, |moved| {
+                let kept = peers.get_at_mut(moved).map(|peer| &mut peer.subscriptions);
+                let kept =
+                    kept.and_then(|kept| kept.iter_mut().find(|kept| kept.channel == subscription.channel));
+                if let Some(kept) = kept {
+                    kept.position = subscription.position;
+                }
+            });
+            left.push((subscription.channel, others));
+        }
+        self.hub.unsubscribe(self.options.number, left);
+    }
+
+    /// Tells a stream that its time is over, and ends it.
+    pub(super) fn end_stream_for_age(&mut self, conn: ConnId) {
+        let retry = self.retry();
+        self.end_stream(conn, &Notice::Shutdown { retry, reason: "max-stream-age" });
+    }
+
+    /// Tells a stream that the server takes no more now, and ends it.
+    fn refuse_stream(&mut self, conn: ConnId) {
+        // Spread, so that those who were refused together do not come again together.
+        let retry_after = self.options.retry + self.random_up_to(self.options.retry);
+        self.end_stream(conn, &Notice::Overloaded { retry_after });
+    }
+
+    /// Tells a stream the last it hears, and ends it behind what waits for it.
+    pub(super) fn end_stream(&mut self, conn: ConnId, notice: &Notice<'_>) {
+        self.leave(conn);
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if let Some(framing) = peer.conn.framing() {
+            peer.conn.tell(own(notice, framing));
+            peer.conn.end_stream();
+        }
+    }
+
+    fn retry(&mut self) -> Duration {
+        self.options.retry + self.random_up_to(self.options.retry_jitter)
+    }
+
+    pub(super) fn random_up_to(&mut self, most: Duration) -> Duration {
+        // 53 bits are what an f64 holds exactly.
+        let unit = (self.random.bits() >> 11) as f64 / (1_u64 << 53) as f64;
+        most.mul_f64(unit)
+    }
+
+    fn give_or_take_a_fifth(&mut self, span: Duration) -> Duration {
+        span.mul_f64(0.8) + self.random_up_to(span.mul_f64(0.4))
+    }
+}

@@ -1,0 +1,215 @@
+//! The hub agrees with [`World`], whatever is published, read, taken and given up, and in whatever order.
+
+use downpour::base::id::{EpochTag, EventId, Sequence};
+use downpour::hub::live::TakeLimits;
+use downpour::hub::reader::SliceLimits;
+use downpour::hub::retention::{RETENTION_BYTES_MIN, Retention};
+use downpour::hub::{Begin, HubOptions, TICK};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select, subsequence};
+
+use crate::retained::PAGE_BYTES_MAX;
+use crate::world::{Draft, NAMES, World};
+
+/// Where a stream is to begin, before it is known which ids there are.
+#[derive(Clone, Debug)]
+enum Place {
+    AtHead,
+    /// At a number, under the tag of any epoch, whether that vouches for it or not.
+    Number {
+        epoch: Index,
+        number: Index,
+    },
+    /// At a number that its epoch vouches for.
+    Known(Index),
+    OtherServer,
+    Unknown,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Publish(Vec<Draft>),
+    Subscribe { shard: Index, channels: Vec<usize>, place: Place },
+    Unsubscribe(Index),
+    Take { shard: Index, frames_max: u32, bytes_max: usize, behind: u8 },
+    Read { stream: Index, limits: SliceLimits },
+    ReadAll(Index),
+    Advance(u32),
+    BeginEpoch(u64),
+}
+
+fn channels(count_max: usize) -> impl Strategy<Value = Vec<usize>> {
+    subsequence((0..NAMES.len()).collect::<Vec<_>>(), 1..=count_max).prop_shuffle()
+}
+
+/// What the events of a life are like.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// The least and the most bytes of their data.
+    filler: (usize, usize),
+    /// How many events the first channel gets for each of another's.
+    busy: u32,
+}
+
+fn drafts(Shape { filler: (from, to), busy }: Shape) -> impl Strategy<Value = Vec<Draft>> {
+    let channels = prop_oneof![4 * busy => Just(vec![0]), 3 => channels(1), 1 => channels(NAMES.len())];
+    let filler = prop_oneof![2 => from..to.min(from + 200), 1 => from..to];
+    let draft = (channels, filler, prop::bool::weighted(0.2));
+    vec(draft.prop_map(|(channels, filler, has_own_id)| Draft { channels, filler, has_own_id }), 1..=20)
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        3 => Just(Place::AtHead),
+        4 => any::<Index>().prop_map(Place::Known),
+        2 => any::<(Index, Index)>().prop_map(|(epoch, number)| Place::Number { epoch, number }),
+        1 => Just(Place::OtherServer),
+        1 => Just(Place::Unknown),
+    ]
+}
+
+fn op(shape: Shape) -> impl Strategy<Value = Op> {
+    let frames_max = prop_oneof![Just(u32::MAX), 1..40_u32];
+    let bytes_max = prop_oneof![Just(usize::MAX), 0..20_000_usize, 0..300_usize];
+    let slice = (1..100_u32, bytes_max.clone())
+        .prop_map(|(frames_max, bytes_max)| SliceLimits { frames_max, bytes_max });
+    let behind = prop_oneof![2 => Just(0), 1 => any::<u8>()];
+    prop_oneof![
+        10 => drafts(shape).prop_map(Op::Publish),
+        5 => (any::<Index>(), channels(4), place())
+            .prop_map(|(shard, channels, place)| Op::Subscribe { shard, channels, place }),
+        3 => any::<Index>().prop_map(Op::Unsubscribe),
+        12 => (any::<Index>(), frames_max, bytes_max, behind).prop_map(
+            |(shard, frames_max, bytes_max, behind)| Op::Take { shard, frames_max, bytes_max, behind }
+        ),
+        8 => (any::<Index>(), slice).prop_map(|(stream, limits)| Op::Read { stream, limits }),
+        4 => any::<Index>().prop_map(Op::ReadAll),
+        3 => (0..20_u32).prop_map(Op::Advance),
+        1 => (0..4_u64).prop_map(Op::BeginEpoch),
+    ]
+}
+
+fn options() -> impl Strategy<Value = HubOptions> {
+    let events_max = prop_oneof![4 => 0..50_usize, 1 => 50..2000_usize];
+    let bytes_max = prop_oneof![RETENTION_BYTES_MIN..RETENTION_BYTES_MIN * 5 / 4, Just(usize::MAX / 2)];
+    let age_max = proptest::option::of((0..60_u32).prop_map(|ticks| TICK * ticks));
+    let channels_max = prop_oneof![4 => Just(NAMES.len()), 1 => 3..NAMES.len()];
+    (events_max, bytes_max, age_max, channels_max, select(vec![1, 2, 8])).prop_map(
+        |(events_max, bytes_max, age_max, channels_max, shards)| HubOptions {
+            retention: Retention { events_max, bytes_max, age_max },
+            channels_max,
+            shards,
+        },
+    )
+}
+
+/// Options, and steps whose events are of a size: small ones; any; so many bytes that they do not fit; and many bytes
+/// of which little is retained.
+fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
+    let full =
+        (options(), RETENTION_BYTES_MIN..RETENTION_BYTES_MIN * 5 / 4).prop_map(|(options, bytes_max)| {
+            let retention = Retention { events_max: 400, bytes_max, ..options.retention };
+            HubOptions { retention, ..options }
+        });
+    let sparse = (options(), 1..10_usize).prop_map(|(options, events_max)| {
+        let retention = Retention { events_max, age_max: None, ..options.retention };
+        HubOptions { retention, ..options }
+    });
+    let any = |filler_max| op(Shape { filler: (0, filler_max), busy: 1 });
+    let busy = op(Shape { filler: (3000, 4000), busy: 15 });
+    prop_oneof![
+        2 => (options(), vec(any(300), 1..150)),
+        2 => (options(), vec(any(10_000), 1..150)),
+        1 => (full, vec(any(10_000), 200..400)),
+        1 => (sparse, vec(busy, 200..400)),
+    ]
+}
+
+fn begin(world: &World, place: &Place) -> Begin {
+    match place {
+        Place::AtHead => Begin::AtHead,
+        Place::Unknown => Begin::AfterUnknown,
+        Place::OtherServer => {
+            Begin::After(EventId { tag: EpochTag::from_bits(u64::MAX), sequence: Sequence(1) })
+        }
+        Place::Known(index) => {
+            let numbers: Vec<u64> = world.epochs.iter().flat_map(|e| e.first - 1..=e.last).collect();
+            Begin::After(world.id_of(*index.get(&numbers)))
+        }
+        Place::Number { epoch, number } => {
+            let tag = epoch.get(&world.epochs).tag;
+            let number = number.index(usize::try_from(world.head()).expect("it is short") + 3);
+            Begin::After(EventId { tag, sequence: Sequence(number as u64) })
+        }
+    }
+}
+
+const ALL: TakeLimits = TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX };
+const SLICE: SliceLimits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
+
+fn read_to_the_end(world: &mut World, index: usize) {
+    while !world.streams[index].is_live
+        && world.cursors[world.streams[index].shard] >= world.streams[index].place()
+    {
+        world.read(index, SLICE);
+    }
+}
+
+fn step(world: &mut World, op: &Op) {
+    let shards = world.options.shards;
+    let streams = world.streams.len();
+    match op {
+        Op::Publish(drafts) => world.publish(drafts),
+        Op::Subscribe { shard, channels, place } => {
+            let begin = begin(world, place);
+            world.subscribe(shard.index(shards), channels, begin);
+        }
+        Op::Take { shard, frames_max, bytes_max, behind } => {
+            let limits = TakeLimits { frames_max: *frames_max, bytes_max: *bytes_max };
+            world.take(shard.index(shards), limits, |stream| behind >> (stream % 8) & 1 == 1);
+        }
+        Op::Advance(ticks) => world.advance(*ticks),
+        Op::BeginEpoch(skipped) => world.begin_epoch(*skipped),
+        Op::Unsubscribe(_) | Op::Read { .. } | Op::ReadAll(_) if streams == 0 => {}
+        Op::Unsubscribe(stream) => world.unsubscribe(stream.index(streams)),
+        Op::Read { stream, limits } => world.read(stream.index(streams), *limits),
+        Op::ReadAll(stream) => read_to_the_end(world, stream.index(streams)),
+    }
+}
+
+/// Every stream reads to the head; then all leave, and what is too old goes.
+fn end(world: &mut World) {
+    for shard in 0..world.options.shards {
+        world.take(shard, ALL, |_| false);
+    }
+    for index in 0..world.streams.len() {
+        read_to_the_end(world, index);
+        assert!(world.streams[index].is_live, "it reaches the head");
+    }
+    while !world.streams.is_empty() {
+        world.unsubscribe(0);
+    }
+    if let Some(age_max) = world.options.retention.age_max {
+        let ticks = u32::try_from(age_max.as_millis() / TICK.as_millis()).expect("it is short") + 1;
+        world.advance(ticks);
+        for _ in 0..1000 {
+            world.advance(1); // Each step tidies up a little.
+        }
+        assert_eq!(world.hub.channels_len(), 0);
+        assert!(world.hub.held_bytes() <= PAGE_BYTES_MAX, "{} bytes are held", world.hub.held_bytes());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 200, max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_hub_agrees_with_a_naive_model((options, ops) in life()) {
+        let mut world = World::new(options);
+        ops.iter().for_each(|op| step(&mut world, op));
+        end(&mut world);
+    }
+}

@@ -1,0 +1,116 @@
+//! What is still retained after a step: asked of the hub, and checked against what the bounds allow and demand.
+
+use std::collections::BTreeSet;
+
+use downpour::base::id::Sequence;
+use downpour::base::name::ChannelName;
+use downpour::frame::segment::SEGMENT_BYTES;
+use downpour::hub::reader::{Cursor, Slice, SliceLimits};
+use downpour::hub::{Begin, ChannelId, TICK};
+
+use crate::world::{NAMES, World};
+
+/// What a page holds beside its retained frames at the most: its segment, its large frames, its entries. The page that
+/// is being written cannot be given up, and pages are given up whole, so this is the slack of all bounds of bytes.
+pub(crate) const PAGE_BYTES_MAX: usize = SEGMENT_BYTES + 256 * 1024 + 11 * 1024 + 64 * 1024;
+
+/// Everything, in one slice after the other.
+const ALL: SliceLimits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
+
+/// Which bounds a step enforces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// All of them.
+    Enforces,
+    /// What a shard's taking makes due; what is too old may wait for the next tick.
+    Takes,
+    /// None: nothing may be lost.
+    Keeps,
+}
+
+impl World {
+    /// Finds out what is still retained after a step, and checks that what is not was due, and what was due is not.
+    pub(crate) fn settle(&mut self, step: Step) {
+        let held = self.hub.held_bytes();
+        let known = self.hub.channels_len();
+        let kept = self.probe();
+        let taken = self.taken_by_all();
+        let oldest_tick =
+            self.options.retention.age_max.and_then(|age| {
+                self.now.checked_sub(u32::try_from(age.as_millis() / TICK.as_millis()).ok()?)
+            });
+        let is_old = |at: u32| oldest_tick.is_some_and(|oldest| at < oldest);
+        let mut for_bytes = BTreeSet::new();
+        for (name, channel) in self.channels.iter_mut().enumerate() {
+            let evicted = kept[name];
+            assert!(evicted >= channel.evicted, "what {} lost comes back", NAMES[name]);
+            assert!(step != Step::Keeps || evicted == channel.evicted, "{} lost an event", NAMES[name]);
+            let surplus = channel.events.len().saturating_sub(self.options.retention.events_max);
+            for (index, &number) in channel.events.iter().enumerate().skip(channel.evicted) {
+                let (is_over, is_old) = (index < surplus, is_old(self.events[&number].at));
+                if index < evicted {
+                    assert!(number <= taken, "event {number} is lost before a shard took it");
+                    if !is_over && !is_old {
+                        for_bytes.insert(number);
+                    }
+                } else if number <= taken && step != Step::Keeps {
+                    assert!(!is_over, "event {number} is beyond the bound of {}", NAMES[name]);
+                    assert!(!is_old || step == Step::Takes, "event {number} is too old for {}", NAMES[name]);
+                }
+            }
+            channel.evicted = evicted;
+        }
+        if let Some(cut) = for_bytes.last() {
+            let oldest = self.channels.iter().filter_map(|channel| channel.retained().first()).min();
+            assert!(oldest.is_none_or(|oldest| oldest > cut), "{cut} was given up before older events");
+            // Too much was held before the last page went, with the few channels that went with it.
+            let enough = self.options.retention.bytes_max.saturating_sub(PAGE_BYTES_MAX + 16 * 1024);
+            assert!(held > enough, "{for_bytes:?} were given up though only {held} bytes were held");
+        }
+        if step != Step::Keeps && taken == self.head() {
+            let bound = self.options.retention.bytes_max + PAGE_BYTES_MAX;
+            assert!(held <= bound, "{held} bytes are held, more than {bound}");
+        }
+        let subscribed: Vec<bool> =
+            (0..NAMES.len()).map(|channel| self.subscribers(channel).next().is_some()).collect();
+        for (channel, is_subscribed) in self.channels.iter_mut().zip(subscribed) {
+            channel.is_known &= is_subscribed || !channel.retained().is_empty();
+        }
+        assert_eq!(known, self.channels.iter().filter(|channel| channel.is_known).count(), "channels");
+    }
+
+    /// How many events of each channel are gone.
+    fn probe(&mut self) -> [usize; NAMES.len()] {
+        std::array::from_fn(|name| {
+            let channel = &self.channels[name];
+            if !channel.is_known || channel.evicted == channel.events.len() {
+                return channel.evicted;
+            }
+            let shard = 0;
+            let begin = Begin::After(self.id_of(self.epochs[0].first - 1));
+            let names = [ChannelName::parse(NAMES[name]).expect("it is a name")];
+            let subscribed = self.hub.subscribe(shard, &names, begin).expect("it is in the table");
+            let mut cursor = Cursor::behind(Sequence(self.epochs[0].first - 1), None);
+            let retained = self.read_all(shard, &subscribed.channels, &mut cursor);
+            let others = self.is_subscribed_by(name, shard);
+            self.hub.unsubscribe(shard, [(subscribed.channels[0], others)]);
+            let channel = &self.channels[name];
+            let up_to_cursor = channel.events.partition_point(|&number| number <= self.cursors[shard]);
+            let evicted = up_to_cursor - retained.len();
+            assert_eq!(retained, channel.events[evicted..up_to_cursor], "the newest of {}", NAMES[name]);
+            evicted
+        })
+    }
+
+    fn read_all(&mut self, shard: usize, ids: &[ChannelId], cursor: &mut Cursor) -> Vec<u64> {
+        let (mut numbers, mut slice) = (Vec::new(), Slice::default());
+        while !slice.is_live {
+            self.hub.read(shard, ids, cursor, ALL, &mut slice);
+            for run in &slice.runs {
+                numbers.extend(self.identify(run.segment.bytes(run.from as usize, run.to as usize)));
+            }
+            assert!(slice.is_live || slice.frames > 0, "a slice that is not the last has frames");
+        }
+        numbers
+    }
+}

@@ -1,0 +1,225 @@
+//! A stream of the model: where it is, and what it was told to be lost.
+
+use std::collections::BTreeSet;
+
+use downpour::base::id::Sequence;
+use downpour::base::name::ChannelName;
+use downpour::hub::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
+use downpour::hub::{Begin, Begun, ChannelId, SubscribeError};
+
+use crate::retained::Step;
+use crate::world::{NAMES, World};
+
+pub(crate) struct Stream {
+    pub(crate) shard: usize,
+    pub(crate) channels: Vec<usize>,
+    pub(crate) ids: Vec<ChannelId>,
+    pub(crate) is_live: bool,
+    cursor: Cursor,
+    place: u64,
+    /// With one channel: it is known how many of its events lie at or before `place`.
+    counts: bool,
+    /// Losses that it was told of, by channel and number.
+    told: BTreeSet<(usize, u64)>,
+}
+
+impl Stream {
+    /// Everything up to here was delivered, or told as lost.
+    pub(crate) fn place(&self) -> u64 {
+        self.place
+    }
+
+    fn lost(&self, world: &World) -> BTreeSet<(usize, u64)> {
+        let all = self
+            .channels
+            .iter()
+            .flat_map(|&channel| world.channels[channel].lost().iter().map(move |&number| (channel, number)));
+        all.filter(|loss| loss.1 > self.place && !self.told.contains(loss)).collect()
+    }
+
+    /// What it is to read up to `end`.
+    fn due(&self, world: &World, end: u64) -> Vec<u64> {
+        let numbers = self.channels.iter().flat_map(|&channel| world.channels[channel].retained());
+        let numbers: BTreeSet<u64> =
+            numbers.copied().filter(|&number| number > self.place && number <= end).collect();
+        numbers.into_iter().collect()
+    }
+
+    /// The only channel's events up to its place.
+    fn count(&self, world: &World) -> Option<u64> {
+        let &[only] = &self.channels[..] else { return None };
+        Some(world.channels[only].count(self.place))
+    }
+
+    /// A live stream is at its shard's cursor, which moves on where nothing concerns it.
+    pub(crate) fn fall_behind(&mut self, world: &World, shard_cursor: u64) {
+        self.meet(world, shard_cursor);
+        self.cursor = Cursor::behind(Sequence(self.place), self.count(world));
+        self.counts = true;
+        self.is_live = false;
+    }
+
+    /// What its shard took of its channels is delivered.
+    pub(crate) fn deliver_live(&mut self, world: &World, taken: &[u64], reached: u64) {
+        let concerns = |number: &u64| {
+            world.events[number].channels.iter().any(|channel| self.channels.contains(channel))
+        };
+        let delivered: Vec<u64> =
+            taken.iter().copied().filter(concerns).filter(|&number| number > self.place).collect();
+        assert!(self.lost(world).is_empty(), "a live stream loses nothing");
+        assert_eq!(delivered, self.due(world, reached), "what a live stream gets");
+        self.place = reached;
+    }
+
+    fn meet(&mut self, world: &World, shard_cursor: u64) {
+        assert!(self.place <= shard_cursor);
+        assert!(self.due(world, shard_cursor).is_empty(), "a live stream has all up to its shard's cursor");
+        self.place = shard_cursor;
+    }
+
+    /// Reads one slice and checks it against the model.
+    pub(crate) fn read(&mut self, world: &mut World, limits: SliceLimits) {
+        let end = world.cursors[self.shard];
+        if self.is_live {
+            return; // It gets what its shard takes.
+        }
+        let mut slice = Slice::default();
+        let before = self.cursor.clone();
+        world.hub.read(self.shard, &self.ids, &mut self.cursor, limits, &mut slice);
+        if self.place > end {
+            assert!(slice.gap.is_none() && slice.frames == 0 && slice.runs.is_empty() && !slice.is_live);
+            assert_eq!(self.cursor, before, "its shard has yet to reach its place");
+            return;
+        }
+        self.check_gap(world, &slice);
+        self.check_frames(world, &slice, limits, end);
+        if self.counts && self.channels.len() == 1 {
+            assert_eq!(self.cursor.seen, self.count(world), "how many events it has seen");
+        }
+    }
+
+    fn check_gap(&mut self, world: &World, slice: &Slice) {
+        let lost = self.lost(world);
+        let Some(gap) = slice.gap else {
+            assert!(lost.is_empty(), "{lost:?} after {} are lost and not told", self.place);
+            return;
+        };
+        let overstated = lost.is_empty();
+        assert!(!overstated || world.may_overstate_losses(), "a gap is told after {}", self.place);
+        assert_eq!(gap.after, world.id_of(self.place));
+        assert_eq!(world.place_of(gap.after), Some(self.place), "the id before a gap is known");
+        let numbers: BTreeSet<u64> = lost.iter().map(|loss| loss.1).collect();
+        if let Some(missed) = gap.missed {
+            assert_eq!(missed, numbers.len() as u64, "{lost:?} are lost after {}", self.place);
+        }
+        if self.channels.len() > 1 {
+            self.told.extend(lost);
+            return;
+        }
+        assert!(gap.missed.is_some() || !self.counts, "it is known how many are missing");
+        self.counts = true;
+        let behind = lost.last().map_or(self.place, |loss| loss.1);
+        if world.may_overstate_losses() {
+            let skipped = self.due(world, u64::MAX);
+            let to = self.cursor.place.0.min(world.cursors[self.shard]);
+            self.place = skipped.first().map_or(to, |first| to.min(first - 1)).max(behind);
+        } else {
+            self.place = behind;
+        }
+    }
+
+    fn check_frames(&mut self, world: &mut World, slice: &Slice, limits: SliceLimits, end: u64) {
+        let due = self.due(world, end);
+        let (mut got, mut bytes) = (Vec::new(), 0);
+        for run in &slice.runs {
+            let numbers = world.identify(run.segment.bytes(run.from as usize, run.to as usize));
+            assert_eq!(numbers.len(), run.frames as usize);
+            bytes += (run.to - run.from) as usize;
+            got.extend(numbers);
+        }
+        assert_eq!(got.len(), slice.frames as usize);
+        assert_eq!(got, due[..got.len().min(due.len())], "what is retained after {} to {end}", self.place);
+        let frames_max = limits.frames_max.min(SLICE_FRAMES_MAX) as usize;
+        assert!(got.len() <= frames_max);
+        assert!(bytes <= limits.bytes_max || got.len() == 1, "{bytes} bytes in {} frames", got.len());
+        assert_eq!(slice.is_live, got.len() == due.len(), "live if and only if all is read");
+        assert!(slice.is_live || !got.is_empty(), "it gets on");
+        self.is_live = slice.is_live;
+        self.place = if slice.is_live { end } else { got[got.len() - 1] };
+        assert_eq!(self.cursor.place.0, self.place, "its place");
+    }
+}
+
+impl World {
+    /// Subscribes a stream where the hub takes it, and checks where it begins.
+    pub(crate) fn subscribe(&mut self, shard: usize, channels: &[usize], begin: Begin) {
+        let names: Vec<ChannelName> = channels
+            .iter()
+            .map(|&channel| ChannelName::parse(NAMES[channel]).expect("it is a name"))
+            .collect();
+        let channels_max = self.options.channels_max;
+        let result = self.hub.subscribe(shard, &names, begin);
+        if self.enter(channels).is_none() {
+            assert_eq!(result.err(), Some(SubscribeError::TooManyChannels { channels_max }));
+            return;
+        }
+        let subscribed = result.expect("the channels are not too many");
+        let shard_cursor = self.cursors[shard];
+        assert_eq!(subscribed.shard_cursor.0, shard_cursor);
+        assert_eq!(subscribed.id, self.id_of(self.head()));
+        let counts: Vec<u64> =
+            channels.iter().map(|&channel| self.channels[channel].count(shard_cursor)).collect();
+        assert_eq!(subscribed.counts, counts, "events up to the shard's cursor");
+        let known = match begin {
+            Begin::After(id) => self.place_of(id),
+            Begin::AtHead | Begin::AfterUnknown => None,
+        };
+        let (cursor, place) = match (begin, known, subscribed.begun) {
+            (Begin::AtHead, _, Begun::AtHead(cursor)) => (cursor, self.head()),
+            (Begin::After(_), Some(place), Begun::After(cursor)) => (cursor, place),
+            (Begin::After(_), None, Begun::Unknown(cursor)) => (cursor, self.head()),
+            (Begin::AfterUnknown, _, Begun::Unknown(cursor)) => (cursor, self.head()),
+            (_, _, begun) => panic!("{begin:?} begins at {begun:?}"),
+        };
+        assert_eq!(cursor.place.0, place);
+        let mut stream = Stream {
+            shard,
+            channels: channels.to_vec(),
+            ids: subscribed.channels,
+            is_live: place == shard_cursor,
+            cursor,
+            place,
+            counts: false,
+            told: BTreeSet::new(),
+        };
+        if let &[only] = channels {
+            let is_known = self.channels[only].lost().last().is_none_or(|&lost| place >= lost);
+            if !self.may_overstate_losses() {
+                assert_eq!(stream.cursor.seen.is_some(), is_known, "what it has seen is known");
+            }
+            stream.counts = stream.cursor.seen.is_some();
+            assert!(!stream.counts || stream.cursor.seen == stream.count(self));
+        }
+        self.streams.push(stream);
+    }
+
+    /// Lets one stream read.
+    pub(crate) fn read(&mut self, index: usize, limits: SliceLimits) {
+        let mut stream = self.streams.remove(index);
+        stream.read(self, limits);
+        self.streams.insert(index, stream);
+    }
+
+    /// Ends one stream.
+    pub(crate) fn unsubscribe(&mut self, index: usize) {
+        let stream = self.streams.remove(index);
+        let left: Vec<(ChannelId, bool)> = stream
+            .channels
+            .iter()
+            .zip(&stream.ids)
+            .map(|(&channel, &id)| (id, self.is_subscribed_by(channel, stream.shard)))
+            .collect();
+        self.hub.unsubscribe(stream.shard, left);
+        self.settle(Step::Keeps);
+    }
+}

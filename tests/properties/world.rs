@@ -1,0 +1,311 @@
+//! A naive model of the hub beside the hub: every event ever applied, and what of it each channel still retains.
+//!
+//! What the bound of bytes gives up depends on how bytes are laid out, which a model should not know. So what is
+//! retained is asked of the hub itself, after each step, and the model checks that each loss was due.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included};
+use std::time::Duration;
+
+use downpour::base::id::{EpochTag, EventId, Sequence};
+use downpour::frame::batch::Batch;
+use downpour::hub::live::{LiveRun, TakeLimits};
+use downpour::hub::{Hub, HubOptions, ShardSet, TICK};
+use downpour::sse::event::Event;
+
+use crate::retained::Step;
+use crate::stream::Stream;
+use crate::wire::{chunks, decode};
+
+pub(crate) const NAMES: [&str; 6] = ["a", "news", "entity:42", "größe", "*x", "a/b/c"];
+
+/// One event to be published.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) channels: Vec<usize>,
+    pub(crate) filler: usize,
+    pub(crate) has_own_id: bool,
+}
+
+/// An event that was applied.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) channels: Vec<usize>,
+    data: String,
+    event_id: String,
+    /// When it was applied, in ticks.
+    pub(crate) at: u32,
+    /// Its bytes as they first came out of the hub.
+    frame: Option<Vec<u8>>,
+}
+
+/// A channel: all events it ever had, and how many of them are gone.
+#[derive(Debug, Default)]
+pub(crate) struct Channel {
+    pub(crate) events: Vec<u64>,
+    pub(crate) evicted: usize,
+    /// How many it had before it was last entered in the hub's table.
+    pub(crate) before: usize,
+    pub(crate) is_known: bool,
+}
+
+impl Channel {
+    pub(crate) fn retained(&self) -> &[u64] {
+        &self.events[self.evicted..]
+    }
+
+    pub(crate) fn lost(&self) -> &[u64] {
+        &self.events[..self.evicted]
+    }
+
+    /// How many events it had up to `place`, since it is in the table.
+    pub(crate) fn count(&self, place: u64) -> u64 {
+        self.events[self.before..].iter().filter(|&&number| number <= place).count() as u64
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Epoch {
+    pub(crate) tag: EpochTag,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+pub(crate) struct World {
+    pub(crate) hub: Hub,
+    pub(crate) options: HubOptions,
+    pub(crate) events: BTreeMap<u64, Published>,
+    pub(crate) channels: [Channel; NAMES.len()],
+    pub(crate) epochs: Vec<Epoch>,
+    pub(crate) cursors: Vec<u64>,
+    pub(crate) streams: Vec<Stream>,
+    pub(crate) now: u32,
+}
+
+impl World {
+    pub(crate) fn new(options: HubOptions) -> World {
+        let mut world = World {
+            hub: Hub::new(options),
+            options,
+            events: BTreeMap::new(),
+            channels: Default::default(),
+            epochs: Vec::new(),
+            cursors: vec![0; options.shards],
+            streams: Vec::new(),
+            now: 0,
+        };
+        world.begin_epoch(0);
+        world
+    }
+
+    pub(crate) fn head(&self) -> u64 {
+        self.epochs.last().map_or(0, |epoch| epoch.last)
+    }
+
+    pub(crate) fn taken_by_all(&self) -> u64 {
+        self.cursors.iter().copied().min().unwrap_or(0)
+    }
+
+    /// The place that an id names, if an epoch vouches for it.
+    pub(crate) fn place_of(&self, id: EventId) -> Option<u64> {
+        let place = id.sequence.0;
+        let epoch = self.epochs.iter().find(|epoch| epoch.tag == id.tag)?;
+        (epoch.first - 1..=epoch.last).contains(&place).then_some(place)
+    }
+
+    /// The id of a place: that of the newest epoch that has it.
+    pub(crate) fn id_of(&self, place: u64) -> EventId {
+        let epoch = self.epochs.iter().rev().find(|epoch| (epoch.first - 1..=epoch.last).contains(&place));
+        let epoch = epoch.unwrap_or_else(|| panic!("place {place} is in no epoch of {:?}", self.epochs));
+        EventId { tag: epoch.tag, sequence: Sequence(place) }
+    }
+
+    /// True where the hub may have forgotten how far a former channel was evicted, and assumes the worst.
+    pub(crate) fn may_overstate_losses(&self) -> bool {
+        self.options.channels_max < NAMES.len()
+    }
+
+    pub(crate) fn subscribers(&self, channel: usize) -> impl Iterator<Item = &Stream> {
+        self.streams.iter().filter(move |stream| stream.channels.contains(&channel))
+    }
+
+    pub(crate) fn is_subscribed_by(&self, channel: usize, shard: usize) -> bool {
+        self.subscribers(channel).any(|stream| stream.shard == shard)
+    }
+
+    fn concerns(&self, channels: &[usize], shard: usize) -> bool {
+        channels.iter().any(|&channel| self.is_subscribed_by(channel, shard))
+    }
+
+    /// Puts channels in the model's table; `None` if they are too many.
+    pub(crate) fn enter(&mut self, channels: &[usize]) -> Option<()> {
+        let new: BTreeSet<usize> =
+            channels.iter().copied().filter(|&channel| !self.channels[channel].is_known).collect();
+        let known = self.channels.iter().filter(|channel| channel.is_known).count();
+        if !new.is_empty() && known + new.len() > self.options.channels_max {
+            return None;
+        }
+        for name in new {
+            let channel = &mut self.channels[name];
+            assert_eq!(channel.evicted, channel.events.len(), "a channel with events is in the table");
+            channel.before = channel.events.len();
+            channel.is_known = true;
+        }
+        Some(())
+    }
+
+    pub(crate) fn begin_epoch(&mut self, skipped: u64) {
+        let (old_head, first) = (self.head(), self.head() + 1 + skipped);
+        let tag = EpochTag::from_bits(self.epochs.len() as u64 + 1);
+        self.hub.begin_epoch(tag, Sequence(first));
+        self.epochs.push(Epoch { tag, first, last: first - 1 });
+        self.cursors.iter_mut().filter(|cursor| **cursor == old_head).for_each(|cursor| *cursor = first - 1);
+        self.settle(Step::Keeps);
+    }
+
+    pub(crate) fn publish(&mut self, drafts: &[Draft]) {
+        let first = self.head() + 1;
+        let tag = self.epochs[self.epochs.len() - 1].tag;
+        let mut batch = Batch::new();
+        let mut published = Vec::new();
+        for (draft, number) in drafts.iter().zip(first..) {
+            let data = format!("{number} {}", filler(draft.filler, number));
+            let names: Vec<&str> = draft.channels.iter().map(|&channel| NAMES[channel]).collect();
+            let own = format!("mine-{number}");
+            let event = Event::new(&data).with_type("tick").expect("it is a type");
+            let event = if draft.has_own_id { event.with_id(&own).expect("it is an id") } else { event };
+            batch.push(&names, &event);
+            let id = EventId { tag, sequence: Sequence(number) }.to_string();
+            let event_id = if draft.has_own_id { own } else { id };
+            let channels = draft.channels.clone();
+            published.push((number, Published { channels, data, event_id, at: self.now, frame: None }));
+        }
+        let all: Vec<usize> = drafts.iter().flat_map(|draft| draft.channels.iter().copied()).collect();
+        let entered = self.enter(&all);
+        assert_eq!(self.hub.exceeds_channels_max(&batch), entered.is_none(), "whether channels are too many");
+        if entered.is_none() {
+            return;
+        }
+        let applied = self.hub.apply(Sequence(first), &batch);
+        let last = first + drafts.len() as u64 - 1;
+        let before = self.head();
+        self.epochs.last_mut().expect("an epoch is open").last = last;
+        assert_eq!(applied.first, EventId { tag, sequence: Sequence(first) });
+        let receivers = match drafts[drafts.len() - 1].channels[..] {
+            [channel] => Some(self.subscribers(channel).count() as u64),
+            _ => None,
+        };
+        assert_eq!(applied.receivers, receivers, "streams subscribed to the last event's channel");
+        let mut interested = ShardSet::default();
+        for shard in 0..self.options.shards {
+            if self.concerns(&all, shard) {
+                interested.insert(shard);
+            } else if self.cursors[shard] == before {
+                self.cursors[shard] = last;
+            }
+        }
+        assert_eq!(applied.interested, interested);
+        for (number, event) in published {
+            event.channels.iter().for_each(|&channel| self.channels[channel].events.push(number));
+            self.events.insert(number, event);
+        }
+        self.settle(Step::Enforces);
+    }
+
+    pub(crate) fn advance(&mut self, ticks: u32) {
+        self.now += ticks;
+        self.hub.set_now(TICK * self.now + Duration::from_millis(u64::from(ticks % 100)));
+        self.settle(if ticks > 0 { Step::Enforces } else { Step::Keeps });
+    }
+
+    /// Lets a shard take, checks what it got, and hands it to its live streams, but for those that `falls_behind` names.
+    pub(crate) fn take(&mut self, shard: usize, limits: TakeLimits, falls_behind: impl Fn(usize) -> bool) {
+        let cursor = self.cursors[shard];
+        let mut runs = Vec::new();
+        let reached = self.hub.take(shard, limits, &mut runs).0;
+        let passed: Vec<u64> =
+            self.events.range((Excluded(cursor), Included(reached))).map(|(&number, _)| number).collect();
+        let due: Vec<u64> = passed
+            .iter()
+            .copied()
+            .filter(|number| self.concerns(&self.events[number].channels, shard))
+            .collect();
+        let mut taken = Vec::new();
+        for run in &runs {
+            let numbers = self.identify(run.segment.bytes(run.from as usize, run.to as usize));
+            assert_eq!((numbers.len(), numbers[0]), (run.frames as usize, run.first.0));
+            self.check_run_channels(run, &numbers, shard);
+            taken.extend(numbers);
+        }
+        assert_eq!(taken, due, "what concerns shard {shard} from {cursor} to {reached}");
+        let bytes: usize = runs.iter().map(|run| (run.to - run.from) as usize).sum();
+        assert!(passed.len() <= limits.frames_max as usize, "{} frames were passed", passed.len());
+        assert!(bytes <= limits.bytes_max || taken.len() == 1, "{bytes} bytes in {} frames", taken.len());
+        assert!(reached > cursor || cursor == self.head(), "shard {shard} gets on");
+        self.cursors[shard] = reached;
+        for (index, mut stream) in std::mem::take(&mut self.streams).into_iter().enumerate() {
+            if stream.shard == shard && stream.is_live {
+                if falls_behind(index) {
+                    stream.fall_behind(self, cursor);
+                } else {
+                    stream.deliver_live(self, &taken, reached);
+                }
+            }
+            self.streams.push(stream);
+        }
+        self.settle(Step::Takes);
+        self.check_cursors();
+    }
+
+    fn check_run_channels(&self, run: &LiveRun, numbers: &[u64], shard: usize) {
+        let ids = run.channels.as_slice();
+        let streams = self.streams.iter().filter(|stream| stream.shard == shard);
+        for (&channel, id) in streams.flat_map(|stream| stream.channels.iter().zip(&stream.ids)) {
+            for number in numbers {
+                let channels = &self.events[number].channels;
+                assert_eq!(ids.len(), channels.len(), "channels of event {number}");
+                assert_eq!(ids.contains(id), channels.contains(&channel), "{} of {number}", NAMES[channel]);
+            }
+        }
+    }
+
+    /// The numbers of the events whose frames `bytes` are. Each frame is decoded when it is seen first, and has to stay
+    /// the same from then on.
+    pub(crate) fn identify(&mut self, bytes: &[u8]) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        for chunk in chunks(bytes) {
+            let number = number_in(chunk);
+            let event = self.events.get_mut(&number).expect("only what was published is read");
+            match &event.frame {
+                Some(frame) => assert_eq!(frame, chunk, "the frame of event {number} has changed"),
+                None => {
+                    let expected = ("tick".to_owned(), event.data.clone(), event.event_id.clone());
+                    assert_eq!(decode(chunk), expected);
+                    event.frame = Some(chunk.to_vec());
+                }
+            }
+            numbers.push(number);
+        }
+        numbers
+    }
+
+    fn check_cursors(&self) {
+        for (shard, &cursor) in self.cursors.iter().enumerate() {
+            assert_eq!(self.hub.cursor(shard).0, cursor, "cursor of shard {shard}");
+        }
+        assert_eq!(self.hub.head().0, self.head());
+    }
+}
+
+/// Data of several lines that differs from event to event.
+fn filler(len: usize, number: u64) -> String {
+    let mut text = format!("{number:x}-").repeat(len / 2 + 1);
+    text.truncate(len);
+    text.replace("0-", "\n-")
+}
+
+fn number_in(chunk: &[u8]) -> u64 {
+    let at = chunk.windows(6).position(|bytes| bytes == b"data: ").expect("an event has data") + 6;
+    let digits = chunk[at..].iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'))
+}

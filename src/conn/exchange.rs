@@ -13,16 +13,16 @@ use crate::http::{
 };
 
 /// Bytes of answers that wait for a client before its next request is looked at.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+pub(super) const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a refused request's body that are read so that the connection can be kept; a longer one ends it.
-const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Bytes of lines that are collected before they are handed over.
-const LINES_BYTES_MAX: usize = 256 * 1024;
+pub(super) const LINES_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of the read buffer that an idle connection may keep.
-const IDLE_BUFFER_BYTES_MAX: usize = 1024;
+pub(super) const IDLE_BUFFER_BYTES_MAX: usize = 1024;
 
 /// A connection that exchanges requests and answers.
 #[derive(Debug)]
@@ -111,6 +111,12 @@ impl Exchange {
         }
     }
 
+    /// Bytes of the buffer for what was received and not yet read.
+    #[cfg(test)]
+    pub(super) fn input_capacity(&self) -> usize {
+        self.input.capacity()
+    }
+
     pub(super) fn out(&self) -> &Outbox {
         &self.out
     }
@@ -126,6 +132,11 @@ impl Exchange {
     /// Returns true if and only if nothing more is read, and all is answered and written.
     pub(super) fn is_finished(&self) -> bool {
         matches!(self.progress, Progress::Ended) && self.out.is_empty()
+    }
+
+    /// Returns true if and only if it ends without having said a thing.
+    pub(super) fn is_unused(&self) -> bool {
+        self.is_finished() && !self.has_answered
     }
 
     pub(super) fn awaits_answer(&self) -> bool {
@@ -173,20 +184,19 @@ impl Exchange {
         }
     }
 
-    /// Takes in what was written; returns whether that was all.
-    pub(super) fn sent(&mut self, context: &Context<'_>, bytes: usize) -> bool {
+    /// Takes in what was written.
+    pub(super) fn sent(&mut self, context: &Context<'_>, bytes: usize) {
         if bytes > 0 {
             self.out.sent(bytes);
             self.written = context.now;
         }
-        let is_all = self.out.is_empty();
-        if is_all && matches!(self.progress, Progress::Head) {
-            if self.at == self.input.len() {
+        if matches!(self.progress, Progress::Head) {
+            if bytes > 0 && !self.scanner.has_begun() {
                 self.began = context.now; // Idle from here on.
             }
+            // Requests that were held back are looked at before more bytes are asked for.
             self.advance(context);
         }
-        is_all
     }
 
     pub(super) fn poll_request(&self) -> Option<Action> {
@@ -262,8 +272,8 @@ impl Exchange {
         self.put(context, bytes);
         if head_only {
             self.has_answered = true;
-            let goes_on = persistent && version == Version::Http11;
-            self.progress = if goes_on { Progress::Head } else { Progress::Ended };
+            self.began = context.now;
+            self.progress = if persistent { Progress::Head } else { Progress::Ended };
             self.advance(context);
             return None;
         }
@@ -361,7 +371,7 @@ impl Exchange {
     }
 
     fn read_head(&mut self, context: &Context<'_>) -> bool {
-        if self.is_last {
+        if self.is_last && !self.scanner.has_begun() {
             self.progress = Progress::Ended;
             return false;
         }
@@ -460,7 +470,7 @@ impl Exchange {
             return false;
         }
         let LinesProgress { decoder, lines, whole, .. } = &mut **progress;
-        let line_bytes_max = context.options.body_bytes_max;
+        let checked = *whole;
         let mut fed = 0;
         let read = decode_while(decoder, &self.input[self.at..], |data| {
             fed += data.len();
@@ -478,12 +488,7 @@ impl Exchange {
             Err(error) => progress.failure = Some(Problem::from(error)),
             Ok(consumed) => self.at += consumed,
         }
-        if progress.lines.len() - progress.whole > line_bytes_max {
-            let ahead = memchr::memchr_iter(b'\n', &progress.lines[..progress.whole]).count() as u64;
-            let line = progress.first_line + ahead;
-            let detail = format!("line {line} is longer than {line_bytes_max} bytes");
-            progress.failure = Some(Problem::new(Status::CONTENT_TOO_LARGE, detail));
-        }
+        progress.check_lengths(checked, context.options.body_bytes_max);
         false
     }
 
@@ -546,10 +551,12 @@ impl Exchange {
         if self.at == self.input.len() {
             self.input.clear();
             self.input.shrink_to(IDLE_BUFFER_BYTES_MAX);
-        } else if self.at > 0 {
+            self.at = 0;
+        } else if self.at > self.input.len() / 2 {
+            // Not sooner: what is left would be moved once for every request in front of it.
             self.input.drain(..self.at);
+            self.at = 0;
         }
-        self.at = 0;
     }
 
     /// A peer that has ended its side will not finish what it began.
@@ -572,6 +579,27 @@ impl LinesProgress {
     /// Returns true if and only if there are lines to hand over, or the end.
     fn is_due(&self) -> bool {
         !self.is_handed_over && !self.is_end_handed_over && (self.whole > 0 || self.is_at_end())
+    }
+
+    /// Breaks the body off at a line that is too long, among those that begin at `from` or later.
+    fn check_lengths(&mut self, from: usize, line_bytes_max: usize) {
+        if self.lines.len() - from <= line_bytes_max {
+            return;
+        }
+        let line_ends = memchr::memchr_iter(b'\n', &self.lines[from..]).map(|offset| from + offset);
+        let mut line = from;
+        let too_long = line_ends.chain([self.lines.len()]).find_map(|end| {
+            let start = std::mem::replace(&mut line, end + 1);
+            (end - start > line_bytes_max).then_some(start)
+        });
+        if let Some(start) = too_long {
+            let ahead = memchr::memchr_iter(b'\n', &self.lines[..start]).count() as u64;
+            let line = self.first_line + ahead;
+            let detail = format!("line {line} is longer than {line_bytes_max} bytes");
+            self.failure = Some(Problem::new(Status::CONTENT_TOO_LARGE, detail));
+            self.lines.truncate(start); // Nothing behind it is handed over.
+            self.whole = start;
+        }
     }
 
     fn take(&mut self) -> Lines {

@@ -22,19 +22,25 @@ pub enum Receivers {
 /// A count that several shards make together.
 #[derive(Debug)]
 pub struct Tally {
+    /// The shard that waits for the sum.
+    pub waiting_shard: usize,
+    /// The shards that count.
+    pub(super) shards: ShardSet,
     shards_left: AtomicUsize,
     receivers: AtomicU64,
 }
 
 impl Tally {
-    fn new(shards: usize) -> Tally {
-        Tally { shards_left: AtomicUsize::new(shards), receivers: AtomicU64::new(0) }
+    fn new(waiting_shard: usize, shards: ShardSet) -> Tally {
+        let shards_left = AtomicUsize::new(shards.len());
+        Tally { waiting_shard, shards, shards_left, receivers: AtomicU64::new(0) }
     }
 
-    /// Adds what one shard has counted; each interested shard does so once.
-    pub fn add(&self, receivers: u64) {
+    /// Adds what one shard has counted; each interested shard does so once. Returns true if and only if it was the last:
+    /// the waiting shard is to be told.
+    pub fn add(&self, receivers: u64) -> bool {
         self.receivers.fetch_add(receivers, Ordering::Relaxed);
-        self.shards_left.fetch_sub(1, Ordering::Release);
+        self.shards_left.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// The sum, once every shard has added its own.
@@ -45,8 +51,13 @@ impl Tally {
 }
 
 impl State {
-    /// Counts the receivers of an event to `channels`, or has the shards count them when they take it.
-    pub(super) fn count_receivers(&mut self, channels: &[ChannelId], sequence: Sequence) -> Receivers {
+    /// Counts the receivers of an event to `channels` for a shard, or has the shards count them when they take it.
+    pub(super) fn count_receivers(
+        &mut self,
+        channels: &[ChannelId],
+        sequence: Sequence,
+        waiting_shard: usize,
+    ) -> Receivers {
         if let &[channel] = channels {
             return Receivers::Exactly(u64::from(self.channels.get(channel).subscribers));
         }
@@ -55,7 +66,7 @@ impl State {
         if interested.is_empty() {
             return Receivers::Exactly(0);
         }
-        let tally = Arc::new(Tally::new(interested.len()));
+        let tally = Arc::new(Tally::new(waiting_shard, interested));
         self.tallies.push_back((sequence, Arc::clone(&tally)));
         Receivers::Counting(tally)
     }

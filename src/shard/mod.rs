@@ -19,11 +19,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::{self, ApiOptions, Reply, ServerStatus};
 use crate::base::id::{ConnId, Sequence};
-use crate::base::mailbox::Receiver;
+use crate::base::mailbox::{Receiver, Sender};
 use crate::base::random::Random;
 use crate::base::slots::Slots;
 use crate::base::wheel::Wheel;
@@ -54,6 +55,9 @@ pub const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
 /// Actions of one connection that one turn carries out before others have theirs.
 const ACTIONS_PER_TURN_MAX: usize = 64;
 
+/// How long a publisher waits at the most before it is looked whether the shards that are behind have caught up.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// How long after its fan-outs a shard keeps the segments it used.
 const SOURCES_KEPT: Duration = Duration::from_secs(1);
 
@@ -78,7 +82,7 @@ pub struct ShardOptions {
     pub conn: ConnOptions,
     /// What the API needs to know, for each listener of the driver.
     pub api: Vec<ApiOptions>,
-    /// Connections that it takes.
+    /// Connections that all shards take together.
     pub connections_max: usize,
     /// How long clients are told to wait before they reconnect.
     pub retry: Duration,
@@ -99,6 +103,10 @@ pub struct Links {
     pub log: Arc<dyn Log>,
     /// What other threads tell it.
     pub mailbox: Receiver<Message>,
+    /// The mailboxes of all shards, by their numbers.
+    pub shards: Vec<Sender<Message>>,
+    /// How many connections all shards hold together.
+    pub connections: Arc<AtomicUsize>,
     /// Where its random bits come from. Clients are named by them: nobody may be able to predict them.
     pub random: Box<dyn Random>,
 }
@@ -113,6 +121,8 @@ pub struct Shard<D: Driver> {
     hub: Arc<Hub>,
     log: Arc<dyn Log>,
     mailbox: Receiver<Message>,
+    shards: Vec<Sender<Message>>,
+    connections: Arc<AtomicUsize>,
     random: Box<dyn Random>,
     runs: OwnRuns,
     index: Index,
@@ -141,7 +151,7 @@ impl<D: Driver> Shard<D> {
     /// A shard that accepts from `driver`'s listeners. `now` is the instant from which its times count.
     #[must_use]
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
-        let Links { hub, log, mailbox, random } = links;
+        let Links { hub, log, mailbox, shards, connections, random } = links;
         let cursor = hub.cursor(options.number);
         Shard {
             options,
@@ -152,6 +162,8 @@ impl<D: Driver> Shard<D> {
             hub,
             log,
             mailbox,
+            shards,
+            connections,
             random,
             runs: OwnRuns::default(),
             index: Index::default(),
@@ -204,13 +216,37 @@ impl<D: Driver> Shard<D> {
         self.advance_drain();
     }
 
+    /// Begins anew after a panic in [`Shard::turn`]: all connections are closed, and everything that was known of them is
+    /// forgotten. Clients come back and resume; batches under way are published, and nobody is told.
+    pub fn restart(&mut self) {
+        for conn in self.peers.ids().collect::<Vec<_>>() {
+            self.driver.close(conn);
+            self.peers.remove(conn);
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.wheel = Wheel::new(self.now, TIMER_TICK);
+        self.due.clear();
+        self.index = Index::default();
+        self.taken.clear();
+        self.sources.clear();
+        self.marked.clear();
+        self.readers.clear();
+        self.ahead.clear();
+        self.paused.clear();
+        self.tickets.forget_all();
+        for waiting in self.hub.forget_shard(self.options.number) {
+            self.shards[waiting].notify();
+        }
+        self.cursor = self.hub.cursor(self.options.number);
+    }
+
     /// Returns true if and only if the shard has drained: it holds no connection and takes none.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         matches!(self.drain, Drain::Closing { .. }) && !self.driver.is_listening() && self.peers.is_empty()
     }
 
-    /// How many connections it holds.
+    /// How many connections this shard holds.
     #[must_use]
     pub fn connections_len(&self) -> usize {
         self.peers.len()
@@ -219,10 +255,7 @@ impl<D: Driver> Shard<D> {
     /// Returns true if and only if there is work that waits for nothing.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.marked.is_empty()
-            || !self.readers.is_empty()
-            || (!self.paused.is_empty() && self.hub.head() == self.cursor)
-            || self.tickets.has_settled()
+        !self.marked.is_empty() || !self.readers.is_empty() || self.tickets.has_settled()
     }
 
     /// Returns true if and only if there are events to take. What does not concern this shard the hub passes over for it.
@@ -235,7 +268,9 @@ impl<D: Driver> Shard<D> {
 
     fn next_deadline(&self) -> Option<Instant> {
         let sources = self.sources_used.map(|used| used + SOURCES_KEPT);
-        [self.wheel.next_deadline(), sources, self.drain.deadline()].into_iter().flatten().min()
+        // Nobody tells a publisher's shard when the others have caught up: it asks.
+        let paused = (!self.paused.is_empty()).then(|| self.now + PAUSE);
+        [self.wheel.next_deadline(), sources, self.drain.deadline(), paused].into_iter().flatten().min()
     }
 
     /// Handles the driver's next completion; returns the connection that may want something now.
@@ -268,14 +303,17 @@ impl<D: Driver> Shard<D> {
     }
 
     fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
-        let (len, most) = (self.peers.len(), self.options.connections_max);
+        let (len, most) = (self.connections.load(Ordering::Relaxed), self.options.connections_max);
         if len >= most + CONNECTIONS_OVER_LIMIT_MAX {
             self.driver.refuse(socket);
             return None;
         }
         let conn = self.peers.insert(Peer::new(self.now, listener, len >= most));
         match self.driver.adopt(socket, conn) {
-            Ok(()) => Some(conn),
+            Ok(()) => {
+                self.connections.fetch_add(1, Ordering::Relaxed);
+                Some(conn)
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
                 self.peers.remove(conn);
@@ -306,6 +344,7 @@ impl<D: Driver> Shard<D> {
                     self.leave(conn);
                     self.driver.close(conn);
                     self.peers.remove(conn);
+                    self.connections.fetch_sub(1, Ordering::Relaxed);
                     return;
                 }
                 Some(Action::Request) => self.handle_request(conn),

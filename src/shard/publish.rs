@@ -73,6 +73,12 @@ impl Tickets {
         self.counting.iter().any(|(_, _, tally)| tally.total().is_some())
     }
 
+    /// Forgets whom outcomes are for. Tickets are never issued twice, so those that come are nobody's.
+    pub(super) fn forget_all(&mut self) {
+        self.under_way.clear();
+        self.counting.clear();
+    }
+
     fn issue(&mut self, shard: usize, under_way: UnderWay) -> Ticket {
         let ticket = TicketParts { shard, serial: self.next }.ticket();
         self.next += 1;

@@ -86,9 +86,8 @@ impl<D: Driver> Shard<D> {
         }
         let subscriptions = std::mem::take(&mut peer.subscriptions);
         let Shard { peers, index, .. } = self;
-        let mut left = Vec::with_capacity(subscriptions.len());
-        for subscription in subscriptions {
-            let others = index.remove(subscription, |moved| {
+        for &subscription in &subscriptions {
+            index.remove(subscription, |moved| {
                 let kept = peers.get_at_mut(moved).map(|peer| &mut peer.subscriptions);
                 let kept =
                     kept.and_then(|kept| kept.iter_mut().find(|kept| kept.channel == subscription.channel));
@@ -96,9 +95,9 @@ impl<D: Driver> Shard<D> {
                     kept.position = subscription.position;
                 }
             });
-            left.push((subscription.channel, others));
         }
-        self.hub.unsubscribe(self.options.number, left);
+        let channels = subscriptions.iter().map(|subscription| subscription.channel);
+        self.hub.unsubscribe(self.options.number, channels);
     }
 
     /// Tells a stream that its time is over, and ends it.

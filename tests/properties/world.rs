@@ -186,7 +186,7 @@ impl World {
         if entered.is_none() {
             return;
         }
-        let applied = self.hub.apply(Sequence(first), &batch, true);
+        let applied = self.hub.apply(Sequence(first), &batch, Some(0));
         let last = first + drafts.len() as u64 - 1;
         let before = self.head();
         self.epochs.last_mut().expect("an epoch is open").last = last;

@@ -74,6 +74,9 @@ options! {
         "A name that clients reach this server by, such as events.example.org. May be given several times; * allows \
          any. Requests for other names are refused on a loopback address, so that no web page can talk to the server \
          through a visitor's browser (DNS rebinding). Loopback names and addresses are always allowed.";
+    SHARDS: "shards" "N|auto" One ["auto"], LISTENING,
+        "How many event loops serve, each on a thread of its own. auto is one for each processor that the server may \
+         run on.";
     INSECURE: "insecure" "true|false" Switch ["false"], LISTENING,
         "Listen on addresses that other machines can reach although anybody there may then publish. Only for \
          networks you trust, or behind a proxy that checks who publishes.";

@@ -173,20 +173,18 @@ impl Exchange {
         }
     }
 
-    /// Takes in what was written; returns whether that was all.
-    pub(super) fn sent(&mut self, context: &Context<'_>, bytes: usize) -> bool {
+    /// Takes in what was written.
+    pub(super) fn sent(&mut self, context: &Context<'_>, bytes: usize) {
         if bytes > 0 {
             self.out.sent(bytes);
             self.written = context.now;
         }
-        let is_all = self.out.is_empty();
-        if is_all && matches!(self.progress, Progress::Head) {
+        if self.out.is_empty() && matches!(self.progress, Progress::Head) {
             if self.at == self.input.len() {
                 self.began = context.now; // Idle from here on.
             }
             self.advance(context);
         }
-        is_all
     }
 
     pub(super) fn poll_request(&self) -> Option<Action> {

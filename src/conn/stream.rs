@@ -76,14 +76,13 @@ impl Stream {
         self.is_ending = true;
     }
 
-    /// Takes in what was written; returns whether that was all.
+    /// Takes in what was written.
     #[inline]
-    pub(super) fn sent(&mut self, now: Instant, bytes: usize) -> bool {
+    pub(super) fn sent(&mut self, now: Instant, bytes: usize) {
         if bytes > 0 {
             self.outbox.sent(bytes);
             self.last_write = now;
         }
-        self.outbox.is_empty()
     }
 
     /// The keepalive, the stream's age, or, once it ends, the patience with a client that does not read its end.

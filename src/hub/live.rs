@@ -82,6 +82,9 @@ impl Hub {
                 }
                 frames += 1;
                 if !state.concerns(entry.target, shard) {
+                    if let Some(tally) = state.tally_of(sequence) {
+                        tally.add(shard, 0); // Its subscribers have left since the event was applied.
+                    }
                     continue;
                 }
                 bytes += len;

@@ -4,7 +4,7 @@
 //! from its own index, when it takes the event and before it sends it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::id::Sequence;
 use crate::hub::channels::ChannelId;
@@ -22,19 +22,23 @@ pub enum Receivers {
 /// A count that several shards make together.
 #[derive(Debug)]
 pub struct Tally {
-    shards_left: AtomicUsize,
+    /// The shards that have yet to count, as bits: those that had subscribers when the event was applied.
+    shards_left: AtomicU64,
     receivers: AtomicU64,
 }
 
 impl Tally {
-    fn new(shards: usize) -> Tally {
-        Tally { shards_left: AtomicUsize::new(shards), receivers: AtomicU64::new(0) }
+    fn new(shards: ShardSet) -> Tally {
+        Tally { shards_left: AtomicU64::new(shards.0), receivers: AtomicU64::new(0) }
     }
 
-    /// Adds what one shard has counted; each interested shard does so once.
-    pub fn add(&self, receivers: u64) {
-        self.receivers.fetch_add(receivers, Ordering::Relaxed);
-        self.shards_left.fetch_sub(1, Ordering::Release);
+    /// Adds what a shard has counted, once. Of one that had no subscribers when the event was applied, nothing counts.
+    pub fn add(&self, shard: usize, receivers: u64) {
+        let bit = 1 << shard;
+        if self.shards_left.load(Ordering::Relaxed) & bit != 0 {
+            self.receivers.fetch_add(receivers, Ordering::Relaxed);
+            self.shards_left.fetch_and(!bit, Ordering::Release);
+        }
     }
 
     /// The sum, once every shard has added its own.
@@ -55,7 +59,7 @@ impl State {
         if interested.is_empty() {
             return Receivers::Exactly(0);
         }
-        let tally = Arc::new(Tally::new(interested.len()));
+        let tally = Arc::new(Tally::new(interested));
         self.tallies.push_back((sequence, Arc::clone(&tally)));
         Receivers::Counting(tally)
     }

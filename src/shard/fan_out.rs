@@ -82,7 +82,7 @@ impl<D: Driver> Shard<D> {
                         let peer = self.peers.id_at(**slot).and_then(|conn| self.peers.get(conn));
                         peer.is_some_and(|peer| peer.subscribed_at < live.first)
                     };
-                    tally.add(slots.iter().filter(subscribed_before).count() as u64);
+                    tally.add(self.options.number, slots.iter().filter(subscribed_before).count() as u64);
                 }
                 for &slot in &slots {
                     let Some(peer) = self.peers.get_at_mut(slot) else { continue };

@@ -78,10 +78,6 @@ impl ShardSet {
         self.0 == 0
     }
 
-    fn len(self) -> usize {
-        self.0.count_ones() as usize
-    }
-
     fn union(&mut self, other: ShardSet) {
         self.0 |= other.0;
     }

@@ -4,7 +4,7 @@
 //! from its own index, when it takes the event and before it sends it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::id::Sequence;
 use crate::hub::channels::ChannelId;
@@ -24,23 +24,30 @@ pub enum Receivers {
 pub struct Tally {
     /// The shard that waits for the sum.
     pub waiting_shard: usize,
-    /// The shards that count.
-    pub(super) shards: ShardSet,
-    shards_left: AtomicUsize,
+    /// The shards that have yet to count, as bits: those that had subscribers when the event was applied.
+    shards_left: AtomicU64,
     receivers: AtomicU64,
 }
 
 impl Tally {
     fn new(waiting_shard: usize, shards: ShardSet) -> Tally {
-        let shards_left = AtomicUsize::new(shards.len());
-        Tally { waiting_shard, shards, shards_left, receivers: AtomicU64::new(0) }
+        Tally { waiting_shard, shards_left: AtomicU64::new(shards.0), receivers: AtomicU64::new(0) }
     }
 
-    /// Adds what one shard has counted; each interested shard does so once. Returns true if and only if it was the last:
-    /// the waiting shard is to be told.
-    pub fn add(&self, receivers: u64) -> bool {
+    /// Adds what a shard has counted, once. Of one that had no subscribers when the event was applied, nothing counts.
+    ///
+    /// Returns true if and only if this completed the count: the waiting shard is to be told.
+    pub fn add(&self, shard: usize, receivers: u64) -> bool {
+        if !self.awaits(shard) {
+            return false;
+        }
         self.receivers.fetch_add(receivers, Ordering::Relaxed);
-        self.shards_left.fetch_sub(1, Ordering::AcqRel) == 1
+        self.shards_left.fetch_and(!(1 << shard), Ordering::AcqRel) == 1 << shard
+    }
+
+    /// Returns true if and only if the shard has yet to count.
+    pub(super) fn awaits(&self, shard: usize) -> bool {
+        self.shards_left.load(Ordering::Relaxed) & (1 << shard) != 0
     }
 
     /// The sum, once every shard has added its own.

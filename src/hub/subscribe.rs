@@ -132,7 +132,7 @@ impl Hub {
         }
         let cursor = state.cursors[shard];
         let tallies = state.tallies.iter().filter(|&&(counted, _)| counted > cursor);
-        let complete = tallies.filter(|(_, tally)| tally.shards.contains(shard) && tally.add(0));
+        let complete = tallies.filter(|(_, tally)| tally.add(shard, 0));
         let waiting = complete.map(|(_, tally)| tally.waiting_shard).collect();
         state.cursors[shard] = state.epochs.head();
         state.forget_tallies();

@@ -71,8 +71,9 @@ impl<D: Driver> Shard<D> {
         if let Some(replay) = &mut behind.replay {
             replay.replayed += u64::from(slice.frames);
         }
-        if slice.is_live {
-            if let Some(Replay { replayed, is_complete }) = behind.replay {
+        let place = behind.cursor.place;
+        if slice.is_live && behind.replay.is_none_or(|replay| place >= replay.until) {
+            if let Some(Replay { replayed, is_complete, .. }) = behind.replay {
                 peer.conn.tell(own(&Notice::CaughtUp { replayed, complete: is_complete }, framing));
             }
             peer.behind = None;

@@ -57,7 +57,8 @@ impl<D: Driver> Shard<D> {
             peer.subscriptions.push(self.index.insert(channel, conn.index, count));
         }
         peer.subscriptions.shrink_to_fit();
-        let replay = Some(Replay { replayed: 0, is_complete: true });
+        let until = subscribed.id.sequence;
+        let replay = Some(Replay { until, replayed: 0, is_complete: true });
         let behind = match subscribed.begun {
             Begun::AtHead(cursor) if cursor.place == subscribed.shard_cursor => None,
             Begun::AtHead(cursor) => Some(Behind { cursor, reason: GapReason::SlowConsumer, replay: None }),
@@ -70,7 +71,7 @@ impl<D: Driver> Shard<D> {
                     id: Some(subscribed.id),
                 };
                 peer.conn.tell(own(&gap, framing));
-                let replay = Some(Replay { replayed: 0, is_complete: false });
+                let replay = Some(Replay { until, replayed: 0, is_complete: false });
                 Some(Behind { cursor, reason: GapReason::HistoryExpired, replay })
             }
         };

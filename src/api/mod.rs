@@ -9,6 +9,8 @@ mod access;
 mod answer;
 mod envelope;
 mod error;
+#[cfg(test)]
+mod hostile;
 mod lines;
 mod publish;
 mod routes;
@@ -93,6 +95,7 @@ fn try_plan_body(head: &RequestHead) -> Result<BodyPlan, Problem> {
         return Err(error::ApiError::NotBuilt { what: "the header Idempotency-Key" }.into());
     }
     if is_lines {
+        publish::check_no_parameters(head.pairs())?;
         return Ok(BodyPlan::Lines);
     }
     if channel.is_none() && !media_type.is_read_as_json() {

@@ -121,11 +121,13 @@ fn take_channels(items: Vec<Found<'_>>) -> Result<Vec<Cow<'_, str>>, ApiError> {
     if items.len() > EVENT_CHANNELS_MAX {
         return Err(ApiError::TooManyChannels);
     }
-    let names = items.into_iter().map(|item| match item {
-        Found::Text(name) => check_name(field, &name).map(|()| name),
-        other => {
-            Err(ApiError::WrongKind { field, found: other.kind(), expected: "channel names in the array" })
-        }
+    let names = items.into_iter().map(|item| {
+        let Found::Text(name) = item else {
+            let expected = "channel names in the array";
+            return Err(ApiError::WrongKind { field, found: item.kind(), expected });
+        };
+        check_name(field, &name)?;
+        Ok(name)
     });
     names.collect()
 }
@@ -210,11 +212,11 @@ fn read_items(text: &str, publication: &mut Publication<'_>) -> Result<(), Probl
     let mut refused = None;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let visitor = ItemsVisitor { publication, refused: &mut refused };
-    let read = deserializer.deserialize_seq(visitor).and_then(|()| deserializer.end());
+    let read = deserializer.deserialize_seq(visitor);
     let error = match (refused, read) {
-        (None, Ok(())) => return Ok(()),
         (Some(error), _) => error,
         (None, Err(error)) => ApiError::in_body(&error),
+        (None, Ok(())) => return deserializer.end().map_err(|error| ApiError::in_body(&error).into()),
     };
     Err(error.within(format_args!("item {}", publication.batch.len())))
 }

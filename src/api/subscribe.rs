@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn a_stream_has_a_bounded_number_of_channels() {
-        assert_eq!(ask("/sse?channels=a,b,c,a,b,c", "").unwrap().channels.len(), 3);
-        let problem = ask("/sse?channels=a,b,c,d", "").unwrap_err();
+        assert_eq!(ask("/sse?channels=a,b,c,d,a,b", "").unwrap().channels.len(), 4);
+        let problem = ask("/sse?channels=a,b,c,d,e", "").unwrap_err();
         assert_eq!(problem.status(), Status::BAD_REQUEST);
-        assert_eq!(problem.detail(), "a stream has at most 3 channels");
+        assert_eq!(problem.detail(), "a stream has at most 4 channels");
     }
 
     #[test]

@@ -23,10 +23,11 @@ use crate::hub::{Hub, HubOptions};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::shard::apply::Applier;
-use crate::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
+use crate::shard::{CONNECTIONS_OVER_LIMIT_MAX, Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 
-/// File descriptors that are not for connections: listeners, epoll, standard streams, and a few to spare.
-const DESCRIPTORS_RESERVED: usize = 64;
+/// File descriptors that are not for connections within the limit: listeners, epoll, standard streams, and those of
+/// connections that are told that the limit is reached. At most a quarter of all.
+const DESCRIPTORS_RESERVED_MAX: usize = 64 + CONNECTIONS_OVER_LIMIT_MAX;
 
 /// Bytes not yet sent that the kernel takes for one stream before it calls its socket full. Without a bound it was seen
 /// to take 4.2 MB for a client that had stopped reading.
@@ -92,7 +93,7 @@ pub fn run(config: ServeConfig) -> Result<(), ServeError> {
 }
 
 fn shard_options(config: &ServeConfig, addresses: &[SocketAddr], descriptors_max: usize) -> ShardOptions {
-    let room = descriptors_max.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    let room = (descriptors_max - DESCRIPTORS_RESERVED_MAX.min(descriptors_max / 4)).max(1);
     ShardOptions {
         number: 0,
         conn: ConnOptions {

@@ -11,7 +11,7 @@ use crate::frame::run::Run;
 #[derive(Debug)]
 pub(super) struct Stream {
     outbox: Outbox,
-    /// When bytes were written last, or the stream began.
+    /// When bytes were written last, or the stream began, or was told to end.
     last_write: Instant,
     /// When it ends for its age.
     end: Option<Instant>,
@@ -69,21 +69,24 @@ impl Stream {
         !self.is_ending && self.end.is_some_and(|end| now >= end)
     }
 
-    pub(super) fn end(&mut self) {
-        if !self.is_ending && self.framing == Framing::Chunked {
+    pub(super) fn end(&mut self, now: Instant) {
+        if self.is_ending {
+            return;
+        }
+        if self.framing == Framing::Chunked {
             self.outbox.push_unbounded(Run::own(LAST_CHUNK.to_vec()));
         }
+        self.last_write = now;
         self.is_ending = true;
     }
 
-    /// Takes in what was written; returns whether that was all.
+    /// Takes in what was written.
     #[inline]
-    pub(super) fn sent(&mut self, now: Instant, bytes: usize) -> bool {
+    pub(super) fn sent(&mut self, now: Instant, bytes: usize) {
         if bytes > 0 {
             self.outbox.sent(bytes);
             self.last_write = now;
         }
-        self.outbox.is_empty()
     }
 
     /// The keepalive, the stream's age, or, once it ends, the patience with a client that does not read its end.

@@ -25,7 +25,7 @@ fn id(number: u64) -> EventId {
 fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
     let mut batch = Batch::new();
     events.into_iter().for_each(|(channel, data)| batch.push(&[&channel], &Event::new(&data)));
-    hub.apply(hub.head().next(), &batch);
+    hub.apply(hub.head().next(), &batch, false);
 }
 
 /// Reads all that is retained of a channel after a place: the gap, and the bytes.
@@ -159,7 +159,7 @@ fn live_long(hub: &Hub, channel_of: impl Fn(u64) -> u64) -> Life {
             let data = format!("{n} {}", "d".repeat(usize::try_from(n % 200).unwrap()));
             batch.push(&[&format!("channel:{}", channel_of(n))], &Event::new(&data));
         }
-        hub.apply(hub.head().next(), &batch);
+        hub.apply(hub.head().next(), &batch, false);
         life.frame_bytes_in_all += batch.frame_bytes();
         life.held_bytes = life.held_bytes.max(hub.held_bytes());
         let state = hub.lock();

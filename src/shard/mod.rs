@@ -49,7 +49,7 @@ const TIMER_TICK: Duration = Duration::from_millis(4);
 const FLUSHES_PER_TURN_MAX: usize = 256;
 
 /// Connections beyond the limit that are taken in order to be told of it.
-const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
+pub const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
 
 /// Actions of one connection that one turn carries out before others have theirs.
 const ACTIONS_PER_TURN_MAX: usize = 64;

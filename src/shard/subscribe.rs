@@ -120,7 +120,7 @@ impl<D: Driver> Shard<D> {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         if let Some(framing) = peer.conn.framing() {
             peer.conn.tell(own(notice, framing));
-            peer.conn.end_stream();
+            peer.conn.end_stream(self.now);
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use downpour::frame::outbox::{Outbox, OutboxLimits, Pushed, SLICES_PER_SEND_MAX};
+use downpour::base::limits::SEND_SLICES_MAX;
+use downpour::frame::outbox::{Outbox, OutboxLimits, Pushed};
 use downpour::frame::run::{Run, Source};
 use downpour::frame::segment::Segment;
 use proptest::collection::vec;
@@ -105,9 +106,9 @@ fn check(outbox: &Outbox, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(outbox.bytes(), model.bytes.len());
     prop_assert_eq!(outbox.frames(), model.frames());
     let (slices, offered) = offered(outbox);
-    prop_assert_eq!(slices, model.groups().clamp(1, SLICES_PER_SEND_MAX) * usize::from(!outbox.is_empty()));
+    prop_assert_eq!(slices, model.groups().clamp(1, SEND_SLICES_MAX) * usize::from(!outbox.is_empty()));
     prop_assert!(model.bytes.iter().map(|&(byte, _)| byte).take(offered.len()).eq(offered.iter().copied()));
-    prop_assert!(offered.len() == model.bytes.len() || slices == SLICES_PER_SEND_MAX);
+    prop_assert!(offered.len() == model.bytes.len() || slices == SEND_SLICES_MAX);
     Ok(())
 }
 

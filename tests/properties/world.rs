@@ -10,7 +10,7 @@ use std::time::Duration;
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::frame::batch::Batch;
 use downpour::hub::live::{LiveRun, TakeLimits};
-use downpour::hub::{Hub, HubOptions, ShardSet, TICK};
+use downpour::hub::{Hub, HubOptions, Receivers, ShardSet, TICK};
 use downpour::sse::event::Event;
 
 use crate::retained::Step;
@@ -186,16 +186,23 @@ impl World {
         if entered.is_none() {
             return;
         }
-        let applied = self.hub.apply(Sequence(first), &batch);
+        let applied = self.hub.apply(Sequence(first), &batch, true);
         let last = first + drafts.len() as u64 - 1;
         let before = self.head();
         self.epochs.last_mut().expect("an epoch is open").last = last;
         assert_eq!(applied.first, EventId { tag, sequence: Sequence(first) });
-        let receivers = match drafts[drafts.len() - 1].channels[..] {
-            [channel] => Some(self.subscribers(channel).count() as u64),
-            _ => None,
-        };
-        assert_eq!(applied.receivers, receivers, "streams subscribed to the last event's channel");
+        let last_channels = &drafts[drafts.len() - 1].channels;
+        let subscribers: usize = last_channels.iter().map(|&channel| self.subscribers(channel).count()).sum();
+        match (applied.receivers, &last_channels[..]) {
+            (Receivers::Exactly(receivers), [_]) => {
+                assert_eq!(receivers, subscribers as u64, "streams subscribed to the last event's channel");
+            }
+            (Receivers::Exactly(receivers), _) => assert_eq!((receivers, subscribers), (0, 0)),
+            (Receivers::Counting(tally), _) => {
+                assert!(last_channels.len() > 1 && subscribers > 0);
+                assert_eq!(tally.total(), None, "no shard has taken the event yet");
+            }
+        }
         let mut interested = ShardSet::default();
         for shard in 0..self.options.shards {
             if self.concerns(&all, shard) {

@@ -2,7 +2,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -168,7 +167,7 @@ impl Client {
     }
 
     fn receive_in_time(&mut self) -> bool {
-        self.socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        self.socket.set_read_timeout(Some(PATIENCE / 3)).unwrap();
         let came = self.receive().unwrap_or(false);
         self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         came

@@ -30,7 +30,7 @@ use crate::base::slots::Slots;
 use crate::base::wheel::Wheel;
 use crate::conn::{Action, ConnOptions, Context, Input, OwnRuns};
 use crate::driver::{Completion, Driver, SendStart};
-use crate::http::{HttpDate, Problem, http_date};
+use crate::http::{HttpDate, http_date};
 use crate::hub::Hub;
 use crate::hub::index::Index;
 use crate::hub::live::LiveRun;
@@ -389,10 +389,7 @@ impl<D: Driver> Shard<D> {
         match api::handle(&head, &body, &self.options.api[listener], status) {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),
-            Reply::Publish { .. } if is_over_limit => {
-                let detail = "the server has as many connections as it takes";
-                self.answer(conn, &Problem::too_many(detail, self.options.retry).into_response());
-            }
+            Reply::Publish { .. } if is_over_limit => self.refuse_publish_over_limit(conn),
             Reply::Publish { batch, form } => self.publish(conn, batch, publish::Form::Whole(form)),
         }
     }

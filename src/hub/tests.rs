@@ -65,6 +65,15 @@ fn compaction_keeps_the_bytes_of_what_is_retained() {
 }
 
 #[test]
+fn a_history_of_large_events_holds_little_beside_them() {
+    let hub = hub(1000, usize::MAX);
+    let events = 200;
+    publish(&hub, (0..events).map(|_| ("large".to_owned(), "x".repeat(16_000))));
+    let beside = hub.held_bytes() / events - 16_000;
+    assert!(beside < 300, "{beside} bytes beside an event of 16 000");
+}
+
+#[test]
 fn a_quiet_channels_events_survive_a_busy_channel_that_is_evicted_by_number() {
     let hub = hub(10, RETENTION_BYTES_MIN);
     publish(&hub, [("quiet".to_owned(), "still here".to_owned())]);

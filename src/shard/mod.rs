@@ -58,6 +58,9 @@ const ACTIONS_PER_TURN_MAX: usize = 64;
 /// How long a publisher waits at the most before it is looked whether the shards that are behind have caught up.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// How long nothing is logged of what was just logged.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
 /// How long after its fan-outs a shard keeps the segments it used.
 const SOURCES_KEPT: Duration = Duration::from_secs(1);
 
@@ -142,6 +145,8 @@ pub struct Shard<D: Driver> {
     /// Slots of connections that wait to publish, since a shard is behind.
     paused: VecDeque<ConnId>,
     drain: Drain,
+    /// When it was last logged that connections cannot be accepted.
+    accept_failure_told: Option<Instant>,
     /// The present moment, as of this turn.
     now: Instant,
     date: HttpDate,
@@ -178,6 +183,7 @@ impl<D: Driver> Shard<D> {
             tickets: Tickets::default(),
             paused: VecDeque::new(),
             drain: Drain::No,
+            accept_failure_told: None,
             now,
             date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
         }
@@ -286,7 +292,7 @@ impl<D: Driver> Shard<D> {
                     continue;
                 }
                 Completion::AcceptFailed { error } => {
-                    tracing::warn!(%error, "cannot accept connections; trying again");
+                    self.note_accept_failure(&error);
                     continue;
                 }
                 Completion::Received { conn, bytes } => (conn, Input::Received(bytes)),
@@ -299,6 +305,14 @@ impl<D: Driver> Shard<D> {
                 peer.conn.handle(&context, input);
                 return Some(conn);
             }
+        }
+    }
+
+    /// A full table of files fails at nearly every try; one line a while says so.
+    fn note_accept_failure(&mut self, error: &io::Error) {
+        if self.accept_failure_told.is_none_or(|told| self.now >= told + TELL_AGAIN) {
+            self.accept_failure_told = Some(self.now);
+            tracing::warn!(%error, "cannot accept connections; trying again");
         }
     }
 

@@ -122,7 +122,8 @@ options! {
     HEAD_TIMEOUT: "head-timeout" "DURATION" One ["10s"], TIME_LIMITS,
         "How long a client may take to send the head of a request.";
     BODY_TIMEOUT: "body-timeout" "DURATION" One ["30s"], TIME_LIMITS,
-        "How long a client may pause while it sends a request body.";
+        "How long a client may take to send a request body. A body of NDJSON may take any time, but not pause this \
+         long.";
     IDLE_TIMEOUT: "idle-timeout" "DURATION" One ["75s"], TIME_LIMITS,
         "How long a connection without a stream is kept open for the next request.";
     PUBLISH_TIMEOUT: "publish-timeout" "DURATION" One ["5s"], TIME_LIMITS,

@@ -15,6 +15,8 @@ mod peer;
 mod publish;
 mod sources;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -33,7 +33,7 @@ pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
 pub use targets::TargetId;
 
 use crate::base::id::{EpochTag, EventId, Sequence};
-use crate::frame::batch::Batch;
+use crate::frame::batch::{Batch, is_channel};
 use channels::{ChannelHasherBuilder, Channels};
 use epochs::Epochs;
 use history::History;
@@ -205,7 +205,7 @@ impl Hub {
         for (draft, number) in batch.iter().zip(first.0..) {
             let sequence = Sequence(number);
             channels.clear();
-            channels.extend(draft.channels().map(|name| state.channels.enter(name)));
+            channels.extend(draft.targets().map(|name| state.channels.enter(name)));
             let target = state.targets.enter(&channels);
             let holders = u32::try_from(channels.len()).expect("an event's channels are bounded by its body");
             state.history.append(EventId { tag, sequence }, draft, target, state.now, holders);
@@ -244,15 +244,14 @@ impl Hub {
     /// Returns true if and only if applying `batch` now would make more channel names than are allowed.
     #[must_use]
     pub fn exceeds_channels_max(&self, batch: &Batch) -> bool {
-        if !self.is_near_channels_max(batch.len()) && batch.iter().all(|draft| draft.channels().count() == 1)
-        {
+        if !self.is_near_channels_max(batch.len()) && batch.iter().all(|draft| draft.targets().count() == 1) {
             return false;
         }
         let state = self.lock();
         let mut new: Vec<&str> = batch
             .iter()
-            .flat_map(|draft| draft.channels())
-            .filter(|name| state.channels.find(name).is_none())
+            .flat_map(|draft| draft.targets())
+            .filter(|name| is_channel(name) && state.channels.find(name).is_none())
             .collect();
         new.sort_unstable();
         new.dedup();

@@ -31,7 +31,7 @@ fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
 /// Reads all that is retained of a channel after a place: the gap, and the bytes.
 fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8>) {
     let names = [ChannelName::parse(channel).unwrap()];
-    let subscribed = hub.subscribe(0, &names, Begin::After(id(after))).unwrap();
+    let subscribed = hub.subscribe(0, &names, None, Begin::After(id(after))).unwrap();
     let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
     let (mut gap, mut bytes, mut slice) = (None, Vec::new(), Slice::default());
     while !slice.is_live {
@@ -127,7 +127,7 @@ fn a_channel_that_was_forgotten_and_comes_back_tells_a_gap() {
 fn events_of_one_batch_to_one_channel_are_taken_and_read_as_one_run() {
     let hub = hub(100, usize::MAX);
     let names = [ChannelName::parse("a").unwrap()];
-    let subscribed = hub.subscribe(0, &names, Begin::AtHead).unwrap();
+    let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
     publish(&hub, (0..50).map(|n| ("a".to_owned(), format!("{n}"))));
     let mut runs = Vec::new();
     hub.take(0, TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX }, &mut runs);

@@ -132,6 +132,8 @@ pub struct Shard<D: Driver> {
     random: Box<dyn Random>,
     runs: OwnRuns,
     index: Index,
+    /// How many events to all there were up to the shard's cursor.
+    all_count: u64,
     /// How far this shard has taken the order, as of its last look.
     cursor: Sequence,
     taken: Vec<LiveRun>,
@@ -139,6 +141,8 @@ pub struct Shard<D: Driver> {
     sources_used: Option<Instant>,
     /// Slots of streams that have something to say.
     marked: VecDeque<u32>,
+    /// Slots of streams whose outbox was full for the run that is being delivered.
+    fallen: Vec<u32>,
     /// Slots of streams that may read on in the history.
     readers: VecDeque<u32>,
     /// Slots of streams whose place this shard has yet to reach.
@@ -175,11 +179,13 @@ impl<D: Driver> Shard<D> {
             random,
             runs: OwnRuns::default(),
             index: Index::default(),
+            all_count: 0,
             cursor,
             taken: Vec::new(),
             sources: Sources::default(),
             sources_used: None,
             marked: VecDeque::new(),
+            fallen: Vec::new(),
             readers: VecDeque::new(),
             ahead: Vec::new(),
             slice: Slice::default(),
@@ -239,6 +245,7 @@ impl<D: Driver> Shard<D> {
         self.taken.clear();
         self.sources.clear();
         self.marked.clear();
+        self.fallen.clear();
         self.readers.clear();
         self.ahead.clear();
         self.paused.clear();

@@ -158,7 +158,7 @@ impl World {
             .map(|&channel| ChannelName::parse(NAMES[channel]).expect("it is a name"))
             .collect();
         let channels_max = self.options.channels_max;
-        let result = self.hub.subscribe(shard, &names, begin);
+        let result = self.hub.subscribe(shard, &names, None, begin);
         if self.enter(channels).is_none() {
             assert_eq!(result.err(), Some(SubscribeError::TooManyChannels { channels_max }));
             return;

@@ -10,6 +10,7 @@
 //!
 //! `DOWNPOUR_SIM_SEEDS=5000` plays so many seeds, from `DOWNPOUR_SIM_SEED` (or 0) on.
 
+mod draft;
 mod model;
 mod publisher;
 mod rules;
@@ -29,7 +30,7 @@ use std::thread;
 use stats::Stats;
 
 /// Seeds that are played where none are asked for, and the steps of each.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 300;
 const STEPS: u64 = 1500;
 
 thread_local! {

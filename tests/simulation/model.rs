@@ -113,7 +113,8 @@ impl Model {
 
     /// The events of `channels` after `place`, before `end`.
     pub(crate) fn between(&self, place: u64, end: u64, channels: ChannelSet) -> Vec<u64> {
-        (place + 1..end).filter(|&number| self.events[number as usize - 1].channels.meets(channels)).collect()
+        let meets = |number: &u64| self.event(*number).is_some_and(|event| event.channels.meets(channels));
+        (place + 1..end).filter(meets).collect()
     }
 
     /// How many events a channel has after `place`, up to `end`.

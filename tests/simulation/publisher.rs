@@ -2,14 +2,17 @@
 
 use std::collections::VecDeque;
 
-use downpour::base::random::SplitMix64;
 use downpour::driver::sim::SimPeer;
+use downpour::frame::batch::Batch;
+use downpour::log::{Log, Ticket};
+use downpour::sse::event::Event;
 use serde_json::Value;
 
-use crate::model::{CHANNELS, ChannelSet, Draft, Fate, Model};
-use crate::rules::{DATA_BYTES_MAX, Rules, pick};
-use crate::subscriber::{Scene, Subscriber};
-use crate::wire::{Body, percent_encode, take_response};
+use crate::draft::{Written, write_draft};
+use crate::model::{CHANNELS, Draft, Fate, Model};
+use crate::rules::pick;
+use crate::subscriber::{Ghost, Scene, Subscriber};
+use crate::wire::{Body, take_response};
 
 /// A publisher, with or without a connection.
 #[derive(Debug, Default)]
@@ -149,7 +152,8 @@ impl Connection {
                 let mut text = String::new();
                 for draft in &mut drafts {
                     text.push_str(&draft.envelope);
-                    text.push_str(*pick(scene.random, &["\n", "\n", "\r\n", "\n\n"]));
+                    let line_end = pick(scene.random, &["\n", "\n", "\r\n", "\n\n"]);
+                    text.push_str(line_end);
                     draft.line_end = text.trim_end().len();
                 }
                 if is_bad {
@@ -227,7 +231,9 @@ impl Request {
             assert!(self.kind != Kind::BadArray && self.kind != Kind::Lines { is_bad: true }, "{body}");
             let ids: Vec<&Value> = match self.kind {
                 Kind::Single => vec![&body["id"]],
-                _ => body["ids"].as_array().expect("a batch has ids").iter().collect(),
+                Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
+                    body["ids"].as_array().expect("a batch has ids").iter().collect()
+                }
             };
             let committed: Vec<Value> =
                 self.serials.clone().map(|serial| committed_id(model, serial)).collect();
@@ -236,7 +242,9 @@ impl Request {
             scene.stats.acknowledged += 1;
             match self.kind {
                 Kind::Single => self.check_receivers(scene, subscribers, body),
-                _ => assert_eq!(body["published"], self.serials.len()),
+                Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
+                    assert_eq!(body["published"], self.serials.len());
+                }
             }
             return;
         }
@@ -274,8 +282,11 @@ impl Request {
         let may_end = scene.is_draining || scene.rules.shard.stream_age_max.is_some();
         let least =
             concerned().filter(|subscriber| !may_end && subscriber.is_subscribed_since(begun_at)).count();
-        let ghosts = scene.ghosts.iter().filter(|ghost| ghost.meets(channels)).count();
-        let most = concerned().filter(|subscriber| subscriber.may_be_subscribed()).count() + ghosts;
+        let may_count =
+            |ghost: &&Ghost| ghost.channels.meets(channels) && ghost.over_at.is_none_or(|at| at >= begun_at);
+        let ghosts = scene.ghosts.iter().filter(may_count).count();
+        let most =
+            concerned().filter(|subscriber| subscriber.may_be_subscribed_after(begun_at)).count() + ghosts;
         let receivers = body["receivers"].as_u64().and_then(|count| usize::try_from(count).ok());
         let receivers = receivers.expect("one event is answered with its receivers");
         assert!((least..=most).contains(&receivers), "{receivers} receivers of {least} to {most}: {self:?}");
@@ -295,89 +306,21 @@ fn committed_id(model: &Model, serial: usize) -> Value {
     Value::from(&*model.event(number).expect("it was committed").id)
 }
 
-/// A draft, and how it is said.
-struct Written {
-    draft: Draft,
-    envelope: String,
-    text: String,
-    /// Where its line ends among the body's lines.
-    line_end: usize,
-}
-
-impl Written {
-    /// Returns true if and only if it can be published as a body of its own.
-    fn is_plain(&self) -> bool {
-        self.draft.channels.len() == 1 && !self.text.is_empty()
+/// Appends an event to a log as another part of the process, or another node, would: no shard hears what comes of it.
+pub(crate) fn append_aside(scene: &mut Scene<'_>, log: &dyn Log, ticket: Ticket) {
+    let serial = scene.model.drafts.len();
+    let Written { draft, text, .. } = write_draft(serial, scene);
+    let mut event = Event::new(if text.is_empty() { &draft.data } else { &text });
+    if draft.event_type != "message" {
+        event = event.with_type(draft.event_type).expect("a plain word");
     }
-
-    fn verbatim(&self) -> (String, &'static str, String) {
-        let channel = self.draft.channels.indexes().next().map_or("", |index| CHANNELS[index]);
-        let mut target = format!("/channels/{}?", percent_encode(channel));
-        if self.draft.event_type != "message" {
-            target.push_str(&format!("event={}&", self.draft.event_type));
-        }
-        if self.draft.has_own_id {
-            target.push_str(&format!("id=own-{}", crate::model::serial_of(&self.draft.data)));
-        }
-        (target, "text/plain", self.text.clone())
-    }
-}
-
-fn write_draft(serial: usize, scene: &mut Scene<'_>) -> Written {
-    let (random, rules) = (&mut *scene.random, scene.rules);
-    let mut indexes = vec![random.within(0..=CHANNELS.len() - 1)];
-    if random.chance(rules.several_probability) {
-        (0..random.within(1..=3)).for_each(|_| indexes.push(random.within(0..=CHANNELS.len() - 1)));
-    }
-    let channels = ChannelSet::of(&indexes);
-    let event_type = *pick(random, &["message", "message", "note", "tick"]);
-    let has_own_id = random.chance(0.03);
-    let filler = filler(random, rules);
-    let is_text = random.chance(0.7);
-    // Text may have line ends of every kind, which all are seen as LF; JSON is sent as it stands.
-    let text = if is_text { format!("{serial}:{filler}") } else { String::new() };
-    let (field, said, data) = if is_text {
-        ("text", Value::from(&*text).to_string(), text.replace("\r\n", "\n").replace('\r', "\n"))
-    } else {
-        let json = format!("{{ \"n\":{serial},\"filler\":{}}}", Value::from(filler));
-        ("data", json.clone(), json)
-    };
-    let names: Vec<&str> = indexes.iter().map(|&index| CHANNELS[index]).collect();
-    let target = match &names[..] {
-        [name] => format!(r#""channel":{}"#, Value::from(*name)),
-        _ => format!(r#""channels":{}"#, Value::from(names)),
-    };
-    let mut envelope = format!(r#"{{{target},"{field}":{said}"#);
-    if event_type != "message" {
-        envelope.push_str(&format!(r#","event":"{event_type}""#));
-    }
-    if has_own_id {
-        envelope.push_str(&format!(r#","id":"own-{serial}""#));
-    }
-    envelope.push('}');
-    let draft = Draft {
-        channels,
-        event_type,
-        data,
-        has_own_id,
-        connection: 0,
-        written_at: 0,
-        whole: None,
-        fate: Fate::Open,
-    };
-    Written { draft, envelope, text, line_end: 0 }
-}
-
-fn filler(random: &mut SplitMix64, rules: &Rules) -> String {
-    let most = if random.chance(rules.large_probability) { DATA_BYTES_MAX - 200 } else { 120 };
-    let len = random.within(0..=most);
-    let mut text = String::new();
-    while text.len() < len {
-        let run = random.within(1..=60);
-        text.push_str(&"x".repeat(run.min(len - text.len())));
-        text.push_str(*pick(random, &["", "", "", "\n", "\r", "\r\n", "ö", " ", "data: ", "\n\n"]));
-    }
-    text
+    let mut batch = Batch::new();
+    let names: Vec<&str> = draft.channels.indexes().map(|index| CHANNELS[index]).collect();
+    batch.push(&names, &event);
+    let connection = scene.model.written.len();
+    scene.model.written.push(0);
+    scene.model.drafts.push(Draft { has_own_id: false, connection, whole: Some(1), ..draft });
+    log.append(batch, ticket);
 }
 
 impl std::fmt::Debug for Connection {

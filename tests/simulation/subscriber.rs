@@ -12,7 +12,7 @@ use crate::model::{CHANNELS, ChannelSet, Model};
 use crate::rules::{Rules, pick};
 use crate::stats::Stats;
 use crate::view::{Begin, Now, View};
-use crate::wire::{ResponseHead, percent_encode, take_head};
+use crate::wire::{Lines, ResponseHead, percent_encode, take_head};
 
 /// What a client sees of the world when it has its turn.
 pub(crate) struct Scene<'a> {
@@ -29,7 +29,15 @@ pub(crate) struct Scene<'a> {
     /// How far the shard has taken the order.
     pub(crate) taken: u64,
     /// The channels of streams that clients have left, of which the server may not know yet.
-    pub(crate) ghosts: &'a mut Vec<ChannelSet>,
+    pub(crate) ghosts: &'a mut Vec<Ghost>,
+}
+
+/// A stream that its client has left.
+#[derive(Debug)]
+pub(crate) struct Ghost {
+    pub(crate) channels: ChannelSet,
+    /// When the server had said that it ends, if it had.
+    pub(crate) over_at: Option<u64>,
 }
 
 /// A subscriber, with or without a connection.
@@ -60,6 +68,7 @@ struct Stream {
     received: Vec<u8>,
     head: Option<ResponseHead>,
     body: Option<BodyDecoder>,
+    lines: Lines,
     decoder: Decoder,
     view: View,
     /// The client has ended its side.
@@ -93,9 +102,10 @@ impl Subscriber {
         ChannelSet::of(&self.indexes)
     }
 
-    /// Returns true if and only if the server may count its stream.
-    pub(crate) fn may_be_subscribed(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.written > 0)
+    /// Returns true if and only if the server may count its stream at `step` or later.
+    pub(crate) fn may_be_subscribed_after(&self, step: u64) -> bool {
+        let may_be = |stream: &Stream| stream.written > 0 && stream.view.over_at.is_none_or(|at| at >= step);
+        self.stream.as_ref().is_some_and(may_be)
     }
 
     /// Returns true if and only if the server must count its stream, and had to since before `step`.
@@ -103,7 +113,7 @@ impl Subscriber {
         self.stream.as_ref().is_some_and(|stream| {
             let is_connected = stream.view.connected_at.is_some_and(|at| at < step);
             let is_well = !stream.peer.was_reset() && !stream.peer.is_ended();
-            is_connected && is_well && !stream.has_left && !stream.view.is_over
+            is_connected && is_well && !stream.has_left && stream.view.over_at.is_none()
         })
     }
 
@@ -162,7 +172,7 @@ impl Subscriber {
             return;
         }
         // One that was read off half a request may have been told so, and one that is over is about to end.
-        if stream.view.is_over || stream.head.as_ref().is_some_and(|head| head.status != 200) {
+        if stream.view.over_at.is_some() || stream.head.as_ref().is_some_and(|head| head.status != 200) {
             return;
         }
         assert_eq!(
@@ -174,6 +184,17 @@ impl Subscriber {
         let connected = stream.view.connected_at.is_some();
         assert!(connected, "subscriber {} has no answer: {:?} {rules:?}", self.number, stream.view);
         stream.view.check_settled(model);
+    }
+
+    /// Checks a connection that could read all it was sent, after its server began to drain.
+    pub(crate) fn check_drained(&self) {
+        if let Some(stream) = &self.stream
+            && !stream.peer.was_reset()
+        {
+            let is_told =
+                stream.view.over_at.is_some() || stream.view.connected_at.is_none() || stream.has_left;
+            assert!(is_told, "subscriber {} is not told that the server goes", self.number);
+        }
     }
 
     fn connect(&mut self, scene: &mut Scene<'_>) {
@@ -193,6 +214,7 @@ impl Subscriber {
             received: Vec::new(),
             head: None,
             body: None,
+            lines: Lines::default(),
             decoder: Decoder::new(1 << 20).resuming_after(&id),
             view,
             has_left: false,
@@ -265,10 +287,10 @@ impl Subscriber {
             // A stream whose time is over is cut off where its client does not read its end.
             let patience = scene.rules.shard.conn.idle_timeout;
             let is_cut = scene.rules.shard.stream_age_max.is_some() && scene.now >= stream.begun + patience;
-            let is_well = (stream.view.is_over && is_whole) || is_cut;
+            let is_well = (stream.view.over_at.is_some() && is_whole) || is_cut;
             assert!(is_well, "subscriber {}: the stream just ends", self.number);
         }
-        scene.ghosts.push(ChannelSet::of(&self.indexes));
+        scene.ghosts.push(Ghost { channels: self.channels(), over_at: stream.view.over_at });
     }
 
     fn leave(&mut self, scene: &mut Scene<'_>) {
@@ -282,8 +304,9 @@ impl Subscriber {
             1 => stream.peer.reset(),
             _ => {}
         }
+        let over_at = stream.view.over_at;
+        scene.ghosts.push(Ghost { channels: self.channels(), over_at });
         self.give_up(scene.model);
-        scene.ghosts.push(self.channels());
         self.sleeps_until = scene.step + scene.random.within(0..=200) as u64;
     }
 
@@ -324,6 +347,7 @@ impl Stream {
         }
         let received = std::mem::take(&mut self.received);
         let Some(body) = &mut self.body else {
+            self.lines.check(&received);
             return feed(&mut self.decoder, &mut self.view, scene, &received);
         };
         let mut at = 0;
@@ -333,6 +357,7 @@ impl Stream {
             }
             let (consumed, data) = body.decode(&received[at..]).map_err(|error| error.to_string())?;
             at += consumed;
+            self.lines.check(data);
             feed(&mut self.decoder, &mut self.view, scene, data)?;
         }
         Ok(())

@@ -60,8 +60,8 @@ pub(crate) struct View {
     has_gap: bool,
     replayed: u64,
     is_caught_up: bool,
-    /// The server has said that the stream ends.
-    pub(crate) is_over: bool,
+    /// When the server said that the stream ends.
+    pub(crate) over_at: Option<u64>,
     /// How far the shard had taken the order when a reader that had stopped read on, and what came since that the
     /// history had given up by then: it was in the outbox, or under way.
     resumed_at: Option<u64>,
@@ -87,7 +87,7 @@ impl View {
             has_gap: false,
             replayed: 0,
             is_caught_up: false,
-            is_over: false,
+            over_at: None,
             resumed_at: None,
             sent_bytes: 0,
             seen: Vec::new(),
@@ -96,7 +96,7 @@ impl View {
 
     /// Takes in an event of the stream.
     pub(crate) fn take(&mut self, now: &mut Now<'_>, event_type: &str, data: &str, last_id: &str) {
-        assert!(!self.is_over, "{event_type} after the stream's last event");
+        assert!(self.over_at.is_none(), "{event_type} after the stream's last event");
         let is_published =
             !["connected", "gap", "caught-up", "ping", "shutdown", "overloaded"].contains(&event_type);
         if is_published {
@@ -117,14 +117,14 @@ impl View {
                 let may_end = now.is_draining || now.rules.shard.stream_age_max.is_some();
                 assert!(may_end && json["reason"].is_string(), "{data}");
                 assert!(now.is_draining || self.connected_at.is_some());
-                self.is_over = true;
+                self.over_at = Some(now.step);
                 now.stats.shutdowns += 1;
                 false
             }
             _ => {
                 assert!(self.connected_at.is_none() && json["retryAfter"].is_u64(), "{data}");
                 assert!(now.rules.shard.connections_max < 100, "overloaded without a limit");
-                self.is_over = true;
+                self.over_at = Some(now.step);
                 now.stats.overloaded += 1;
                 false
             }
@@ -161,10 +161,8 @@ impl View {
     fn take_gap(&mut self, now: &mut Now<'_>, json: &Value, last_id: &str) -> bool {
         assert!(self.connected_at.is_some(), "connected comes first");
         self.has_gap = true;
-        let missed = match &json["missed"] {
-            Value::Null => None,
-            number => Some(number.as_u64().filter(|&count| count > 0).expect("a gap misses something")),
-        };
+        let missed = json["missed"].as_u64();
+        assert!(missed > Some(0) || json["missed"].is_null(), "a gap misses something: {json}");
         let after = json["lastEventId"].as_str().expect("a gap says after what");
         let Some(place) = self.place else {
             assert_eq!((self.begin, json["reason"].as_str()), (Begin::AfterUnknown, Some("unknown-id")));

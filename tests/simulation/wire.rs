@@ -58,6 +58,34 @@ pub(crate) fn percent_encode(text: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
+/// The lines of an event stream. A decoder lets pass what it does not know; the server writes nothing of the kind.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    line: Vec<u8>,
+    /// The line before was blank, or there was none.
+    is_between: Option<bool>,
+}
+
+impl Lines {
+    /// Takes in the next bytes.
+    pub(crate) fn check(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if byte != b'\n' {
+                self.line.push(byte);
+                continue;
+            }
+            let is_blank = self.line.is_empty();
+            assert!(!is_blank || self.is_between == Some(false), "a blank line ends no event");
+            let fields: [&[u8]; 5] = [b"data: ", b"data:", b"event: ", b"id: ", b"retry: "];
+            let is_field =
+                fields.iter().any(|field| self.line.starts_with(field)) && !self.line.contains(&b'\r');
+            assert!(is_blank || is_field, "a line is no field: {:?}", String::from_utf8_lossy(&self.line));
+            self.is_between = Some(is_blank);
+            self.line.clear();
+        }
+    }
+}
+
 /// A body under way: its bytes, and where in them the data ends that reaches so far.
 pub(crate) struct Body {
     pub(crate) fields: String,

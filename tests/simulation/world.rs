@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use downpour::base::random::SplitMix64;
 use downpour::driver::sim::{SimDriver, SimNet};
+use downpour::log::Ticket;
 use downpour::log::sim::SimMedium;
 use downpour::shard::Message;
 
-use crate::model::{ChannelSet, Model, lock};
-use crate::publisher::Publisher;
+use crate::model::{Model, lock};
+use crate::publisher::{Publisher, append_aside};
 use crate::rules::{Rules, pick};
 use crate::server::{Reach, Server};
 use crate::stats::Stats;
-use crate::subscriber::{Scene, Subscriber};
+use crate::subscriber::{Ghost, Scene, Subscriber};
 
 /// Waits within which everything must have come to rest, or to its end.
 const WAITS_MAX: u64 = 200_000;
@@ -50,7 +51,7 @@ pub(crate) struct World {
     stats: Stats,
     subscribers: Vec<Subscriber>,
     publishers: Vec<Publisher>,
-    ghosts: Vec<ChannelSet>,
+    ghosts: Vec<Ghost>,
     phase: Phase,
     step: u64,
     /// When things come to rest next, when this life of the server ends, and when everything does.
@@ -60,6 +61,8 @@ pub(crate) struct World {
     calm_until: u64,
     /// Waits in the present phase.
     waits: u64,
+    /// The server was told to end.
+    is_draining: bool,
 }
 
 /// Plays `steps` steps of the world that `seed` determines.
@@ -90,6 +93,7 @@ fn serve(server: &mut Server, world: &RefCell<World>) {
         world.check_memory();
         match world.phase {
             Phase::Playing | Phase::Settling => {}
+            Phase::Settled if world.is_draining => world.check_told(),
             Phase::Settled => world.check_settled(server),
             Phase::Draining if server.shard.is_drained() => return server.check_drained(),
             Phase::Draining => {}
@@ -124,12 +128,14 @@ impl World {
             steps_max,
             calm_until: 0,
             waits: 0,
+            is_draining: false,
         }
     }
 
     fn begin_life(&mut self) {
         self.life_end = self.steps_max.min(self.step + self.random.within(200..=1500) as u64);
         self.settle_at = self.step + self.random.within(50..=400) as u64;
+        self.is_draining = false;
         self.begin(Phase::Playing);
     }
 
@@ -229,12 +235,19 @@ impl World {
         let reach = self.reach.as_ref().expect("the server lives");
         reach.mailbox.try_send(Message::Drain).expect("the mailbox has room");
         self.stats.drains += 1;
-        self.begin(Phase::Draining);
+        self.is_draining = true;
+        let reads_at_once = self.random.chance(0.5);
+        self.begin(if reads_at_once { Phase::Settling } else { Phase::Draining });
     }
 
     /// Somebody acts.
     fn act(&mut self) {
         match self.random.within(0..=9) {
+            0 if self.random.chance(0.1) => {
+                let log = Arc::clone(&self.reach.as_ref().expect("the server lives").log);
+                let ticket = Ticket(u64::MAX - self.step); // Of a shard that there is not.
+                self.with_scene(|scene, _, _| append_aside(scene, &*log, ticket));
+            }
             0 | 1 => self.reach.as_ref().expect("the server lives").log.step(),
             2..=4 => {
                 let index = self.random.within(0..=self.publishers.len() - 1);
@@ -273,7 +286,7 @@ impl World {
             net: &self.net,
             step: self.step,
             now: self.now,
-            is_draining: self.phase == Phase::Draining,
+            is_draining: self.is_draining,
             is_calm: self.step < self.calm_until,
             taken: hub.cursor(0).0,
             ghosts: &mut self.ghosts,
@@ -302,6 +315,12 @@ impl World {
             self.now += self.rules.shard.conn.keepalive.unwrap_or_default(); // Silence for so long.
         }
         self.begin(Phase::Playing);
+    }
+
+    /// Checks that everyone who could read it knows that the server goes.
+    fn check_told(&mut self) {
+        self.subscribers.iter().for_each(Subscriber::check_drained);
+        self.begin(Phase::Draining);
     }
 
     /// Checks that the history keeps to its bound.

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 /// How long the peer's end is waited for.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes that are read and thrown away at the most.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+pub(super) const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// A connection whose output is written and whose write side is shut down.
 #[derive(Debug)]

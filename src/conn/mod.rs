@@ -17,6 +17,8 @@ mod closing;
 mod exchange;
 pub mod state;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::io::IoSlice;
 use std::time::Instant;
@@ -36,7 +38,8 @@ use stream::Stream;
 pub struct Connection {
     phase: Phase,
     sending: Sending,
-    /// Bytes of the last offer: more may wait, behind what one send takes or since it is pending.
+    /// Bytes of the last offer. More may wait: a send takes a bounded number of slices, and what is queued while it is
+    /// under way is not part of it.
     offered: usize,
     /// A receive is outstanding.
     is_receiving: bool,
@@ -87,7 +90,12 @@ impl Connection {
                 self.is_receiving = false;
                 self.peer_ended = true;
                 match &mut self.phase {
-                    Phase::Exchange(exchange) => exchange.peer_ended(),
+                    Phase::Exchange(exchange) => {
+                        exchange.peer_ended();
+                        if exchange.is_unused() {
+                            self.close(CloseReason::Peer); // There is nothing that it should hear.
+                        }
+                    }
                     Phase::Stream(_) => self.close(CloseReason::Peer),
                     Phase::Lingering(_) | Phase::Closed { .. } => {}
                 }
@@ -182,12 +190,12 @@ impl Connection {
     /// Calls `send` with the bytes to offer after [`Action::Send`].
     #[inline]
     pub fn offer<R>(&mut self, send: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
-        let offered = &mut self.offered;
-        let send = |batch: &[IoSlice<'_>]| {
-            *offered = batch.iter().map(|slice| slice.len()).sum();
-            send(batch)
+        let Connection { phase, offered, .. } = self;
+        let send = |slices: &[IoSlice<'_>]| {
+            *offered = slices.iter().map(|slice| slice.len()).sum();
+            send(slices)
         };
-        match &self.phase {
+        match phase {
             Phase::Exchange(exchange) => exchange.out().offer(send),
             Phase::Stream(stream) => stream.outbox().offer(send),
             Phase::Lingering(_) | Phase::Closed { .. } => send(&[]),
@@ -202,12 +210,14 @@ impl Connection {
     /// Takes in how many of the offered bytes were written; fewer than all mean that the socket is full.
     #[inline]
     pub fn sent(&mut self, context: &Context<'_>, bytes: usize) {
-        // What waits besides the offer says nothing of the socket, and nobody would tell that there is room.
+        debug_assert!(bytes <= self.offered, "no more is written than was offered");
         self.sending = if bytes == self.offered { Sending::Idle } else { Sending::Full };
         match &mut self.phase {
             Phase::Exchange(exchange) => exchange.sent(context, bytes),
             Phase::Stream(stream) => stream.sent(context.now, bytes),
-            Phase::Lingering(_) | Phase::Closed { .. } => {}
+            Phase::Lingering(_) | Phase::Closed { .. } => {
+                debug_assert!(bytes == 0, "nothing is offered once the connection ends");
+            }
         }
     }
 
@@ -306,9 +316,9 @@ impl Connection {
     }
 
     /// Ends the stream behind what waits: its last chunk is queued, and nothing more is taken.
-    pub fn end_stream(&mut self) {
+    pub fn end_stream(&mut self, now: Instant) {
         if let Phase::Stream(stream) = &mut self.phase {
-            stream.end();
+            stream.end(now);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::frame::run::Run;
 #[derive(Debug)]
 pub(super) struct Stream {
     outbox: Outbox,
-    /// When bytes were written last, or the stream began.
+    /// When bytes were written last, or the stream began, or was told to end.
     last_write: Instant,
     /// When it ends for its age.
     end: Option<Instant>,
@@ -69,10 +69,14 @@ impl Stream {
         !self.is_ending && self.end.is_some_and(|end| now >= end)
     }
 
-    pub(super) fn end(&mut self) {
-        if !self.is_ending && self.framing == Framing::Chunked {
+    pub(super) fn end(&mut self, now: Instant) {
+        if self.is_ending {
+            return;
+        }
+        if self.framing == Framing::Chunked {
             self.outbox.push_unbounded(Run::own(LAST_CHUNK.to_vec()));
         }
+        self.last_write = now;
         self.is_ending = true;
     }
 

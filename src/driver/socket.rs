@@ -48,6 +48,42 @@ impl Listener {
 /// [`BindError`] names the address and the likely cause. Nothing listens then.
 pub fn bind(address: SocketAddr, options: &SocketOptions) -> Result<Listener, BindError> {
     let socket = open(address, options).map_err(|source| BindError::Socket { address, source })?;
+    listen(socket, address, options)
+}
+
+/// Listens on a TCP address with one socket more than once: the kernel spreads connections over them (`SO_REUSEPORT`,
+/// `socket(7)`).
+///
+/// The first socket is bound alone and may share its address only afterwards, so that an address which another process
+/// listens on is refused, whatever that process would allow.
+///
+/// # Errors
+/// As [`bind`]. Nothing listens then.
+///
+/// # Panics
+/// If `count` is 0.
+pub fn bind_many(
+    address: SocketAddr,
+    count: usize,
+    options: &SocketOptions,
+) -> Result<Vec<Listener>, BindError> {
+    assert!(count > 0, "one socket listens at least");
+    let first = bind(address, options)?;
+    let address = first.address;
+    if count > 1 {
+        first.socket.set_reuse_port(true).map_err(|source| BindError::Socket { address, source })?;
+    }
+    let mut listeners = vec![first];
+    for _ in 1..count {
+        let socket = open(address, options)
+            .and_then(|socket| socket.set_reuse_port(true).map(|()| socket))
+            .map_err(|source| BindError::Socket { address, source })?;
+        listeners.push(listen(socket, address, options)?);
+    }
+    Ok(listeners)
+}
+
+fn listen(socket: Socket, address: SocketAddr, options: &SocketOptions) -> Result<Listener, BindError> {
     // Two sockets with `SO_REUSEADDR` may both bind; the second one then fails to listen, with the same error.
     socket
         .bind(&address.into())
@@ -134,6 +170,27 @@ mod tests {
     fn the_address_names_the_port_that_the_kernel_chose() {
         let listener = bind(ANY_PORT.parse().unwrap(), &SocketOptions::default()).unwrap();
         assert_ne!(listener.address().port(), 0);
+    }
+
+    #[test]
+    fn connections_are_spread_over_sockets_that_share_an_address() {
+        let listeners = bind_many(ANY_PORT.parse().unwrap(), 2, &SocketOptions::default()).unwrap();
+        let address = listeners[0].address();
+        assert_eq!(address, listeners[1].address());
+        let connections: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let accepted: Vec<usize> = listeners
+            .iter()
+            .map(|listener| std::iter::from_fn(|| listener.socket.accept().ok()).count())
+            .collect();
+        assert_eq!(accepted.iter().sum::<usize>(), connections.len());
+        assert!(accepted.iter().all(|&count| count > 0), "{accepted:?}");
+    }
+
+    #[test]
+    fn an_address_that_is_shared_within_a_process_is_refused_to_others() {
+        let listeners = bind_many(ANY_PORT.parse().unwrap(), 2, &SocketOptions::default()).unwrap();
+        let again = bind_many(listeners[0].address(), 2, &SocketOptions::default());
+        assert!(matches!(again, Err(BindError::InUse { .. })), "{again:?}");
     }
 
     #[test]

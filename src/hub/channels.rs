@@ -1,7 +1,7 @@
 //! The channels: their names, who subscribes to them, and which retained events are theirs.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
@@ -10,6 +10,27 @@ use crate::hub::ShardSet;
 /// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub(super) u32);
+
+/// Makes maps by channel ids.
+pub(super) type ChannelHasherBuilder = BuildHasherDefault<ChannelHasher>;
+
+/// Spreads channel ids, small numbers that no peer chooses.
+#[derive(Debug, Default)]
+pub(super) struct ChannelHasher(u64);
+
+impl Hasher for ChannelHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(u32::from(byte)));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
 
 /// One channel.
 #[derive(Debug)]

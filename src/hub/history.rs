@@ -181,6 +181,10 @@ impl History {
             unreachable!("a page was opened")
         };
         let before = page.held_bytes();
+        if !large && open.segment().capacity() == 0 {
+            *open = Segment::with_capacity(SEGMENT_BYTES);
+            page.segment = Arc::clone(open.segment());
+        }
         let text = id.encode();
         let patch = draft.id_at.map(|at| Patch { at, bytes: &text });
         let from = if large {
@@ -200,10 +204,11 @@ impl History {
         self.held_bytes += page.held_bytes() - before;
     }
 
-    /// Makes the last page one that takes a frame of `len` shared bytes.
+    /// Makes the last page one that takes a frame of `len` shared bytes. A new page has no segment until it needs one: a
+    /// history of large frames alone holds nothing beside them.
     fn open_page(&mut self, first: Sequence, len: usize) {
         if let (Some(page), Some(open)) = (self.pages.back(), &self.open)
-            && open.room() >= len
+            && (open.room() >= len || open.segment().capacity() == 0)
             && page.large_bytes < PAGE_LARGE_BYTES_MAX
             && page.entries.len() < PAGE_ENTRIES_MAX
             && first.0 - page.first.0 < u64::from(u32::MAX)
@@ -211,7 +216,7 @@ impl History {
             return;
         }
         self.seal();
-        let open = Segment::with_capacity(SEGMENT_BYTES);
+        let open = Segment::with_capacity(0);
         let page = Page::new(first, Arc::clone(open.segment()));
         self.held_bytes += page.held_bytes();
         self.pages.push_back(page);

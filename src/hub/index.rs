@@ -4,9 +4,8 @@
 //! channel's list, so that leaving costs no search.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::hub::channels::ChannelId;
+use crate::hub::channels::{ChannelHasherBuilder, ChannelId};
 
 /// One subscription, as the stream keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub struct Subscribers {
 /// A shard's channels and their streams.
 #[derive(Debug, Default)]
 pub struct Index {
-    channels: HashMap<ChannelId, Subscribers, BuildHasherDefault<ChannelHasher>>,
+    channels: HashMap<ChannelId, Subscribers, ChannelHasherBuilder>,
 }
 
 impl Index {
@@ -44,11 +43,9 @@ impl Index {
 
     /// Removes a stream from a channel. `moved` is told the slot of the stream that took its position, if any did.
     ///
-    /// Returns true if and only if other streams remain.
-    ///
     /// # Panics
     /// If there is no such subscription.
-    pub fn remove(&mut self, subscription: Subscription, moved: impl FnOnce(u32)) -> bool {
+    pub fn remove(&mut self, subscription: Subscription, moved: impl FnOnce(u32)) {
         let subscribers = self
             .channels
             .get_mut(&subscription.channel)
@@ -60,12 +57,9 @@ impl Index {
         }
         if slots.is_empty() {
             self.channels.remove(&subscription.channel);
-            return false;
-        }
-        if slots.capacity() > 64 && slots.len() < slots.capacity() / 4 {
+        } else if slots.capacity() > 64 && slots.len() < slots.capacity() / 4 {
             slots.shrink_to(slots.len() * 2);
         }
-        true
     }
 
     /// The streams of a channel.
@@ -81,24 +75,6 @@ impl Index {
     }
 }
 
-/// Spreads channel ids, small numbers that no peer chooses.
-#[derive(Debug, Default)]
-struct ChannelHasher(u64);
-
-impl Hasher for ChannelHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u32(u32::from(byte)));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,11 +85,11 @@ mod tests {
         let channel = ChannelId(7);
         let subscriptions: Vec<_> = (10..13).map(|slot| index.insert(channel, slot, 0)).collect();
         let mut moved = None;
-        assert!(index.remove(subscriptions[0], |slot| moved = Some(slot)));
+        index.remove(subscriptions[0], |slot| moved = Some(slot));
         assert_eq!(moved, Some(12));
         assert_eq!(index.get(channel).unwrap().slots, [12, 11]);
-        assert!(index.remove(subscriptions[1], |_| panic!("nothing moves")));
-        assert!(!index.remove(subscriptions[0], |_| panic!("nothing moves")));
+        index.remove(subscriptions[1], |_| panic!("nothing moves"));
+        index.remove(subscriptions[0], |_| panic!("nothing moves"));
         assert!(index.get(channel).is_none());
     }
 }

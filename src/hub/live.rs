@@ -81,10 +81,9 @@ impl Hub {
                     break 'pages;
                 }
                 frames += 1;
-                if !state.concerns(entry.target, shard) {
-                    if let Some(tally) = state.tally_of(sequence) {
-                        tally.add(shard, 0); // Its subscribers have left since the event was applied.
-                    }
+                // Where its subscribers have left since the event was applied, the shard is still to say that it counts none.
+                let tally = state.tally_of(sequence).filter(|tally| tally.awaits(shard));
+                if tally.is_none() && !state.concerns(entry.target, shard) {
                     continue;
                 }
                 bytes += len;
@@ -104,7 +103,7 @@ impl Hub {
                         frames: 1,
                         first: sequence,
                         channels: state.run_channels(entry.target),
-                        tally: state.tally_of(sequence),
+                        tally,
                         target: entry.target,
                     }),
                 }

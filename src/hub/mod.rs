@@ -22,7 +22,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub use targets::TargetId;
 
 use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::frame::batch::Batch;
-use channels::Channels;
+use channels::{ChannelHasherBuilder, Channels};
 use epochs::Epochs;
 use history::History;
 use retention::Retention;
@@ -127,6 +127,8 @@ struct State {
     retention: Retention,
     /// How far each shard has taken the order.
     cursors: Vec<Sequence>,
+    /// How many streams of each shard subscribe to which channel.
+    subscribed: Vec<HashMap<ChannelId, u32, ChannelHasherBuilder>>,
     /// Channels that may have become idle.
     idle: Vec<ChannelId>,
     /// Channels with more events than they may have.
@@ -155,6 +157,7 @@ impl Hub {
                 history: History::default(),
                 retention: options.retention,
                 cursors: vec![Sequence::START; options.shards],
+                subscribed: (0..options.shards).map(|_| HashMap::default()).collect(),
                 idle: Vec::new(),
                 over: Vec::new(),
                 tallies: VecDeque::new(),
@@ -188,9 +191,9 @@ impl Hub {
     /// # Panics
     /// If `first` does not continue the order, or the batch is empty.
     ///
-    /// Where `is_counted`, what the batch's last event's receivers are counted: its distinct streams, subscribed when it
-    /// was applied, in whatever state.
-    pub fn apply(&self, first: Sequence, batch: &Batch, is_counted: bool) -> Applied {
+    /// Where a shard waits for it, the receivers of the batch's last event are counted: the distinct streams that were
+    /// subscribed when it was applied, in whatever state.
+    pub fn apply(&self, first: Sequence, batch: &Batch, waiting_shard: Option<usize>) -> Applied {
         let mut state = self.lock();
         let state = &mut *state;
         let before = state.epochs.head();
@@ -206,8 +209,8 @@ impl Hub {
             let target = state.targets.enter(&channels);
             let holders = u32::try_from(channels.len()).expect("an event's channels are bounded by its body");
             state.history.append(EventId { tag, sequence }, draft, target, state.now, holders);
-            if is_counted && sequence == last {
-                receivers = state.count_receivers(&channels, sequence);
+            if let Some(shard) = waiting_shard.filter(|_| sequence == last) {
+                receivers = state.count_receivers(&channels, sequence, shard);
             }
             for &channel in &channels {
                 interested.union(state.channels.get(channel).shards);

@@ -22,23 +22,32 @@ pub enum Receivers {
 /// A count that several shards make together.
 #[derive(Debug)]
 pub struct Tally {
+    /// The shard that waits for the sum.
+    pub waiting_shard: usize,
     /// The shards that have yet to count, as bits: those that had subscribers when the event was applied.
     shards_left: AtomicU64,
     receivers: AtomicU64,
 }
 
 impl Tally {
-    fn new(shards: ShardSet) -> Tally {
-        Tally { shards_left: AtomicU64::new(shards.0), receivers: AtomicU64::new(0) }
+    fn new(waiting_shard: usize, shards: ShardSet) -> Tally {
+        Tally { waiting_shard, shards_left: AtomicU64::new(shards.0), receivers: AtomicU64::new(0) }
     }
 
     /// Adds what a shard has counted, once. Of one that had no subscribers when the event was applied, nothing counts.
-    pub fn add(&self, shard: usize, receivers: u64) {
-        let bit = 1 << shard;
-        if self.shards_left.load(Ordering::Relaxed) & bit != 0 {
-            self.receivers.fetch_add(receivers, Ordering::Relaxed);
-            self.shards_left.fetch_and(!bit, Ordering::Release);
+    ///
+    /// Returns true if and only if this completed the count: the waiting shard is to be told.
+    pub fn add(&self, shard: usize, receivers: u64) -> bool {
+        if !self.awaits(shard) {
+            return false;
         }
+        self.receivers.fetch_add(receivers, Ordering::Relaxed);
+        self.shards_left.fetch_and(!(1 << shard), Ordering::AcqRel) == 1 << shard
+    }
+
+    /// Returns true if and only if the shard has yet to count.
+    pub(super) fn awaits(&self, shard: usize) -> bool {
+        self.shards_left.load(Ordering::Relaxed) & (1 << shard) != 0
     }
 
     /// The sum, once every shard has added its own.
@@ -49,8 +58,13 @@ impl Tally {
 }
 
 impl State {
-    /// Counts the receivers of an event to `channels`, or has the shards count them when they take it.
-    pub(super) fn count_receivers(&mut self, channels: &[ChannelId], sequence: Sequence) -> Receivers {
+    /// Counts the receivers of an event to `channels` for a shard, or has the shards count them when they take it.
+    pub(super) fn count_receivers(
+        &mut self,
+        channels: &[ChannelId],
+        sequence: Sequence,
+        waiting_shard: usize,
+    ) -> Receivers {
         if let &[channel] = channels {
             return Receivers::Exactly(u64::from(self.channels.get(channel).subscribers));
         }
@@ -59,7 +73,7 @@ impl State {
         if interested.is_empty() {
             return Receivers::Exactly(0);
         }
-        let tally = Arc::new(Tally::new(interested));
+        let tally = Arc::new(Tally::new(waiting_shard, interested));
         self.tallies.push_back((sequence, Arc::clone(&tally)));
         Receivers::Counting(tally)
     }

@@ -2,9 +2,9 @@
 
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::ChannelName;
-use crate::hub::Hub;
 use crate::hub::channels::ChannelId;
 use crate::hub::reader::Cursor;
+use crate::hub::{Hub, State};
 
 /// Where a stream is to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,7 @@ impl Hub {
             let channel = state.channels.get_mut(id);
             channel.subscribers += 1;
             channel.shards.insert(shard);
+            *state.subscribed[shard].entry(id).or_insert(0) += 1;
             counts.push(channel.count_through(shard_cursor));
             channels.push(id);
         }
@@ -102,23 +103,56 @@ impl Hub {
         Ok(Subscribed { channels, counts, id, begun, shard_cursor })
     }
 
-    /// Ends a stream's subscriptions. `left` names each channel, and whether other streams of the shard still
-    /// subscribe to it.
-    pub fn unsubscribe(&self, shard: usize, left: impl IntoIterator<Item = (ChannelId, bool)>) {
+    /// Ends a stream's subscriptions.
+    ///
+    /// # Panics
+    /// If no stream of the shard subscribes to one of `channels`.
+    pub fn unsubscribe(&self, shard: usize, channels: impl IntoIterator<Item = ChannelId>) {
         let mut state = self.lock();
         let state = &mut *state;
-        for (id, others) in left {
-            let channel = state.channels.get_mut(id);
-            channel.subscribers -= 1;
-            if !others {
-                channel.shards.remove(shard);
-            }
-            if channel.subscribers == 0 && channel.retained.is_empty() {
-                state.idle.push(id);
-            }
+        for id in channels {
+            let streams = state.subscribed[shard].get_mut(&id).expect("what is left was subscribed to");
+            *streams -= 1;
+            let is_last = *streams == 0;
+            state.end_subscriptions(shard, id, 1, is_last);
         }
         let taken = state.taken_by_all();
         state.remove_idle_channels(taken);
         self.publish_counts(state);
+    }
+
+    /// Ends all subscriptions of a shard that has lost its streams, and takes for it whatever it has not taken.
+    ///
+    /// Returns the shards whose counts of receivers are complete now that this one will add nothing.
+    pub fn forget_shard(&self, shard: usize) -> Vec<usize> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        for (id, streams) in std::mem::take(&mut state.subscribed[shard]) {
+            state.end_subscriptions(shard, id, streams, true);
+        }
+        let cursor = state.cursors[shard];
+        let tallies = state.tallies.iter().filter(|&&(counted, _)| counted > cursor);
+        let complete = tallies.filter(|(_, tally)| tally.add(shard, 0));
+        let waiting = complete.map(|(_, tally)| tally.waiting_shard).collect();
+        state.cursors[shard] = state.epochs.head();
+        state.forget_tallies();
+        state.enforce_retention();
+        self.publish_counts(state);
+        waiting
+    }
+}
+
+impl State {
+    /// Takes streams of a shard off a channel's subscribers; `is_last` where the shard has no other of that channel.
+    fn end_subscriptions(&mut self, shard: usize, id: ChannelId, streams: u32, is_last: bool) {
+        let channel = self.channels.get_mut(id);
+        channel.subscribers -= streams;
+        if is_last {
+            channel.shards.remove(shard);
+            self.subscribed[shard].remove(&id);
+        }
+        if channel.subscribers == 0 && channel.retained.is_empty() {
+            self.idle.push(id);
+        }
     }
 }

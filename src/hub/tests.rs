@@ -25,7 +25,7 @@ fn id(number: u64) -> EventId {
 fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
     let mut batch = Batch::new();
     events.into_iter().for_each(|(channel, data)| batch.push(&[&channel], &Event::new(&data)));
-    hub.apply(hub.head().next(), &batch, false);
+    hub.apply(hub.head().next(), &batch, None);
 }
 
 /// Reads all that is retained of a channel after a place: the gap, and the bytes.
@@ -42,7 +42,7 @@ fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8>) {
             bytes.extend_from_slice(run.segment.bytes(run.from as usize, run.to as usize));
         }
     }
-    hub.unsubscribe(0, [(subscribed.channels[0], false)]);
+    hub.unsubscribe(0, [subscribed.channels[0]]);
     (gap, bytes)
 }
 
@@ -62,6 +62,15 @@ fn compaction_keeps_the_bytes_of_what_is_retained() {
     assert!(pages <= 4, "{pages} pages hold eight events");
     assert_eq!(read(&hub, "quiet", 0), before);
     assert_eq!(before.0, None);
+}
+
+#[test]
+fn a_history_of_large_events_holds_little_beside_them() {
+    let hub = hub(1000, usize::MAX);
+    let events = 200;
+    publish(&hub, (0..events).map(|_| ("large".to_owned(), "x".repeat(16_000))));
+    let beside = hub.held_bytes() / events - 16_000;
+    assert!(beside < 300, "{beside} bytes beside an event of 16 000");
 }
 
 #[test]
@@ -159,7 +168,7 @@ fn live_long(hub: &Hub, channel_of: impl Fn(u64) -> u64) -> Life {
             let data = format!("{n} {}", "d".repeat(usize::try_from(n % 200).unwrap()));
             batch.push(&[&format!("channel:{}", channel_of(n))], &Event::new(&data));
         }
-        hub.apply(hub.head().next(), &batch, false);
+        hub.apply(hub.head().next(), &batch, None);
         life.frame_bytes_in_all += batch.frame_bytes();
         life.held_bytes = life.held_bytes.max(hub.held_bytes());
         let state = hub.lock();

@@ -82,7 +82,12 @@ impl<D: Driver> Shard<D> {
                         let peer = self.peers.id_at(**slot).and_then(|conn| self.peers.get(conn));
                         peer.is_some_and(|peer| peer.subscribed_at < live.first)
                     };
-                    tally.add(self.options.number, slots.iter().filter(subscribed_before).count() as u64);
+                    let receivers = slots.iter().filter(subscribed_before).count() as u64;
+                    if tally.add(self.options.number, receivers)
+                        && let Some(waiting) = self.shards.get(tally.waiting_shard)
+                    {
+                        waiting.notify();
+                    }
                 }
                 for &slot in &slots {
                     let Some(peer) = self.peers.get_at_mut(slot) else { continue };

@@ -8,28 +8,32 @@
 
 pub mod apply;
 mod catch_up;
+mod connections;
 mod drain;
 mod fan_out;
 mod peer;
 mod publish;
 mod sources;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::api::{self, ApiOptions, Reply, ServerStatus};
+use crate::api::ApiOptions;
 use crate::base::id::{ConnId, Sequence};
-use crate::base::mailbox::Receiver;
+use crate::base::mailbox::{Receiver, Sender};
 use crate::base::random::Random;
 use crate::base::slots::Slots;
 use crate::base::wheel::Wheel;
-use crate::conn::{Action, ConnOptions, Context, Input, OwnRuns};
-use crate::driver::{Completion, Driver, SendStart};
-use crate::http::{HttpDate, Problem, http_date};
+use crate::conn::{ConnOptions, OwnRuns};
+use crate::driver::Driver;
+use crate::http::{HttpDate, http_date};
 use crate::hub::Hub;
 use crate::hub::index::Index;
 use crate::hub::live::LiveRun;
@@ -53,6 +57,12 @@ pub const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
 
 /// Actions of one connection that one turn carries out before others have theirs.
 const ACTIONS_PER_TURN_MAX: usize = 64;
+
+/// How long a publisher waits at the most before it is looked whether the shards that are behind have caught up.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How long nothing is logged of what was just logged.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long after its fan-outs a shard keeps the segments it used.
 const SOURCES_KEPT: Duration = Duration::from_secs(1);
@@ -78,7 +88,7 @@ pub struct ShardOptions {
     pub conn: ConnOptions,
     /// What the API needs to know, for each listener of the driver.
     pub api: Vec<ApiOptions>,
-    /// Connections that it takes.
+    /// Connections that all shards take together.
     pub connections_max: usize,
     /// How long clients are told to wait before they reconnect.
     pub retry: Duration,
@@ -99,6 +109,10 @@ pub struct Links {
     pub log: Arc<dyn Log>,
     /// What other threads tell it.
     pub mailbox: Receiver<Message>,
+    /// The mailboxes of all shards, by their numbers.
+    pub shards: Vec<Sender<Message>>,
+    /// How many connections all shards hold together.
+    pub connections: Arc<AtomicUsize>,
     /// Where its random bits come from. Clients are named by them: nobody may be able to predict them.
     pub random: Box<dyn Random>,
 }
@@ -113,6 +127,8 @@ pub struct Shard<D: Driver> {
     hub: Arc<Hub>,
     log: Arc<dyn Log>,
     mailbox: Receiver<Message>,
+    shards: Vec<Sender<Message>>,
+    connections: Arc<AtomicUsize>,
     random: Box<dyn Random>,
     runs: OwnRuns,
     index: Index,
@@ -132,6 +148,8 @@ pub struct Shard<D: Driver> {
     /// Slots of connections that wait to publish, since a shard is behind.
     paused: VecDeque<ConnId>,
     drain: Drain,
+    /// When it was last logged that connections cannot be accepted.
+    accept_failure_told: Option<Instant>,
     /// The present moment, as of this turn.
     now: Instant,
     date: HttpDate,
@@ -141,7 +159,7 @@ impl<D: Driver> Shard<D> {
     /// A shard that accepts from `driver`'s listeners. `now` is the instant from which its times count.
     #[must_use]
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
-        let Links { hub, log, mailbox, random } = links;
+        let Links { hub, log, mailbox, shards, connections, random } = links;
         let cursor = hub.cursor(options.number);
         Shard {
             options,
@@ -152,6 +170,8 @@ impl<D: Driver> Shard<D> {
             hub,
             log,
             mailbox,
+            shards,
+            connections,
             random,
             runs: OwnRuns::default(),
             index: Index::default(),
@@ -166,6 +186,7 @@ impl<D: Driver> Shard<D> {
             tickets: Tickets::default(),
             paused: VecDeque::new(),
             drain: Drain::No,
+            accept_failure_told: None,
             now,
             date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
         }
@@ -204,13 +225,37 @@ impl<D: Driver> Shard<D> {
         self.advance_drain();
     }
 
+    /// Begins anew after a panic in [`Shard::turn`]: all connections are closed, and everything that was known of them is
+    /// forgotten. Clients come back and resume; batches under way are published, and nobody is told.
+    pub fn restart(&mut self) {
+        for conn in self.peers.ids().collect::<Vec<_>>() {
+            self.driver.close(conn);
+            self.peers.remove(conn);
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.wheel = Wheel::new(self.now, TIMER_TICK);
+        self.due.clear();
+        self.index = Index::default();
+        self.taken.clear();
+        self.sources.clear();
+        self.marked.clear();
+        self.readers.clear();
+        self.ahead.clear();
+        self.paused.clear();
+        self.tickets.forget_all();
+        for waiting in self.hub.forget_shard(self.options.number) {
+            self.shards[waiting].notify();
+        }
+        self.cursor = self.hub.cursor(self.options.number);
+    }
+
     /// Returns true if and only if the shard has drained: it holds no connection and takes none.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         matches!(self.drain, Drain::Closing { .. }) && !self.driver.is_listening() && self.peers.is_empty()
     }
 
-    /// How many connections it holds.
+    /// How many connections this shard holds.
     #[must_use]
     pub fn connections_len(&self) -> usize {
         self.peers.len()
@@ -219,10 +264,7 @@ impl<D: Driver> Shard<D> {
     /// Returns true if and only if there is work that waits for nothing.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.marked.is_empty()
-            || !self.readers.is_empty()
-            || (!self.paused.is_empty() && self.hub.head() == self.cursor)
-            || self.tickets.has_settled()
+        !self.marked.is_empty() || !self.readers.is_empty() || self.tickets.has_settled()
     }
 
     /// Returns true if and only if there are events to take. What does not concern this shard the hub passes over for it.
@@ -235,131 +277,9 @@ impl<D: Driver> Shard<D> {
 
     fn next_deadline(&self) -> Option<Instant> {
         let sources = self.sources_used.map(|used| used + SOURCES_KEPT);
-        [self.wheel.next_deadline(), sources, self.drain.deadline()].into_iter().flatten().min()
-    }
-
-    /// Handles the driver's next completion; returns the connection that may want something now.
-    fn next_completion(&mut self) -> Option<ConnId> {
-        loop {
-            let Shard { driver, peers, options, runs, now, date, .. } = self;
-            let context = Context { now: *now, date, options: &options.conn, runs };
-            let (conn, input) = match driver.next()? {
-                Completion::Accepted { socket, listener } => {
-                    if let Some(conn) = self.accept(socket, listener) {
-                        return Some(conn);
-                    }
-                    continue;
-                }
-                Completion::AcceptFailed { error } => {
-                    tracing::warn!(%error, "cannot accept connections; trying again");
-                    continue;
-                }
-                Completion::Received { conn, bytes } => (conn, Input::Received(bytes)),
-                Completion::ReceiveEnded { conn } => (conn, Input::ReceiveEnded),
-                Completion::Sent { conn, bytes } => (conn, Input::Sent { bytes }),
-                Completion::Writable { conn } => (conn, Input::Writable),
-                Completion::Failed { conn, .. } => (conn, Input::Failed),
-            };
-            if let Some(peer) = peers.get_mut(conn) {
-                peer.conn.handle(&context, input);
-                return Some(conn);
-            }
-        }
-    }
-
-    fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
-        let (len, most) = (self.peers.len(), self.options.connections_max);
-        if len >= most + CONNECTIONS_OVER_LIMIT_MAX {
-            self.driver.refuse(socket);
-            return None;
-        }
-        let conn = self.peers.insert(Peer::new(self.now, listener, len >= most));
-        match self.driver.adopt(socket, conn) {
-            Ok(()) => Some(conn),
-            Err(error) => {
-                tracing::warn!(%error, "cannot take a connection");
-                self.peers.remove(conn);
-                None
-            }
-        }
-    }
-
-    /// Carries out what a connection wants, until it wants no more.
-    fn act(&mut self, conn: ConnId) {
-        for _ in 0..ACTIONS_PER_TURN_MAX {
-            let Shard { peers, driver, options, runs, now, date, .. } = self;
-            let context = Context { now: *now, date, options: &options.conn, runs };
-            let Some(peer) = peers.get_mut(conn) else { return };
-            match peer.conn.poll_action(&context) {
-                Some(Action::Receive) => driver.recv(conn),
-                Some(Action::Send) => match peer.conn.offer(|batch| driver.send(conn, batch)) {
-                    SendStart::Sent(bytes) => peer.conn.sent(&context, bytes),
-                    SendStart::Pending => peer.conn.send_is_pending(),
-                    SendStart::Failed(_) => peer.conn.handle(&context, Input::Failed),
-                },
-                Some(Action::Shutdown) => {
-                    driver.shutdown(conn);
-                    self.leave(conn);
-                }
-                Some(Action::Close(reason)) => {
-                    tracing::trace!(slot = conn.index, ?reason, "closed");
-                    self.leave(conn);
-                    self.driver.close(conn);
-                    self.peers.remove(conn);
-                    return;
-                }
-                Some(Action::Request) => self.handle_request(conn),
-                Some(Action::Lines) => self.handle_lines(conn),
-                None => {
-                    self.settle(conn);
-                    return;
-                }
-            }
-        }
-        // Others have their turn; it goes on in the next.
-        if let Some(peer) = self.peers.get_mut(conn)
-            && !peer.is_marked
-        {
-            peer.is_marked = true;
-            self.marked.push_back(conn.index);
-        }
-    }
-
-    /// Sees to a connection that wants nothing now: its timer, its place in the history, its age.
-    fn settle(&mut self, conn: ConnId) {
-        let Shard { peers, options, readers, wheel, now, .. } = self;
-        let Some(peer) = peers.get_mut(conn) else { return };
-        if peer.behind.is_some() && !peer.is_queued && peer.conn.waiting_bytes() == 0 {
-            peer.is_queued = true;
-            readers.push_back(conn.index);
-        }
-        if let Some(deadline) = peer.conn.deadline(&options.conn)
-            && peer.armed.is_none_or(|armed| deadline < armed)
-        {
-            let deadline = deadline.max(*now + TIMER_TICK);
-            peer.armed = Some(deadline);
-            wheel.insert(conn, deadline);
-        }
-    }
-
-    fn handle_request(&mut self, conn: ConnId) {
-        let status = self.status();
-        let Some(peer) = self.peers.get_mut(conn) else { return };
-        let Peer { is_over_limit, listener, .. } = *peer;
-        let Some((head, body)) = peer.conn.take_request(self.now) else { return };
-        match api::handle(&head, &body, &self.options.api[listener], status) {
-            Reply::Subscribe(request) => self.subscribe(conn, &request),
-            Reply::Respond(response) => self.answer(conn, &response),
-            Reply::Publish { .. } if is_over_limit => {
-                let detail = "the server has as many connections as it takes";
-                self.answer(conn, &Problem::too_many(detail, self.options.retry).into_response());
-            }
-            Reply::Publish { batch, form } => self.publish(conn, batch, publish::Form::Whole(form)),
-        }
-    }
-
-    fn status(&self) -> ServerStatus {
-        if self.drain.is_on() { ServerStatus::Draining } else { ServerStatus::Ready }
+        // Nobody tells a publisher's shard when the others have caught up: it asks.
+        let paused = (!self.paused.is_empty()).then(|| self.now + PAUSE);
+        [self.wheel.next_deadline(), sources, self.drain.deadline(), paused].into_iter().flatten().min()
     }
 
     fn take_messages(&mut self) {
@@ -368,31 +288,6 @@ impl<D: Driver> Shard<D> {
                 Message::Outcome(outcome) => self.take_outcome(outcome),
                 Message::Drain => self.begin_drain(),
             }
-        }
-    }
-
-    fn expire(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.expire(self.now, &mut due);
-        for conn in due.drain(..) {
-            let Shard { peers, options, runs, now, date, .. } = self;
-            let context = Context { now: *now, date, options: &options.conn, runs };
-            let Some(peer) = peers.get_mut(conn) else { continue };
-            peer.armed = None;
-            // Most deadlines have moved on meanwhile, which nobody told the wheel.
-            if peer.conn.deadline(&options.conn).is_some_and(|deadline| deadline <= *now) {
-                if peer.conn.is_overdue(*now) {
-                    self.end_stream_for_age(conn);
-                } else {
-                    peer.conn.handle(&context, Input::DeadlineReached);
-                }
-            }
-            self.act(conn);
-        }
-        self.due = due;
-        if self.sources_used.is_some_and(|used| self.now >= used + SOURCES_KEPT) {
-            self.sources.clear();
-            self.sources_used = None;
         }
     }
 }

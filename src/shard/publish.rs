@@ -73,6 +73,12 @@ impl Tickets {
         self.counting.iter().any(|(_, _, tally)| tally.total().is_some())
     }
 
+    /// Forgets whom outcomes are for. Tickets are never issued twice, so those that come are nobody's.
+    pub(super) fn forget_all(&mut self) {
+        self.under_way.clear();
+        self.counting.clear();
+    }
+
     fn issue(&mut self, shard: usize, under_way: UnderWay) -> Ticket {
         let ticket = TicketParts { shard, serial: self.next }.ticket();
         self.next += 1;
@@ -87,10 +93,12 @@ impl<D: Driver> Shard<D> {
         let status = self.status();
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let Some(lines) = peer.conn.take_lines(self.now) else { return };
+        let is_over_limit = peer.is_over_limit;
         let publishing = peer.publishing.get_or_insert_default();
         if let Some(head) = &lines.head {
             publishing.lines = LinesAccount::default();
             match api::admit(head, &self.options.api[peer.listener], status) {
+                Ok(_) if is_over_limit => return self.refuse_publish_over_limit(conn),
                 Ok(permission) => publishing.permission = Some(permission),
                 Err(problem) => return self.answer(conn, &problem.into_response()),
             }
@@ -107,6 +115,12 @@ impl<D: Driver> Shard<D> {
         } else {
             self.publish(conn, batch, Form::Lines(own_ids, end));
         }
+    }
+
+    /// Answers a publish over a connection that is one too many.
+    pub(super) fn refuse_publish_over_limit(&mut self, conn: ConnId) {
+        let detail = "the server has as many connections as it takes";
+        self.answer(conn, &Problem::too_many(detail, self.options.retry).into_response());
     }
 
     /// Appends a batch to the log, or has it wait while shards are behind.

@@ -87,9 +87,8 @@ impl<D: Driver> Shard<D> {
         }
         let subscriptions = std::mem::take(&mut peer.subscriptions);
         let Shard { peers, index, .. } = self;
-        let mut left = Vec::with_capacity(subscriptions.len());
-        for subscription in subscriptions {
-            let others = index.remove(subscription, |moved| {
+        for &subscription in &subscriptions {
+            index.remove(subscription, |moved| {
                 let kept = peers.get_at_mut(moved).map(|peer| &mut peer.subscriptions);
                 let kept =
                     kept.and_then(|kept| kept.iter_mut().find(|kept| kept.channel == subscription.channel));
@@ -97,9 +96,9 @@ impl<D: Driver> Shard<D> {
                     kept.position = subscription.position;
                 }
             });
-            left.push((subscription.channel, others));
         }
-        self.hub.unsubscribe(self.options.number, left);
+        let channels = subscriptions.iter().map(|subscription| subscription.channel);
+        self.hub.unsubscribe(self.options.number, channels);
     }
 
     /// Tells a stream that its time is over, and ends it.
@@ -121,7 +120,7 @@ impl<D: Driver> Shard<D> {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         if let Some(framing) = peer.conn.framing() {
             peer.conn.tell(own(notice, framing));
-            peer.conn.end_stream();
+            peer.conn.end_stream(self.now);
         }
     }
 

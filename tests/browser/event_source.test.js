@@ -88,6 +88,8 @@ describe("Chromium's EventSource", { skip: CHROMIUM_IS_MISSING }, () => {
     await stream.seesAll(late);
 
     const seen = await stream.seen();
+    const types = seen.map((event) => event.type);
+    assert.ok(types.indexOf('shutdown') < types.indexOf('error'), 'it is told before its connection ends');
     assert.equal(typeof told(seen, 'shutdown')[0].reason, 'string');
     assert.deepEqual(publishedOf(seen), [...early, ...late]);
     assert.equal(told(seen, 'connected').length, 2, 'a stream that meets the drain is not connected');

@@ -92,8 +92,7 @@ impl World {
             let subscribed = self.hub.subscribe(shard, &names, begin).expect("it is in the table");
             let mut cursor = Cursor::behind(Sequence(self.epochs[0].first - 1), None);
             let retained = self.read_all(shard, &subscribed.channels, &mut cursor);
-            let others = self.is_subscribed_by(name, shard);
-            self.hub.unsubscribe(shard, [(subscribed.channels[0], others)]);
+            self.hub.unsubscribe(shard, [subscribed.channels[0]]);
             let channel = &self.channels[name];
             let up_to_cursor = channel.events.partition_point(|&number| number <= self.cursors[shard]);
             let evicted = up_to_cursor - retained.len();

@@ -213,13 +213,7 @@ impl World {
     /// Ends one stream.
     pub(crate) fn unsubscribe(&mut self, index: usize) {
         let stream = self.streams.remove(index);
-        let left: Vec<(ChannelId, bool)> = stream
-            .channels
-            .iter()
-            .zip(&stream.ids)
-            .map(|(&channel, &id)| (id, self.is_subscribed_by(channel, stream.shard)))
-            .collect();
-        self.hub.unsubscribe(stream.shard, left);
+        self.hub.unsubscribe(stream.shard, stream.ids.iter().copied());
         self.settle(Step::Keeps);
     }
 }

@@ -12,6 +12,7 @@ use super::values::{
     host_name, listen_address,
 };
 use crate::app::logging::{LogFormat, LogLevel, LogOptions};
+use crate::hub::SHARDS_MAX;
 
 /// All that `downpour serve` is told, checked. Names say the unit; `None` says that a feature is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct ServeConfig {
     pub hosts: Hosts,
     /// Whether addresses that other machines reach are allowed; true if any of `listen` is not loopback.
     pub insecure: bool,
+    /// Event loops; `None` for one a processor.
+    pub shards: Option<usize>,
     /// Silence after which a stream is sent a ping.
     pub keepalive_interval: Option<Duration>,
     /// What clients are told to wait before they reconnect; at least 1 ms.
@@ -82,6 +85,7 @@ impl ServeConfig {
                 names: hosts.into_iter().filter(|name| name != "*").collect(),
             },
             insecure: settings.switch(&table::INSECURE)?,
+            shards: settings.one(&table::SHARDS, count_or_auto(1..=SHARDS_MAX))?,
             keepalive_interval: settings.one(&table::KEEPALIVE, duration_or_off)?,
             retry_delay: settings.one(&table::RETRY, duration_above_zero)?,
             retry_jitter: settings.one(&table::RETRY_JITTER, duration)?,
@@ -245,6 +249,7 @@ mod tests {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
             hosts: Hosts::default(),
             insecure: false,
+            shards: None,
             keepalive_interval: Some(seconds(30)),
             retry_delay: seconds(3),
             retry_jitter: Duration::ZERO,

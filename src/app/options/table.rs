@@ -74,6 +74,9 @@ options! {
         "A name that clients reach this server by, such as events.example.org. May be given several times; * allows \
          any. Requests for other names are refused on a loopback address, so that no web page can talk to the server \
          through a visitor's browser (DNS rebinding). Loopback names and addresses are always allowed.";
+    SHARDS: "shards" "N|auto" One ["auto"], LISTENING,
+        "How many event loops serve, each on a thread of its own. auto is one for each processor that the server may \
+         run on.";
     INSECURE: "insecure" "true|false" Switch ["false"], LISTENING,
         "Listen on addresses that other machines can reach although anybody there may then publish. Only for \
          networks you trust, or behind a proxy that checks who publishes.";
@@ -119,7 +122,8 @@ options! {
     HEAD_TIMEOUT: "head-timeout" "DURATION" One ["10s"], TIME_LIMITS,
         "How long a client may take to send the head of a request.";
     BODY_TIMEOUT: "body-timeout" "DURATION" One ["30s"], TIME_LIMITS,
-        "How long a client may pause while it sends a request body.";
+        "How long a client may take to send a request body. A body of NDJSON may take any time, but not pause this \
+         long.";
     IDLE_TIMEOUT: "idle-timeout" "DURATION" One ["75s"], TIME_LIMITS,
         "How long a connection without a stream is kept open for the next request.";
     PUBLISH_TIMEOUT: "publish-timeout" "DURATION" One ["5s"], TIME_LIMITS,

@@ -2,7 +2,7 @@
 //!
 //! Sockets are watched edge-triggered (`epoll(7)`): the kernel tells once that there is something, and never again until
 //! more comes. So whatever is left before `EAGAIN` must be remembered here: a socket that may hold more to read in its
-//! slot, a listener that may hold more connections in [`accept`]. Those whose owner waits for just that stand in the
+//! slot, a listener that may hold more connections in `accept`. Those whose owner waits for just that stand in the
 //! ready list, in the order in which they came up, and each is read from once before its next turn.
 
 mod accept;

@@ -2,15 +2,14 @@
 
 import { TYPES } from './publisher.js';
 
-/** Types of events that the server itself sends. */
-export const SERVER_TYPES = ['connected', 'ping', 'caught-up', 'gap', 'shutdown'];
+const PUBLISHED_TYPES = TYPES.map((type) => type ?? 'message');
 
-/** Every type that is listened for: an EventSource hands over no other. */
-export const ALL_TYPES = [...TYPES.map((type) => type ?? 'message'), ...SERVER_TYPES];
+/** Every type that is listened for: what tests publish, what the server says, and `error`, the end of a connection. */
+export const ALL_TYPES = [...PUBLISHED_TYPES, 'connected', 'ping', 'caught-up', 'gap', 'shutdown', 'error'];
 
 /** The published events among those that were seen, as `{type, id, data}`. */
 export function publishedOf(seen) {
-  return seen.filter((event) => !SERVER_TYPES.includes(event.type));
+  return seen.filter((event) => PUBLISHED_TYPES.includes(event.type));
 }
 
 /** The data of every event of a type that the server sends, parsed. */

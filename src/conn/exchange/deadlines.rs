@@ -1,0 +1,78 @@
+//! How long each step of an exchange may take, and what becomes of one that takes longer.
+
+use std::time::{Duration, Instant};
+
+use super::{Exchange, Progress, UNKNOWN_ASKER};
+use crate::conn::state::{CloseReason, ConnOptions, Context};
+use crate::http::{Problem, Status};
+
+impl Exchange {
+    pub(in crate::conn) fn deadline(&self, options: &ConnOptions) -> Option<Instant> {
+        let reading = match &self.progress {
+            Progress::Head if self.scanner.has_begun() || !self.has_answered => {
+                Some(self.began + options.head_timeout)
+            }
+            Progress::Head => Some(self.began + options.idle_timeout),
+            Progress::Lines(lines) if lines.is_handed_over => Some(self.began + options.publish_timeout),
+            Progress::Body { .. } | Progress::Lines(_) | Progress::Discard { .. } => {
+                Some(self.began + options.body_timeout)
+            }
+            Progress::Asked => Some(self.began + options.publish_timeout),
+            Progress::Ready { .. } | Progress::Ended => None,
+        };
+        let writing = (!self.out.is_empty()).then(|| self.written + options.idle_timeout);
+        [reading, writing].into_iter().flatten().min()
+    }
+
+    /// Answers what took too long; says why the connection is to be closed without an answer.
+    pub(in crate::conn) fn deadline_reached(&mut self, context: &Context<'_>) -> Option<CloseReason> {
+        let ConnOptions { head_timeout, body_timeout, idle_timeout, publish_timeout, .. } = *context.options;
+        if !self.out.is_empty() && context.now >= self.written + idle_timeout {
+            return Some(CloseReason::TooSlow);
+        }
+        let waited = context.now.saturating_duration_since(self.began);
+        match &self.progress {
+            Progress::Head if self.scanner.has_begun() => {
+                if waited >= head_timeout {
+                    self.asker = UNKNOWN_ASKER;
+                    let detail = format!("the request's head did not come whole within {head_timeout:?}");
+                    self.refuse(context, Problem::new(Status::REQUEST_TIMEOUT, detail));
+                }
+            }
+            Progress::Head => {
+                let patience = if self.has_answered { idle_timeout } else { head_timeout };
+                if waited >= patience {
+                    return Some(CloseReason::Idle);
+                }
+            }
+            Progress::Lines(lines) if lines.is_handed_over => {
+                self.time_out_publish(context, waited >= publish_timeout)
+            }
+            Progress::Asked => self.time_out_publish(context, waited >= publish_timeout),
+            Progress::Body { .. } | Progress::Lines(_) => {
+                if waited >= body_timeout {
+                    let detail = format!("the request's body did not come on within {body_timeout:?}");
+                    self.refuse_body(context, Problem::new(Status::REQUEST_TIMEOUT, detail));
+                }
+            }
+            Progress::Discard { .. } => {
+                if waited >= body_timeout {
+                    self.progress = Progress::Ended; // It has its answer.
+                }
+            }
+            Progress::Ready { .. } | Progress::Ended => {}
+        }
+        None
+    }
+
+    fn time_out_publish(&mut self, context: &Context<'_>, is_due: bool) {
+        if is_due {
+            let detail = format!(
+                "the log did not commit within {:?}; the event may still appear",
+                context.options.publish_timeout
+            );
+            let problem = Problem::unavailable(detail, Duration::from_secs(1));
+            self.answer(context, &problem.into_response());
+        }
+    }
+}

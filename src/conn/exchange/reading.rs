@@ -1,0 +1,194 @@
+//! Reading: from the bytes of a connection to requests that have come whole.
+
+use super::lines::LinesProgress;
+use super::{
+    ANSWER_BYTES_MAX, Asker, DISCARD_BYTES_MAX, Exchange, IDLE_BUFFER_BYTES_MAX, Progress, UNKNOWN_ASKER,
+};
+use crate::conn::state::{BodyPlan, Context};
+use crate::http::{BodyDecoder, CONTINUE, Framing, Method, Problem, RequestError, RequestHead};
+
+impl Exchange {
+    /// Reads on as far as the input reaches and the present step allows.
+    pub(super) fn advance(&mut self, context: &Context<'_>) {
+        loop {
+            let goes_on = match &mut self.progress {
+                Progress::Head => self.read_head(context),
+                Progress::Body { .. } => self.read_body(context),
+                Progress::Lines(_) => self.read_lines(context),
+                Progress::Discard { .. } => self.discard_body(context),
+                Progress::Ready { .. } | Progress::Asked | Progress::Ended => false,
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        self.tidy_input();
+        self.end_if_nothing_comes();
+    }
+
+    fn read_head(&mut self, context: &Context<'_>) -> bool {
+        if self.is_last && !self.scanner.has_begun() {
+            self.progress = Progress::Ended;
+            return false;
+        }
+        if self.out.bytes() > ANSWER_BYTES_MAX || self.at == self.input.len() {
+            return false;
+        }
+        match self.scanner.parse(&self.input[self.at..]) {
+            Ok(None) => false,
+            Ok(Some((head, consumed))) => {
+                self.at += consumed;
+                self.began = context.now;
+                self.begin_request(context, head);
+                true
+            }
+            Err(error) => {
+                self.asker = UNKNOWN_ASKER;
+                self.refuse(context, Problem::from(error));
+                false
+            }
+        }
+    }
+
+    /// Decides by the head alone how to go on.
+    fn begin_request(&mut self, context: &Context<'_>, head: RequestHead) {
+        self.asker = Asker {
+            version: head.version(),
+            is_persistent: head.is_persistent(),
+            head_only: head.method() == Method::Head,
+        };
+        let plan = (context.options.plan_body)(&head);
+        let bytes_max = match &plan {
+            BodyPlan::Whole => context.options.body_bytes_max as u64,
+            BodyPlan::Lines => u64::MAX,
+            BodyPlan::Refuse(_) => DISCARD_BYTES_MAX,
+        };
+        let decoder = BodyDecoder::new(head.framing(), bytes_max);
+        match (plan, decoder) {
+            (BodyPlan::Refuse(problem), Ok(decoder)) => {
+                // A client that waits to be invited to send its body is told no instead, and may not send it.
+                let is_kept = self.asker.is_persistent && !head.expects_continue();
+                self.asker.is_persistent = is_kept;
+                self.put_answer(context, &problem.into_response(), true);
+                self.progress = if is_kept { Progress::Discard { decoder } } else { Progress::Ended };
+            }
+            (BodyPlan::Refuse(problem), Err(_)) => self.refuse(context, problem),
+            (BodyPlan::Whole | BodyPlan::Lines, Err(error)) => self.refuse(context, Problem::from(error)),
+            (plan @ (BodyPlan::Whole | BodyPlan::Lines), Ok(decoder)) => {
+                if head.expects_continue() && !decoder.is_done() && self.at == self.input.len() {
+                    self.put(context, CONTINUE.to_vec());
+                }
+                self.progress = match plan {
+                    BodyPlan::Lines => Progress::Lines(Box::new(LinesProgress::new(head, decoder))),
+                    BodyPlan::Whole | BodyPlan::Refuse(_) => {
+                        let body = Vec::with_capacity(match head.framing() {
+                            Framing::Length(length) => usize::try_from(length).unwrap_or(0).min(64 * 1024),
+                            Framing::None | Framing::Chunked => 0,
+                        });
+                        Progress::Body { head, decoder, body }
+                    }
+                };
+            }
+        }
+    }
+
+    fn read_body(&mut self, context: &Context<'_>) -> bool {
+        let Progress::Body { decoder, body, .. } = &mut self.progress else { return false };
+        let read = decode(decoder, &self.input[self.at..], |data| body.extend_from_slice(data));
+        let is_done = decoder.is_done();
+        match read {
+            Err(error) => {
+                self.refuse(context, Problem::from(error));
+                return false;
+            }
+            Ok(consumed) => self.at += consumed,
+        }
+        if is_done
+            && let Progress::Body { head, body, .. } = std::mem::replace(&mut self.progress, Progress::Ended)
+        {
+            self.progress = Progress::Ready { head, body };
+        }
+        false
+    }
+
+    fn read_lines(&mut self, context: &Context<'_>) -> bool {
+        let Progress::Lines(lines) = &mut self.progress else { return false };
+        let consumed = lines.read(&self.input[self.at..], context.options.body_bytes_max);
+        if consumed > 0 {
+            self.began = context.now; // It came on.
+            self.at += consumed;
+        }
+        false
+    }
+
+    fn discard_body(&mut self, context: &Context<'_>) -> bool {
+        let Progress::Discard { decoder } = &mut self.progress else { return false };
+        match decode(decoder, &self.input[self.at..], |_| {}) {
+            Err(_) => {
+                self.progress = Progress::Ended; // It has its answer.
+                false
+            }
+            Ok(consumed) => {
+                let is_done = decoder.is_done();
+                self.at += consumed;
+                if is_done {
+                    self.progress = Progress::Head;
+                    self.began = context.now;
+                }
+                is_done
+            }
+        }
+    }
+
+    /// Gives back what was read; an idle connection keeps next to nothing.
+    fn tidy_input(&mut self) {
+        if self.at == self.input.len() {
+            self.input.clear();
+            self.input.shrink_to(IDLE_BUFFER_BYTES_MAX);
+            self.at = 0;
+        } else if self.at > self.input.len() / 2 {
+            // Not sooner: what is left would be moved once for every request in front of it.
+            self.input.drain(..self.at);
+            self.at = 0;
+        }
+    }
+
+    /// A peer that has ended its side will not finish what it began.
+    pub(super) fn end_if_nothing_comes(&mut self) {
+        if self.peer_ended && self.wants_bytes() {
+            let has_lines = matches!(&self.progress, Progress::Lines(lines) if lines.is_due());
+            if !has_lines {
+                self.progress = Progress::Ended;
+            }
+        }
+    }
+}
+
+/// Feeds `input` to a body as far as that reaches; returns how many bytes it took.
+fn decode(
+    decoder: &mut BodyDecoder,
+    input: &[u8],
+    mut data: impl FnMut(&[u8]),
+) -> Result<usize, RequestError> {
+    decode_while(decoder, input, |bytes| {
+        data(bytes);
+        true
+    })
+}
+
+/// As [`decode`], as long as `data` returns true.
+pub(super) fn decode_while(
+    decoder: &mut BodyDecoder,
+    input: &[u8],
+    mut data: impl FnMut(&[u8]) -> bool,
+) -> Result<usize, RequestError> {
+    let mut at = 0;
+    while at < input.len() && !decoder.is_done() {
+        let (consumed, bytes) = decoder.decode(&input[at..])?;
+        at += consumed;
+        if !bytes.is_empty() && !data(bytes) {
+            break;
+        }
+    }
+    Ok(at)
+}

@@ -1,0 +1,78 @@
+//! What the tests send and expect, and the options of their connections.
+
+use super::super::BodyPlan;
+use super::*;
+use crate::frame::outbox::OutboxLimits;
+
+pub(super) fn options() -> ConnOptions {
+    ConnOptions {
+        head_timeout: HEAD_TIMEOUT,
+        body_timeout: BODY_TIMEOUT,
+        idle_timeout: IDLE_TIMEOUT,
+        publish_timeout: PUBLISH_TIMEOUT,
+        keepalive: Some(KEEPALIVE),
+        body_bytes_max: BODY_BYTES_MAX,
+        outbox: OutboxLimits { bytes_max: 10_000, frames_max: 1000 },
+        plan_body,
+    }
+}
+
+fn plan_body(head: &RequestHead) -> BodyPlan {
+    match head.path_raw() {
+        "/lines" => BodyPlan::Lines,
+        "/refused" => BodyPlan::Refuse(Problem::not_found("nothing is here")),
+        _ => BodyPlan::Whole,
+    }
+}
+
+/// A request in two parts, of which the second has the last two bytes.
+pub(super) fn split(request: &str) -> (&[u8], &[u8]) {
+    request.as_bytes().split_at(request.len() - 2)
+}
+
+pub(super) fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+pub(super) fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// The head of a request whose body is chunked.
+pub(super) fn post_chunked(path: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+}
+
+pub(super) fn chunk(data: &str) -> String {
+    format!("{:x}\r\n{data}\r\n", data.len())
+}
+
+/// The answer with `text` on a connection that is kept.
+pub(super) fn kept(text: &str) -> String {
+    rendered(text, Version::Http11, true, Method::Get)
+}
+
+/// The answer with `text` on a connection that ends with it.
+pub(super) fn last(text: &str) -> String {
+    rendered(text, Version::Http11, false, Method::Get)
+}
+
+pub(super) fn rendered(text: &str, version: Version, persistent: bool, method: Method) -> String {
+    let context = ResponseContext { version, persistent, head_only: method == Method::Head, date: DATE };
+    let mut bytes = Vec::new();
+    Response::new(Status::OK, "text/plain", text.as_bytes()).encode(&mut bytes, &context);
+    String::from_utf8(bytes).unwrap()
+}
+
+pub(super) fn request(text: &str) -> Seen {
+    Seen::Request(text.to_owned())
+}
+
+pub(super) fn lines(text: &str, first_line: u64, is_end: bool) -> Seen {
+    Seen::Lines { text: text.to_owned(), first_line, is_end, failure: None }
+}
+
+pub(super) fn broken_lines(text: &str, first_line: u64, status: Status) -> Seen {
+    let failure = Some(status.code());
+    Seen::Lines { text: text.to_owned(), first_line, is_end: true, failure }
+}

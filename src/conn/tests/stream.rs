@@ -1,0 +1,295 @@
+//! Streams: how they begin, their keepalive, what waits for them, and how they end.
+
+use super::*;
+use crate::base::limits::SEND_SLICES_MAX;
+use crate::frame::notice::Notice;
+use crate::frame::outbox::Pushed;
+use crate::frame::render::{Framing, LAST_CHUNK};
+use crate::frame::run::Run;
+use crate::http::stream_head;
+
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
+fn own(text: &str) -> Run {
+    Run::own(text.as_bytes().to_vec())
+}
+
+fn head(version: Version, persistent: bool, method: Method) -> String {
+    let context = ResponseContext { version, persistent, head_only: method == Method::Head, date: DATE };
+    let mut bytes = Vec::new();
+    stream_head(&mut bytes, &context, &[]);
+    String::from_utf8(bytes).unwrap()
+}
+
+fn ping(framing: Framing) -> String {
+    let mut bytes = Vec::new();
+    Notice::Ping.render(&mut bytes, framing);
+    String::from_utf8(bytes).unwrap()
+}
+
+impl Bench {
+    /// A stream on HTTP/1.1 whose head is written; `wire` has what follows it.
+    fn streaming() -> Bench {
+        let mut bench = Bench::new();
+        bench.receive(get("/sse").as_bytes());
+        assert_eq!(bench.text(), head(Version::Http11, true, Method::Get));
+        bench.wire.clear();
+        bench.seen.clear();
+        assert!(bench.conn.is_streaming() && bench.is_receiving);
+        bench
+    }
+
+    fn push(&mut self, text: &str) -> Pushed {
+        let pushed = self.conn.push(own(text), &self.options);
+        self.act();
+        pushed
+    }
+
+    fn tell(&mut self, text: &str) {
+        self.conn.tell(own(text));
+        self.act();
+    }
+}
+
+#[test]
+fn a_stream_begins_as_its_version_and_method_want() {
+    let keep = "Connection: keep-alive\r\n";
+    for (method, version, header, framing, is_kept) in [
+        (Method::Get, Version::Http11, "", Some(Framing::Chunked), true),
+        (Method::Get, Version::Http11, "Connection: close\r\n", Some(Framing::Chunked), true),
+        (Method::Get, Version::Http10, "", Some(Framing::Unframed), false),
+        (Method::Get, Version::Http10, keep, Some(Framing::Unframed), false),
+        (Method::Head, Version::Http11, "", None, true),
+        (Method::Head, Version::Http11, "Connection: close\r\n", None, false),
+        (Method::Head, Version::Http10, "", None, false),
+        (Method::Head, Version::Http10, keep, None, true),
+    ] {
+        let name = if version == Version::Http11 { "1.1" } else { "1.0" };
+        let mut bench = Bench::new();
+        let request = format!("{} /sse HTTP/{name}\r\nHost: a\r\n{header}\r\n", method.as_str());
+        bench.receive(request.as_bytes());
+        assert_eq!(bench.text(), head(version, is_kept, method), "{request}");
+        assert_eq!(bench.conn.framing(), framing);
+        assert_eq!(bench.conn.is_streaming(), framing.is_some());
+        assert!(bench.is_receiving);
+        let ends = method == Method::Head && !is_kept;
+        assert_eq!(bench.seen.contains(&Seen::Shutdown), ends, "{request}");
+        if method == Method::Head && is_kept {
+            bench.receive(get("/next").as_bytes());
+            assert!(bench.text().ends_with(&kept("GET /next ")));
+        }
+    }
+}
+
+#[test]
+fn a_stream_follows_the_answers_before_it_and_what_follows_it_is_not_read() {
+    for room in [1, 7, usize::MAX] {
+        let mut bench = Bench { room, ..Bench::new() };
+        bench.receive([get("/1"), get("/2"), get("/sse"), get("/4")].concat().as_bytes());
+        assert_eq!(bench.push("event"), Pushed::Queued);
+        bench.write_out(room);
+        let answers = [kept("GET /1 "), kept("GET /2 "), head(Version::Http11, true, Method::Get)].concat();
+        assert_eq!(bench.text(), answers + "event");
+        bench.receive(get("/5").as_bytes());
+        assert_eq!(bench.seen.len(), 3);
+        assert!(bench.is_receiving, "a receive notices that the client goes");
+    }
+}
+
+#[test]
+fn what_is_told_at_once_follows_the_head() {
+    let mut bench = Bench::holding();
+    bench.receive(get("/sse").as_bytes());
+    assert_eq!(bench.with(|conn, context| conn.begin_stream(context, &[("Vary", "Origin")])), {
+        Some(Framing::Chunked)
+    });
+    bench.tell("connected");
+    assert!(bench.text().contains("Vary: Origin\r\n") && bench.text().ends_with("\r\n\r\nconnected"));
+}
+
+#[test]
+fn what_waits_is_bounded_and_what_the_server_tells_is_not() {
+    let mut bench = Bench::streaming();
+    bench.make_room(0);
+    assert_eq!(bench.push(&"x".repeat(9_999)), Pushed::Queued);
+    assert_eq!(bench.push("yz"), Pushed::Full);
+    assert_eq!(bench.push("y"), Pushed::Queued);
+    bench.tell("told");
+    assert_eq!(bench.conn.waiting_bytes(), 10_004);
+    bench.make_room(usize::MAX);
+    assert!(bench.text().ends_with("xytold"));
+}
+
+#[test]
+fn more_runs_than_one_send_takes_go_in_several() {
+    for is_ring in [false, true] {
+        for room in [1, 100, usize::MAX] {
+            let mut bench = Bench { is_ring, ..Bench::streaming() };
+            bench.make_room(0);
+            let count = 3 * SEND_SLICES_MAX;
+            let texts: Vec<String> = (0..count).map(|number| format!("{number},")).collect();
+            for text in &texts {
+                assert_eq!(bench.push(text), Pushed::Queued);
+            }
+            bench.room = room;
+            bench.write_out(room);
+            assert_eq!(bench.text(), texts.concat());
+            assert_eq!(bench.conn.waiting_bytes(), 0);
+        }
+    }
+}
+
+#[test]
+fn what_comes_while_a_send_is_under_way_is_sent_behind_it() {
+    let mut bench = Bench { is_ring: true, ..Bench::streaming() };
+    assert_eq!(bench.push("1"), Pushed::Queued);
+    assert_eq!(bench.push("2"), Pushed::Queued);
+    bench.complete();
+    assert_eq!(bench.text(), "1");
+    assert_eq!(bench.push("3"), Pushed::Queued);
+    bench.complete();
+    bench.complete();
+    assert_eq!((bench.text(), &bench.under_way), ("123", &UnderWay::Nothing));
+}
+
+#[test]
+fn a_ping_comes_exactly_when_nothing_was_written_for_the_interval() {
+    for (version, framing) in [("1.1", Framing::Chunked), ("1.0", Framing::Unframed)] {
+        let mut bench = Bench::new();
+        bench.receive(format!("GET /sse HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
+        bench.wire.clear();
+        bench.expire(KEEPALIVE);
+        assert_eq!(bench.text(), ping(framing));
+        bench.at(KEEPALIVE + Duration::from_secs(14));
+        assert_eq!(bench.push("event"), Pushed::Queued);
+        bench.wire.clear();
+        bench.expire(2 * KEEPALIVE + Duration::from_secs(14));
+        assert_eq!(bench.text(), ping(framing), "what is written counts, not who wrote it");
+    }
+}
+
+#[test]
+fn nothing_is_pinged_where_something_waits_or_keepalive_is_off() {
+    let mut bench = Bench::streaming();
+    bench.make_room(0);
+    assert_eq!(bench.push("waiting"), Pushed::Queued);
+    assert_eq!(bench.deadline(), None);
+    bench.at(AN_HOUR);
+    bench.handle(Input::DeadlineReached);
+    assert_eq!(bench.conn.waiting_bytes(), "waiting".len());
+    bench.make_room(usize::MAX);
+    assert_eq!(bench.deadline(), Some(AN_HOUR + KEEPALIVE), "counted from the write");
+
+    let mut bench = Bench::streaming();
+    bench.options.keepalive = None;
+    assert_eq!(bench.deadline(), None);
+    bench.at(AN_HOUR);
+    bench.handle(Input::DeadlineReached);
+    assert!(bench.wire.is_empty() && bench.seen.is_empty());
+}
+
+#[test]
+fn a_ping_that_waits_is_not_followed_by_another() {
+    let mut bench = Bench::streaming();
+    bench.make_room(0);
+    bench.expire(KEEPALIVE);
+    assert_eq!(bench.deadline(), None);
+    bench.at(AN_HOUR);
+    bench.handle(Input::DeadlineReached);
+    bench.make_room(usize::MAX);
+    assert_eq!(bench.text(), ping(Framing::Chunked));
+}
+
+#[test]
+fn a_stream_ends_with_its_last_chunk_on_1_1_alone() {
+    for (version, end) in [("1.1", LAST_CHUNK), ("1.0", b"".as_slice())] {
+        let mut bench = Bench::new();
+        bench.receive(format!("GET /sse HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
+        bench.wire.clear();
+        bench.make_room(0);
+        assert_eq!(bench.push("event"), Pushed::Queued);
+        bench.end_stream();
+        bench.end_stream();
+        assert!(!bench.conn.is_streaming());
+        assert_eq!(bench.conn.framing(), None);
+        assert_eq!(bench.push("after"), Pushed::Queued, "which nobody misses");
+        bench.tell("after");
+        assert_eq!(bench.seen, [request("GET /sse ")], "what waits goes first");
+        bench.make_room(usize::MAX);
+        assert_eq!(bench.wire, [b"event", end].concat());
+        assert_eq!(bench.seen[1..], [Seen::Shutdown]);
+        bench.end();
+        assert_eq!(bench.seen[2..], [Seen::Close(CloseReason::Finished)]);
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_the_end_is_too_slow_after_the_idle_time() {
+    for keepalive in [None, Some(KEEPALIVE)] {
+        let mut bench = Bench::streaming();
+        bench.options.keepalive = keepalive;
+        bench.make_room(0);
+        assert_eq!(bench.push("waiting"), Pushed::Queued);
+        bench.at(AN_HOUR);
+        bench.end_stream();
+        assert_eq!(bench.deadline(), Some(AN_HOUR + IDLE_TIMEOUT), "its patience begins with the end");
+        bench.at(AN_HOUR + Duration::from_secs(50));
+        bench.make_room(1);
+        bench.expire(AN_HOUR + Duration::from_secs(50) + IDLE_TIMEOUT);
+        assert_eq!(bench.seen, [Seen::Close(CloseReason::TooSlow)]);
+    }
+}
+
+#[test]
+fn the_end_of_a_quiet_stream_has_its_time_to_be_written() {
+    let mut bench = Bench { is_ring: true, ..Bench::streaming() };
+    bench.options.keepalive = None;
+    bench.at(AN_HOUR);
+    bench.end_stream();
+    assert_eq!(bench.deadline(), Some(AN_HOUR + IDLE_TIMEOUT));
+    bench.handle(Input::DeadlineReached);
+    bench.complete();
+    assert_eq!((bench.wire.as_slice(), bench.seen.as_slice()), (LAST_CHUNK, &[Seen::Shutdown][..]));
+}
+
+#[test]
+fn a_stream_is_overdue_once_its_time_is_over_and_until_it_ends() {
+    let mut bench = Bench::streaming();
+    bench.options.keepalive = None;
+    bench.conn.set_stream_end(bench.start + AN_HOUR);
+    assert_eq!(bench.deadline(), Some(AN_HOUR));
+    assert!(!bench.conn.is_overdue(bench.start + AN_HOUR - INSTANT));
+    assert!(bench.conn.is_overdue(bench.start + AN_HOUR));
+    bench.options.keepalive = Some(KEEPALIVE);
+    assert_eq!(bench.deadline(), Some(KEEPALIVE), "whichever comes first");
+    bench.at(AN_HOUR);
+    bench.end_stream();
+    assert!(!bench.conn.is_overdue(bench.now));
+    assert_eq!(bench.wire, LAST_CHUNK);
+}
+
+#[test]
+fn what_is_meant_for_a_stream_passes_others_by() {
+    let mut bench = Bench::holding();
+    assert_eq!(bench.push("event"), Pushed::Queued);
+    bench.tell("told");
+    bench.end_stream();
+    bench.conn.set_stream_end(bench.now);
+    assert!(!bench.conn.is_overdue(bench.now) && !bench.conn.is_streaming());
+    assert_eq!((bench.conn.waiting_bytes(), bench.conn.framing()), (0, None));
+    assert!(bench.is_receiving && bench.wire.is_empty());
+}
+
+/// What a million idle streams cost here, in megabytes, plus what the shard keeps for each. No heap: a stream's exchange
+/// is gone, and an empty outbox owns none.
+#[test]
+fn a_stream_takes_little_memory() {
+    assert!(size_of::<Connection>() <= 112, "{} bytes", size_of::<Connection>());
+}
+
+/// What a connection that exchanges requests has on the heap while it is idle, with the buffer that it may keep.
+#[test]
+fn an_exchange_takes_little_memory() {
+    let bytes = size_of::<super::super::exchange::Exchange>();
+    assert!(bytes <= 304, "{bytes} bytes");
+}

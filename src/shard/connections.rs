@@ -1,0 +1,173 @@
+//! A shard's connections: what the driver reports of them, what they want done, and when they want to hear of the time.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use super::peer::Peer;
+use super::{
+    ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, SOURCES_KEPT, Shard, TELL_AGAIN, TIMER_TICK, publish,
+};
+use crate::api::{self, Reply, ServerStatus};
+use crate::base::id::ConnId;
+use crate::conn::{Action, Context, Input};
+use crate::driver::{Completion, Driver, SendStart};
+
+impl<D: Driver> Shard<D> {
+    /// Handles the driver's next completion; returns the connection that may want something now.
+    pub(super) fn next_completion(&mut self) -> Option<ConnId> {
+        loop {
+            let Shard { driver, peers, options, runs, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, runs };
+            let (conn, input) = match driver.next()? {
+                Completion::Accepted { socket, listener } => {
+                    if let Some(conn) = self.accept(socket, listener) {
+                        return Some(conn);
+                    }
+                    continue;
+                }
+                Completion::AcceptFailed { error } => {
+                    self.note_accept_failure(&error);
+                    continue;
+                }
+                Completion::Received { conn, bytes } => (conn, Input::Received(bytes)),
+                Completion::ReceiveEnded { conn } => (conn, Input::ReceiveEnded),
+                Completion::Sent { conn, bytes } => (conn, Input::Sent { bytes }),
+                Completion::Writable { conn } => (conn, Input::Writable),
+                Completion::Failed { conn, .. } => (conn, Input::Failed),
+            };
+            if let Some(peer) = peers.get_mut(conn) {
+                peer.conn.handle(&context, input);
+                return Some(conn);
+            }
+        }
+    }
+
+    /// A full table of files fails at nearly every try; one line a while says so.
+    fn note_accept_failure(&mut self, error: &io::Error) {
+        if self.accept_failure_told.is_none_or(|told| self.now >= told + TELL_AGAIN) {
+            self.accept_failure_told = Some(self.now);
+            tracing::warn!(%error, "cannot accept connections; trying again");
+        }
+    }
+
+    fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
+        let (len, most) = (self.connections.load(Ordering::Relaxed), self.options.connections_max);
+        if len >= most + CONNECTIONS_OVER_LIMIT_MAX {
+            self.driver.refuse(socket);
+            return None;
+        }
+        let conn = self.peers.insert(Peer::new(self.now, listener, len >= most));
+        match self.driver.adopt(socket, conn) {
+            Ok(()) => {
+                self.connections.fetch_add(1, Ordering::Relaxed);
+                Some(conn)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection");
+                self.peers.remove(conn);
+                None
+            }
+        }
+    }
+
+    /// Carries out what a connection wants, until it wants no more.
+    pub(super) fn act(&mut self, conn: ConnId) {
+        for _ in 0..ACTIONS_PER_TURN_MAX {
+            let Shard { peers, driver, options, runs, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, runs };
+            let Some(peer) = peers.get_mut(conn) else { return };
+            match peer.conn.poll_action(&context) {
+                Some(Action::Receive) => driver.recv(conn),
+                Some(Action::Send) => match peer.conn.offer(|batch| driver.send(conn, batch)) {
+                    SendStart::Sent(bytes) => peer.conn.sent(&context, bytes),
+                    SendStart::Pending => peer.conn.send_is_pending(),
+                    SendStart::Failed(_) => peer.conn.handle(&context, Input::Failed),
+                },
+                Some(Action::Shutdown) => {
+                    driver.shutdown(conn);
+                    self.leave(conn);
+                }
+                Some(Action::Close(reason)) => {
+                    tracing::trace!(slot = conn.index, ?reason, "closed");
+                    self.leave(conn);
+                    self.driver.close(conn);
+                    self.peers.remove(conn);
+                    self.connections.fetch_sub(1, Ordering::Relaxed);
+                    return;
+                }
+                Some(Action::Request) => self.handle_request(conn),
+                Some(Action::Lines) => self.handle_lines(conn),
+                None => {
+                    self.settle(conn);
+                    return;
+                }
+            }
+        }
+        // Others have their turn; it goes on in the next.
+        if let Some(peer) = self.peers.get_mut(conn)
+            && !peer.is_marked
+        {
+            peer.is_marked = true;
+            self.marked.push_back(conn.index);
+        }
+    }
+
+    /// Sees to a connection that wants nothing now: its timer, its place in the history, its age.
+    fn settle(&mut self, conn: ConnId) {
+        let Shard { peers, options, readers, wheel, now, .. } = self;
+        let Some(peer) = peers.get_mut(conn) else { return };
+        if peer.behind.is_some() && !peer.is_queued && peer.conn.waiting_bytes() == 0 {
+            peer.is_queued = true;
+            readers.push_back(conn.index);
+        }
+        if let Some(deadline) = peer.conn.deadline(&options.conn)
+            && peer.armed.is_none_or(|armed| deadline < armed)
+        {
+            let deadline = deadline.max(*now + TIMER_TICK);
+            peer.armed = Some(deadline);
+            wheel.insert(conn, deadline);
+        }
+    }
+
+    fn handle_request(&mut self, conn: ConnId) {
+        let status = self.status();
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let Peer { is_over_limit, listener, .. } = *peer;
+        let Some((head, body)) = peer.conn.take_request(self.now) else { return };
+        match api::handle(&head, &body, &self.options.api[listener], status) {
+            Reply::Subscribe(request) => self.subscribe(conn, &request),
+            Reply::Respond(response) => self.answer(conn, &response),
+            Reply::Publish { .. } if is_over_limit => self.refuse_publish_over_limit(conn),
+            Reply::Publish { batch, form } => self.publish(conn, batch, publish::Form::Whole(form)),
+        }
+    }
+
+    pub(super) fn status(&self) -> ServerStatus {
+        if self.drain.is_on() { ServerStatus::Draining } else { ServerStatus::Ready }
+    }
+
+    pub(super) fn expire(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(self.now, &mut due);
+        for conn in due.drain(..) {
+            let Shard { peers, options, runs, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, runs };
+            let Some(peer) = peers.get_mut(conn) else { continue };
+            peer.armed = None;
+            // Most deadlines have moved on meanwhile, which nobody told the wheel.
+            if peer.conn.deadline(&options.conn).is_some_and(|deadline| deadline <= *now) {
+                if peer.conn.is_overdue(*now) {
+                    self.end_stream_for_age(conn);
+                } else {
+                    peer.conn.handle(&context, Input::DeadlineReached);
+                }
+            }
+            self.act(conn);
+        }
+        self.due = due;
+        if self.sources_used.is_some_and(|used| self.now >= used + SOURCES_KEPT) {
+            self.sources.clear();
+            self.sources_used = None;
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Every endpoint over real sockets: the exact bytes of request and answer. Only dates, ids and names of clients are
+//! masked.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by panicking")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod problems;
+mod publishing;
+mod streams;
+
+use common::{Server, exchange, wire};
+
+/// Sends a request over a connection of its own, and compares all that comes back.
+#[track_caller]
+pub(crate) fn check(server: &Server, request: &str, answer: &str) {
+    assert_eq!(exchange(server, &wire(request)), wire(answer), "answer to {request:?}");
+}
+
+/// The answer of an error, from its status line, its further headers and its detail, which may contain no quotes.
+pub(crate) fn problem(status: &str, headers: &str, detail: &str) -> String {
+    let (code, title) = status.split_once(' ').unwrap();
+    let detail = detail.replace('"', "\\\"");
+    let body = format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}"}}"#);
+    format!(
+        "HTTP/1.1 {status}\nDate: *\nContent-Type: application/problem+json\nContent-Length: {}\n{headers}\n{body}",
+        body.len()
+    )
+}
+
+pub(crate) const STREAM_HEAD: &str = "HTTP/1.1 200 OK\nDate: *\nContent-Type: text/event-stream\n\
+    Cache-Control: no-cache, no-transform\nX-Accel-Buffering: no\n";
+
+/// One chunk of a body, whose size line counts what was masked in `text`.
+pub(crate) fn chunk(text: &str) -> String {
+    let unmasked =
+        text.replace("<client>", &"c".repeat(36)).replace("#", &"#".repeat(27)).len() - id_digits(text);
+    format!("{unmasked:x}\r\n{text}\r\n")
+}
+
+/// Digits of masked ids, which stand for a part of the id.
+fn id_digits(text: &str) -> usize {
+    text.split('#').skip(1).map(|rest| rest.bytes().take_while(u8::is_ascii_digit).count()).sum()
+}
+
+pub(crate) fn connected(id: &str, channels: &str) -> String {
+    let id = if id.is_empty() { String::new() } else { format!("id: {id}\n") };
+    format!(
+        "retry: 3000\nevent: connected\n{id}data: {{\"connected\":true,\"clientId\":\"<client>\",\
+         \"client_id\":\"<client>\",\"userId\":null,\"channels\":[{channels}]}}\n\n"
+    )
+}

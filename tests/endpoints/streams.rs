@@ -1,0 +1,156 @@
+//! Subscribing, health, readiness and options.
+
+use super::common::{Client, Server, exchange, masked, wire};
+use super::{STREAM_HEAD, check, chunk, connected, problem};
+
+#[test]
+fn streams_begin_with_the_place_at_which_they_do() {
+    let server = Server::start(&[]);
+    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"));
+    for (target, channels) in [
+        ("/sse", r#""global""#),
+        ("/events", r#""global""#),
+        ("/sse?channels=a,b&channel=c&channel=a", r#""a","b","c""#),
+        ("/events?channel=gr%C3%B6%C3%9Fe", r#""größe""#),
+        ("/channels/news", r#""news""#),
+        ("/channels/chat%2F7", r#""chat/7""#),
+        ("/channels/chat/7", r#""chat/7""#),
+        ("http://localhost/channels/news?_=1", r#""news""#),
+    ] {
+        let mut client = Client::connect(&server);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client.expect(&format!("{head}{}", chunk(&connected("#0", channels))));
+    }
+}
+
+#[test]
+fn a_stream_carries_what_is_published_in_chunks() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(&server);
+    client.send(
+        "GET /sse?channels=news,sport HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n",
+    );
+    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"));
+    client.expect(&format!("{head}{}", chunk(&connected("#0", r#""news","sport""#))));
+
+    let mut publisher = Client::connect(&server);
+    publisher.send(wire("POST /channels/news HTTP/1.1\nHost: localhost\nContent-Length: 5\n\nhello"));
+    assert_eq!(
+        publisher.answer().text(),
+        wire(
+            "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: 65\n\n\
+              {\"success\":true,\"id\":\"#1\",\"receivers\":1}"
+        )
+    );
+    client.expect(&chunk("id: #1\ndata: hello\n\n"));
+
+    let envelope =
+        r#"{"channel":"sport","event":"goal","retry":250,"key":"m7","data":{"a": [1, "x\n"], "b":null}}"#;
+    publisher.send(wire(&format!(
+        "POST /publish HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {}\n\n{envelope}",
+        envelope.len()
+    )));
+    assert_eq!(publisher.answer().status(), 200);
+    client.expect(&chunk("retry: 250\nevent: goal\nid: #2\ndata: {\"a\": [1, \"x\\n\"], \"b\":null}\n\n"));
+
+    let text = r#"{"channels":["news","sport"],"id":"mine","text":"one\r\ntwo\rthree\n"}"#;
+    let answer = publisher.ask(&wire(&format!(
+        "POST /publish HTTP/1.1\nHost: localhost\nContent-Length: {}\n\n{text}",
+        text.len()
+    )));
+    assert!(answer.text().ends_with(r#"{"success":true,"id":"mine","receivers":1}"#), "{}", answer.text());
+    client.expect(&chunk("id: mine\ndata: one\ndata: two\ndata: three\ndata:\n\n"));
+}
+
+#[test]
+fn a_stream_over_http_1_0_has_no_framing() {
+    let server = Server::start(&["--max-stream-age", "1h"]);
+    let mut client = Client::connect(&server);
+    client.send("GET /sse?channel=a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    client.expect(&wire(&format!("{STREAM_HEAD}Connection: close\n\n{}", connected("#0", r#""a""#))));
+    let mut publisher = Client::connect(&server);
+    publisher.publish_text("a", "hello\nworld");
+    client.expect("id: #1\ndata: hello\ndata: world\n\n");
+    server.signal("TERM");
+    let rest = masked(&String::from_utf8(client.rest()).unwrap());
+    let retry = rest.strip_prefix("retry: ").unwrap();
+    assert!(retry.ends_with("\n\nevent: shutdown\ndata: {\"reason\":\"drain\"}\n\n"), "{rest:?}");
+}
+
+#[test]
+fn head_gives_the_head_alone() {
+    let server = Server::start(&[]);
+    for target in ["/sse", "/events?channels=a,b", "/channels/news"] {
+        check(
+            &server,
+            &format!("HEAD {target} HTTP/1.1\nHost: localhost\n\n"),
+            &format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"),
+        );
+        check(
+            &server,
+            &format!("HEAD {target} HTTP/1.0\n\n"),
+            &format!("{STREAM_HEAD}Connection: close\n\n"),
+        );
+    }
+    let ready = "HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: 6\n\n";
+    check(&server, "HEAD /readyz HTTP/1.1\nHost: localhost\n\n", ready);
+    let health = "HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: 3\n\n";
+    check(&server, "HEAD /healthz HTTP/1.1\nHost: localhost\n\n", health);
+    // No stream was opened.
+    let (_, receivers) = Client::connect(&server).publish_text("news", "x");
+    assert_eq!(receivers, 0);
+}
+
+#[test]
+fn health_readiness_and_options_are_told() {
+    let server = Server::start(&[]);
+    let text = |length: usize, more: &str, body: &str| {
+        format!(
+            "HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: {length}\n{more}\n{body}"
+        )
+    };
+    check(&server, "GET /healthz HTTP/1.1\nHost: localhost\n\n", &text(3, "", "ok\n"));
+    check(&server, "GET /readyz HTTP/1.1\nHost: localhost\n\n", &text(6, "", "ready\n"));
+    check(&server, "GET /healthz HTTP/1.0\n\n", &text(3, "Connection: close\n", "ok\n"));
+    let kept = text(3, "Connection: keep-alive\n", "ok\n");
+    check(&server, "GET /healthz HTTP/1.0\nConnection: keep-alive\n\n", &kept);
+    let closed = text(3, "Connection: close\n", "ok\n");
+    check(&server, "GET /healthz HTTP/1.1\nHost: localhost\nConnection: close\n\n", &closed);
+    for (target, allow) in [
+        ("/sse", "GET, HEAD, OPTIONS"),
+        ("/events", "GET, HEAD, OPTIONS"),
+        ("/channels/news", "GET, HEAD, POST, OPTIONS"),
+        ("/publish", "POST, OPTIONS"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+        ("/readyz", "GET, HEAD, OPTIONS"),
+        ("*", "GET, HEAD, POST, OPTIONS"),
+    ] {
+        check(
+            &server,
+            &format!("OPTIONS {target} HTTP/1.1\nHost: localhost\n\n"),
+            &format!("HTTP/1.1 204 No Content\nDate: *\nAllow: {allow}\n\n"),
+        );
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = Server::start(&[]);
+    let requests = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n\
+        POST /channels/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+        2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nTrailer: t\r\n\r\n\
+        GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n\
+        GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let missing = problem("404 Not Found", "", "there is nothing at \"/nothing\"");
+    let expected = format!(
+        "{}{}{}{}",
+        wire("HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: 3\n\nok\n"),
+        wire(
+            "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: 65\n\n\
+              {\"success\":true,\"id\":\"#1\",\"receivers\":0}"
+        ),
+        wire(&missing),
+        wire("HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: 6\n\nready\n"),
+    );
+    assert_eq!(exchange(&server, requests), expected);
+}

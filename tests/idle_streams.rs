@@ -1,0 +1,77 @@
+//! Fifteen thousand idle streams held by one process, and what each of them costs.
+//!
+//! `cargo test --release --test idle_streams -- --nocapture` prints the figures.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by panicking")]
+
+mod common;
+
+use std::fs;
+
+use common::{Client, EventStream, Server};
+use downpour::driver::descriptors::raise_open_files_limit;
+
+const STREAMS: usize = 15_000;
+
+/// Streams of one client address, well below the ports that one has.
+const STREAMS_PER_ADDRESS: usize = 5_000;
+
+/// What one idle stream may cost in memory of the process, in bytes.
+const STREAM_BYTES_MAX: f64 = 600.0;
+
+/// Memory of all TCP sockets of this network namespace, client sides included, in bytes (`/proc/net/sockstat`).
+fn socket_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/net/sockstat").unwrap();
+    let tcp = text.lines().find(|line| line.starts_with("TCP:")).unwrap();
+    let mut words = tcp.split(' ').skip_while(|word| *word != "mem");
+    words.nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[test]
+fn fifteen_thousand_idle_streams_cost_little_and_get_what_is_published() {
+    let descriptors_max = raise_open_files_limit().unwrap();
+    assert!(
+        descriptors_max > STREAMS + 100,
+        "this process may open {descriptors_max} files, too few for {STREAMS} clients: raise `ulimit -Hn`"
+    );
+    let server = Server::start(&["--keepalive", "0"]);
+    let open = |source: [u8; 4]| {
+        let client = Client::connect_as(&server, source, None);
+        let mut stream = EventStream::over(client, "GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n", "");
+        stream.expect("connected");
+        stream
+    };
+    // What is there once, however many streams there are, is not theirs.
+    drop(open([127, 0, 0, 1]));
+    let mut publisher = Client::connect(&server);
+    publisher.publish_text("a", "first");
+
+    let (before, sockets_before) = (server.memory(), socket_bytes());
+    let mut streams: Vec<EventStream> = Vec::with_capacity(STREAMS);
+    for at in 0..STREAMS {
+        let address = u8::try_from(at / STREAMS_PER_ADDRESS).unwrap();
+        streams.push(open([127, 0, 1, 1 + address]));
+    }
+    let (after, sockets_after) = (server.memory(), socket_bytes());
+    let each = |before: u64, after: u64| (after as f64 - before as f64) / STREAMS as f64;
+    let (rss, pss) = (each(before.rss, after.rss), each(before.pss, after.pss));
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    println!(
+        "{STREAMS} idle streams, {build} build: {rss:.0} B of RSS and {pss:.0} B of PSS for each (process: {} KiB \
+         before, {} KiB with them); TCP buffers of both ends: {:.0} B for each",
+        before.rss / 1024,
+        after.rss / 1024,
+        each(sockets_before, sockets_after)
+    );
+    assert!(rss <= STREAM_BYTES_MAX, "an idle stream costs {rss:.0} B");
+
+    let (id, receivers) = publisher.publish_text("a", "to all");
+    assert_eq!(receivers, STREAMS as u64);
+    for stream in &mut streams {
+        let event = stream.expect("message");
+        assert_eq!((event.data, &event.id), ("to all".to_owned(), &id));
+    }
+    let sent = server.memory();
+    println!("after one event to all of them: {:.0} B of RSS for each", each(before.rss, sent.rss));
+    assert!(each(before.rss, sent.rss) <= STREAM_BYTES_MAX, "sending leaves nothing behind");
+}

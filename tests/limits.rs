@@ -1,0 +1,392 @@
+//! The limits of section "Errors" over real sockets: what goes over one is answered as the contract says, and nobody else
+//! is touched by it.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by panicking")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Client, EventStream, Server, exchange, masked, wait_for, wire};
+
+const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn open(server: &Server, target: &str) -> EventStream {
+    let mut stream = EventStream::open(server, target);
+    stream.expect("connected");
+    stream
+}
+
+/// A stream that only says that the server takes no more, and ends.
+fn expect_overloaded(mut stream: EventStream) {
+    let event = stream.expect("overloaded");
+    let retry_ms = stream.retry_ms().unwrap();
+    assert_eq!(event.data, format!(r#"{{"retryAfter":{retry_ms}}}"#));
+    assert!((3000..=6000).contains(&retry_ms), "spread at random: {retry_ms}");
+    stream.expect_end();
+    assert_eq!(stream.into_client().rest(), b"");
+}
+
+fn detail_of(answer: &str) -> String {
+    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_else(|| panic!("{answer:?} has no body"));
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    body["detail"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn connections_over_the_limit_are_told_to_come_again() {
+    let server = Server::start(&["--max-connections", "3"]);
+    let mut streams: Vec<EventStream> = (0..3).map(|_| open(&server, "/channels/a")).collect();
+
+    expect_overloaded(EventStream::open(&server, "/channels/a"));
+    let old = Client::connect(&server);
+    expect_overloaded(EventStream::over(old, "GET /channels/a HTTP/1.0\r\n\r\n", ""));
+
+    let detail = "the server has as many connections as it takes";
+    let body =
+        format!(r#"{{"type":"about:blank","title":"Too Many Requests","status":429,"detail":"{detail}"}}"#);
+    let refused = wire(&format!(
+        "HTTP/1.1 429 Too Many Requests\nDate: *\nContent-Type: application/problem+json\nContent-Length: {}\n\
+         Retry-After: 3\nConnection: close\n\n{body}",
+        body.len()
+    ));
+    let publish = wire("POST /channels/a HTTP/1.1\nHost: localhost\nContent-Length: 1\n\nx");
+    assert_eq!(exchange(&server, &publish), refused);
+    let lines = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+        Content-Length: 24\r\n\r\n{\"channel\":\"a\",\"data\":1}";
+    assert_eq!(exchange(&server, lines), refused);
+    // What will not pass by waiting stays an error, and health is told all the same.
+    let bad = exchange(&server, "GET /sse?channel= HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(bad.starts_with("HTTP/1.1 400 "), "{bad}");
+    assert!(exchange(&server, HEALTHZ).starts_with("HTTP/1.1 200 "));
+
+    // A place that was left is taken by the next.
+    drop(streams.pop());
+    let taken = wait_for("a place", || {
+        let mut stream = EventStream::open(&server, "/channels/a");
+        (stream.next().unwrap().kind == "connected").then_some(stream)
+    });
+    expect_overloaded(EventStream::open(&server, "/channels/a"));
+    drop((taken, streams.pop()));
+    let mut publisher = wait_for("a place", || {
+        let mut client = Client::connect(&server);
+        (client.ask(&publish).status() == 200).then_some(client)
+    });
+    publisher.publish_text("a", "to the one that is left");
+    while streams[0].message() != "to the one that is left" {}
+}
+
+#[test]
+fn channels_over_the_limit_are_refused() {
+    let server = Server::start(&["--max-channels", "2", "--max-channels-per-stream", "2"]);
+    let mut stream = open(&server, "/channels/a");
+    let mut publisher = Client::connect(&server);
+    publisher.publish_text("b", "retained");
+    let answer = publisher.ask(&wire("POST /channels/c HTTP/1.1\nHost: localhost\nContent-Length: 1\n\nx"));
+    assert_eq!(answer.status(), 429);
+    assert!(answer.head.contains("\r\nRetry-After: 3\r\n"), "{}", answer.head);
+    expect_overloaded(EventStream::open(&server, "/channels/c"));
+    assert_eq!(publisher.publish_text("a", "x").1, 1);
+    assert_eq!(stream.message(), "x");
+    drop(open(&server, "/sse?channels=a,b"));
+
+    let answer = exchange(&server, "GET /sse?channels=a,b,c HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    assert_eq!(detail_of(&answer), "a stream has at most 2 channels");
+}
+
+#[test]
+fn a_channel_that_nobody_uses_makes_room() {
+    let server = Server::start(&["--max-channels", "1", "--max-channels-per-stream", "1"]);
+    let stream = open(&server, "/channels/a");
+    expect_overloaded(EventStream::open(&server, "/channels/b"));
+    drop(stream);
+    wait_for("the channel to go", || {
+        let mut stream = EventStream::open(&server, "/channels/b");
+        (stream.next().unwrap().kind == "connected").then_some(())
+    });
+}
+
+#[test]
+fn bodies_are_bounded_however_they_come() {
+    let server = Server::start(&["--max-body", "1KiB"]);
+    let mut stream = open(&server, "/channels/a");
+    let mut client = Client::connect(&server);
+    client.publish_text("a", &"x".repeat(1024));
+    assert_eq!(stream.message().len(), 1024);
+    let head = "POST /channels/a HTTP/1.1\r\nHost: localhost\r\n";
+    let line = format!("{{\"channel\":\"a\",\"data\":\"{}\"}}\n", "x".repeat(1200));
+    for request in [
+        format!("{head}Content-Length: 1025\r\n\r\n"),
+        format!("{head}Content-Length: 99999999999\r\n\r\n{}", "x".repeat(4096)),
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n400\r\n{}\r\n1\r\n", "x".repeat(1024)),
+        format!("{head}Content-Length: 1025\r\nExpect: 100-continue\r\n\r\n"),
+        format!(
+            "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+             Content-Length: {}\r\n\r\n{{\"channel\":\"a\",\"data\":1}}\n{line}",
+            line.len() + 25
+        ),
+    ] {
+        let answer = exchange(&server, &request);
+        assert!(answer.starts_with("HTTP/1.1 413 Content Too Large\r\n"), "{answer}");
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        assert!(detail_of(&answer).contains("longer than 1024 bytes"), "{answer}");
+    }
+    assert_eq!(stream.message(), "1", "the line before the long one");
+    client.publish_text("a", "end");
+    assert_eq!(stream.message(), "end");
+}
+
+#[test]
+fn heads_bodies_and_idle_connections_have_their_time() {
+    let timeouts = ["--head-timeout", "200ms", "--body-timeout", "300ms", "--idle-timeout", "400ms"];
+    let server = Server::start(&timeouts);
+    let mut stream = open(&server, "/channels/a");
+    let begin = Instant::now();
+    let timed = |request: &str| {
+        let mut client = Client::connect(&server);
+        client.send(request);
+        client
+    };
+    let mut silent = timed("");
+    let mut half_a_head = timed("GET /sse HTTP/1.1\r\nHost: local");
+    let mut blank_line = timed("\r\n");
+    let mut half_a_body =
+        timed("POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhe");
+    let mut half_of_lines = timed(
+        "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+         Transfer-Encoding: chunked\r\n\r\n19\r\n{\"channel\":\"a\",\"data\":1}\n\r\n5\r\n{\"cha",
+    );
+    let mut idle = timed(HEALTHZ);
+    assert_eq!(idle.answer().status(), 200);
+
+    let rest = |client: &mut Client| masked(&String::from_utf8(client.rest()).unwrap());
+    assert_eq!(rest(&mut silent), "", "nobody asked for anything");
+    let answer = rest(&mut half_a_head);
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    assert_eq!(detail_of(&answer), "the request's head did not come whole within 200ms");
+    assert!(begin.elapsed() >= Duration::from_millis(200));
+    let answer = rest(&mut blank_line);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let answer = rest(&mut half_a_body);
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+    assert_eq!(detail_of(&answer), "the request's body did not come on within 300ms");
+    let answer = rest(&mut half_of_lines);
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+    assert!(answer.ends_with(r#""published":1}"#), "{answer}");
+    assert_eq!(rest(&mut idle), "", "an idle connection ends without a word");
+    assert!(begin.elapsed() >= Duration::from_millis(400));
+    // The stream lives on, however idle it is.
+    assert_eq!(stream.message(), "1");
+    Client::connect(&server).publish_text("a", "still here");
+    assert_eq!(stream.message(), "still here");
+}
+
+#[test]
+fn a_head_that_trickles_has_no_more_time_than_another() {
+    let server = Server::start(&["--head-timeout", "200ms"]);
+    let mut client = Client::connect(&server);
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "y".repeat(5000));
+    let begin = Instant::now();
+    for byte in head.bytes() {
+        if begin.elapsed() > Duration::from_millis(250) || client.try_send([byte]).is_err() {
+            break; // The server has shut its side down long before the head is whole.
+        }
+        std::thread::sleep(Duration::from_millis(5)); // It is the client that is slow here.
+    }
+    let answer = String::from_utf8(client.rest()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+}
+
+/// What is answered with a status and the connection closed behind it. `|` stands for CR LF.
+const CLOSING: &[(u16, &str)] = &[
+    (400, "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}||"),
+    (400, "SSH-2.0-OpenSSH_9.9||"),
+    (400, " GET / HTTP/1.1|Host: a||"),
+    (400, "GET /||"),
+    (400, "GET  / HTTP/1.1|Host: a||"),
+    (400, "GET /a b HTTP/1.1|Host: a||"),
+    (400, "GET / http/1.1|Host: a||"),
+    (400, "GET / HTTP/1.x|Host: a||"),
+    (400, "GET / RTSP/1.0|Host: a||"),
+    (400, "G@T / HTTP/1.1|Host: a||"),
+    (400, "GET /\0 HTTP/1.1|Host: a||"),
+    (505, "PRI * HTTP/2.0||SM||"),
+    (505, "GET / HTTP/3.0|Host: a||"),
+    (400, "GET / HTTP/1.1\nHost: a\n\n"),
+    (400, "GET / HTTP/1.1|Host: a|X: b\rY: c||"),
+    (400, "GET / HTTP/1.1|Host: a|X: b| folded||"),
+    (400, "GET / HTTP/1.1|Host : a||"),
+    (400, "GET / HTTP/1.1|Host: a|: b||"),
+    (400, "GET / HTTP/1.1|Host: a|no colon||"),
+    (400, "GET / HTTP/1.1|Host: a|X: b\0c||"),
+    (400, "GET sse HTTP/1.1|Host: a||"),
+    (400, "GET * HTTP/1.1|Host: a||"),
+    (400, "CONNECT a:80 HTTP/1.1|Host: a||"),
+    (400, "GET http://user@a/ HTTP/1.1|Host: a||"),
+    (400, "GET /sse HTTP/1.1||"),
+    (400, "GET /sse HTTP/1.1|Host: a|Host: b||"),
+    (400, "GET /sse HTTP/1.1|Host: a, b||"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 1|Content-Length: 2||xx"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 1, 2||xx"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: -1||x"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 0x1||x"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 18446744073709551616||x"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 5|Transfer-Encoding: chunked||0||"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Transfer-Encoding: chunked, chunked||0||"),
+    (400, "POST /publish HTTP/1.0|Transfer-Encoding: chunked||0||"),
+    (501, "POST /publish HTTP/1.1|Host: localhost|Transfer-Encoding: gzip, chunked||0||"),
+    (501, "POST /publish HTTP/1.1|Host: localhost|Transfer-Encoding: identity||"),
+    (417, "POST /publish HTTP/1.1|Host: localhost|Expect: coffee|Content-Length: 1||x"),
+    (413, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 18446744073709551615||x"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Transfer-Encoding: chunked||x|"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Transfer-Encoding: chunked||-1|a|0||"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Transfer-Encoding: chunked||1|ab|0||"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Transfer-Encoding: chunked||10000000000000000|a"),
+    (413, "POST /publish HTTP/1.1|Host: localhost|Transfer-Encoding: chunked||FFFFFFFFFFFFFFFF|"),
+    (400, "POST /channels/a HTTP/1.1|Host: localhost|Transfer-Encoding: chunked||1\na|0||"),
+];
+
+/// What is answered with a status, and the connection kept.
+const KEPT: &[(u16, &str)] = &[
+    (400, "GET /sse?channel=%zz HTTP/1.1|Host: localhost||"),
+    (400, "GET /sse?channel=%ff HTTP/1.1|Host: localhost||"),
+    (400, "GET /sse?channel=a%0d%0aX:%20y HTTP/1.1|Host: localhost||"),
+    (400, "GET /channels/ HTTP/1.1|Host: localhost||"),
+    (400, "GET /channels/a%2 HTTP/1.1|Host: localhost||"),
+    (404, "GET /../../etc/passwd HTTP/1.1|Host: localhost||"),
+    (404, "GET //sse HTTP/1.1|Host: localhost||"),
+    (403, "GET /sse HTTP/1.1|Host: evil.example||"),
+    (405, "TRACE /sse HTTP/1.1|Host: localhost||"),
+    (405, "PUT /channels/a HTTP/1.1|Host: localhost|Content-Length: 1||x"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 1||{"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 2||\u{e9}"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 4||null"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 24||{\"channel\":\"*\",\"data\":1}"),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 26||{\"channel\":\"a,b\",\"data\":1}"),
+    (
+        400,
+        "POST /publish HTTP/1.1|Host: localhost|Content-Length: 34||{\"channel\":\"a\",\"data\":1,\"id\":\"\\n\"}",
+    ),
+    (
+        400,
+        "POST /publish HTTP/1.1|Host: localhost|Content-Length: 32||{\"channel\":\"a\",\"data\":1,\"x\":\"y\"}",
+    ),
+    (415, "POST /publish HTTP/1.1|Host: localhost|Content-Type: text/html|Content-Length: 2||{}"),
+    (400, "POST /channels/a?retry=0 HTTP/1.1|Host: localhost|Content-Length: 1||x"),
+    (400, "POST /channels/a?id=%0a HTTP/1.1|Host: localhost|Content-Length: 1||x"),
+];
+
+fn lines(text: &str) -> String {
+    text.replace('|', "\r\n")
+}
+
+/// What is too long to be written out.
+fn long_requests() -> Vec<(u16, Vec<u8>)> {
+    let line = |length| format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(length));
+    vec![
+        (414, line(9_000).into_bytes()),
+        (414, vec![b'G'; 2 * 1024 * 1024]),
+        (431, format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(2 * 1024 * 1024)).into_bytes()),
+        (431, format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(2000)).into_bytes()),
+        (
+            413,
+            format!(
+                "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n{}",
+                "x".repeat(2_000_000)
+            )
+            .into_bytes(),
+        ),
+        (400, b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n\xff\xfe".to_vec()),
+        (400, [&[0xff; 64], b"\r\n\r\n".as_slice()].concat()),
+        (400, b"GET / HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \xff\r\n\r\n".to_vec()),
+        (400, vec![0; 4096]),
+    ]
+}
+
+fn status_of(answer: &[u8]) -> u16 {
+    let text = String::from_utf8_lossy(answer);
+    text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{text:?}"))
+}
+
+#[test]
+fn hostile_clients_meet_their_status_and_touch_nobody_else() {
+    let server = Server::start(&[]);
+    let mut stream = open(&server, "/channels/a");
+    let mut neighbour = Client::connect(&server);
+    let mut count = 0;
+    let mut serving = |stream: &mut EventStream| {
+        count += 1;
+        let (text, (_, receivers)) = (count.to_string(), neighbour.publish_text("a", &count.to_string()));
+        assert_eq!(receivers, 1);
+        assert_eq!(stream.message(), text);
+        count
+    };
+    for (status, request) in CLOSING {
+        let mut client = Client::connect(&server);
+        client.send(lines(request));
+        let answer = client.rest();
+        assert_eq!(status_of(&answer), *status, "{request:?}: {}", String::from_utf8_lossy(&answer));
+        assert!(answer.windows(21).any(|part| part == b"\r\nConnection: close\r\n"), "{request:?}");
+        serving(&mut stream);
+    }
+    for (status, request) in KEPT {
+        let mut client = Client::connect(&server);
+        let answer = client.ask(&lines(request));
+        assert_eq!(answer.status(), *status, "{request:?}: {}", answer.text());
+        assert!(answer.head.contains("\r\nContent-Type: application/problem+json\r\n"), "{}", answer.head);
+        assert_eq!(client.ask(HEALTHZ).status(), 200, "{request:?}");
+        serving(&mut stream);
+    }
+    for (status, request) in long_requests() {
+        let mut client = Client::connect(&server);
+        // The server answers before all has come, and does not read on for ever.
+        drop(client.try_send(&request));
+        assert_eq!(client.answer().status(), status, "{:?}…", String::from_utf8_lossy(&request[..60]));
+        serving(&mut stream);
+    }
+    // Those who break off anywhere, and those who send into a stream.
+    for cut in [1, 5, 20, 40, 60, 70] {
+        let request = "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\nhello";
+        let mut client = Client::connect(&server);
+        client.send(&request[..cut]);
+        client.shutdown_write();
+        drop(client);
+        serving(&mut stream);
+    }
+    let mut client = Client::connect(&server);
+    client.send("GET /channels/b HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.head();
+    for _ in 0..100 {
+        client.send("x".repeat(10_000));
+    }
+    let served = serving(&mut stream);
+    println!("{served} hostile clients, the server serving on after each");
+}
+
+#[test]
+fn running_out_of_descriptors_stops_newcomers_alone() {
+    const DESCRIPTORS: u32 = 80;
+    let server = Server::start_with_descriptors(DESCRIPTORS, &[]);
+    let mut stream = open(&server, "/channels/a");
+    let mut publisher = Client::connect(&server);
+    assert_eq!(publisher.publish_text("a", "before").1, 1);
+    assert_eq!(stream.message(), "before");
+
+    let crowd: Vec<Client> = (0..DESCRIPTORS + 20).map(|_| Client::connect(&server)).collect();
+    wait_for("the descriptors to run out", || server.log().contains("cannot accept").then_some(()));
+    for at in 0..100 {
+        publisher.publish_text("a", &at.to_string());
+        assert_eq!(stream.message(), at.to_string());
+    }
+    drop(crowd);
+    let mut late = wait_for("a place", || {
+        let mut stream = EventStream::open(&server, "/channels/a");
+        (stream.next().unwrap().kind == "connected").then_some(stream)
+    });
+    assert_eq!(publisher.publish_text("a", "after").1, 2);
+    assert_eq!((stream.message(), late.message()), ("after".to_owned(), "after".to_owned()));
+    let complaints = server.log().matches("cannot accept").count();
+    println!("{complaints} complaints about descriptors");
+}

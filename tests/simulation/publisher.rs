@@ -280,8 +280,9 @@ impl Request {
         let begun_at = self.begun_at.expect("an answered request was written");
         // Streams whose time is over have left, though their clients may not have read that far.
         let may_end = scene.is_draining || scene.rules.shard.stream_age_max.is_some();
-        let least =
-            concerned().filter(|subscriber| !may_end && subscriber.is_subscribed_since(begun_at)).count();
+        let least = concerned()
+            .filter(|subscriber| !may_end && subscriber.is_subscribed_since(begun_at, scene.restarted_at))
+            .count();
         let may_count =
             |ghost: &&Ghost| ghost.channels.meets(channels) && ghost.over_at.is_none_or(|at| at >= begun_at);
         let ghosts = scene.ghosts.iter().filter(may_count).count();

@@ -58,6 +58,8 @@ impl Server {
             hub: Arc::clone(&hub),
             log: Arc::new(eager),
             mailbox: receiver,
+            shards: vec![sender.clone()],
+            connections: Arc::default(),
             random: Box::new(SplitMix64::new(random.bits())),
         };
         let shard = Shard::new(rules.shard.clone(), driver, links, *now);
@@ -82,10 +84,10 @@ impl Server {
         let mut batch = Batch::new();
         batch.push(&CHANNELS, &event);
         let next = self.hub.head().next();
-        assert!(matches!(self.hub.apply(next, &batch, true).receivers, Receivers::Exactly(0)));
+        assert!(matches!(self.hub.apply(next, &batch, Some(0)).receivers, Receivers::Exactly(0)));
         for (name, number) in CHANNELS.iter().zip(next.next().0..) {
             let batch = Batch::of(&ChannelName::parse(name).expect("a name"), &event);
-            let receivers = self.hub.apply(Sequence(number), &batch, true).receivers;
+            let receivers = self.hub.apply(Sequence(number), &batch, Some(0)).receivers;
             assert!(matches!(receivers, Receivers::Exactly(0)), "{name} has subscribers: {receivers:?}");
         }
     }

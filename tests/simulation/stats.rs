@@ -6,6 +6,7 @@ pub(crate) struct Stats {
     pub(crate) steps: u64,
     pub(crate) crashes: u64,
     pub(crate) drains: u64,
+    pub(crate) restarts: u64,
     pub(crate) settled: u64,
     pub(crate) connected: u64,
     pub(crate) delivered: u64,
@@ -39,11 +40,12 @@ impl Stats {
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 22] {
+    fn counts(&mut self) -> [&mut u64; 23] {
         [
             &mut self.steps,
             &mut self.crashes,
             &mut self.drains,
+            &mut self.restarts,
             &mut self.settled,
             &mut self.connected,
             &mut self.delivered,

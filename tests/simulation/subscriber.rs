@@ -26,6 +26,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) is_draining: bool,
     /// Nobody comes or goes.
     pub(crate) is_calm: bool,
+    /// When the shard last began anew, and ended all connections.
+    pub(crate) restarted_at: Option<u64>,
     /// How far the shard has taken the order.
     pub(crate) taken: u64,
     /// The channels of streams that clients have left, of which the server may not know yet.
@@ -63,6 +65,7 @@ pub(crate) struct Subscriber {
 struct Stream {
     peer: SimPeer,
     begun: Instant,
+    begun_at: u64,
     request: Vec<u8>,
     written: usize,
     received: Vec<u8>,
@@ -109,10 +112,11 @@ impl Subscriber {
     }
 
     /// Returns true if and only if the server must count its stream, and had to since before `step`.
-    pub(crate) fn is_subscribed_since(&self, step: u64) -> bool {
+    pub(crate) fn is_subscribed_since(&self, step: u64, restarted_at: Option<u64>) -> bool {
         self.stream.as_ref().is_some_and(|stream| {
             let is_connected = stream.view.connected_at.is_some_and(|at| at < step);
             let is_well = !stream.peer.was_reset() && !stream.peer.is_ended();
+            let is_well = is_well && restarted_at.is_none_or(|at| at < stream.begun_at);
             is_connected && is_well && !stream.has_left && stream.view.over_at.is_none()
         })
     }
@@ -209,6 +213,7 @@ impl Subscriber {
         let stream = Stream {
             peer: scene.net.connect(),
             begun: scene.now,
+            begun_at: scene.step,
             request: self.request(&id, scene.random),
             written: 0,
             received: Vec::new(),
@@ -287,6 +292,7 @@ impl Subscriber {
             // A stream whose time is over is cut off where its client does not read its end.
             let patience = scene.rules.shard.conn.idle_timeout;
             let is_cut = scene.rules.shard.stream_age_max.is_some() && scene.now >= stream.begun + patience;
+            let is_cut = is_cut || scene.restarted_at.is_some_and(|at| at >= stream.begun_at);
             let is_well = (stream.view.over_at.is_some() && is_whole) || is_cut;
             assert!(is_well, "subscriber {}: the stream just ends", self.number);
         }

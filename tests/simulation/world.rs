@@ -37,6 +37,8 @@ enum Phase {
     Draining,
     /// It is to end without being told.
     Crashed,
+    /// It is to begin anew, as after a panic that was caught.
+    Restarting,
 }
 
 /// Everything but the server.
@@ -63,6 +65,8 @@ pub(crate) struct World {
     waits: u64,
     /// The server was told to end.
     is_draining: bool,
+    /// When the shard last began anew.
+    restarted_at: Option<u64>,
 }
 
 /// Plays `steps` steps of the world that `seed` determines.
@@ -98,6 +102,10 @@ fn serve(server: &mut Server, world: &RefCell<World>) {
             Phase::Draining if server.shard.is_drained() => return server.check_drained(),
             Phase::Draining => {}
             Phase::Crashed => return,
+            Phase::Restarting => {
+                server.shard.restart();
+                world.begin(Phase::Playing);
+            }
         }
     }
 }
@@ -129,6 +137,7 @@ impl World {
             calm_until: 0,
             waits: 0,
             is_draining: false,
+            restarted_at: None,
         }
     }
 
@@ -201,7 +210,7 @@ impl World {
                         };
                     }
                 }
-                Phase::Settled | Phase::Crashed => return,
+                Phase::Settled | Phase::Crashed | Phase::Restarting => return,
             }
         }
     }
@@ -216,6 +225,11 @@ impl World {
             return self.begin(Phase::Settling);
         }
         self.step += 1;
+        if self.random.chance(0.0005) {
+            self.restarted_at = Some(self.step);
+            self.stats.restarts += 1;
+            return self.begin(Phase::Restarting);
+        }
         let millis = match self.random.within(0..=499) {
             0 => self.random.within(5000..=40_000),
             1..=10 => self.random.within(100..=1000),
@@ -288,6 +302,7 @@ impl World {
             now: self.now,
             is_draining: self.is_draining,
             is_calm: self.step < self.calm_until,
+            restarted_at: self.restarted_at,
             taken: hub.cursor(0).0,
             ghosts: &mut self.ghosts,
         };

@@ -50,8 +50,9 @@ impl Sink for Applier {
     }
 
     fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
-        // Only the answer to a single event says how many received it.
-        let waiting = ticket.filter(|_| batch.len() == 1).map(|ticket| TicketParts::of(ticket).shard);
+        // Only the answer to a single event says how many received it, and only a shard answers.
+        let single = ticket.filter(|_| batch.len() == 1).map(|ticket| TicketParts::of(ticket).shard);
+        let waiting = single.filter(|&shard| shard < self.shards.len());
         let applied = self.hub.apply(first, batch, waiting);
         for (number, shard) in self.shards.iter().enumerate() {
             if applied.interested.contains(number) {

@@ -188,7 +188,7 @@ impl Model {
             let draft = self.drafts.get(serial).expect("nobody published this");
             assert_eq!(draft.fate, Fate::Open, "event {serial} is committed");
             assert_eq!((draft.event_type, &draft.data), (&*event_type, &data), "event {serial}");
-            let channels = ChannelSet::named(part.channels());
+            let channels = ChannelSet::named(part.targets());
             assert_eq!(draft.channels, channels, "event {serial}");
             assert_eq!(draft.has_own_id, part.id_at.is_none(), "event {serial}");
             let written = self.written[draft.connection];

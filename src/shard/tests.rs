@@ -15,7 +15,7 @@ use crate::base::random::{Random, SplitMix64};
 use crate::conn::ConnOptions;
 use crate::driver::Driver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
-use crate::frame::batch::Batch;
+use crate::frame::batch::{Batch, TARGET_ALL};
 use crate::frame::outbox::OutboxLimits;
 use crate::http::http_date;
 use crate::hub::retention::Retention;
@@ -177,6 +177,20 @@ fn events_reach_the_streams_of_every_shard_whichever_takes_the_publish() {
         assert!(first.is_some() && first < second, "{seen}");
     }
     assert!(!seen[2].contains("from"), "{}", seen[2]);
+}
+
+#[test]
+fn an_event_to_all_reaches_every_stream_once() {
+    let mut servers = Servers::new(None);
+    let streams = [servers.subscribe(0, "a,b"), servers.subscribe(1, "a"), servers.subscribe(1, "c")];
+    servers.settle();
+    let mut batch = Batch::new();
+    batch.push(&[TARGET_ALL], &Event::new("to all"));
+    servers.hub.apply(servers.hub.head().next(), &batch, None);
+    servers.settle();
+    for stream in &streams {
+        assert_eq!(read(stream).matches("data: to all").count(), 1);
+    }
 }
 
 #[test]

@@ -132,6 +132,24 @@ impl State {
         Cursor { place, seen, is_counting, told: Vec::new() }
     }
 
+    /// A cursor at `place` of a stream that asks for what is retained after it, and misses nothing else.
+    pub(super) fn cursor_of_retained(&self, place: Sequence, channels: &[ChannelId]) -> Cursor {
+        let targets = channels.iter().copied().chain([ChannelId::ALL]);
+        let lost = targets.map(|id| (id, self.channels.get(id).evicted_through));
+        let told = lost.filter(|&(_, through)| through > place).collect();
+        Cursor { place, seen: None, is_counting: false, told }
+    }
+
+    /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.
+    pub(super) fn place_before_last(&self, count: usize, channels: &[ChannelId]) -> Option<Sequence> {
+        let newest = |&id: &ChannelId| self.channels.get(id).retained.iter().rev().take(count).copied();
+        let mut last: Vec<Sequence> = channels.iter().flat_map(newest).collect();
+        last.sort_unstable_by_key(|&sequence| Reverse(sequence));
+        last.dedup();
+        last.truncate(count);
+        last.last().map(|first| Sequence(first.0 - 1))
+    }
+
     /// Finds out whether events after the cursor's place are lost, and notes what is told of it.
     fn tell_gap(&self, channels: &[ChannelId], cursor: &mut Cursor) -> Option<Gap> {
         let lost: Vec<(ChannelId, Sequence)> = channels

@@ -16,6 +16,11 @@ pub enum Begin {
     After(EventId),
     /// After an event whose id has no form that this server gives.
     AfterUnknown,
+    /// With all retained events.
+    AllRetained,
+    /// With the newest retained events of its channels, so many of them, and whatever else is retained after the first
+    /// of those.
+    LastRetained(usize),
 }
 
 /// Where a stream does begin.
@@ -23,7 +28,7 @@ pub enum Begin {
 pub enum Begun {
     /// At the place of its subscription.
     AtHead(Cursor),
-    /// After the event it named.
+    /// After the event it named, or with what is retained.
     After(Cursor),
     /// At the place of its subscription, since no history here vouches for the event it named.
     Unknown(Cursor),
@@ -90,17 +95,21 @@ impl Hub {
             channels.push(id);
         }
         let all_count = state.begin_subscription(shard, ChannelId::ALL);
-        let known = match begin {
-            Begin::AtHead => None,
-            Begin::After(id) => Some(state.epochs.place_of(id)),
-            Begin::AfterUnknown => Some(None),
-        };
         // Only where no event can reach the stream in two ways does a sum of counts count its events.
         let is_counting = names.len() == 1;
-        let begun = match known {
-            None => Begun::AtHead(state.cursor_at(head, &channels, is_counting)),
-            Some(Some(place)) => Begun::After(state.cursor_at(place, &channels, is_counting)),
-            Some(None) => Begun::Unknown(state.cursor_at(head, &channels, is_counting)),
+        let at = |place: Sequence| state.cursor_at(place, &channels, is_counting);
+        let begun = match begin {
+            Begin::AtHead => Begun::AtHead(at(head)),
+            Begin::AfterUnknown => Begun::Unknown(at(head)),
+            Begin::After(id) => match state.epochs.place_of(id) {
+                Some(place) => Begun::After(at(place)),
+                None => Begun::Unknown(at(head)),
+            },
+            Begin::AllRetained => Begun::After(state.cursor_of_retained(state.epochs.start(), &channels)),
+            Begin::LastRetained(count) => {
+                let place = state.place_before_last(count, &channels[..names.len()]).unwrap_or(head);
+                Begun::After(state.cursor_of_retained(place, &channels))
+            }
         };
         self.publish_counts(state);
         let id = state.epochs.id_of(head).expect("the log begins an epoch before anyone subscribes");

@@ -233,9 +233,19 @@ fn the_bound_of_bytes_holds_whichever_channels_are_busy() {
 
 /// All that a stream of a channel, of a user perhaps, reads after a place: what it misses, and its data.
 fn read_as(hub: &Hub, user: Option<&str>, after: u64) -> (Vec<Option<u64>>, Vec<String>) {
-    let names = [ChannelName::parse("a").unwrap()];
-    let subscribed = hub.subscribe(0, &names, user, Begin::After(id(after))).unwrap();
-    let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
+    read_from(hub, &["a"], user, Begin::After(id(after)))
+}
+
+/// All that a stream reads from where it begins: what it misses, and its data.
+fn read_from(
+    hub: &Hub,
+    channels: &[&str],
+    user: Option<&str>,
+    begin: Begin,
+) -> (Vec<Option<u64>>, Vec<String>) {
+    let names: Vec<_> = channels.iter().map(|name| ChannelName::parse(name).unwrap()).collect();
+    let subscribed = hub.subscribe(0, &names, user, begin).unwrap();
+    let Begun::After(mut cursor) = subscribed.begun else { panic!("it begins in the past") };
     let (mut missed, mut data, mut slice) = (Vec::new(), Vec::new(), Slice::default());
     while !slice.is_live {
         let limits = SliceLimits { frames_max: 3, bytes_max: usize::MAX };
@@ -314,4 +324,26 @@ fn users_and_all_have_receivers_and_are_no_channels() {
         assert_eq!(receivers, expected, "{target:?}");
     }
     assert_eq!(hub.channels_len(), 1);
+}
+
+#[test]
+fn what_is_retained_is_replayed_wholly_or_from_its_last_events_on_without_a_gap() {
+    let hub = hub(3, usize::MAX);
+    for n in 1..=5 {
+        publish_to(&hub, "a", &format!("a{n}"));
+        publish_to(&hub, "b", &format!("b{n}"));
+        publish_to(&hub, TARGET_ALL, &format!("all{n}"));
+    }
+    let replay = |channels: &[&str], begin| {
+        let (missed, data) = read_from(&hub, channels, None, begin);
+        assert_eq!(missed, []);
+        data.join(" ")
+    };
+    assert_eq!(replay(&["a"], Begin::AllRetained), "a3 all3 a4 all4 a5 all5");
+    assert_eq!(replay(&["a", "b"], Begin::AllRetained), "a3 b3 all3 a4 b4 all4 a5 b5 all5");
+    assert_eq!(replay(&["a"], Begin::LastRetained(1)), "a5 all5");
+    assert_eq!(replay(&["a", "b"], Begin::LastRetained(3)), "b4 all4 a5 b5 all5");
+    assert_eq!(replay(&["a"], Begin::LastRetained(100)), "a3 all3 a4 all4 a5 all5");
+    assert_eq!(replay(&["a"], Begin::LastRetained(0)), "");
+    assert_eq!(replay(&["c"], Begin::LastRetained(5)), "");
 }

@@ -172,7 +172,7 @@ impl World {
         assert_eq!(subscribed.counts, counts, "events up to the shard's cursor");
         let known = match begin {
             Begin::After(id) => self.place_of(id),
-            Begin::AtHead | Begin::AfterUnknown => None,
+            Begin::AtHead | Begin::AfterUnknown | Begin::AllRetained | Begin::LastRetained(_) => None,
         };
         let (cursor, place) = match (begin, known, subscribed.begun) {
             (Begin::AtHead, _, Begun::AtHead(cursor)) => (cursor, self.head()),

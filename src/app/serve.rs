@@ -84,7 +84,7 @@ pub fn run(config: ServeConfig) -> Result<(), ServeError> {
                 hub: Arc::clone(&hub),
                 log,
                 mailbox,
-                shards,
+                publishers: shards.into(),
                 connections,
                 random: Box::new(OsRandom),
             };

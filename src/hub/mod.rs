@@ -192,7 +192,7 @@ impl Hub {
     /// If `first` does not continue the order, or the batch is empty.
     ///
     /// Where a shard waits for it, the receivers of the batch's last event are counted: the distinct streams that were
-    /// subscribed when it was applied, in whatever state.
+    /// subscribed when it was applied, in whatever state. Who waits but is no shard has a number from [`SHARDS_MAX`] on.
     pub fn apply(&self, first: Sequence, batch: &Batch, waiting_shard: Option<usize>) -> Applied {
         let mut state = self.lock();
         let state = &mut *state;

@@ -83,10 +83,8 @@ impl<D: Driver> Shard<D> {
                         peer.is_some_and(|peer| peer.subscribed_at < live.first)
                     };
                     let receivers = slots.iter().filter(subscribed_before).count() as u64;
-                    if tally.add(self.options.number, receivers)
-                        && let Some(waiting) = self.shards.get(tally.waiting_shard)
-                    {
-                        waiting.notify();
+                    if tally.add(self.options.number, receivers) {
+                        self.publishers.tell_counted(tally.waiting_shard);
                     }
                 }
                 for &slot in &slots {

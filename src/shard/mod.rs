@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::ApiOptions;
 use crate::base::id::{ConnId, Sequence};
-use crate::base::mailbox::{Receiver, Sender};
+use crate::base::mailbox::Receiver;
 use crate::base::random::Random;
 use crate::base::slots::Slots;
 use crate::base::wheel::Wheel;
@@ -38,7 +38,7 @@ use crate::hub::live::LiveRun;
 use crate::hub::reader::Slice;
 use crate::log::Log;
 
-use apply::Outcome;
+use apply::{Outcome, Publishers};
 use drain::Drain;
 use peer::Peer;
 use publish::Tickets;
@@ -107,8 +107,8 @@ pub struct Links {
     pub log: Arc<dyn Log>,
     /// What other threads tell it.
     pub mailbox: Receiver<Message>,
-    /// The mailboxes of all shards, by their numbers.
-    pub shards: Vec<Sender<Message>>,
+    /// Who is told when this shard has completed a count of receivers.
+    pub publishers: Publishers,
     /// How many connections all shards hold together.
     pub connections: Arc<AtomicUsize>,
     /// Where its random bits come from. Clients are named by them: nobody may be able to predict them.
@@ -125,7 +125,7 @@ pub struct Shard<D: Driver> {
     hub: Arc<Hub>,
     log: Arc<dyn Log>,
     mailbox: Receiver<Message>,
-    shards: Vec<Sender<Message>>,
+    publishers: Publishers,
     connections: Arc<AtomicUsize>,
     random: Box<dyn Random>,
     runs: OwnRuns,
@@ -157,7 +157,7 @@ impl<D: Driver> Shard<D> {
     /// A shard that accepts from `driver`'s listeners. `now` is the instant from which its times count.
     #[must_use]
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
-        let Links { hub, log, mailbox, shards, connections, random } = links;
+        let Links { hub, log, mailbox, publishers, connections, random } = links;
         let cursor = hub.cursor(options.number);
         Shard {
             options,
@@ -168,7 +168,7 @@ impl<D: Driver> Shard<D> {
             hub,
             log,
             mailbox,
-            shards,
+            publishers,
             connections,
             random,
             runs: OwnRuns::default(),
@@ -242,7 +242,7 @@ impl<D: Driver> Shard<D> {
         self.paused.clear();
         self.tickets.forget_all();
         for waiting in self.hub.forget_shard(self.options.number) {
-            self.shards[waiting].notify();
+            self.publishers.tell_counted(waiting);
         }
         self.cursor = self.hub.cursor(self.options.number);
     }

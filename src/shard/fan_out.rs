@@ -31,7 +31,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Takes what lies after the shard's cursor, as much as an empty outbox takes, and queues it for its streams.
-    fn take(&mut self) {
+    pub(super) fn take(&mut self) {
         if !self.has_events() {
             return;
         }

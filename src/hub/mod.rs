@@ -294,6 +294,13 @@ impl Hub {
         self.lock().channels.len()
     }
 
+    /// How many streams subscribe to the channel, in whatever state.
+    #[must_use]
+    pub fn subscribers(&self, channel: &str) -> u32 {
+        let state = self.lock();
+        state.channels.find(channel).map_or(0, |id| state.channels.get(id).subscribers)
+    }
+
     /// Keeps the counts that are read without the lock.
     fn publish_counts(&self, state: &State) {
         let len = u32::try_from(state.channels.len()).expect("channels are bounded far below 2^32");

@@ -57,7 +57,7 @@ pub const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
 const ACTIONS_PER_TURN_MAX: usize = 64;
 
 /// How long a publisher waits at the most before it is looked whether the shards that are behind have caught up.
-const PAUSE: Duration = Duration::from_millis(1);
+pub const PAUSE: Duration = Duration::from_millis(1);
 
 /// How long nothing is logged of what was just logged.
 const TELL_AGAIN: Duration = Duration::from_secs(10);

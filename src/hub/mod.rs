@@ -192,7 +192,7 @@ impl Hub {
     /// If `first` does not continue the order, or the batch is empty.
     ///
     /// Where a shard waits for it, the receivers of the batch's last event are counted: the distinct streams that were
-    /// subscribed when it was applied, in whatever state.
+    /// subscribed when it was applied, in whatever state. Who waits but is no shard has a number from [`SHARDS_MAX`] on.
     pub fn apply(&self, first: Sequence, batch: &Batch, waiting_shard: Option<usize>) -> Applied {
         let mut state = self.lock();
         let state = &mut *state;
@@ -291,6 +291,13 @@ impl Hub {
     #[must_use]
     pub fn channels_len(&self) -> usize {
         self.lock().channels.len()
+    }
+
+    /// How many streams subscribe to the channel, in whatever state.
+    #[must_use]
+    pub fn subscribers(&self, channel: &str) -> u32 {
+        let state = self.lock();
+        state.channels.find(channel).map_or(0, |id| state.channels.get(id).subscribers)
     }
 
     /// Keeps the counts that are read without the lock.

@@ -136,7 +136,7 @@ impl Hub {
 
     /// Ends all subscriptions of a shard that has lost its streams, and takes for it whatever it has not taken.
     ///
-    /// Returns the shards whose counts of receivers are complete now that this one will add nothing.
+    /// Returns who waits for counts of receivers that are complete now that this one will add nothing.
     pub fn forget_shard(&self, shard: usize) -> Vec<usize> {
         let mut state = self.lock();
         let state = &mut *state;

@@ -32,7 +32,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Takes what lies after the shard's cursor, as much as an empty outbox takes, and queues it for its streams.
-    fn take(&mut self) {
+    pub(super) fn take(&mut self) {
         if !self.has_events() {
             return;
         }
@@ -109,10 +109,8 @@ impl<D: Driver> Shard<D> {
             peer.is_some_and(|peer| peer.subscribed_at < event)
         };
         let receivers = slots.iter().filter(subscribed_before).count() as u64;
-        if tally.add(self.options.number, receivers)
-            && let Some(waiting) = self.shards.get(tally.waiting_shard)
-        {
-            waiting.notify();
+        if tally.add(self.options.number, receivers) {
+            self.publishers.tell_counted(tally.waiting_shard);
         }
     }
 

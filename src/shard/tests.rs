@@ -63,7 +63,7 @@ impl Servers {
                 hub: Arc::clone(&hub),
                 log: Arc::clone(&log),
                 mailbox,
-                shards: senders.clone(),
+                publishers: senders.clone().into(),
                 connections: Arc::clone(&connections),
                 random: Box::new(random),
             };

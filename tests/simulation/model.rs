@@ -248,8 +248,8 @@ impl Sink for Recorder {
         self.inner.committed(first, batch, ticket);
     }
 
-    fn refused(&self, ticket: Ticket, refusal: Refusal) {
-        self.inner.refused(ticket, refusal);
+    fn refused(&self, ticket: Ticket, batch: Batch, refusal: Refusal) {
+        self.inner.refused(ticket, batch, refusal);
     }
 }
 

@@ -58,7 +58,7 @@ impl Server {
             hub: Arc::clone(&hub),
             log: Arc::new(eager),
             mailbox: receiver,
-            shards: vec![sender.clone()],
+            publishers: vec![sender.clone()].into(),
             connections: Arc::default(),
             random: Box::new(SplitMix64::new(random.bits())),
         };

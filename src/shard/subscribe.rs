@@ -60,11 +60,14 @@ impl<D: Driver> Shard<D> {
         }
         peer.subscriptions.shrink_to_fit();
         let until = subscribed.id.sequence;
-        let replay = Some(Replay { until, replayed: 0, is_complete: true });
+        let replay = Some(Replay { replayed: 0, is_complete: true });
         let behind = match subscribed.begun {
             Begun::AtHead(cursor) if cursor.place == subscribed.shard_cursor => None,
             Begun::AtHead(cursor) => Some(Behind { cursor, reason: GapReason::SlowConsumer, replay: None }),
-            Begun::After(cursor) => Some(Behind { cursor, reason: GapReason::HistoryExpired, replay }),
+            Begun::After(cursor) => {
+                let cursor = cursor.stopping_at(until);
+                Some(Behind { cursor, reason: GapReason::HistoryExpired, replay })
+            }
             Begun::Unknown(cursor) => {
                 let gap = Notice::Gap {
                     reason: GapReason::UnknownId,
@@ -73,7 +76,8 @@ impl<D: Driver> Shard<D> {
                     id: Some(subscribed.id),
                 };
                 peer.conn.tell(own(&gap, framing));
-                let replay = Some(Replay { until, replayed: 0, is_complete: false });
+                let cursor = cursor.stopping_at(until);
+                let replay = Some(Replay { replayed: 0, is_complete: false });
                 Some(Behind { cursor, reason: GapReason::HistoryExpired, replay })
             }
         };

@@ -180,6 +180,7 @@ fn shard_options(
             idle_timeout: config.idle_timeout,
             publish_timeout: config.publish_timeout,
             keepalive: config.keepalive_interval,
+            keepalive_style: config.keepalive_style,
             body_bytes_max: config.body_bytes_max,
             outbox: OutboxLimits {
                 bytes_max: config.outbox_bytes_max,

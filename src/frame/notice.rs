@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::id::{ClientId, EventId};
 use crate::frame::render::{Framing, render_own};
-use crate::sse::encode::{IdField, encode_event, encode_retry};
+use crate::sse::encode::{IdField, encode_comment, encode_event, encode_retry};
 use crate::sse::event::Event;
 
 /// Why events are missing.
@@ -30,6 +30,21 @@ impl GapReason {
     }
 }
 
+/// How a silent stream is kept alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepaliveStyle {
+    /// By an event, which a client can listen for.
+    Event,
+    /// By a comment, which no client hands over.
+    Comment,
+}
+
+impl KeepaliveStyle {
+    /// The styles by the words that name them.
+    pub const WORDS: [(&str, KeepaliveStyle); 2] =
+        [("event", KeepaliveStyle::Event), ("comment", KeepaliveStyle::Comment)];
+}
+
 /// One thing that the server tells a stream.
 #[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
@@ -45,7 +60,7 @@ pub enum Notice<'a> {
         channels: &'a [String],
     },
     /// Nothing was written for the keepalive interval.
-    Ping,
+    Ping(KeepaliveStyle),
     /// Events are missing here.
     Gap {
         /// Why.
@@ -93,7 +108,8 @@ impl Notice<'_> {
                 );
                 encode(out, "connected", &data, id, Some(retry));
             }
-            Notice::Ping => encode(out, "ping", "{}", None, None),
+            Notice::Ping(KeepaliveStyle::Event) => encode(out, "ping", "{}", None, None),
+            Notice::Ping(KeepaliveStyle::Comment) => encode_comment(out, "ping"),
             Notice::Gap { reason, missed, last_event_id, id } => {
                 let reason = reason.as_str();
                 let missed = missed.map_or("null".to_owned(), |missed| missed.to_string());
@@ -188,7 +204,8 @@ mod tests {
             text(Notice::Overloaded { retry_after: retry }),
             "retry: 1500\nevent: overloaded\ndata: {\"retryAfter\":1500}\n\n"
         );
-        assert_eq!(text(Notice::Ping), "event: ping\ndata: {}\n\n");
+        assert_eq!(text(Notice::Ping(KeepaliveStyle::Event)), "event: ping\ndata: {}\n\n");
+        assert_eq!(text(Notice::Ping(KeepaliveStyle::Comment)), ": ping\n\n");
         assert_eq!(
             text(Notice::CaughtUp { replayed: 2, complete: true }),
             "event: caught-up\ndata: {\"replayed\":2,\"complete\":true}\n\n"

@@ -161,6 +161,7 @@ impl<D: Driver> Shard<D> {
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
         let Links { hub, log, mailbox, shards, connections, random } = links;
         let cursor = hub.cursor(options.number);
+        let runs = OwnRuns::new(options.conn.keepalive_style);
         Shard {
             options,
             driver,
@@ -173,7 +174,7 @@ impl<D: Driver> Shard<D> {
             shards,
             connections,
             random,
-            runs: OwnRuns::default(),
+            runs,
             index: Index::default(),
             cursor,
             taken: Vec::new(),

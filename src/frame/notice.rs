@@ -56,6 +56,8 @@ pub enum Notice<'a> {
         id: Option<EventId>,
         /// The stream's name.
         client: ClientId,
+        /// The user whose stream it is.
+        user: Option<&'a str>,
         /// What it subscribes to, in the order it was named.
         channels: &'a [String],
     },
@@ -101,10 +103,11 @@ impl Notice<'_> {
 
     fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Notice::Connected { retry, id, client, channels } => {
+            Notice::Connected { retry, id, client, user, channels } => {
+                let user = user.map_or(serde_json::Value::Null, serde_json::Value::from);
                 let channels = serde_json::Value::from(channels);
                 let data = format!(
-                    r#"{{"connected":true,"clientId":"{client}","client_id":"{client}","userId":null,"channels":{channels}}}"#
+                    r#"{{"connected":true,"clientId":"{client}","client_id":"{client}","userId":{user},"channels":{channels}}}"#
                 );
                 encode(out, "connected", &data, id, Some(retry));
             }
@@ -167,14 +170,16 @@ mod tests {
         let channels = ["a".to_owned(), "b\"".to_owned()];
         let retry = Duration::from_secs(3);
         assert_eq!(
-            text(Notice::Connected { retry, id: Some(id), client, channels: &channels }),
+            text(Notice::Connected { retry, id: Some(id), client, user: None, channels: &channels }),
             format!(
                 "retry: 3000\nevent: connected\nid: AAAAAAAAAAA.000000000000000\ndata: {{\"connected\":true,\
                  \"clientId\":\"{client}\",\"client_id\":\"{client}\",\"userId\":null,\
                  \"channels\":[\"a\",\"b\\\"\"]}}\n\n"
             )
         );
-        assert!(!text(Notice::Connected { retry, id: None, client, channels: &channels }).contains("\nid:"));
+        let resumed =
+            text(Notice::Connected { retry, id: None, client, user: Some("j\"d"), channels: &channels });
+        assert!(!resumed.contains("\nid:") && resumed.contains(r#","userId":"j\"d","#), "{resumed}");
     }
 
     #[test]

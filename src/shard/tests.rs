@@ -15,7 +15,7 @@ use crate::base::random::{Random, SplitMix64};
 use crate::conn::ConnOptions;
 use crate::driver::Driver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
-use crate::frame::batch::Batch;
+use crate::frame::batch::{Batch, TARGET_ALL};
 use crate::frame::notice::KeepaliveStyle;
 use crate::frame::outbox::OutboxLimits;
 use crate::http::http_date;
@@ -64,7 +64,7 @@ impl Servers {
                 hub: Arc::clone(&hub),
                 log: Arc::clone(&log),
                 mailbox,
-                shards: senders.clone(),
+                publishers: senders.clone().into(),
                 connections: Arc::clone(&connections),
                 random: Box::new(random),
             };
@@ -182,6 +182,20 @@ fn events_reach_the_streams_of_every_shard_whichever_takes_the_publish() {
 }
 
 #[test]
+fn an_event_to_all_reaches_every_stream_once() {
+    let mut servers = Servers::new(None);
+    let streams = [servers.subscribe(0, "a,b"), servers.subscribe(1, "a"), servers.subscribe(1, "c")];
+    servers.settle();
+    let mut batch = Batch::new();
+    batch.push(&[TARGET_ALL], &Event::new("to all"));
+    servers.hub.apply(servers.hub.head().next(), &batch, None);
+    servers.settle();
+    for stream in &streams {
+        assert_eq!(read(stream).matches("data: to all").count(), 1);
+    }
+}
+
+#[test]
 fn shards_count_the_receivers_of_an_event_to_several_channels_together() {
     let mut servers = Servers::new(None);
     let _streams = [
@@ -247,7 +261,7 @@ fn a_panic_under_the_hubs_lock_ends_the_process() {
         // Numbers with a hole cannot be vouched for.
         let broken = AssertUnwindSafe(|| servers.hub.apply(Sequence(100), &two_channels(), None));
         assert!(catch_unwind(broken).is_err());
-        servers.hub.held_bytes();
+        let _ = servers.hub.held_bytes();
         return; // Not reached: the process has ended.
     }
     let this = std::env::current_exe().unwrap();

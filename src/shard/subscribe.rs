@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::api::SubscribeRequest;
 use crate::base::id::{ClientId, ConnId};
+use crate::base::name::UserId;
 use crate::conn::Context;
 use crate::driver::Driver;
 use crate::frame::notice::{GapReason, Notice};
@@ -44,6 +45,7 @@ impl<D: Driver> Shard<D> {
             retry,
             id: (request.begin == Begin::AtHead).then_some(subscribed.id),
             client,
+            user: request.user.as_ref().map(UserId::as_str),
             channels: &names,
         };
 

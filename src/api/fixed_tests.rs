@@ -60,10 +60,7 @@ fn events_are_sent_to_a_channel_global_where_none_is_named() {
                 r#"{"data":1,"userId":"u","clientId":"c"}"#,
                 "400 both `userId` and `clientId` are given; expected one of `channel`, `userId` and `clientId`",
             ),
-            (
-                r#"{"data":1,"userId":"u"}"#,
-                "501 publishing to a user is not part of this version of the server",
-            ),
+            (r#"{"data":1,"userId":"u"}"#, "\u{1}user:u: id: #\ndata: 1\n\n"),
             (
                 r#"{"data":1,"clientId":"c"}"#,
                 "501 the target `clientId` is not part of this version of the server",
@@ -114,19 +111,23 @@ fn a_broadcast_names_its_channel_in_the_query_or_in_the_body() {
 
 #[test]
 fn what_goes_to_users_and_to_all_is_checked_first() {
-    let user = "501 publishing to a user is not part of this version of the server";
-    let all = "501 publishing to all streams is not part of this version of the server";
+    let user = "\u{1}user:u: id: #\ndata: 1\n\n";
+    let all = "\u{1}all: id: #\ndata: 1\n\n";
     check(
         "/sse/broadcast-all",
         &[("1", all), ("{", "400 not JSON at line 1 column 1: EOF while parsing an object")],
     );
     check(
         "/sse/broadcast-all?event=e",
-        &[("1", all), ("", "400 the body is empty; expected a JSON value, which is the data")],
+        &[
+            ("1", "\u{1}all: event: e\nid: #\ndata: 1\n\n"),
+            ("", "400 the body is empty; expected a JSON value, which is the data"),
+        ],
     );
     check("/sse/broadcast-all?channel=a", &[("1", "400 unknown parameter \"channel\"; expected `event`")]);
-    check("/sse/notify-user?user_id=u&event=e", &[("1", user)]);
-    check("/sse/notify-user?userId=a,b+c", &[("1", user)]);
+    check("/sse/notify-user?user_id=u&event=e", &[("1", "\u{1}user:u: event: e\nid: #\ndata: 1\n\n")]);
+    check("/sse/notify-user?user_id=u", &[("1", user)]);
+    check("/sse/notify-user?userId=a,b+c", &[("1", "\u{1}user:a,b c: id: #\ndata: 1\n\n")]);
     check("/sse/notify-user", &[("1", "400 the parameter `user_id` is missing; it names the user")]);
     check("/sse/notify-user?userId=", &[("1", "400 `userId`: a user's id must not be empty")]);
     check(
@@ -183,13 +184,18 @@ fn notifications_have_a_type_a_title_and_a_message() {
 
 #[test]
 fn progress_is_a_percentage_of_a_task_and_its_status() {
-    let user = "501 publishing to a user is not part of this version of the server";
+    let user = |progress: &str| format!("\u{1}user:u: event: progress\nid: #\ndata: {progress}\n\n");
+    for progress in [
+        r#"{"taskId":"t","progress":0,"status":"running"}"#,
+        r#"{"taskId":"t","progress":99.5,"status":"failed"}"#,
+        r#"{"taskId":"t","progress":100,"status":"completed"}"#,
+    ] {
+        let body = format!(r#"{{"userId":"u","progress":{progress}}}"#);
+        assert_eq!(outcome("/progress", &body), user(progress));
+    }
     check(
         "/progress",
         &[
-            (r#"{"userId":"u","progress":{"taskId":"t","progress":0,"status":"running"}}"#, user),
-            (r#"{"userId":"u","progress":{"taskId":"t","progress":99.5,"status":"failed"}}"#, user),
-            (r#"{"userId":"u","progress":{"taskId":"t","progress":100,"status":"completed"}}"#, user),
             (
                 r#"{"progress":{"taskId":"t","progress":100,"status":"completed"}}"#,
                 "400 `userId` is missing; the fields are `userId` and `progress`",

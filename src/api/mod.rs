@@ -180,9 +180,6 @@ fn try_handle(
     match routes::find(&path, head.method())? {
         Endpoint::Subscribe(channel) => {
             let request = subscribe::read(head, channel, options, &permission)?;
-            if request.user.is_some() {
-                return Err(error::ApiError::NotBuilt { what: "the parameter `userId`" }.into());
-            }
             Ok(Reply::Subscribe(request))
         }
         Endpoint::Publish(form) => {

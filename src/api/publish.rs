@@ -83,7 +83,7 @@ impl<'p> Publication<'p> {
             return Err(ApiError::PublishForbidden { channel: quoted(name) });
         }
         let place = self.batch.len() as u64;
-        push_target(&mut self.batch, target, event)?;
+        push_target(&mut self.batch, target, event);
         if let Some(id) = event.id() {
             self.own_ids.push(place, id);
         }

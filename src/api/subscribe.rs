@@ -22,7 +22,7 @@ pub struct SubscribeRequest {
     pub user: Option<UserId>,
     /// Where it begins.
     pub begin: Begin,
-    /// The id of the last event that the client saw, as it said it; `None` if and only if it begins at the head.
+    /// The id of the last event that the client saw, as it said it; `None` if and only if it resumes after none.
     pub last_event_id: Option<String>,
 }
 
@@ -47,6 +47,7 @@ pub(super) fn read(
     }
     let mut user: Option<UserId> = None;
     let mut last_event_id = None;
+    let mut replay = None;
     for pair in head.pairs() {
         let (name, value) = pair?;
         match &*name {
@@ -59,7 +60,7 @@ pub(super) fn read(
             "lastEventId" | "last_event_id" if !value.is_empty() => last_event_id = Some(value),
             "userId" => take_user(&mut user, "userId", &value, options)?,
             "user_id" => take_user(&mut user, "user_id", &value, options)?,
-            "replay" => check_replay(&value)?,
+            "replay" => replay = read_replay(&value)?,
             "slow" => check_slow(&value)?,
             _ => {}
         }
@@ -70,7 +71,7 @@ pub(super) fn read(
     let header = head.header(Known::LastEventId).filter(|id| !id.is_empty()).map(Cow::Borrowed);
     let last_event_id = header.or(last_event_id).map(Cow::into_owned);
     let begin = match &last_event_id {
-        None => Begin::AtHead,
+        None => replay.unwrap_or(Begin::AtHead),
         Some(id) => EventId::parse(id.as_bytes()).map_or(Begin::AfterUnknown, Begin::After),
     };
     Ok(SubscribeRequest { channels: channels.names, user, begin, last_event_id })
@@ -136,12 +137,17 @@ fn take_user(
     }
 }
 
-fn check_replay(value: &str) -> Result<(), Problem> {
+/// Reads where a stream without a last event id begins; `None` for its place at connect.
+fn read_replay(value: &str) -> Result<Option<Begin>, Problem> {
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     match value {
-        _ if is_number && value.bytes().all(|byte| byte == b'0') => Ok(()),
-        "all" | "latest" => Err(ApiError::NotBuilt { what: "the parameter `replay`" }.into()),
-        _ if is_number => Err(ApiError::NotBuilt { what: "the parameter `replay`" }.into()),
+        "all" => Ok(Some(Begin::AllRetained)),
+        "latest" => Err(ApiError::NotBuilt { what: "`replay=latest`" }.into()),
+        // A number too large to be one is more than is retained.
+        _ if is_number => match value.parse().unwrap_or(usize::MAX) {
+            0 => Ok(None),
+            count => Ok(Some(Begin::LastRetained(count))),
+        },
         _ => Err(Problem::bad_request(format!(
             "`replay`: found {}, expected a number of events, `all` or `latest`",
             quoted(value)
@@ -254,9 +260,7 @@ mod tests {
                 400,
                 "`userId`: \"b\" is another user than \"a\"; a stream has one",
             ),
-            ("/sse?replay=5", "", 501, "`replay`"),
-            ("/sse?replay=all", "", 501, "`replay`"),
-            ("/sse?replay=latest", "", 501, "`replay`"),
+            ("/sse?replay=latest", "", 501, "`replay=latest`"),
             ("/sse?replay=-1", "", 400, "found \"-1\", expected a number of events, `all` or `latest`"),
             ("/sse?replay=", "", 400, "`replay`: found \"\""),
             ("/sse?slow=coalesce", "", 501, "`slow`"),
@@ -284,6 +288,19 @@ mod tests {
             problem.detail(),
             "`userId`: on a listener that is not on a loopback address nobody may name a user"
         );
+    }
+
+    #[test]
+    fn a_stream_that_resumes_after_nothing_may_begin_with_what_is_retained() {
+        for (target, headers, begin) in [
+            ("/sse?replay=all", "", Begin::AllRetained),
+            ("/sse?replay=5", "", Begin::LastRetained(5)),
+            ("/sse?replay=99999999999999999999", "", Begin::LastRetained(usize::MAX)),
+            ("/sse?replay=0", "", Begin::AtHead),
+            ("/sse?replay=5", "Last-Event-ID: x\r\n", Begin::AfterUnknown),
+        ] {
+            assert_eq!(ask(target, headers).unwrap().begin, begin, "{target} {headers}");
+        }
     }
 
     #[test]

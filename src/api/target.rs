@@ -9,7 +9,7 @@ use super::error::{ApiError, listed, quoted};
 use super::found::Found;
 use crate::base::limits::EVENT_CHANNELS_MAX;
 use crate::base::name::{ChannelName, Selector, UserId};
-use crate::frame::batch::Batch;
+use crate::frame::batch::{Batch, TARGET_ALL, user_target};
 use crate::sse::event::Event;
 
 /// Where an event goes. Names are checked.
@@ -24,15 +24,14 @@ pub(super) enum Target<'a> {
 }
 
 /// Puts an event into a batch, aimed at its target.
-pub(super) fn push_target(batch: &mut Batch, target: &Target<'_>, event: &Event<'_>) -> Result<(), ApiError> {
+pub(super) fn push_target(batch: &mut Batch, target: &Target<'_>, event: &Event<'_>) {
     match target {
         Target::Channels(names) => {
             let names: SmallVec<[&str; 1]> = names.iter().map(|name| &**name).collect();
             batch.push(&names, event);
-            Ok(())
         }
-        Target::User(_) => Err(ApiError::NotBuilt { what: "publishing to a user" }),
-        Target::All => Err(ApiError::NotBuilt { what: "publishing to all streams" }),
+        Target::User(user) => batch.push(&[&user_target(user.as_str())], event),
+        Target::All => batch.push(&[TARGET_ALL], event),
     }
 }
 
@@ -139,14 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn users_and_all_have_no_place_in_a_batch_yet() {
-        for target in [Target::user("userId", "u").unwrap(), Target::All] {
-            let mut batch = Batch::new();
-            assert!(matches!(
-                push_target(&mut batch, &target, &Event::new("x")),
-                Err(ApiError::NotBuilt { .. })
-            ));
-            assert!(batch.is_empty());
+    fn users_and_all_have_a_place_of_their_own_in_a_batch() {
+        let mut batch = Batch::new();
+        for target in [Target::user("userId", "a,b").unwrap(), Target::All] {
+            push_target(&mut batch, &target, &Event::new("x"));
         }
+        let targets: Vec<Vec<&str>> = batch.iter().map(|draft| draft.targets().collect()).collect();
+        assert_eq!(targets, [vec![user_target("a,b").as_str()], vec![TARGET_ALL]]);
     }
 }

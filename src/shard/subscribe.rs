@@ -29,7 +29,8 @@ impl<D: Driver> Shard<D> {
             return self.refuse_stream(conn);
         }
         let number = self.options.number;
-        let Ok(subscribed) = self.hub.subscribe(number, &request.channels, None, request.begin) else {
+        let user = request.user.as_ref().map(UserId::as_str);
+        let Ok(subscribed) = self.hub.subscribe(number, &request.channels, user, request.begin) else {
             return self.refuse_stream(conn);
         };
 
@@ -45,7 +46,7 @@ impl<D: Driver> Shard<D> {
             retry,
             id: (request.begin == Begin::AtHead).then_some(subscribed.id),
             client,
-            user: request.user.as_ref().map(UserId::as_str),
+            user,
             channels: &names,
         };
 

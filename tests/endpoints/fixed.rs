@@ -1,6 +1,6 @@
 //! The publishes of fixed form: the bytes of each request, of its answer, and of what streams get.
 
-use super::common::{Client, Server, wire};
+use super::common::{Client, EventStream, Server, wire};
 use super::{STREAM_HEAD, check, chunk, connected, problem};
 
 /// A request with a JSON body.
@@ -132,22 +132,58 @@ fn what_is_wrong_with_a_body_is_told() {
 }
 
 #[test]
-fn users_and_all_streams_cannot_be_published_to_yet() {
+fn users_and_all_streams_are_published_to() {
     let server = Server::start(&[]);
-    let user = "publishing to a user is not part of this version of the server";
-    let all = "publishing to all streams is not part of this version of the server";
-    let progress = r#"{"userId":"u","progress":{"taskId":"t","progress":50,"status":"running"}}"#;
-    for (target, body, detail) in [
-        ("/progress", progress, user),
-        ("/sse/notify-user?user_id=u&event=e", "{}", user),
-        ("/sse/notify-user?userId=u", "{}", user),
-        ("/events/send", r#"{"userId":"u","data":1}"#, user),
-        ("/publish", r#"{"userId":"u","data":1}"#, user),
-        ("/publish", r#"{"all":true,"data":1}"#, all),
-        ("/sse/broadcast-all?event=e", "{}", all),
-    ] {
-        check(&server, &post(target, body), &problem("501 Not Implemented", "", detail));
+    let stream = |query: &str| EventStream::open(&server, &format!("/sse?{query}"));
+    let (mut jane, mut again) = (stream("channel=a&userId=jane"), stream("channel=b&user_id=jane"));
+    let mut nobody = stream("channel=a");
+    for connected in [&mut jane, &mut again, &mut nobody] {
+        let told: serde_json::Value = serde_json::from_str(&connected.expect("connected").data).unwrap();
+        assert_eq!(told["channels"].as_array().map(Vec::len), Some(1));
     }
+    let progress = r#"{"taskId":"t","progress":50,"status":"running"}"#;
+    let to_user = [
+        ("/progress", format!(r#"{{"userId":"jane","progress":{progress}}}"#), "progress", progress),
+        ("/sse/notify-user?user_id=jane&event=e", "{}".to_owned(), "e", "{}"),
+        ("/sse/notify-user?userId=jane", "1".to_owned(), "message", "1"),
+        ("/events/send", r#"{"userId":"jane","data":2}"#.to_owned(), "message", "2"),
+        ("/publish", r#"{"userId":"jane","data":3}"#.to_owned(), "message", "3"),
+    ];
+    for ((target, body, kind, data), number) in to_user.iter().zip(1..) {
+        check(&server, &post(target, body), &published(&format!("#{number}"), 2));
+        for stream in [&mut jane, &mut again] {
+            assert_eq!(stream.expect(kind).data, *data);
+        }
+    }
+    check(&server, &post("/publish", r#"{"userId":"joe","data":1}"#), &published("#6", 0));
+    check(&server, &post("/publish", r#"{"all":true,"data":4}"#), &published("#7", 3));
+    check(&server, &post("/sse/broadcast-all?event=e", "5"), &published("#8", 3));
+    for stream in [&mut jane, &mut again, &mut nobody] {
+        assert_eq!(stream.expect("message").data, "4");
+        assert_eq!(stream.expect("e").data, "5");
+    }
+}
+
+#[test]
+fn a_users_events_and_those_to_all_are_resumed_with() {
+    let server = Server::start(&[]);
+    let mut jane = EventStream::open(&server, "/sse?channel=a&userId=jane");
+    let place = jane.expect("connected").id;
+    drop(jane);
+    for body in [
+        r#"{"userId":"jane","data":1}"#,
+        r#"{"all":true,"data":2}"#,
+        r#"{"channel":"a","data":3}"#,
+        r#"{"userId":"joe","data":4}"#,
+        r#"{"userId":"jane","data":5}"#,
+    ] {
+        assert_eq!(Client::connect(&server).ask(&wire(&post("/publish", body))).status(), 200);
+    }
+    let mut jane = EventStream::resume(&server, "/sse?channel=a&userId=jane", &place);
+    jane.expect("connected");
+    let replayed: Vec<String> = (0..4).map(|_| jane.message()).collect();
+    assert_eq!(replayed, ["1", "2", "3", "5"]);
+    assert_eq!(jane.expect("caught-up").data, r#"{"replayed":4,"complete":true}"#);
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl ServeConfig {
             stream_channels_max: settings
                 .one(&table::MAX_CHANNELS_PER_STREAM, count_within(1..=COUNT_MAX))?,
             channels_max: settings.one(&table::MAX_CHANNELS, count_within(1..=COUNT_MAX))?,
-            body_bytes_max: settings.one(&table::MAX_BODY, bytes_within(1..=BYTES_MAX))?,
+            body_bytes_max: settings.one(&table::MAX_BODY, bytes_within(1..=BODY_BYTES_MOST))?,
             head_timeout: settings.one(&table::HEAD_TIMEOUT, duration_above_zero)?,
             body_timeout: settings.one(&table::BODY_TIMEOUT, duration_above_zero)?,
             idle_timeout: settings.one(&table::IDLE_TIMEOUT, duration_above_zero)?,

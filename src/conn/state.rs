@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::frame::notice::Notice;
+use crate::frame::notice::{KeepaliveStyle, Notice};
 use crate::frame::outbox::OutboxLimits;
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
@@ -21,6 +21,8 @@ pub struct ConnOptions {
     pub publish_timeout: Duration,
     /// How long nothing is written to a stream before a ping is; `None` for none.
     pub keepalive: Option<Duration>,
+    /// What such a ping is.
+    pub keepalive_style: KeepaliveStyle,
     /// Bytes of a body, or of a line of a body of lines.
     pub body_bytes_max: usize,
     /// What may wait for a stream.
@@ -60,18 +62,18 @@ pub struct OwnRuns {
     ping_unframed: Run,
 }
 
-impl Default for OwnRuns {
-    fn default() -> OwnRuns {
+impl OwnRuns {
+    /// What streams are told that are kept alive in this style.
+    #[must_use]
+    pub fn new(style: KeepaliveStyle) -> OwnRuns {
         let ping = |framing| {
             let mut bytes = Vec::new();
-            Notice::Ping.render(&mut bytes, framing);
+            Notice::Ping(style).render(&mut bytes, framing);
             Run::own(bytes)
         };
         OwnRuns { ping: ping(Framing::Chunked), ping_unframed: ping(Framing::Unframed) }
     }
-}
 
-impl OwnRuns {
     pub(super) fn ping(&self, framing: Framing) -> Run {
         match framing {
             Framing::Chunked => self.ping.clone(),

@@ -165,6 +165,7 @@ impl<D: Driver> Shard<D> {
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
         let Links { hub, log, mailbox, publishers, connections, random } = links;
         let cursor = hub.cursor(options.number);
+        let runs = OwnRuns::new(options.conn.keepalive_style);
         Shard {
             options,
             driver,
@@ -177,7 +178,7 @@ impl<D: Driver> Shard<D> {
             publishers,
             connections,
             random,
-            runs: OwnRuns::default(),
+            runs,
             index: Index::default(),
             all_count: 0,
             cursor,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::api::SubscribeRequest;
 use crate::base::id::{ClientId, ConnId};
+use crate::base::name::UserId;
 use crate::conn::Context;
 use crate::driver::Driver;
 use crate::frame::notice::{GapReason, Notice};
@@ -44,6 +45,7 @@ impl<D: Driver> Shard<D> {
             retry,
             id: (request.begin == Begin::AtHead).then_some(subscribed.id),
             client,
+            user: request.user.as_ref().map(UserId::as_str),
             channels: &names,
         };
 
@@ -60,11 +62,14 @@ impl<D: Driver> Shard<D> {
         }
         peer.subscriptions.shrink_to_fit();
         let until = subscribed.id.sequence;
-        let replay = Some(Replay { until, replayed: 0, is_complete: true });
+        let replay = Some(Replay { replayed: 0, is_complete: true });
         let behind = match subscribed.begun {
             Begun::AtHead(cursor) if cursor.place == subscribed.shard_cursor => None,
             Begun::AtHead(cursor) => Some(Behind { cursor, reason: GapReason::SlowConsumer, replay: None }),
-            Begun::After(cursor) => Some(Behind { cursor, reason: GapReason::HistoryExpired, replay }),
+            Begun::After(cursor) => {
+                let cursor = cursor.stopping_at(until);
+                Some(Behind { cursor, reason: GapReason::HistoryExpired, replay })
+            }
             Begun::Unknown(cursor) => {
                 let gap = Notice::Gap {
                     reason: GapReason::UnknownId,
@@ -73,7 +78,8 @@ impl<D: Driver> Shard<D> {
                     id: Some(subscribed.id),
                 };
                 peer.conn.tell(own(&gap, framing));
-                let replay = Some(Replay { until, replayed: 0, is_complete: false });
+                let cursor = cursor.stopping_at(until);
+                let replay = Some(Replay { replayed: 0, is_complete: false });
                 Some(Behind { cursor, reason: GapReason::HistoryExpired, replay })
             }
         };

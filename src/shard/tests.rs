@@ -19,7 +19,7 @@ use crate::frame::batch::{Batch, TARGET_ALL};
 use crate::frame::outbox::OutboxLimits;
 use crate::http::http_date;
 use crate::hub::retention::Retention;
-use crate::hub::{Hub, HubOptions};
+use crate::hub::{Backlog, Hub, HubOptions};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::sse::event::Event;
@@ -42,6 +42,7 @@ impl Servers {
         let hub = Arc::new(Hub::new(HubOptions {
             retention: Retention { events_max: 100, bytes_max: 1 << 20, age_max: None },
             channels_max: 100,
+            backlog: Backlog::default(),
             shards: SHARDS,
         }));
         let nets: Vec<SimNet> =

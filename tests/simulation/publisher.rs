@@ -9,7 +9,7 @@ use downpour::sse::event::Event;
 use serde_json::Value;
 
 use crate::draft::{Written, write_draft};
-use crate::model::{CHANNELS, Draft, Fate, Model};
+use crate::model::{ALL, ChannelSet, Draft, Fate, Model, TARGETS, target_name};
 use crate::rules::pick;
 use crate::subscriber::{Ghost, Scene, Subscriber};
 use crate::wire::{Body, take_response};
@@ -67,7 +67,7 @@ impl Publisher {
             let number = scene.model.written.len();
             scene.model.written.push(0);
             self.connection = Some(Connection {
-                peer: scene.net.connect(),
+                peer: pick(scene.random, scene.nets).connect(),
                 number,
                 out: VecDeque::new(),
                 written: 0,
@@ -310,14 +310,18 @@ fn committed_id(model: &Model, serial: usize) -> Value {
 /// Appends an event to a log as another part of the process, or another node, would: no shard hears what comes of it.
 pub(crate) fn append_aside(scene: &mut Scene<'_>, log: &dyn Log, ticket: Ticket) {
     let serial = scene.model.drafts.len();
-    let Written { draft, text, .. } = write_draft(serial, scene);
+    let Written { mut draft, text, .. } = write_draft(serial, scene);
+    if scene.rules.plays_all && scene.random.chance(0.7) {
+        // To all, or to a user.
+        draft.channels = ChannelSet::of(&[*pick(scene.random, &[ALL, ALL, ALL + 1, TARGETS - 1])]);
+    }
     let mut event = Event::new(if text.is_empty() { &draft.data } else { &text });
     if draft.event_type != "message" {
         event = event.with_type(draft.event_type).expect("a plain word");
     }
     let mut batch = Batch::new();
-    let names: Vec<&str> = draft.channels.indexes().map(|index| CHANNELS[index]).collect();
-    batch.push(&names, &event);
+    let names: Vec<String> = draft.channels.indexes().map(target_name).collect();
+    batch.push(&names.iter().map(String::as_str).collect::<Vec<_>>(), &event);
     let connection = scene.model.written.len();
     scene.model.written.push(0);
     scene.model.drafts.push(Draft { has_own_id: false, connection, whole: Some(1), ..draft });

@@ -275,19 +275,20 @@ impl Request {
 
     /// Compares the count with the streams that must, and those that may, have been subscribed meanwhile.
     fn check_receivers(&self, scene: &mut Scene<'_>, subscribers: &[Subscriber], body: &Value) {
-        let channels = scene.model.drafts[self.serials.start].channels;
+        let draft = &scene.model.drafts[self.serials.start];
+        let Fate::Committed(number) = draft.fate else { panic!("{self:?} was acknowledged") };
+        let channels = draft.channels;
         let concerned = || subscribers.iter().filter(|subscriber| subscriber.channels().meets(channels));
         let begun_at = self.begun_at.expect("an answered request was written");
         // Streams whose time is over have left, though their clients may not have read that far.
         let may_end = scene.is_draining || scene.rules.shard.stream_age_max.is_some();
         let least = concerned()
-            .filter(|subscriber| !may_end && subscriber.is_subscribed_since(begun_at, scene.restarted_at))
+            .filter(|subscriber| !may_end && subscriber.must_receive(number, begun_at, scene.restarted_at))
             .count();
         let may_count =
             |ghost: &&Ghost| ghost.channels.meets(channels) && ghost.over_at.is_none_or(|at| at >= begun_at);
         let ghosts = scene.ghosts.iter().filter(may_count).count();
-        let most =
-            concerned().filter(|subscriber| subscriber.may_be_subscribed_after(begun_at)).count() + ghosts;
+        let most = concerned().filter(|subscriber| subscriber.may_receive(number, begun_at)).count() + ghosts;
         let receivers = body["receivers"].as_u64().and_then(|count| usize::try_from(count).ok());
         let receivers = receivers.expect("one event is answered with its receivers");
         assert!((least..=most).contains(&receivers), "{receivers} receivers of {least} to {most}: {self:?}");

@@ -107,16 +107,21 @@ impl Subscriber {
         ChannelSet::of(&self.indexes)
     }
 
-    /// Returns true if and only if the server may count its stream at `step` or later.
-    pub(crate) fn may_be_subscribed_after(&self, step: u64) -> bool {
-        let may_be = |stream: &Stream| stream.written > 0 && stream.view.over_at.is_none_or(|at| at >= step);
-        self.stream.as_ref().is_some_and(may_be)
+    /// Returns true if and only if the server may count its stream as one that receives event `number`, which was
+    /// published at `step` or later.
+    pub(crate) fn may_receive(&self, number: u64, step: u64) -> bool {
+        self.stream.as_ref().is_some_and(|stream| {
+            let is_before = stream.view.subscribed_at.is_none_or(|place| place < number);
+            is_before && stream.written > 0 && stream.view.over_at.is_none_or(|at| at >= step)
+        })
     }
 
-    /// Returns true if and only if the server must count its stream, and had to since before `step`.
-    pub(crate) fn is_subscribed_since(&self, step: u64, restarted_at: &[Option<u64>]) -> bool {
+    /// Returns true if and only if the server must count its stream as one that receives event `number`, which was
+    /// published at `step` or later.
+    pub(crate) fn must_receive(&self, number: u64, step: u64, restarted_at: &[Option<u64>]) -> bool {
         self.stream.as_ref().is_some_and(|stream| {
-            let is_connected = stream.view.connected_at.is_some_and(|at| at < step);
+            let is_connected = stream.view.connected_at.is_some_and(|at| at < step)
+                || stream.view.subscribed_at.is_some_and(|place| place < number);
             let is_well = !stream.peer.was_reset() && !stream.peer.is_ended();
             let is_well = is_well && restarted_at[stream.shard].is_none_or(|at| at < stream.begun_at);
             is_connected && is_well && !stream.has_left && stream.view.over_at.is_none()

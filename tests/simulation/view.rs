@@ -48,6 +48,8 @@ pub(crate) struct View {
     sent_id: String,
     /// The last number when the request was begun.
     head_at_request: u64,
+    /// The place of the subscription, where the server named it: events behind it count the stream, others do not.
+    pub(crate) subscribed_at: Option<u64>,
     /// When `connected` came.
     pub(crate) connected_at: Option<u64>,
     /// Everything up to here was seen, or is missing.
@@ -90,6 +92,7 @@ impl View {
             last_id: sent_id.to_owned(),
             sent_id: sent_id.to_owned(),
             head_at_request: model.head(),
+            subscribed_at: None,
             connected_at: None,
             place: None,
             position: 0,
@@ -170,6 +173,7 @@ impl View {
         assert!((self.head_at_request..=model.head()).contains(&place), "subscribed at {place}");
         assert_eq!(id, model.id_of(place));
         self.place = Some(place);
+        self.subscribed_at = Some(place);
     }
 
     fn take_gap(&mut self, now: &mut Now<'_>, json: &Value, last_id: &str) -> bool {

@@ -161,6 +161,8 @@ impl Server {
     /// Checks that nothing of a drained server is left.
     pub(crate) fn check_drained(&self) {
         assert_eq!((self.connections_len(), self.connections.load(Ordering::Relaxed)), (0, 0));
+        let taken = taken_by_all(&self.hub, self.members.len());
+        assert_eq!(taken, self.hub.head().0, "a shard that has ended holds the others up");
         let event = Event::new("to nobody");
         let names: Vec<String> = (0..TARGETS).map(target_name).collect();
         let all: Vec<&str> = names.iter().map(String::as_str).collect();

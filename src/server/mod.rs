@@ -39,7 +39,7 @@ use crate::driver::epoll::EpollDriver;
 use crate::driver::socket::{Listener, SocketOptions, bind_many};
 use crate::frame::outbox::OutboxLimits;
 use crate::hub::retention::Retention;
-use crate::hub::{Hub, HubOptions, SHARDS_MAX};
+use crate::hub::{Backlog, Hub, HubOptions, SHARDS_MAX};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::shard::apply::{Application, Applier, Publishers};
@@ -116,6 +116,7 @@ impl Server {
                 age_max: settings.history_age_max,
             },
             channels_max: settings.channels_max,
+            backlog: Backlog::default(),
             shards,
         }));
         let (mut parts, mut senders) = (Vec::new(), Vec::new());

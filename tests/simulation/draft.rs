@@ -3,7 +3,7 @@
 use downpour::base::random::SplitMix64;
 use serde_json::Value;
 
-use crate::model::{CHANNELS, ChannelSet, Draft, Fate, serial_of};
+use crate::model::{ALL, CHANNELS, ChannelSet, Draft, Fate, TARGETS, serial_of, user_name};
 use crate::rules::{DATA_BYTES_MAX, Rules, pick};
 use crate::subscriber::Scene;
 use crate::wire::percent_encode;
@@ -22,7 +22,7 @@ pub(crate) struct Written {
 impl Written {
     /// Returns true if and only if it can be published as a body of its own.
     pub(crate) fn is_plain(&self) -> bool {
-        self.draft.channels.len() == 1 && !self.text.is_empty()
+        self.draft.channels.len() == 1 && !self.draft.channels.has_other_targets() && !self.text.is_empty()
     }
 
     /// The target, the content type and the body of a request that publishes it so.
@@ -46,6 +46,9 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>) -> Written {
     if random.chance(rules.several_probability) {
         (0..random.within(1..=3)).for_each(|_| indexes.push(random.within(0..=CHANNELS.len() - 1)));
     }
+    if rules.plays_targets && random.chance(0.2) {
+        indexes = vec![*pick(random, &[ALL, ALL, ALL + 1, TARGETS - 1])];
+    }
     let channels = ChannelSet::of(&indexes);
     let event_type = *pick(random, &["message", "message", "note", "tick"]);
     let has_own_id = random.chance(0.03);
@@ -59,10 +62,14 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>) -> Written {
         let json = format!("{{ \"n\":{serial},\"filler\":{}}}", Value::from(filler));
         ("data", json.clone(), json)
     };
-    let names: Vec<&str> = indexes.iter().map(|&index| CHANNELS[index]).collect();
-    let target = match &names[..] {
-        [name] => format!(r#""channel":{}"#, Value::from(*name)),
-        _ => format!(r#""channels":{}"#, Value::from(names)),
+    let target = match indexes[..] {
+        [ALL] => r#""all":true"#.to_owned(),
+        [user] if user > ALL => format!(r#""userId":"{}""#, user_name(user)),
+        [channel] => format!(r#""channel":{}"#, Value::from(CHANNELS[channel])),
+        _ => {
+            let names: Vec<&str> = indexes.iter().map(|&index| CHANNELS[index]).collect();
+            format!(r#""channels":{}"#, Value::from(names))
+        }
     };
     let mut envelope = format!(r#"{{{target},"{field}":{said}"#);
     if event_type != "message" {

@@ -24,9 +24,14 @@ pub(crate) const TARGETS: usize = ALL + 1 + USERS.len();
 pub(crate) fn target_name(index: usize) -> String {
     match index {
         ALL => TARGET_ALL.to_owned(),
-        user if user > ALL => user_target(USERS[user - ALL - 1]),
+        user if user > ALL => user_target(user_name(user)),
         channel => CHANNELS[channel].to_owned(),
     }
+}
+
+/// The user that a target is.
+pub(crate) fn user_name(index: usize) -> &'static str {
+    USERS[index - ALL - 1]
 }
 
 /// Some of the targets, by their indexes.
@@ -50,6 +55,11 @@ impl ChannelSet {
 
     pub(crate) fn len(self) -> u32 {
         self.0.count_ones()
+    }
+
+    /// Returns true if and only if not all of it are channels.
+    pub(crate) fn has_other_targets(self) -> bool {
+        self.0 >> ALL != 0
     }
 
     pub(crate) fn common(self, other: ChannelSet) -> ChannelSet {

@@ -9,7 +9,7 @@ use downpour::sse::event::Event;
 use serde_json::Value;
 
 use crate::draft::{Written, write_draft};
-use crate::model::{ALL, ChannelSet, Draft, Fate, Model, TARGETS, target_name};
+use crate::model::{Draft, Fate, Model, target_name};
 use crate::rules::pick;
 use crate::subscriber::{Ghost, Scene, Subscriber};
 use crate::wire::{Body, take_response};
@@ -278,7 +278,7 @@ impl Request {
         let draft = &scene.model.drafts[self.serials.start];
         let Fate::Committed(number) = draft.fate else { panic!("{self:?} was acknowledged") };
         let channels = draft.channels;
-        let concerned = || subscribers.iter().filter(|subscriber| subscriber.channels().meets(channels));
+        let concerned = || subscribers.iter().filter(|subscriber| subscriber.targets().meets(channels));
         let begun_at = self.begun_at.expect("an answered request was written");
         // Streams whose time is over have left, though their clients may not have read that far.
         let may_end = scene.is_draining || scene.rules.shard.stream_age_max.is_some();
@@ -311,11 +311,7 @@ fn committed_id(model: &Model, serial: usize) -> Value {
 /// Appends an event to a log as another part of the process, or another node, would: no shard hears what comes of it.
 pub(crate) fn append_aside(scene: &mut Scene<'_>, log: &dyn Log, ticket: Ticket) {
     let serial = scene.model.drafts.len();
-    let Written { mut draft, text, .. } = write_draft(serial, scene);
-    if scene.rules.plays_all && scene.random.chance(0.7) {
-        // To all, or to a user.
-        draft.channels = ChannelSet::of(&[*pick(scene.random, &[ALL, ALL, ALL + 1, TARGETS - 1])]);
-    }
+    let Written { draft, text, .. } = write_draft(serial, scene);
     let mut event = Event::new(if text.is_empty() { &draft.data } else { &text });
     if draft.event_type != "message" {
         event = event.with_type(draft.event_type).expect("a plain word");

@@ -31,8 +31,8 @@ pub(crate) struct Rules {
     pub(crate) several_probability: f64,
     /// How likely a log that is to do something is handed an event past the shards instead.
     pub(crate) aside_probability: f64,
-    /// Some of those events go to all streams, or to a user's.
-    pub(crate) plays_all: bool,
+    /// Some events go to all streams, or to those of a user, as some streams are.
+    pub(crate) plays_targets: bool,
     pub(crate) subscribers: usize,
     pub(crate) publishers: usize,
 }
@@ -54,7 +54,7 @@ impl Rules {
             events_max: *pick(random, &[0, 5, 30, 8192]),
             bytes_max: *pick(random, &[64 * 1024, 8 * 1024 * 1024]),
         };
-        let plays_all = random.chance(0.5);
+        let plays_targets = random.chance(0.5);
         Rules {
             net,
             log,
@@ -63,8 +63,8 @@ impl Rules {
             shard: shard(random),
             large_probability: *pick(random, &[0.0, 0.02, 0.2]),
             several_probability: *pick(random, &[0.0, 0.2, 0.5]),
-            aside_probability: if plays_all { 0.6 } else { 0.1 },
-            plays_all,
+            aside_probability: if plays_targets { 0.4 } else { 0.1 },
+            plays_targets,
             subscribers: random.within(1..=12),
             publishers: random.within(1..=4),
         }

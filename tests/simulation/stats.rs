@@ -26,6 +26,7 @@ pub(crate) struct Stats {
     pub(crate) receivers_within: u64,
     pub(crate) behind: u64,
     pub(crate) delivered_to_all: u64,
+    pub(crate) delivered_to_users: u64,
     pub(crate) lost: u64,
     pub(crate) held_bytes_max: u64,
     pub(crate) kept_bytes_max: u64,
@@ -41,7 +42,7 @@ impl Stats {
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 24] {
+    fn counts(&mut self) -> [&mut u64; 25] {
         [
             &mut self.steps,
             &mut self.crashes,
@@ -66,6 +67,7 @@ impl Stats {
             &mut self.receivers_within,
             &mut self.behind,
             &mut self.delivered_to_all,
+            &mut self.delivered_to_users,
             &mut self.lost,
         ]
     }

@@ -8,7 +8,7 @@ use downpour::driver::sim::{SimNet, SimPeer};
 use downpour::http::{BodyDecoder, Framing};
 use downpour::sse::decode::Decoder;
 
-use crate::model::{CHANNELS, ChannelSet, Model};
+use crate::model::{ALL, CHANNELS, ChannelSet, Model, TARGETS, user_name};
 use crate::rules::{Rules, pick};
 use crate::stats::Stats;
 use crate::view::{Begin, Now, View};
@@ -48,6 +48,8 @@ pub(crate) struct Subscriber {
     number: usize,
     /// Its channels, in the order it names them.
     indexes: Vec<usize>,
+    /// What reaches it beside them: events to all, and to its user.
+    others: Vec<usize>,
     is_old: bool,
     last_event_id: String,
     /// Ids that it saw, to go back to.
@@ -81,7 +83,7 @@ struct Stream {
 }
 
 impl Subscriber {
-    pub(crate) fn new(number: usize, random: &mut SplitMix64) -> Subscriber {
+    pub(crate) fn new(number: usize, rules: &Rules, random: &mut SplitMix64) -> Subscriber {
         let mut indexes: Vec<usize> = Vec::new();
         for _ in 0..*pick(random, &[1, 1, 1, 2, 3, 4]) {
             let index = random.within(0..=CHANNELS.len() - 1);
@@ -89,9 +91,15 @@ impl Subscriber {
                 indexes.push(index);
             }
         }
+        let mut others = Vec::new();
+        if rules.plays_targets {
+            others.push(ALL);
+            others.extend(random.chance(0.5).then(|| random.within(ALL + 1..=TARGETS - 1)));
+        }
         Subscriber {
             number,
             indexes,
+            others,
             is_old: random.chance(0.2),
             last_event_id: String::new(),
             seen_ids: Vec::new(),
@@ -103,8 +111,8 @@ impl Subscriber {
         }
     }
 
-    pub(crate) fn channels(&self) -> ChannelSet {
-        ChannelSet::of(&self.indexes)
+    pub(crate) fn targets(&self) -> ChannelSet {
+        ChannelSet::of(&[&self.indexes[..], &self.others].concat())
     }
 
     /// Returns true if and only if the server may count its stream as one that receives event `number`, which was
@@ -216,7 +224,7 @@ impl Subscriber {
             Some(place) => Begin::After(place),
             None => Begin::AfterUnknown,
         };
-        let view = View::new(&self.indexes, scene.rules.plays_all, begin, &id, scene.model);
+        let view = View::new(&self.indexes, &self.others, begin, &id, scene.model);
         let shard = scene.random.within(0..=scene.nets.len() - 1);
         let stream = Stream {
             peer: scene.nets[shard].connect(),
@@ -256,6 +264,10 @@ impl Subscriber {
             _ if random.chance(0.5) => format!("/events?channels={}&", names.join(",")),
             _ => format!("/sse?channel={}&", names.join("&channel=")),
         };
+        if let Some(&user) = self.others.iter().find(|&&target| target > ALL) {
+            let parameter = pick(random, &["userId", "user_id"]);
+            target.push_str(&format!("{parameter}={}&", user_name(user)));
+        }
         let mut fields = "Host: localhost:8080\r\nAccept: text/event-stream\r\n".to_owned();
         if !id.is_empty() && random.chance(0.2) {
             target.push_str(&format!("lastEventId={id}"));
@@ -305,7 +317,7 @@ impl Subscriber {
             let is_well = (stream.view.over_at.is_some() && is_whole) || is_cut;
             assert!(is_well, "subscriber {}: the stream just ends", self.number);
         }
-        scene.ghosts.push(Ghost { channels: self.channels(), over_at: stream.view.over_at });
+        scene.ghosts.push(Ghost { channels: self.targets(), over_at: stream.view.over_at });
     }
 
     fn leave(&mut self, scene: &mut Scene<'_>) {
@@ -320,7 +332,7 @@ impl Subscriber {
             _ => {}
         }
         let over_at = stream.view.over_at;
-        scene.ghosts.push(Ghost { channels: self.channels(), over_at });
+        scene.ghosts.push(Ghost { channels: self.targets(), over_at });
         self.give_up(scene.model);
         self.sleeps_until = scene.step + scene.random.within(0..=200) as u64;
     }

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::model::{ALL, CHANNELS, ChannelSet, Model, TARGETS, target_name};
+use crate::model::{ALL, CHANNELS, ChannelSet, Model, TARGETS, target_name, user_name};
 use crate::rules::Rules;
 use crate::stats::Stats;
 
@@ -42,6 +42,7 @@ struct Told {
 pub(crate) struct View {
     channels: ChannelSet,
     names: Vec<&'static str>,
+    user: Option<&'static str>,
     begin: Begin,
     /// The last event id: as it was sent, then as it was seen.
     last_id: String,
@@ -79,14 +80,14 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn new(
         indexes: &[usize],
-        plays_all: bool,
+        others: &[usize],
         begin: Begin,
         sent_id: &str,
         model: &Model,
     ) -> View {
-        let all = plays_all.then_some(ALL);
         View {
-            channels: ChannelSet::of(&indexes.iter().copied().chain(all).collect::<Vec<_>>()),
+            channels: ChannelSet::of(&[indexes, others].concat()),
+            user: others.iter().find(|&&target| target > ALL).map(|&user| user_name(user)),
             names: indexes.iter().map(|&index| CHANNELS[index]).collect(),
             begin,
             last_id: sent_id.to_owned(),
@@ -155,6 +156,7 @@ impl View {
     fn take_connected(&mut self, now: &mut Now<'_>, json: &Value, last_id: &str) -> bool {
         assert!(self.connected_at.is_none(), "connected comes once");
         assert_eq!(json["connected"], true);
+        assert_eq!(json["userId"], Value::from(self.user));
         assert_eq!(json["channels"], Value::from(self.names.clone()));
         assert!(json["clientId"].as_str().is_some_and(|id| !id.is_empty()));
         self.connected_at = Some(now.step);
@@ -251,6 +253,8 @@ impl View {
         self.seen.push(number);
         self.count_sent(now, number, common, data.len());
         now.stats.delivered += 1;
+        let is_users = self.user.is_some() && common.indexes().any(|target| target > ALL);
+        now.stats.delivered_to_users += u64::from(is_users);
         now.stats.delivered_to_all += u64::from(common.meets(ChannelSet::of(&[ALL])));
     }
 

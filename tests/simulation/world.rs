@@ -132,7 +132,8 @@ impl World {
         let rules = Rules::draw(&mut random);
         let nets: Vec<SimNet> =
             (0..rules.hub.shards).map(|_| SimNet::new(random.bits(), rules.net.clone())).collect();
-        let subscribers = (0..rules.subscribers).map(|number| Subscriber::new(number, &mut random)).collect();
+        let subscribers =
+            (0..rules.subscribers).map(|number| Subscriber::new(number, &rules, &mut random)).collect();
         let publishers = (0..rules.publishers).map(|_| Publisher::default()).collect();
         World {
             rules,

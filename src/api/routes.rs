@@ -1,5 +1,6 @@
 //! The one table of paths, from which 404, 405, `Allow` and the answer to `OPTIONS` come.
 
+use super::ReportForm;
 use super::error::{ApiError, quoted};
 use crate::http::{Method, Problem};
 
@@ -10,6 +11,8 @@ pub(super) enum Endpoint<'p> {
     Subscribe(Option<&'p str>),
     /// A publish: to the channel that the path names, or of envelopes.
     Publish(Option<&'p str>),
+    /// What all shards have counted.
+    Report(ReportForm),
     /// Whether the process serves.
     Healthz,
     /// Whether it wants requests.
@@ -46,6 +49,7 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
     match handler {
         Some(Handler::Subscribe) => Ok(Endpoint::Subscribe(name)),
         Some(Handler::Publish) => Ok(Endpoint::Publish(name)),
+        Some(Handler::Report(form)) => Ok(Endpoint::Report(form)),
         Some(Handler::Healthz) => Ok(Endpoint::Healthz),
         Some(Handler::Readyz) => Ok(Endpoint::Readyz),
         None => Err(Problem::method_not_allowed(method, allow)),
@@ -75,6 +79,7 @@ enum Path {
 enum Handler {
     Subscribe,
     Publish,
+    Report(ReportForm),
     Healthz,
     Readyz,
 }
@@ -107,6 +112,8 @@ const ROUTES: &[Route] = &[
     Route { path: Path::Is("/events"), read: Some(Handler::Subscribe), write: None },
     Route { path: Path::Is("/healthz"), read: Some(Handler::Healthz), write: None },
     Route { path: Path::Is("/readyz"), read: Some(Handler::Readyz), write: None },
+    Route { path: Path::Is("/metrics"), read: Some(Handler::Report(ReportForm::Metrics)), write: None },
+    Route { path: Path::Is("/sse/stats"), read: Some(Handler::Report(ReportForm::Stats)), write: None },
     not_built(Path::Is("/channels")),
     not_built(Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" }),
     not_built(Path::Is("/events/send")),
@@ -117,11 +124,9 @@ const ROUTES: &[Route] = &[
     not_built(Path::Is("/sse/notify-user")),
     not_built(Path::Is("/sse/subscribe")),
     not_built(Path::Is("/sse/unsubscribe")),
-    not_built(Path::Is("/sse/stats")),
     not_built(Path::Is("/notify")),
     not_built(Path::Is("/progress")),
     not_built(Path::Is("/data-update")),
-    not_built(Path::Is("/metrics")),
     not_built(Path::Is("/dashboard")),
 ];
 
@@ -145,6 +150,8 @@ mod tests {
             (Method::Post, "/publish", Endpoint::Publish(None)),
             (Method::Get, "/healthz", Endpoint::Healthz),
             (Method::Head, "/readyz", Endpoint::Readyz),
+            (Method::Get, "/metrics", Endpoint::Report(ReportForm::Metrics)),
+            (Method::Head, "/sse/stats", Endpoint::Report(ReportForm::Stats)),
             (Method::Options, "/publish", Endpoint::Options(&[Method::Post, Method::Options])),
             (Method::Options, "/sse", Endpoint::Options(&[Method::Get, Method::Head, Method::Options])),
             (Method::Options, "/channels/a", Endpoint::Options(EVERY_METHOD)),
@@ -165,7 +172,9 @@ mod tests {
             (Method::Get, "/publish", Status::METHOD_NOT_ALLOWED),
             (Method::Delete, "/channels/a", Status::METHOD_NOT_ALLOWED),
             (Method::Other, "/healthz", Status::METHOD_NOT_ALLOWED),
-            (Method::Get, "/metrics", Status::NOT_IMPLEMENTED),
+            (Method::Post, "/metrics", Status::METHOD_NOT_ALLOWED),
+            (Method::Delete, "/sse/stats", Status::METHOD_NOT_ALLOWED),
+            (Method::Get, "/dashboard", Status::NOT_IMPLEMENTED),
             (Method::Delete, "/clients/x", Status::NOT_IMPLEMENTED),
         ] {
             assert_eq!(find(path, method).unwrap_err().status(), status, "{method:?} {path}");

@@ -26,6 +26,7 @@ use crate::hub::{Hub, HubOptions, SHARDS_MAX};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::shard::apply::Applier;
+use crate::shard::board::Board;
 use crate::shard::{CONNECTIONS_OVER_LIMIT_MAX, Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 
 /// File descriptors that are not for connections within the limit: listeners, epoll, standard streams, and those of
@@ -72,12 +73,14 @@ pub fn run(config: ServeConfig) -> Result<(), ServeError> {
 
     let _signals = drain_on_signal(senders.clone())?;
     let connections = Arc::new(AtomicUsize::new(0));
+    let board = Arc::new(Board::new(shards));
     let start = Instant::now();
     let mut threads = Vec::new();
     for (number, (driver, mailbox)) in drivers.into_iter().zip(receivers).enumerate() {
         let options = shard_options(&config, number, &addresses, descriptors_max);
         let (hub, log) = (Arc::clone(&hub), Arc::clone(&log));
         let (shards, connections) = (senders.clone(), Arc::clone(&connections));
+        let board = Arc::clone(&board);
         // A shard counts by plain integers, so it is made where it stays.
         let serve = move || {
             let links = Links {
@@ -86,6 +89,7 @@ pub fn run(config: ServeConfig) -> Result<(), ServeError> {
                 mailbox,
                 shards,
                 connections,
+                board,
                 random: Box::new(OsRandom),
             };
             run_shard(Shard::new(options, driver, links, start), &hub, start)

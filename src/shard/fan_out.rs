@@ -1,5 +1,7 @@
 //! From the order of events to the outboxes of streams, and from there to the driver.
 
+use std::time::Instant;
+
 use crate::base::id::Sequence;
 use crate::driver::Driver;
 use crate::frame::notice::GapReason;
@@ -43,6 +45,9 @@ impl<D: Driver> Shard<D> {
             self.deliver(&run);
         }
         self.taken = taken;
+        if !self.marked.is_empty() {
+            self.fan_out_began = Some(self.now);
+        }
         self.requeue_ahead();
     }
 
@@ -53,7 +58,7 @@ impl<D: Driver> Shard<D> {
         let mut twin = None;
         match &live.channels {
             RunChannels::One(channel) => {
-                let Shard { index, peers, marked, options, .. } = self;
+                let Shard { index, peers, marked, options, counters, now, .. } = self;
                 let Some(subscribers) = index.get_mut(*channel) else { return };
                 for &slot in &subscribers.slots {
                     let Some(peer) = peers.get_at_mut(slot) else { continue };
@@ -69,7 +74,8 @@ impl<D: Driver> Shard<D> {
                         }
                         Pushed::Full => {
                             let is_only = peer.subscriptions.len() == 1;
-                            fall_behind(peer, live.first, is_only.then_some(subscribers.count));
+                            fall_behind(peer, live.first, is_only.then_some(subscribers.count), *now);
+                            counters.note_fall_behind();
                         }
                     }
                 }
@@ -106,7 +112,8 @@ impl<D: Driver> Shard<D> {
                                 [only] => self.index.get(only.channel).map(|subscribers| subscribers.count),
                                 _ => None,
                             };
-                            fall_behind(peer, live.first, only);
+                            fall_behind(peer, live.first, only, self.now);
+                            self.counters.note_fall_behind();
                         }
                     }
                 }
@@ -130,9 +137,9 @@ fn framed_for(peer: &Peer, run: &Run, twin: &mut Option<Run>) -> Run {
 
 /// From here on the stream reads the events from `first` on in the history, as its socket drains. `count` is how many
 /// events its only channel had before.
-fn fall_behind(peer: &mut Peer, first: Sequence, count: Option<u64>) {
+fn fall_behind(peer: &mut Peer, first: Sequence, count: Option<u64>, since: Instant) {
     let cursor = Cursor::behind(Sequence(first.0 - 1), count);
-    peer.behind = Some(Box::new(Behind { cursor, reason: GapReason::SlowConsumer, replay: None }));
+    peer.behind = Some(Box::new(Behind { cursor, reason: GapReason::SlowConsumer, replay: None, since }));
 }
 
 fn distinct_slots(index: &Index, live: &LiveRun) -> Vec<u32> {

@@ -14,7 +14,9 @@ mod stream;
 
 use std::time::{Duration, Instant};
 
-use super::{Action, CloseReason, ConnOptions, Connection, Context, Input, Lines, OwnRuns, Phase};
+use super::{
+    Action, CloseReason, ConnOptions, Connection, Context, Input, Lines, OwnRuns, Phase, Plan, Refusals,
+};
 use crate::base::limits::READ_BUFFER_BYTES;
 use crate::http::{HttpDate, Method, Problem, RequestHead, Response, ResponseContext, Status, Version};
 
@@ -67,6 +69,7 @@ struct Bench {
     conn: Connection,
     options: ConnOptions,
     runs: OwnRuns,
+    refusals: Refusals,
     start: Instant,
     now: Instant,
     /// What the peer got.
@@ -92,6 +95,7 @@ impl Bench {
             conn: Connection::new(start),
             options: options(),
             runs: OwnRuns::default(),
+            refusals: Refusals::default(),
             start,
             now: start,
             wire: Vec::new(),
@@ -114,7 +118,13 @@ impl Bench {
     }
 
     fn with<R>(&mut self, call: impl FnOnce(&mut Connection, &Context<'_>) -> R) -> R {
-        let context = Context { now: self.now, date: &DATE, options: &self.options, runs: &self.runs };
+        let context = Context {
+            now: self.now,
+            date: &DATE,
+            options: &self.options,
+            runs: &self.runs,
+            refusals: &self.refusals,
+        };
         call(&mut self.conn, &context)
     }
 
@@ -188,7 +198,8 @@ impl Bench {
         let under_way = std::mem::replace(&mut self.under_way, UnderWay::Nothing);
         let UnderWay::Send { taken, offered } = under_way else { panic!("an offer is under way") };
         self.note_taken(&taken, offered);
-        self.handle(Input::Sent { bytes: taken.len() });
+        self.with(|conn, context| conn.sent(context, taken.len()));
+        self.act();
     }
 
     /// The socket takes so many bytes more.

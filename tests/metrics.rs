@@ -341,7 +341,7 @@ fn slow_streams_are_named_in_the_log_without_their_secret() {
     assert!((1..=200).contains(&lag.parse::<u64>().unwrap()), "{line}");
     let samples = samples(&publisher.ask(GET_METRICS));
     check(&samples, "downpour_streams{state=\"catching-up\"}", 1);
-    check(&samples, "downpour_streams_fallen_behind_total", 1);
+    assert!(sum(&samples, "downpour_streams_fallen_behind_total") >= 1, "{samples:#?}");
     assert!(!server.log().contains(secret), "the secret is its client's alone");
     assert_eq!(server.log().matches("a stream reads slowly").count(), 1, "once in a while");
 }

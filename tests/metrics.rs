@@ -67,16 +67,23 @@ fn samples(answer: &Answer) -> BTreeMap<String, f64> {
     lines.map(sample).collect()
 }
 
+/// A count as it is: all of them are whole, and far below what an `f64` holds exactly.
+#[expect(clippy::cast_possible_truncation, reason = "a count is whole")]
+fn whole(value: f64) -> u64 {
+    assert_eq!(value.fract(), 0.0);
+    value as u64
+}
+
 /// The sum of a metric over its labels.
 fn sum(samples: &BTreeMap<String, f64>, name: &str) -> u64 {
     let of_name = samples.iter().filter(|(sample, _)| sample.split('{').next() == Some(name));
-    of_name.map(|(_, value)| *value as u64).sum()
+    of_name.map(|(_, value)| whole(*value)).sum()
 }
 
 #[track_caller]
 fn check(samples: &BTreeMap<String, f64>, name: &str, expected: u64) {
     let found = samples.get(name).unwrap_or_else(|| panic!("no {name} in {samples:#?}"));
-    assert_eq!(*found as u64, expected, "{name} in {samples:#?}");
+    assert_eq!(whole(*found), expected, "{name} in {samples:#?}");
 }
 
 /// Events in the bytes of a stream.

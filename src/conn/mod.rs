@@ -30,7 +30,9 @@ use crate::http::{RequestHead, Response};
 
 use closing::Lingering;
 use exchange::Exchange;
-pub use state::{Action, BodyPlan, CloseReason, ConnOptions, Context, Input, Lines, OwnRuns, Plan, Refusals};
+pub use state::{
+    Action, BodyPlan, CloseReason, Common, ConnOptions, Context, Input, Lines, OwnRuns, Plan, Refusals,
+};
 use stream::Stream;
 
 /// One connection.

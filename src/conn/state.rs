@@ -59,10 +59,17 @@ pub struct Context<'a> {
     pub date: &'a HttpDate,
     /// Bounds and times.
     pub options: &'a ConnOptions,
+    /// What the shard's connections share.
+    pub common: &'a Common,
+}
+
+/// What the connections of a shard share.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
     /// What is told to many streams alike.
-    pub runs: &'a OwnRuns,
-    /// Where publishes that were refused are counted.
-    pub refusals: &'a Refusals,
+    pub runs: OwnRuns,
+    /// How many publishes were refused.
+    pub refusals: Refusals,
 }
 
 /// How many publishes were answered with which error.

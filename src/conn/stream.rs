@@ -108,7 +108,7 @@ impl Stream {
         if let Some(interval) = context.options.keepalive
             && self.keepalive_due(context.now, interval)
         {
-            self.outbox.push_unbounded(context.runs.ping(self.framing));
+            self.outbox.push_unbounded(context.common.runs.ping(self.framing));
         }
         None
     }

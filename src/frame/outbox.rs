@@ -125,20 +125,20 @@ impl Outbox {
         assert!(bytes <= self.bytes, "{bytes} bytes written where {} waited", self.bytes);
         self.bytes -= bytes;
         let mut left = bytes + self.front_sent;
-        let frames_before = self.frames;
+        let mut frames = self.frames;
         while let Some(front) = &self.front {
             if left < front.len() {
                 break;
             }
             left -= front.len();
-            self.frames -= front.frames();
+            frames -= front.frames();
             self.front = self.rest.as_mut().and_then(|rest| rest.pop_front());
         }
         self.front_sent = left;
         if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
             self.rest = None;
         }
-        frames_before - self.frames
+        std::mem::replace(&mut self.frames, frames) - frames
     }
 }
 

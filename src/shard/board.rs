@@ -123,8 +123,8 @@ mod tests {
         wakes.iter().map(|wake| mailbox(1, Arc::clone(wake) as Arc<dyn Wake>)).unzip()
     }
 
-    fn counters(sends: u64) -> Counters {
-        Counters { sends, ..Counters::default() }
+    fn counters(bytes: u64) -> Counters {
+        Counters { sent_bytes: bytes, ..Counters::default() }
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         board.answer(0, board.last_question(), counters(7), &senders);
         assert_eq!(wakes.each_ref().map(|wake| wake.0.load(Ordering::Relaxed)), [1, 2], "shard 1 waits");
         assert_eq!(board.unanswered(question), 0);
-        assert_eq!(board.snapshots().iter().map(|counters| counters.sends).collect::<Vec<_>>(), [7, 5]);
+        assert_eq!(board.snapshots().iter().map(|counters| counters.sent_bytes).collect::<Vec<_>>(), [7, 5]);
         board.stop_waiting(1);
         assert!(receivers.iter().all(Receiver::prepare_to_sleep));
         board.answer(0, board.last_question(), counters(8), &senders);
@@ -166,6 +166,6 @@ mod tests {
         board.answer_for_good(0, counters(3), &[]);
         let question = board.ask(None, &[]);
         assert_eq!(board.unanswered(question), 0);
-        assert_eq!(board.snapshots()[0].sends, 3);
+        assert_eq!(board.snapshots()[0].sent_bytes, 3);
     }
 }

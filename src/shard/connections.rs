@@ -16,8 +16,8 @@ impl<D: Driver> Shard<D> {
     /// Handles the driver's next completion; returns the connection that may want something now.
     pub(super) fn next_completion(&mut self) -> Option<ConnId> {
         loop {
-            let Shard { driver, peers, options, runs, refusals, counters, now, date, .. } = self;
-            let context = Context { now: *now, date, options: &options.conn, runs, refusals };
+            let Shard { driver, peers, options, common, counters, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, common };
             let (conn, input) = match driver.next()? {
                 Completion::Accepted { socket, listener } => {
                     if let Some(conn) = self.accept(socket, listener) {
@@ -80,8 +80,8 @@ impl<D: Driver> Shard<D> {
     /// Carries out what a connection wants, until it wants no more.
     pub(super) fn act(&mut self, conn: ConnId) {
         for _ in 0..ACTIONS_PER_TURN_MAX {
-            let Shard { peers, driver, options, runs, refusals, counters, now, date, .. } = self;
-            let context = Context { now: *now, date, options: &options.conn, runs, refusals };
+            let Shard { peers, driver, options, common, counters, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, common };
             let Some(peer) = peers.get_mut(conn) else { return };
             match peer.conn.poll_action(&context) {
                 Some(Action::Receive) => driver.recv(conn),
@@ -159,8 +159,8 @@ impl<D: Driver> Shard<D> {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(self.now, &mut due);
         for conn in due.drain(..) {
-            let Shard { peers, options, runs, refusals, now, date, .. } = self;
-            let context = Context { now: *now, date, options: &options.conn, runs, refusals };
+            let Shard { peers, options, common, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, common };
             let Some(peer) = peers.get_mut(conn) else { continue };
             peer.armed = None;
             // Most deadlines have moved on meanwhile, which nobody told the wheel.

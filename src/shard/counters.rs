@@ -45,10 +45,10 @@ pub struct Counters {
     /// Gaps that streams were told, by [`GapReason::ALL`].
     pub gaps: [u64; GapReason::ALL.len()],
 
-    /// Sends that the kernel took bytes of.
-    pub sends: u64,
-    /// Bytes that it took.
+    /// Bytes that the kernel took.
     pub sent_bytes: u64,
+    /// Sends of answers that it took bytes of.
+    pub answer_sends: u64,
     /// Such sends to streams, by the number of events whose last byte they took.
     pub frames_per_send: FramesPerSend,
 
@@ -70,16 +70,22 @@ impl Counters {
         self.frames_per_send.sum
     }
 
+    /// Sends that the kernel took bytes of.
+    #[must_use]
+    pub fn sends(&self) -> u64 {
+        self.answer_sends + self.frames_per_send.count()
+    }
+
     /// Notes what the kernel took. `events` is `None` where it was not a stream's.
     #[inline]
     pub(super) fn note_sent(&mut self, bytes: usize, events: Option<u32>) {
         if bytes == 0 {
             return;
         }
-        self.sends += 1;
         self.sent_bytes += bytes as u64;
-        if let Some(events) = events {
-            self.frames_per_send.note(events);
+        match events {
+            Some(events) => self.frames_per_send.note(events),
+            None => self.answer_sends += 1,
         }
     }
 
@@ -129,8 +135,8 @@ impl Counters {
             falls_behind,
             history_reads,
             gaps,
-            sends,
             sent_bytes,
+            answer_sends,
             frames_per_send,
             publish_pauses,
             publishes_refused,
@@ -153,8 +159,8 @@ impl Counters {
         self.falls_behind += falls_behind;
         self.history_reads += history_reads;
         add_each(&mut self.gaps, gaps);
-        self.sends += sends;
         self.sent_bytes += sent_bytes;
+        self.answer_sends += answer_sends;
         self.frames_per_send.sum += frames_per_send.sum;
         add_each(&mut self.frames_per_send.buckets, &frames_per_send.buckets);
         self.publish_pauses += publish_pauses;
@@ -213,10 +219,20 @@ impl FramesPerSend {
     /// The most events of each bucket but the last: powers of four, so that a bucket is found by counting bits.
     pub const BOUNDS: [u32; 5] = [1, 4, 16, 64, 256];
 
+    /// How many sends.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
     #[inline]
     fn note(&mut self, events: u32) {
         self.sum += u64::from(events);
-        let bits = u32::BITS - events.saturating_sub(1).leading_zeros();
+        if events <= 1 {
+            self.buckets[0] += 1; // As nearly always where the server is not busy.
+            return;
+        }
+        let bits = u32::BITS - (events - 1).leading_zeros();
         let bucket = (bits as usize).div_ceil(2).min(Self::BOUNDS.len());
         self.buckets[bucket] += 1;
     }
@@ -301,10 +317,10 @@ mod tests {
     fn a_send_of_nothing_is_none() {
         let mut counters = Counters::default();
         counters.note_sent(0, Some(0));
-        assert_eq!((counters.sends, counters.frames_per_send), (0, FramesPerSend::default()));
+        assert_eq!((counters.sends(), counters.frames_per_send), (0, FramesPerSend::default()));
         counters.note_sent(10, None);
         counters.note_sent(20, Some(3));
-        assert_eq!((counters.sends, counters.sent_bytes, counters.deliveries()), (2, 30, 3));
+        assert_eq!((counters.sends(), counters.sent_bytes, counters.deliveries()), (2, 30, 3));
     }
 
     #[test]

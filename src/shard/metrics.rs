@@ -92,13 +92,13 @@ impl Metrics {
         let help =
             "Events that were written whole, each counted once for every stream that it was written to.";
         out.counter("deliveries", help, None, total.deliveries())?;
-        out.counter("sends", "Sends that the kernel took bytes of.", None, total.sends)?;
+        out.counter("sends", "Sends that the kernel took bytes of.", None, total.sends())?;
         let help = "Bytes that the kernel took, of streams and of answers.";
         out.counter("sent", help, Some(&Unit::Bytes), total.sent_bytes)?;
         let FramesPerSend { sum, buckets } = total.frames_per_send;
+        let count = total.frames_per_send.count();
         let bounds = FramesPerSend::BOUNDS.map(f64::from).into_iter().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(buckets).collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
         let help = "Events in each send to a stream, counted where their last byte went.";
         out.0
             .encode_descriptor("frames_per_send", help, None, MetricType::Histogram)?

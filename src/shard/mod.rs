@@ -35,7 +35,7 @@ use crate::base::mailbox::{Receiver, Sender};
 use crate::base::random::Random;
 use crate::base::slots::Slots;
 use crate::base::wheel::Wheel;
-use crate::conn::{ConnOptions, OwnRuns, Refusals};
+use crate::conn::{Common, ConnOptions};
 use crate::driver::Driver;
 use crate::http::{HttpDate, http_date};
 use crate::hub::Hub;
@@ -141,8 +141,7 @@ pub struct Shard<D: Driver> {
     connections: Arc<AtomicUsize>,
     board: Arc<Board>,
     random: Box<dyn Random>,
-    runs: OwnRuns,
-    refusals: Refusals,
+    common: Common,
     counters: Counters,
     index: Index,
     /// How far this shard has taken the order, as of its last look.
@@ -194,8 +193,7 @@ impl<D: Driver> Shard<D> {
             connections,
             board,
             random,
-            runs: OwnRuns::default(),
-            refusals: Refusals::default(),
+            common: Common::default(),
             counters: Counters::default(),
             index: Index::default(),
             cursor,

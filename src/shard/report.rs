@@ -82,7 +82,7 @@ impl<D: Driver> Shard<D> {
         let question = self.board.last_question();
         self.counters.connections = self.peers.len() as u64;
         self.counters.publishers_paused = self.paused.len() as u64;
-        self.counters.publishes_refused = self.refusals.by_status();
+        self.counters.publishes_refused = self.common.refusals.by_status();
         let snapshot = self.counters.clone();
         if is_over {
             self.board.answer_for_good(number, snapshot, &self.shards);

@@ -67,7 +67,7 @@ pub(super) fn render(report: &Report, channels: &[ChannelCount]) -> String {
             .collect(),
         publish_pauses: total.publish_pauses,
         deliveries: total.deliveries(),
-        sends: total.sends,
+        sends: total.sends(),
         sent_bytes: total.sent_bytes,
         history_bytes: report.hub.held_bytes,
         history_channels: report.hub.channels,

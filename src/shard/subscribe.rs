@@ -17,8 +17,8 @@ use super::peer::{Behind, Replay};
 impl<D: Driver> Shard<D> {
     /// Answers a subscribe: with a stream, or with one that only says why there is none now.
     pub(super) fn subscribe(&mut self, conn: ConnId, request: &SubscribeRequest) {
-        let Shard { peers, options, runs, refusals, now, date, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, runs, refusals };
+        let Shard { peers, options, common, now, date, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
         let Some(peer) = peers.get_mut(conn) else { return };
         let is_over_limit = peer.is_over_limit;
         let Some(framing) = peer.conn.begin_stream(&context, &[]) else { return };

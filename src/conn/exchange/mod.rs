@@ -290,7 +290,7 @@ impl Exchange {
         self.asker.is_persistent &= is_whole && !self.is_last;
         let Asker { version, is_persistent, head_only, is_publish } = self.asker;
         if is_publish && response.status().is_error() {
-            context.refusals.add(response.status());
+            context.common.refusals.add(response.status());
         }
         let context_of_response =
             ResponseContext { version, persistent: is_persistent, head_only, date: *context.date };

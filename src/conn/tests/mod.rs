@@ -14,9 +14,7 @@ mod stream;
 
 use std::time::{Duration, Instant};
 
-use super::{
-    Action, CloseReason, ConnOptions, Connection, Context, Input, Lines, OwnRuns, Phase, Plan, Refusals,
-};
+use super::{Action, CloseReason, Common, ConnOptions, Connection, Context, Input, Lines, Phase, Plan};
 use crate::base::limits::READ_BUFFER_BYTES;
 use crate::http::{HttpDate, Method, Problem, RequestHead, Response, ResponseContext, Status, Version};
 
@@ -68,8 +66,7 @@ enum UnderWay {
 struct Bench {
     conn: Connection,
     options: ConnOptions,
-    runs: OwnRuns,
-    refusals: Refusals,
+    common: Common,
     start: Instant,
     now: Instant,
     /// What the peer got.
@@ -94,8 +91,7 @@ impl Bench {
         let mut bench = Bench {
             conn: Connection::new(start),
             options: options(),
-            runs: OwnRuns::default(),
-            refusals: Refusals::default(),
+            common: Common::default(),
             start,
             now: start,
             wire: Vec::new(),
@@ -118,13 +114,7 @@ impl Bench {
     }
 
     fn with<R>(&mut self, call: impl FnOnce(&mut Connection, &Context<'_>) -> R) -> R {
-        let context = Context {
-            now: self.now,
-            date: &DATE,
-            options: &self.options,
-            runs: &self.runs,
-            refusals: &self.refusals,
-        };
+        let context = Context { now: self.now, date: &DATE, options: &self.options, common: &self.common };
         call(&mut self.conn, &context)
     }
 

@@ -1,4 +1,26 @@
-//! downpour: a Server-Sent-Events server that holds very many streams.
+//! downpour: a Server-Sent-Events server that holds very many streams, to be run by itself (the binary `downpour`) or
+//! within an application:
+//!
+//! ```
+//! use downpour::{ChannelName, Event, Server};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let any_port = [127, 0, 0, 1];
+//! let server = Server::builder().listen((any_port, 0)).bind()?;
+//! let handle = server.handle(); // For the application's own threads.
+//! # handle.drain();
+//! std::thread::spawn(move || {
+//!     let news = ChannelName::parse("news").expect("it is not empty and has no spaces");
+//!     while handle.publish([&news], &Event::new("hello")).is_ok() {}
+//! });
+//! server.run()?; // Until the handle, or a clone of it, has it drain.
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Server`] sets one up and runs it, [`Handle`] publishes, counts and drains; `examples/embed.rs` is a whole
+//! application. The modules are the floors that the server is built of, from [`base`] to [`server`]; what is not named
+//! here may change between versions.
 
 pub mod api;
 pub mod app;
@@ -10,5 +32,13 @@ pub mod frame;
 pub mod http;
 pub mod hub;
 pub mod log;
+pub mod server;
 pub mod shard;
 pub mod sse;
+
+pub use base::id::EventId;
+pub use base::name::{ChannelName, NameError};
+pub use server::{
+    Batch, BatchError, Handle, PublishError, Published, RunningServer, ServeError, Server, ServerBuilder,
+};
+pub use sse::event::{Event, EventError};

@@ -43,7 +43,7 @@ pub(super) fn published(reply: Reply) -> (Vec<(String, String)>, AnswerForm) {
 /// Each event's channels and frame, the latter without its chunk framing and with `#` for the server's id.
 fn events(batch: &Batch) -> Vec<(String, String)> {
     let event = |draft: crate::frame::batch::DraftRef<'_>| {
-        let channels = draft.channels().collect::<Vec<_>>().join(",");
+        let channels = draft.targets().collect::<Vec<_>>().join(",");
         let frame = str::from_utf8(draft.frame).unwrap().replace(&"0".repeat(EventId::WIDTH), "#");
         let (_, data) = frame.split_once("\r\n").unwrap();
         (channels, data.strip_suffix("\r\n").unwrap().to_owned())

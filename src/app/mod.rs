@@ -1,4 +1,4 @@
-//! Floor 6: the commands of the binary, one file each, and what they share. Joins the floors below; `main` only
+//! Floor 7: the commands of the binary, one file each, and what they share. Joins the floors below; `main` only
 //! parses the command line, calls [`run`] and turns what comes back into an exit code.
 
 pub mod check;
@@ -19,7 +19,7 @@ use tracing_subscriber::util::TryInitError;
 use self::client::ClientError;
 use self::command::{Cli, CliCommand};
 use self::options::{ConfigError, Environment};
-use self::serve::ServeError;
+use self::serve::CommandError;
 
 /// Does what the command line says. A reader of standard output that goes away ends a command quietly.
 ///
@@ -71,7 +71,7 @@ pub enum AppError {
     Log(#[from] TryInitError),
     /// The server could not start or serve on.
     #[error(transparent)]
-    Serve(ServeError),
+    Serve(CommandError),
     /// A client command could not do its work.
     #[error(transparent)]
     Client(ClientError),

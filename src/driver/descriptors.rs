@@ -2,18 +2,21 @@
 
 use std::io;
 
-/// Raises the limit on open files as far as the process may (`getrlimit(2)`: the hard limit), and returns it.
+/// The limit on open files as it is (`getrlimit(2)`: the soft limit).
+///
+/// # Errors
+/// Where the kernel refuses to tell it, which a sandbox may do.
+pub fn open_files_limit() -> io::Result<usize> {
+    limit().map(|limit| usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
+}
+
+/// Raises the limit on open files as far as the process may (`getrlimit(2)`: the hard limit), and returns it. This
+/// is the whole process's, so it is for the one who owns the process to do.
 ///
 /// # Errors
 /// Where the kernel refuses to tell or to set it, which a sandbox may do.
 pub fn raise_open_files_limit() -> io::Result<usize> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    #[expect(unsafe_code, reason = "std has no call for resource limits")]
-    // SAFETY: `limit` is ours and lives through the call, which writes to it and keeps nothing (`getrlimit(2)`).
-    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    if read != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let limit = limit()?;
     if limit.rlim_cur < limit.rlim_max {
         let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
         #[expect(unsafe_code, reason = "std has no call for resource limits")]
@@ -26,6 +29,14 @@ pub fn raise_open_files_limit() -> io::Result<usize> {
     Ok(usize::try_from(limit.rlim_max).unwrap_or(usize::MAX))
 }
 
+fn limit() -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    #[expect(unsafe_code, reason = "std has no call for resource limits")]
+    // SAFETY: `limit` is ours and lives through the call, which writes to it and keeps nothing (`getrlimit(2)`).
+    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    if read == 0 { Ok(limit) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +46,6 @@ mod tests {
         let limit = raise_open_files_limit().unwrap();
         assert!(limit > 0);
         assert_eq!(raise_open_files_limit().unwrap(), limit);
+        assert_eq!(open_files_limit().unwrap(), limit);
     }
 }

@@ -13,9 +13,30 @@ use crate::sse::event::Event;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     bytes: Vec<u8>,
-    /// The channels of each event, joined by commas, which no name contains.
+    /// The targets of each event, joined by [`JOINT`].
     names: String,
     drafts: Vec<Draft>,
+}
+
+/// Stands between targets: a control character, which no name contains.
+const JOINT: char = '\u{1f}';
+
+/// Begins the names of targets that are no channels: a control character too.
+const RESERVED: char = '\u{1}';
+
+/// The target that is every stream.
+pub const TARGET_ALL: &str = "\u{1}all";
+
+/// The target that is every stream of a user.
+#[must_use]
+pub fn user_target(user: &str) -> String {
+    format!("{RESERVED}user:{user}")
+}
+
+/// Returns true if and only if a target is a channel by name, and not a user or all.
+#[must_use]
+pub fn is_channel(target: &str) -> bool {
+    !target.starts_with(RESERVED)
 }
 
 /// Where the parts of one event stand in its batch.
@@ -36,9 +57,10 @@ pub struct DraftRef<'a> {
 }
 
 impl<'a> DraftRef<'a> {
-    /// The names of the channels that the event goes to: one or more, each once.
-    pub fn channels(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.names.split(',')
+    /// The names of the targets that the event goes to, channels or what [`user_target`] and [`TARGET_ALL`] name: one or
+    /// more, each once.
+    pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.names.split(JOINT)
     }
 }
 
@@ -57,20 +79,21 @@ impl Batch {
         batch
     }
 
-    /// Renders `event` behind the others. `channels` are valid channel names ([`ChannelName`]), at least one.
+    /// Renders `event` behind the others. `targets` are valid channel names ([`ChannelName`]), a [`user_target`], or
+    /// [`TARGET_ALL`], at least one.
     ///
     /// # Panics
-    /// If `channels` is empty.
-    pub fn push(&mut self, channels: &[&str], event: &Event<'_>) {
-        assert!(!channels.is_empty(), "an event goes to one channel at least");
+    /// If `targets` is empty.
+    pub fn push(&mut self, targets: &[&str], event: &Event<'_>) {
+        assert!(!targets.is_empty(), "an event goes to one target at least");
         let frame = render::render(&mut self.bytes, event);
         let from = self.names.len();
-        for (index, name) in channels.iter().enumerate() {
-            if channels[..index].contains(name) {
+        for (index, name) in targets.iter().enumerate() {
+            if targets[..index].contains(name) {
                 continue; // Named twice, it is one target all the same.
             }
             if self.names.len() > from {
-                self.names.push(',');
+                self.names.push(JOINT);
             }
             self.names.push_str(name);
         }
@@ -116,7 +139,7 @@ mod tests {
         batch.push(&["b", "c", "b"], &Event::new("2"));
         let seen: Vec<(Vec<&str>, bool)> = batch
             .iter()
-            .map(|draft| (draft.channels().collect(), draft.frame.ends_with(b"data: 2\n\n\r\n")))
+            .map(|draft| (draft.targets().collect(), draft.frame.ends_with(b"data: 2\n\n\r\n")))
             .collect();
         assert_eq!(seen, [(vec!["a"], false), (vec!["b", "c"], true)]);
     }

@@ -5,11 +5,17 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
+use crate::frame::batch::{TARGET_ALL, is_channel};
 use crate::hub::ShardSet;
 
 /// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub(super) u32);
+
+impl ChannelId {
+    /// Where events to all streams are kept. Every stream gets them, and none names it.
+    pub const ALL: ChannelId = ChannelId(0);
+}
 
 /// Makes maps by channel ids.
 pub(super) type ChannelHasherBuilder = BuildHasherDefault<ChannelHasher>;
@@ -82,6 +88,8 @@ pub(super) struct Channels {
     slots: Vec<Option<Channel>>,
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, ChannelId>,
+    /// How many are channels by name, and not a user's or that of all.
+    named_len: usize,
     hasher: RandomState,
     /// How far channels were evicted that are in the table no more, by the hash of their name, so that a resume is
     /// told of a gap if and only if there is one. Bounded: `forgotten_order` has the oldest first.
@@ -97,22 +105,26 @@ pub(super) struct Channels {
 impl Channels {
     /// An empty table that remembers of up to `forgotten_max` former channels how far they were evicted.
     pub(super) fn new(forgotten_max: usize) -> Channels {
-        Channels {
+        let mut channels = Channels {
             slots: Vec::new(),
             free: Vec::new(),
             by_name: HashMap::new(),
+            named_len: 0,
             hasher: RandomState::new(),
             forgotten: HashMap::new(),
             forgotten_order: VecDeque::new(),
             forgotten_max,
             forgotten_through: Sequence::START,
             bytes: 0,
-        }
+        };
+        let all = channels.enter(TARGET_ALL);
+        debug_assert_eq!(all, ChannelId::ALL, "it is the first");
+        channels
     }
 
-    /// How many channels there are.
+    /// How many channels there are by name.
     pub(super) fn len(&self) -> usize {
-        self.by_name.len()
+        self.named_len
     }
 
     /// Bytes held.
@@ -158,6 +170,7 @@ impl Channels {
             is_over: false,
         };
         self.bytes += CHANNEL_BYTES + name.len();
+        self.named_len += usize::from(is_channel(&name));
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(channel);
@@ -209,8 +222,13 @@ impl Channels {
     /// every shard has taken its last one.
     pub(super) fn remove_if_idle(&mut self, id: ChannelId, taken_by_all: Sequence) -> Removal {
         let slot = &mut self.slots[id.0 as usize];
-        let idle = slot
-            .take_if(|channel| channel.subscribers == 0 && channel.retained.is_empty() && !channel.is_over);
+        let is_idle = |channel: &mut Channel| {
+            id != ChannelId::ALL
+                && channel.subscribers == 0
+                && channel.retained.is_empty()
+                && !channel.is_over
+        };
+        let idle = slot.take_if(is_idle);
         let Some(channel) = idle else { return Removal::NotIdle };
         if channel.last > taken_by_all {
             *slot = Some(channel);
@@ -218,6 +236,7 @@ impl Channels {
         }
         self.free.push(id.0);
         self.by_name.remove(&channel.name);
+        self.named_len -= usize::from(is_channel(&channel.name));
         self.bytes -=
             CHANNEL_BYTES + channel.name.len() + channel.retained.capacity() * size_of::<Sequence>();
         if channel.evicted_through > self.forgotten_through {

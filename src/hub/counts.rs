@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
+use crate::frame::batch::{TARGET_ALL, is_channel};
 use crate::hub::{ChannelId, Hub};
 
 /// Places of the channel table that are looked at under one lock.
@@ -19,13 +20,13 @@ pub struct HubCounts {
     pub channels: usize,
 }
 
-/// A channel with subscribers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelCount {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Streams of all shards that subscribe to it.
-    pub subscribers: u32,
+/// Who subscribes to what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscribed {
+    /// The channels with subscribers, in no particular order, each with its streams in all shards.
+    pub channels: Vec<(Arc<str>, u32)>,
+    /// Users that have streams.
+    pub users: u64,
 }
 
 impl Hub {
@@ -36,38 +37,41 @@ impl Hub {
         HubCounts { events: state.applied, held_bytes: state.held_bytes(), channels: state.channels.len() }
     }
 
-    /// The channels with subscribers, in no particular order. Of those that come and go meanwhile some are missing: the
-    /// lock is taken for a part of the table at a time.
+    /// The channels and users with subscribers. Of those that come and go meanwhile some are missing: the lock is taken
+    /// for a part of the table at a time.
     #[must_use]
-    pub fn subscribed_channels(&self) -> Vec<ChannelCount> {
-        let mut counts = Vec::new();
+    pub fn subscribed(&self) -> Subscribed {
+        let mut subscribed = Subscribed::default();
         let mut from = Some(0);
         while let Some(place) = from {
             let state = self.lock();
             let (channels, next) = state.channels.part(place, PLACES_PER_LOOK_MAX);
-            let subscribed = channels.filter(|channel| channel.subscribers > 0);
-            counts.extend(subscribed.map(|channel| ChannelCount {
-                name: Arc::clone(&channel.name),
-                subscribers: channel.subscribers,
-            }));
+            for channel in channels.filter(|channel| channel.subscribers > 0) {
+                if is_channel(&channel.name) {
+                    subscribed.channels.push((Arc::clone(&channel.name), channel.subscribers));
+                } else if &*channel.name != TARGET_ALL {
+                    subscribed.users += 1;
+                }
+            }
             from = next;
         }
-        counts
+        subscribed
     }
 
-    /// The names of channels that somebody subscribes to, and how many retained events after `place` they have together.
+    /// The names of those among `targets` that are channels, and how many retained events after `place` all of them have
+    /// together.
     ///
     /// # Panics
     /// If nobody subscribes to one of them.
     #[must_use]
-    pub fn names_and_lag(&self, channels: &[ChannelId], place: Sequence) -> (Vec<Arc<str>>, usize) {
+    pub fn names_and_lag(&self, targets: &[ChannelId], place: Sequence) -> (Vec<Arc<str>>, usize) {
         let state = self.lock();
-        let channels = channels.iter().map(|&id| state.channels.get(id));
+        let channels = targets.iter().map(|&id| state.channels.get(id));
         let after = |retained: &std::collections::VecDeque<Sequence>| {
             retained.len() - retained.partition_point(|&sequence| sequence <= place)
         };
         channels.fold((Vec::new(), 0), |(mut names, lag), channel| {
-            names.push(Arc::clone(&channel.name));
+            names.extend(is_channel(&channel.name).then(|| Arc::clone(&channel.name)));
             (names, lag + after(&channel.retained))
         })
     }

@@ -45,6 +45,11 @@ impl Epochs {
         self.0.last().map_or(Sequence::START, |open| open.last)
     }
 
+    /// The place before all that any epoch vouches for.
+    pub(super) fn start(&self) -> Sequence {
+        self.0.first().map_or(Sequence::START, |oldest| Sequence(oldest.first.0 - 1))
+    }
+
     /// The place that `id` names; `None` if and only if no epoch held here vouches for it.
     pub(super) fn place_of(&self, id: EventId) -> Option<Sequence> {
         let epoch = self.0.iter().find(|epoch| epoch.tag == id.tag)?;

@@ -10,7 +10,7 @@
 //! where it turns live: no event lies between the two, and none is seen by both.
 
 mod channels;
-mod counts;
+pub mod counts;
 mod epochs;
 mod history;
 pub mod index;
@@ -29,13 +29,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use channels::ChannelId;
-pub use counts::{ChannelCount, HubCounts};
 pub use receivers::{Receivers, Tally};
 pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
 pub use targets::TargetId;
 
 use crate::base::id::{EpochTag, EventId, Sequence};
-use crate::frame::batch::Batch;
+use crate::frame::batch::{Batch, is_channel};
 use channels::{ChannelHasherBuilder, Channels};
 use epochs::Epochs;
 use history::History;
@@ -203,7 +202,7 @@ impl Hub {
     /// If `first` does not continue the order, or the batch is empty.
     ///
     /// Where a shard waits for it, the receivers of the batch's last event are counted: the distinct streams that were
-    /// subscribed when it was applied, in whatever state.
+    /// subscribed when it was applied, in whatever state. Who waits but is no shard has a number from [`SHARDS_MAX`] on.
     pub fn apply(&self, first: Sequence, batch: &Batch, waiting_shard: Option<usize>) -> Applied {
         let mut state = self.lock();
         let state = &mut *state;
@@ -216,7 +215,7 @@ impl Hub {
         for (draft, number) in batch.iter().zip(first.0..) {
             let sequence = Sequence(number);
             channels.clear();
-            channels.extend(draft.channels().map(|name| state.channels.enter(name)));
+            channels.extend(draft.targets().map(|name| state.channels.enter(name)));
             let target = state.targets.enter(&channels);
             let holders = u32::try_from(channels.len()).expect("an event's channels are bounded by its body");
             state.history.append(EventId { tag, sequence }, draft, target, state.now, holders);
@@ -256,15 +255,14 @@ impl Hub {
     /// Returns true if and only if applying `batch` now would make more channel names than are allowed.
     #[must_use]
     pub fn exceeds_channels_max(&self, batch: &Batch) -> bool {
-        if !self.is_near_channels_max(batch.len()) && batch.iter().all(|draft| draft.channels().count() == 1)
-        {
+        if !self.is_near_channels_max(batch.len()) && batch.iter().all(|draft| draft.targets().count() == 1) {
             return false;
         }
         let state = self.lock();
         let mut new: Vec<&str> = batch
             .iter()
-            .flat_map(|draft| draft.channels())
-            .filter(|name| state.channels.find(name).is_none())
+            .flat_map(|draft| draft.targets())
+            .filter(|name| is_channel(name) && state.channels.find(name).is_none())
             .collect();
         new.sort_unstable();
         new.dedup();
@@ -304,6 +302,13 @@ impl Hub {
     #[must_use]
     pub fn channels_len(&self) -> usize {
         self.lock().channels.len()
+    }
+
+    /// How many streams subscribe to the channel, in whatever state.
+    #[must_use]
+    pub fn subscribers(&self, channel: &str) -> u32 {
+        let state = self.lock();
+        state.channels.find(channel).map_or(0, |id| state.channels.get(id).subscribers)
     }
 
     /// Keeps the counts that are read without the lock.

@@ -8,6 +8,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::base::id::{EventId, Sequence};
 use crate::frame::segment::Segment;
 use crate::hub::channels::ChannelId;
@@ -21,8 +23,10 @@ pub const SLICE_FRAMES_MAX: u32 = 64;
 pub struct Cursor {
     /// Everything up to here was read, or told as lost.
     pub place: Sequence,
-    /// For a stream with one channel: how many of its events lie at or before `place`, where that is known.
+    /// For a stream with one channel: how many events that reach it lie at or before `place`, or were told as lost, where
+    /// that is known. With several channels one event may reach it in several ways, and nobody counts.
     pub seen: Option<u64>,
+    is_counting: bool,
     /// Up to where the loss of a channel was told, where that lies beyond `place`.
     told: Vec<(ChannelId, Sequence)>,
 }
@@ -31,7 +35,7 @@ impl Cursor {
     /// The cursor of a live stream that did not take the events after `place`; `seen` as in [`Cursor::seen`].
     #[must_use]
     pub fn behind(place: Sequence, seen: Option<u64>) -> Cursor {
-        Cursor { place, seen, told: Vec::new() }
+        Cursor { place, seen, is_counting: seen.is_some(), told: Vec::new() }
     }
 
     fn told_through(&self, channel: ChannelId) -> Sequence {
@@ -97,7 +101,8 @@ impl Slice {
 }
 
 impl Hub {
-    /// Reads what follows `cursor` on `channels`, for a stream of `shard`, and moves the cursor on.
+    /// Reads what follows `cursor` on `channels`, and of the events to all, for a stream of `shard`, and moves the cursor
+    /// on.
     pub fn read(
         &self,
         shard: usize,
@@ -112,22 +117,37 @@ impl Hub {
         if cursor.place > end {
             return; // It subscribed at a place that its shard has yet to reach.
         }
-        slice.gap = state.tell_gap(channels, cursor);
-        state.read_frames(channels, cursor, end, limits, slice);
+        let channels: SmallVec<[ChannelId; 8]> = channels.iter().copied().chain([ChannelId::ALL]).collect();
+        slice.gap = state.tell_gap(&channels, cursor);
+        state.read_frames(&channels, cursor, end, limits, slice);
     }
 }
 
 impl State {
-    /// A cursor at `place`, which knows how much of its only channel it has seen where the history still shows it.
-    pub(super) fn cursor_at(&self, place: Sequence, channels: &[ChannelId]) -> Cursor {
-        let seen = match channels {
-            &[only] => {
-                let channel = self.channels.get(only);
-                (place >= channel.evicted_through).then(|| channel.count_through(place))
-            }
-            _ => None,
-        };
-        Cursor { place, seen, told: Vec::new() }
+    /// A cursor at `place`. Where the stream `is_counting`, it knows how much it has seen as far as the history shows it.
+    pub(super) fn cursor_at(&self, place: Sequence, channels: &[ChannelId], is_counting: bool) -> Cursor {
+        let mut targets = channels.iter().copied().chain([ChannelId::ALL]).map(|id| self.channels.get(id));
+        let is_known = is_counting && targets.clone().all(|channel| place >= channel.evicted_through);
+        let seen = is_known.then(|| targets.by_ref().map(|channel| channel.count_through(place)).sum());
+        Cursor { place, seen, is_counting, told: Vec::new() }
+    }
+
+    /// A cursor at `place` of a stream that asks for what is retained after it, and misses nothing else.
+    pub(super) fn cursor_of_retained(&self, place: Sequence, channels: &[ChannelId]) -> Cursor {
+        let targets = channels.iter().copied().chain([ChannelId::ALL]);
+        let lost = targets.map(|id| (id, self.channels.get(id).evicted_through));
+        let told = lost.filter(|&(_, through)| through > place).collect();
+        Cursor { place, seen: None, is_counting: false, told }
+    }
+
+    /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.
+    pub(super) fn place_before_last(&self, count: usize, channels: &[ChannelId]) -> Option<Sequence> {
+        let newest = |&id: &ChannelId| self.channels.get(id).retained.iter().rev().take(count).copied();
+        let mut last: Vec<Sequence> = channels.iter().flat_map(newest).collect();
+        last.sort_unstable_by_key(|&sequence| Reverse(sequence));
+        last.dedup();
+        last.truncate(count);
+        last.last().map(|first| Sequence(first.0 - 1))
     }
 
     /// Finds out whether events after the cursor's place are lost, and notes what is told of it.
@@ -141,19 +161,25 @@ impl State {
             return None;
         }
         let after = self.epochs.id_of(cursor.place).expect("a cursor's place lies in an epoch");
-        if let &[only] = channels {
-            let channel = self.channels.get(only);
-            let missed = cursor.seen.map(|seen| channel.evicted_count - seen);
-            cursor.place = channel.evicted_through;
-            cursor.seen = Some(channel.evicted_count);
-            return Some(Gap { missed, after });
-        }
+        let passed = cursor.is_counting.then(|| self.count_passed(channels, &lost, cursor.place));
+        let missed = passed.zip(cursor.seen).map(|(passed, seen)| passed - seen);
+        cursor.seen = passed;
         let place = cursor.place;
         cursor
             .told
             .retain(|&(channel, through)| through > place && lost.iter().all(|&(id, _)| id != channel));
         cursor.told.extend(lost);
-        Some(Gap { missed: None, after })
+        Some(Gap { missed, after })
+    }
+
+    /// How many events all channels had up to `place`, those that are `lost` up to where they are.
+    fn count_passed(&self, channels: &[ChannelId], lost: &[(ChannelId, Sequence)], place: Sequence) -> u64 {
+        let is_lost = |channel: ChannelId| lost.iter().any(|&(id, _)| id == channel);
+        let counts = channels.iter().map(|&id| match self.channels.get(id) {
+            channel if is_lost(id) => channel.evicted_count,
+            channel => channel.count_through(place),
+        });
+        counts.sum()
     }
 
     fn read_frames(

@@ -22,7 +22,7 @@ pub enum Receivers {
 /// A count that several shards make together.
 #[derive(Debug)]
 pub struct Tally {
-    /// The shard that waits for the sum.
+    /// The shard that waits for the sum, or who else appends batches, by a number beyond those of shards.
     pub waiting_shard: usize,
     /// The shards that have yet to count, as bits: those that had subscribers when the event was applied.
     shards_left: AtomicU64,

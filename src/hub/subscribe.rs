@@ -2,6 +2,7 @@
 
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::ChannelName;
+use crate::frame::batch::user_target;
 use crate::hub::channels::ChannelId;
 use crate::hub::reader::Cursor;
 use crate::hub::{Hub, State};
@@ -15,6 +16,11 @@ pub enum Begin {
     After(EventId),
     /// After an event whose id has no form that this server gives.
     AfterUnknown,
+    /// With all retained events.
+    AllRetained,
+    /// With the newest retained events of its channels, so many of them, and whatever else is retained after the first
+    /// of those.
+    LastRetained(usize),
 }
 
 /// Where a stream does begin.
@@ -22,7 +28,7 @@ pub enum Begin {
 pub enum Begun {
     /// At the place of its subscription.
     AtHead(Cursor),
-    /// After the event it named.
+    /// After the event it named, or with what is retained.
     After(Cursor),
     /// At the place of its subscription, since no history here vouches for the event it named.
     Unknown(Cursor),
@@ -31,10 +37,12 @@ pub enum Begun {
 /// What a subscription came to.
 #[derive(Debug)]
 pub struct Subscribed {
-    /// The channels, in the order they were named.
+    /// The channels, in the order they were named, and behind them that of the user, if there is one.
     pub channels: Vec<ChannelId>,
     /// How many events each of them had up to the shard's cursor.
     pub counts: Vec<u64>,
+    /// How many events to all there were up to the shard's cursor.
+    pub all_count: u64,
     /// The place of the subscription as an id.
     pub id: EventId,
     /// Where to begin reading.
@@ -55,8 +63,8 @@ pub enum SubscribeError {
 }
 
 impl Hub {
-    /// Subscribes a stream of `shard` to `names`, each once, and finds its place, in one step: every event applied
-    /// later counts it among its receivers and reaches it.
+    /// Subscribes a stream of `shard` to `names`, each once, to what goes to its `user` and to what goes to all, and finds
+    /// its place, in one step: every event applied later counts it among its receivers and reaches it.
     ///
     /// # Errors
     /// [`SubscribeError::TooManyChannels`]; nothing was subscribed to then.
@@ -67,6 +75,7 @@ impl Hub {
         &self,
         shard: usize,
         names: &[ChannelName],
+        user: Option<&str>,
         begin: Begin,
     ) -> Result<Subscribed, SubscribeError> {
         let mut state = self.lock();
@@ -79,38 +88,42 @@ impl Hub {
         let head = state.epochs.head();
         let mut channels = Vec::with_capacity(names.len());
         let mut counts = Vec::with_capacity(names.len());
-        for name in names {
-            let id = state.channels.enter(name.as_str());
-            let channel = state.channels.get_mut(id);
-            channel.subscribers += 1;
-            channel.shards.insert(shard);
-            *state.subscribed[shard].entry(id).or_insert(0) += 1;
-            counts.push(channel.count_through(shard_cursor));
+        let user = user.map(user_target);
+        for name in names.iter().map(ChannelName::as_str).chain(user.as_deref()) {
+            let id = state.channels.enter(name);
+            counts.push(state.begin_subscription(shard, id));
             channels.push(id);
         }
-        let known = match begin {
-            Begin::AtHead => None,
-            Begin::After(id) => Some(state.epochs.place_of(id)),
-            Begin::AfterUnknown => Some(None),
-        };
-        let begun = match known {
-            None => Begun::AtHead(state.cursor_at(head, &channels)),
-            Some(Some(place)) => Begun::After(state.cursor_at(place, &channels)),
-            Some(None) => Begun::Unknown(state.cursor_at(head, &channels)),
+        let all_count = state.begin_subscription(shard, ChannelId::ALL);
+        // Only where no event can reach the stream in two ways does a sum of counts count its events.
+        let is_counting = names.len() == 1;
+        let at = |place: Sequence| state.cursor_at(place, &channels, is_counting);
+        let begun = match begin {
+            Begin::AtHead => Begun::AtHead(at(head)),
+            Begin::AfterUnknown => Begun::Unknown(at(head)),
+            Begin::After(id) => match state.epochs.place_of(id) {
+                Some(place) => Begun::After(at(place)),
+                None => Begun::Unknown(at(head)),
+            },
+            Begin::AllRetained => Begun::After(state.cursor_of_retained(state.epochs.start(), &channels)),
+            Begin::LastRetained(count) => {
+                let place = state.place_before_last(count, &channels[..names.len()]).unwrap_or(head);
+                Begun::After(state.cursor_of_retained(place, &channels))
+            }
         };
         self.publish_counts(state);
         let id = state.epochs.id_of(head).expect("the log begins an epoch before anyone subscribes");
-        Ok(Subscribed { channels, counts, id, begun, shard_cursor })
+        Ok(Subscribed { channels, counts, all_count, id, begun, shard_cursor })
     }
 
-    /// Ends a stream's subscriptions.
+    /// Ends all subscriptions of a stream.
     ///
     /// # Panics
     /// If no stream of the shard subscribes to one of `channels`.
     pub fn unsubscribe(&self, shard: usize, channels: impl IntoIterator<Item = ChannelId>) {
         let mut state = self.lock();
         let state = &mut *state;
-        for id in channels {
+        for id in channels.into_iter().chain([ChannelId::ALL]) {
             let streams = state.subscribed[shard].get_mut(&id).expect("what is left was subscribed to");
             *streams -= 1;
             let is_last = *streams == 0;
@@ -123,7 +136,7 @@ impl Hub {
 
     /// Ends all subscriptions of a shard that has lost its streams, and takes for it whatever it has not taken.
     ///
-    /// Returns the shards whose counts of receivers are complete now that this one will add nothing.
+    /// Returns who waits for counts of receivers that are complete now that this one will add nothing.
     pub fn forget_shard(&self, shard: usize) -> Vec<usize> {
         let mut state = self.lock();
         let state = &mut *state;
@@ -143,6 +156,15 @@ impl Hub {
 }
 
 impl State {
+    /// Adds a stream of a shard to a channel's subscribers; returns how many events that had up to the shard's cursor.
+    fn begin_subscription(&mut self, shard: usize, id: ChannelId) -> u64 {
+        let channel = self.channels.get_mut(id);
+        channel.subscribers += 1;
+        channel.shards.insert(shard);
+        *self.subscribed[shard].entry(id).or_insert(0) += 1;
+        channel.count_through(self.cursors[shard])
+    }
+
     /// Takes streams of a shard off a channel's subscribers; `is_last` where the shard has no other of that channel.
     fn end_subscriptions(&mut self, shard: usize, id: ChannelId, streams: u32, is_last: bool) {
         let channel = self.channels.get_mut(id);

@@ -8,6 +8,7 @@ use super::reader::{Cursor, Gap, Slice, SliceLimits};
 use super::retention::RETENTION_BYTES_MIN;
 use super::*;
 use crate::base::name::ChannelName;
+use crate::frame::batch::{TARGET_ALL, user_target};
 use crate::frame::segment::SEGMENT_BYTES;
 use crate::sse::event::Event;
 
@@ -31,7 +32,7 @@ fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
 /// Reads all that is retained of a channel after a place: the gap, and the bytes.
 fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8>) {
     let names = [ChannelName::parse(channel).unwrap()];
-    let subscribed = hub.subscribe(0, &names, Begin::After(id(after))).unwrap();
+    let subscribed = hub.subscribe(0, &names, None, Begin::After(id(after))).unwrap();
     let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
     let (mut gap, mut bytes, mut slice) = (None, Vec::new(), Slice::default());
     while !slice.is_live {
@@ -127,7 +128,7 @@ fn a_channel_that_was_forgotten_and_comes_back_tells_a_gap() {
 fn events_of_one_batch_to_one_channel_are_taken_and_read_as_one_run() {
     let hub = hub(100, usize::MAX);
     let names = [ChannelName::parse("a").unwrap()];
-    let subscribed = hub.subscribe(0, &names, Begin::AtHead).unwrap();
+    let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
     publish(&hub, (0..50).map(|n| ("a".to_owned(), format!("{n}"))));
     let mut runs = Vec::new();
     hub.take(0, TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX }, &mut runs);
@@ -228,4 +229,121 @@ fn the_bound_of_bytes_holds_whichever_channels_are_busy() {
         assert!(life.copied_bytes <= 2 * SEGMENT_BYTES, "one batch makes little work: {life:?}");
         assert!(life.copied_bytes_in_all < life.frame_bytes_in_all / 2, "copies are rare: {life:?}");
     }
+}
+
+/// All that a stream of a channel, of a user perhaps, reads after a place: what it misses, and its data.
+fn read_as(hub: &Hub, user: Option<&str>, after: u64) -> (Vec<Option<u64>>, Vec<String>) {
+    read_from(hub, &["a"], user, Begin::After(id(after)))
+}
+
+/// All that a stream reads from where it begins: what it misses, and its data.
+fn read_from(
+    hub: &Hub,
+    channels: &[&str],
+    user: Option<&str>,
+    begin: Begin,
+) -> (Vec<Option<u64>>, Vec<String>) {
+    let names: Vec<_> = channels.iter().map(|name| ChannelName::parse(name).unwrap()).collect();
+    let subscribed = hub.subscribe(0, &names, user, begin).unwrap();
+    let Begun::After(mut cursor) = subscribed.begun else { panic!("it begins in the past") };
+    let (mut missed, mut data, mut slice) = (Vec::new(), Vec::new(), Slice::default());
+    while !slice.is_live {
+        let limits = SliceLimits { frames_max: 3, bytes_max: usize::MAX };
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        missed.extend(slice.gap.map(|gap| gap.missed));
+        for run in &slice.runs {
+            let text =
+                String::from_utf8_lossy(run.segment.bytes(run.from as usize, run.to as usize)).into_owned();
+            data.extend(text.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned));
+        }
+    }
+    hub.unsubscribe(0, subscribed.channels.iter().copied());
+    (missed, data)
+}
+
+fn publish_to(hub: &Hub, target: &str, data: &str) -> Applied {
+    let mut batch = Batch::new();
+    batch.push(&[target], &Event::new(data));
+    let applied = hub.apply(hub.head().next(), &batch, Some(0));
+    hub.take(0, TakeLimits { frames_max: 100, bytes_max: usize::MAX }, &mut Vec::new());
+    applied
+}
+
+#[test]
+fn events_to_a_user_and_to_all_are_read_in_their_place() {
+    let hub = hub(100, usize::MAX);
+    for (target, data) in [
+        ("a", "1"),
+        (user_target("ann").as_str(), "2"),
+        (TARGET_ALL, "3"),
+        (user_target("bob").as_str(), "4"),
+        ("b", "5"),
+        ("a", "6"),
+    ] {
+        publish_to(&hub, target, data);
+    }
+    assert_eq!(read_as(&hub, None, 0), (vec![], ["1", "3", "6"].map(str::to_owned).to_vec()));
+    assert_eq!(read_as(&hub, Some("ann"), 0), (vec![], ["1", "2", "3", "6"].map(str::to_owned).to_vec()));
+    assert_eq!(read_as(&hub, Some("ann"), 2), (vec![], ["3", "6"].map(str::to_owned).to_vec()));
+    assert_eq!(read_as(&hub, Some("eve"), 5), (vec![], vec!["6".to_owned()]));
+}
+
+#[test]
+fn what_is_missed_of_a_user_and_of_all_is_counted_too() {
+    let hub = hub(2, usize::MAX);
+    publish_to(&hub, "a", "first");
+    for n in 0..5 {
+        publish_to(&hub, TARGET_ALL, &format!("all {n}"));
+        publish_to(&hub, &user_target("ann"), &format!("ann {n}"));
+    }
+    let ann = ["all 3", "ann 3", "all 4", "ann 4"].map(str::to_owned).to_vec();
+    // Where it began, nothing was lost yet; so the count of what is lost is exact.
+    let names = [ChannelName::parse("a").unwrap()];
+    let mut cursor = Cursor::behind(Sequence(1), Some(1));
+    let subscribed = hub.subscribe(0, &names, Some("ann"), Begin::AtHead).unwrap();
+    let mut slice = Slice::default();
+    let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
+    hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+    assert_eq!((slice.gap.map(|gap| gap.missed), slice.frames), (Some(Some(6)), 4));
+    // A resume from there does not know what lay before.
+    assert_eq!(read_as(&hub, Some("ann"), 1), (vec![None], ann));
+}
+
+#[test]
+fn users_and_all_have_receivers_and_are_no_channels() {
+    let hub = hub(10, usize::MAX);
+    let names = [ChannelName::parse("a").unwrap()];
+    let _streams =
+        [Some("ann"), Some("ann"), None].map(|user| hub.subscribe(0, &names, user, Begin::AtHead).unwrap());
+    for (target, expected) in
+        [(TARGET_ALL, 3), (user_target("ann").as_str(), 2), (user_target("bob").as_str(), 0)]
+    {
+        let Receivers::Exactly(receivers) = publish_to(&hub, target, "x").receivers else {
+            panic!("one target")
+        };
+        assert_eq!(receivers, expected, "{target:?}");
+    }
+    assert_eq!(hub.channels_len(), 1);
+}
+
+#[test]
+fn what_is_retained_is_replayed_wholly_or_from_its_last_events_on_without_a_gap() {
+    let hub = hub(3, usize::MAX);
+    for n in 1..=5 {
+        publish_to(&hub, "a", &format!("a{n}"));
+        publish_to(&hub, "b", &format!("b{n}"));
+        publish_to(&hub, TARGET_ALL, &format!("all{n}"));
+    }
+    let replay = |channels: &[&str], begin| {
+        let (missed, data) = read_from(&hub, channels, None, begin);
+        assert_eq!(missed, []);
+        data.join(" ")
+    };
+    assert_eq!(replay(&["a"], Begin::AllRetained), "a3 all3 a4 all4 a5 all5");
+    assert_eq!(replay(&["a", "b"], Begin::AllRetained), "a3 b3 all3 a4 b4 all4 a5 b5 all5");
+    assert_eq!(replay(&["a"], Begin::LastRetained(1)), "a5 all5");
+    assert_eq!(replay(&["a", "b"], Begin::LastRetained(3)), "b4 all4 a5 b5 all5");
+    assert_eq!(replay(&["a"], Begin::LastRetained(100)), "a3 all3 a4 all4 a5 all5");
+    assert_eq!(replay(&["a"], Begin::LastRetained(0)), "");
+    assert_eq!(replay(&["c"], Begin::LastRetained(5)), "");
 }

@@ -30,7 +30,8 @@ impl Log for MemoryLog {
         let first = *next;
         let count = batch.len() as u64;
         if first.0 + count > Sequence::MAX.0 {
-            self.sink.refused(ticket, Refusal::Refused { reason: "event numbers are used up".to_owned() });
+            let refusal = Refusal::Refused { reason: "event numbers are used up".to_owned() };
+            self.sink.refused(ticket, batch, refusal);
             return;
         }
         self.sink.committed(first, &batch, Some(ticket));
@@ -59,7 +60,7 @@ mod tests {
         fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
             self.0.lock().unwrap().push(format!("{} from {first} for {ticket:?}", batch.len()));
         }
-        fn refused(&self, ticket: Ticket, refusal: Refusal) {
+        fn refused(&self, ticket: Ticket, _: Batch, refusal: Refusal) {
             self.0.lock().unwrap().push(format!("{ticket:?} {refusal}"));
         }
     }

@@ -32,8 +32,8 @@ pub trait Sink: Send + Sync {
     /// `None` for events that were appended by an earlier process.
     fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>);
 
-    /// The batch is not committed.
-    fn refused(&self, ticket: Ticket, refusal: Refusal);
+    /// The batch is not committed; here it is again.
+    fn refused(&self, ticket: Ticket, batch: Batch, refusal: Refusal);
 }
 
 /// Why a batch was not committed.

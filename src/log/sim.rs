@@ -95,7 +95,7 @@ impl SimLog {
         for _ in 0..group {
             let (batch, ticket) = state.waiting.remove(0);
             if state.random.chance(self.options.refuse_probability) {
-                self.sink.refused(ticket, Refusal::Refused { reason: "simulated".to_owned() });
+                self.sink.refused(ticket, batch, Refusal::Refused { reason: "simulated".to_owned() });
                 continue;
             }
             let first = state.next;

@@ -1,12 +1,13 @@
 //! Where log, hub and shards meet: what the log commits is applied, the shards that it concerns are woken, and whoever
 //! appended it is told.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::base::mailbox::Sender;
 use crate::frame::batch::Batch;
-use crate::hub::{Hub, Receivers};
+use crate::hub::{Hub, Receivers, SHARDS_MAX, ShardSet};
 use crate::log::{Refusal, Sink, Ticket};
 use crate::shard::Message;
 
@@ -19,19 +20,65 @@ pub struct Outcome {
     pub result: Result<(EventId, Receivers), Refusal>,
 }
 
-/// Applies commits to a hub. It is the log's [`Sink`].
-#[derive(Debug)]
-pub struct Applier {
-    hub: Arc<Hub>,
-    /// The shards' mailboxes, by their numbers.
-    shards: Vec<Sender<Message>>,
+/// An application that embeds the server and appends batches to the log beside the shards, under tickets of
+/// [`application_ticket`].
+///
+/// It is told under the log's lock, or by a shard in its turn: it notes what it is told, wakes whoever waits, and
+/// neither waits itself nor runs what is not its own.
+pub trait Application: Send + Sync + fmt::Debug {
+    /// The batch is committed and applied, with `first` as the id of its first event. Of a batch of one event the
+    /// receivers are known, or will be.
+    fn committed(&self, serial: u64, first: EventId, receivers: Receivers);
+
+    /// The batch is not committed; here it is again.
+    fn refused(&self, serial: u64, batch: Batch, refusal: Refusal);
+
+    /// One of the counts of receivers that it waits for is complete.
+    fn counted(&self);
 }
 
-impl Applier {
-    /// An applier for `hub` and the shards that read from it.
+/// Who appends batches and is told what became of them: the shards, and an application that embeds the server.
+#[derive(Clone, Debug)]
+pub struct Publishers {
+    /// The shards' mailboxes, by their numbers.
+    shards: Vec<Sender<Message>>,
+    application: Option<Arc<dyn Application>>,
+}
+
+impl From<Vec<Sender<Message>>> for Publishers {
+    /// Shards by their mailboxes, in the order of their numbers, and no application.
+    fn from(shards: Vec<Sender<Message>>) -> Publishers {
+        Publishers { shards, application: None }
+    }
+}
+
+impl Publishers {
+    /// Adds the application.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, shards: Vec<Sender<Message>>) -> Applier {
-        Applier { hub, shards }
+    pub fn with_application(self, application: Arc<dyn Application>) -> Publishers {
+        Publishers { application: Some(application), ..self }
+    }
+
+    /// Says that a count of receivers is complete that this one waits for.
+    pub(super) fn tell_counted(&self, waiting: usize) {
+        match (self.shards.get(waiting), &self.application) {
+            (Some(shard), _) => shard.notify(),
+            (None, Some(application)) if waiting == APPLICATION => application.counted(),
+            (None, _) => {}
+        }
+    }
+
+    /// Returns true if and only if somebody has this number in tickets.
+    fn know(&self, who: usize) -> bool {
+        who < self.shards.len() || (who == APPLICATION && self.application.is_some())
+    }
+
+    fn wake(&self, interested: ShardSet) {
+        for (number, shard) in self.shards.iter().enumerate() {
+            if interested.contains(number) {
+                shard.notify();
+            }
+        }
     }
 
     fn tell(&self, outcome: Outcome) {
@@ -42,6 +89,27 @@ impl Applier {
             tracing::warn!(shard, "the outcome of a publish found no shard");
         }
     }
+
+    /// The application and its own name for the batch, where it was the one who appended it.
+    fn application_of(&self, ticket: Ticket) -> Option<(&dyn Application, u64)> {
+        let TicketParts { shard, serial } = TicketParts::of(ticket);
+        self.application.as_deref().filter(|_| shard == APPLICATION).map(|application| (application, serial))
+    }
+}
+
+/// Applies commits to a hub. It is the log's [`Sink`].
+#[derive(Debug)]
+pub struct Applier {
+    hub: Arc<Hub>,
+    publishers: Publishers,
+}
+
+impl Applier {
+    /// An applier for `hub` and those who publish to it.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, publishers: impl Into<Publishers>) -> Applier {
+        Applier { hub, publishers: publishers.into() }
+    }
 }
 
 impl Sink for Applier {
@@ -50,25 +118,36 @@ impl Sink for Applier {
     }
 
     fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
-        // Only the answer to a single event says how many received it.
-        let waiting = ticket.filter(|_| batch.len() == 1).map(|ticket| TicketParts::of(ticket).shard);
+        // Only the answer to a single event says how many received it, and only to whom we know.
+        let single = ticket.filter(|_| batch.len() == 1).map(|ticket| TicketParts::of(ticket).shard);
+        let waiting = single.filter(|&who| self.publishers.know(who));
         let applied = self.hub.apply(first, batch, waiting);
-        for (number, shard) in self.shards.iter().enumerate() {
-            if applied.interested.contains(number) {
-                shard.notify();
-            }
-        }
-        if let Some(ticket) = ticket {
-            self.tell(Outcome { ticket, result: Ok((applied.first, applied.receivers)) });
+        self.publishers.wake(applied.interested);
+        let Some(ticket) = ticket else { return };
+        match self.publishers.application_of(ticket) {
+            None => self.publishers.tell(Outcome { ticket, result: Ok((applied.first, applied.receivers)) }),
+            Some((application, serial)) => application.committed(serial, applied.first, applied.receivers),
         }
     }
 
-    fn refused(&self, ticket: Ticket, refusal: Refusal) {
-        self.tell(Outcome { ticket, result: Err(refusal) });
+    fn refused(&self, ticket: Ticket, batch: Batch, refusal: Refusal) {
+        match self.publishers.application_of(ticket) {
+            None => self.publishers.tell(Outcome { ticket, result: Err(refusal) }),
+            Some((application, serial)) => application.refused(serial, batch, refusal),
+        }
     }
 }
 
-/// A ticket as shards make it: which shard, and a number of its own.
+/// The ticket of a batch that the application appends; `serial` is a number that it never gave another one.
+#[must_use]
+pub fn application_ticket(serial: u64) -> Ticket {
+    TicketParts { shard: APPLICATION, serial }.ticket()
+}
+
+/// What stands in the application's tickets where those of shards have the shard's number.
+const APPLICATION: usize = SHARDS_MAX;
+
+/// A ticket as it is made here: whose it is, and a number of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TicketParts {
     pub(super) shard: usize,

@@ -42,6 +42,11 @@ impl<D: Driver> Shard<D> {
         if self.drain.is_on() {
             return;
         }
+        // What was acknowledged by now reaches the streams before they end: the history may end with the process.
+        let head = self.hub.head();
+        while self.cursor < head && self.has_events() {
+            self.take();
+        }
         self.drain = Drain::Ending { deadline: self.now + self.options.drain_timeout };
         for conn in self.peers.ids().collect::<Vec<_>>() {
             let Some(peer) = self.peers.get_mut(conn) else { continue };

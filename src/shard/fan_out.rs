@@ -1,7 +1,5 @@
 //! From the order of events to the outboxes of streams, and from there to the driver.
 
-use std::time::Instant;
-
 use crate::base::id::Sequence;
 use crate::driver::Driver;
 use crate::frame::notice::GapReason;
@@ -11,6 +9,7 @@ use crate::frame::run::Run;
 use crate::hub::index::Index;
 use crate::hub::live::{LiveRun, RunChannels, TakeLimits};
 use crate::hub::reader::Cursor;
+use crate::hub::{ChannelId, Tally};
 
 use super::peer::{Behind, Peer};
 use super::sources::unframed_twin;
@@ -33,7 +32,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Takes what lies after the shard's cursor, as much as an empty outbox takes, and queues it for its streams.
-    fn take(&mut self) {
+    pub(super) fn take(&mut self) {
         if !self.has_events() {
             return;
         }
@@ -46,84 +45,88 @@ impl<D: Driver> Shard<D> {
         }
         self.taken = taken;
         if !self.marked.is_empty() {
-            self.fan_out_began = Some(self.now);
+            self.fan_out_began.get_or_insert(self.now);
         }
         self.requeue_ahead();
     }
 
-    /// Queues a run for every live stream that subscribes to one of its channels, once for each stream.
+    /// Queues a run for every live stream that it goes to, once for each.
     fn deliver(&mut self, live: &LiveRun) {
         let run = self.sources.run(&live.segment, live.from, live.to, live.frames);
         self.sources_used = Some(self.now);
+        let everyone = (live.channels == RunChannels::One(ChannelId::ALL)).then(|| self.streams());
         let mut twin = None;
-        match &live.channels {
-            RunChannels::One(channel) => {
-                let Shard { index, peers, marked, options, counters, now, .. } = self;
-                let Some(subscribers) = index.get_mut(*channel) else { return };
-                for &slot in &subscribers.slots {
-                    let Some(peer) = peers.get_at_mut(slot) else { continue };
-                    if peer.behind.is_some() {
-                        continue; // It comes to these events in its own time.
-                    }
-                    match peer.conn.push(framed_for(peer, &run, &mut twin), &options.conn) {
-                        Pushed::Queued => {
-                            if !peer.is_marked {
-                                peer.is_marked = true;
-                                marked.push_back(slot);
-                            }
-                        }
-                        Pushed::Full => {
-                            let is_only = peer.subscriptions.len() == 1;
-                            fall_behind(peer, live.first, is_only.then_some(subscribers.count), *now);
-                            counters.note_fall_behind();
-                        }
-                    }
-                }
-                subscribers.count += u64::from(live.frames);
+        let Shard { index, peers, marked, fallen, options, .. } = self;
+        let mut queue = |slot: u32| {
+            let Some(peer) = peers.get_at_mut(slot) else { return };
+            if peer.behind.is_some() {
+                return; // It comes to these events in its own time.
             }
-            RunChannels::Several(_) => {
-                let slots = distinct_slots(&self.index, live);
+            match peer.conn.push(framed_for(peer, &run, &mut twin), &options.conn) {
+                Pushed::Queued if !peer.is_marked => {
+                    peer.is_marked = true;
+                    marked.push_back(slot);
+                }
+                Pushed::Queued => {}
+                Pushed::Full => fallen.push(slot),
+            }
+        };
+        match (&live.channels, everyone) {
+            (_, Some(streams)) => streams.into_iter().for_each(queue),
+            (RunChannels::One(channel), None) => {
+                let Some(subscribers) = index.get(*channel) else { return };
+                subscribers.slots.iter().for_each(|&slot| queue(slot));
+            }
+            (RunChannels::Several(_), None) => {
+                let slots = distinct_slots(index, live);
+                slots.iter().for_each(|&slot| queue(slot));
                 if let Some(tally) = &live.tally {
-                    let subscribed_before = |slot: &&u32| {
-                        let peer = self.peers.id_at(**slot).and_then(|conn| self.peers.get(conn));
-                        peer.is_some_and(|peer| peer.subscribed_at < live.first)
-                    };
-                    let receivers = slots.iter().filter(subscribed_before).count() as u64;
-                    if tally.add(self.options.number, receivers)
-                        && let Some(waiting) = self.shards.get(tally.waiting_shard)
-                    {
-                        waiting.notify();
-                    }
-                }
-                for &slot in &slots {
-                    let Some(peer) = self.peers.get_at_mut(slot) else { continue };
-                    if peer.behind.is_some() {
-                        continue;
-                    }
-                    match peer.conn.push(framed_for(peer, &run, &mut twin), &self.options.conn) {
-                        Pushed::Queued => {
-                            if !peer.is_marked {
-                                peer.is_marked = true;
-                                self.marked.push_back(slot);
-                            }
-                        }
-                        Pushed::Full => {
-                            let only = match peer.subscriptions[..] {
-                                [only] => self.index.get(only.channel).map(|subscribers| subscribers.count),
-                                _ => None,
-                            };
-                            fall_behind(peer, live.first, only, self.now);
-                            self.counters.note_fall_behind();
-                        }
-                    }
-                }
-                for channel in live.channels.as_slice() {
-                    if let Some(subscribers) = self.index.get_mut(*channel) {
-                        subscribers.count += u64::from(live.frames);
-                    }
+                    self.tell_receivers(tally, &slots, live.first);
                 }
             }
         }
+        while let Some(slot) = self.fallen.pop() {
+            self.fall_behind(slot, live.first);
+        }
+        for &channel in live.channels.as_slice() {
+            let count = match channel {
+                ChannelId::ALL => Some(&mut self.all_count),
+                _ => self.index.get_mut(channel).map(|subscribers| &mut subscribers.count),
+            };
+            if let Some(count) = count {
+                *count += u64::from(live.frames);
+            }
+        }
+    }
+
+    /// Slots of all streams.
+    fn streams(&self) -> Vec<u32> {
+        let streams = self.peers.iter().filter(|(_, peer)| !peer.subscriptions.is_empty());
+        streams.map(|(conn, _)| conn.index).collect()
+    }
+
+    /// Adds to a count those of `slots` that were subscribed when the event was applied.
+    fn tell_receivers(&self, tally: &Tally, slots: &[u32], event: Sequence) {
+        let subscribed_before = |slot: &&u32| {
+            let peer = self.peers.id_at(**slot).and_then(|conn| self.peers.get(conn));
+            peer.is_some_and(|peer| peer.subscribed_at < event)
+        };
+        let receivers = slots.iter().filter(subscribed_before).count() as u64;
+        if tally.add(self.options.number, receivers) {
+            self.publishers.tell_counted(tally.waiting_shard);
+        }
+    }
+
+    /// From here on a stream reads the events from `first` on in the history, as its socket drains.
+    fn fall_behind(&mut self, slot: u32, first: Sequence) {
+        let Shard { peers, index, all_count, counters, now, .. } = self;
+        let Some(peer) = peers.get_at_mut(slot) else { return };
+        let counts = peer.subscriptions.iter().filter_map(|kept| index.get(kept.channel));
+        let seen = peer.is_counting.then(|| *all_count + counts.map(|channel| channel.count).sum::<u64>());
+        let cursor = Cursor::behind(Sequence(first.0 - 1), seen);
+        let behind = Behind { cursor, reason: GapReason::SlowConsumer, replay: None, since: *now };
+        peer.behind = Some(Box::new(behind));
+        counters.note_fall_behind();
     }
 }
 
@@ -133,13 +136,6 @@ fn framed_for(peer: &Peer, run: &Run, twin: &mut Option<Run>) -> Run {
         Some(Framing::Unframed) => twin.get_or_insert_with(|| unframed_twin(run)).clone(),
         Some(Framing::Chunked) | None => run.clone(),
     }
-}
-
-/// From here on the stream reads the events from `first` on in the history, as its socket drains. `count` is how many
-/// events its only channel had before.
-fn fall_behind(peer: &mut Peer, first: Sequence, count: Option<u64>, since: Instant) {
-    let cursor = Cursor::behind(Sequence(first.0 - 1), count);
-    peer.behind = Some(Box::new(Behind { cursor, reason: GapReason::SlowConsumer, replay: None, since }));
 }
 
 fn distinct_slots(index: &Index, live: &LiveRun) -> Vec<u32> {

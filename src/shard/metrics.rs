@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::http::Status;
-    use crate::hub::HubCounts;
+    use crate::hub::counts::HubCounts;
 
     #[test]
     fn a_report_is_rendered_as_prometheus_reads_it() {

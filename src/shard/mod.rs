@@ -21,6 +21,8 @@ mod slow;
 mod sources;
 mod stats;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,7 +33,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::ApiOptions;
 use crate::base::id::{ConnId, Sequence};
-use crate::base::mailbox::{Receiver, Sender};
+use crate::base::mailbox::Receiver;
 use crate::base::random::Random;
 use crate::base::slots::Slots;
 use crate::base::wheel::Wheel;
@@ -44,7 +46,7 @@ use crate::hub::live::LiveRun;
 use crate::hub::reader::Slice;
 use crate::log::Log;
 
-use apply::Outcome;
+use apply::{Outcome, Publishers};
 use board::Board;
 use counters::Counters;
 use drain::Drain;
@@ -67,7 +69,7 @@ pub const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
 const ACTIONS_PER_TURN_MAX: usize = 64;
 
 /// How long a publisher waits at the most before it is looked whether the shards that are behind have caught up.
-const PAUSE: Duration = Duration::from_millis(1);
+pub const PAUSE: Duration = Duration::from_millis(1);
 
 /// How long nothing is logged of what was just logged.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
@@ -117,8 +119,8 @@ pub struct Links {
     pub log: Arc<dyn Log>,
     /// What other threads tell it.
     pub mailbox: Receiver<Message>,
-    /// The mailboxes of all shards, by their numbers.
-    pub shards: Vec<Sender<Message>>,
+    /// Who is told when this shard has completed a count of receivers.
+    pub publishers: Publishers,
     /// How many connections all shards hold together.
     pub connections: Arc<AtomicUsize>,
     /// Where all shards put up what they have counted.
@@ -137,13 +139,15 @@ pub struct Shard<D: Driver> {
     hub: Arc<Hub>,
     log: Arc<dyn Log>,
     mailbox: Receiver<Message>,
-    shards: Vec<Sender<Message>>,
+    publishers: Publishers,
     connections: Arc<AtomicUsize>,
     board: Arc<Board>,
     random: Box<dyn Random>,
     common: Common,
     counters: Counters,
     index: Index,
+    /// How many events to all there were up to the shard's cursor.
+    all_count: u64,
     /// How far this shard has taken the order, as of its last look.
     cursor: Sequence,
     taken: Vec<LiveRun>,
@@ -151,6 +155,8 @@ pub struct Shard<D: Driver> {
     sources_used: Option<Instant>,
     /// Slots of streams that have something to say.
     marked: VecDeque<u32>,
+    /// Slots of streams whose outbox was full for the run that is being delivered.
+    fallen: Vec<u32>,
     /// Slots of streams that may read on in the history.
     readers: VecDeque<u32>,
     /// Slots of streams whose place this shard has yet to reach.
@@ -178,7 +184,7 @@ impl<D: Driver> Shard<D> {
     /// A shard that accepts from `driver`'s listeners. `now` is the instant from which its times count.
     #[must_use]
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
-        let Links { hub, log, mailbox, shards, connections, board, random } = links;
+        let Links { hub, log, mailbox, publishers, connections, board, random } = links;
         let cursor = hub.cursor(options.number);
         Shard {
             options,
@@ -189,18 +195,20 @@ impl<D: Driver> Shard<D> {
             hub,
             log,
             mailbox,
-            shards,
+            publishers,
             connections,
             board,
             random,
             common: Common::default(),
             counters: Counters::default(),
             index: Index::default(),
+            all_count: 0,
             cursor,
             taken: Vec::new(),
             sources: Sources::default(),
             sources_used: None,
             marked: VecDeque::new(),
+            fallen: Vec::new(),
             readers: VecDeque::new(),
             ahead: Vec::new(),
             slice: Slice::default(),
@@ -271,6 +279,7 @@ impl<D: Driver> Shard<D> {
         self.taken.clear();
         self.sources.clear();
         self.marked.clear();
+        self.fallen.clear();
         self.readers.clear();
         self.ahead.clear();
         self.paused.clear();
@@ -280,7 +289,7 @@ impl<D: Driver> Shard<D> {
         self.has_turned = false;
         self.tickets.forget_all();
         for waiting in self.hub.forget_shard(self.options.number) {
-            self.shards[waiting].notify();
+            self.publishers.tell_counted(waiting);
         }
         self.cursor = self.hub.cursor(self.options.number);
     }

@@ -21,6 +21,8 @@ pub(super) struct Peer {
     pub(super) behind: Option<Box<Behind>>,
     /// What the connection has published and not yet been told of.
     pub(super) publishing: Option<Box<Publishing>>,
+    /// No event can reach it in two ways, so that it can be counted how many it has missed.
+    pub(super) is_counting: bool,
     /// Events up to here were applied before it subscribed.
     pub(super) subscribed_at: Sequence,
     /// When the timer wheel names it next; it may be looked at earlier than it needs.
@@ -44,6 +46,7 @@ impl Peer {
             subscriptions: SmallVec::new(),
             behind: None,
             publishing: None,
+            is_counting: false,
             subscribed_at: Sequence::START,
             armed: None,
             is_stream: false,

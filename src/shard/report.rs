@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use super::board::{Board, Question};
 use super::counters::Counters;
-use super::{Message, metrics, stats};
+use super::{metrics, stats};
 use crate::api::ReportForm;
 use crate::base::id::ConnId;
-use crate::base::mailbox::Sender;
 use crate::driver::Driver;
 use crate::http::{Response, Status};
-use crate::hub::{Hub, HubCounts};
+use crate::hub::Hub;
+use crate::hub::counts::HubCounts;
 
 /// How long a report waits for shards. A shard answers after its present turn, which takes some milliseconds.
 const REPORT_WAIT: Duration = Duration::from_millis(500);
@@ -36,11 +36,11 @@ pub struct Report {
 impl Report {
     /// Reads what there is after a question, whether or not all shards have answered it.
     #[must_use]
-    pub fn read(board: &Board, question: Question, hub: &Hub, shards: &[Sender<Message>]) -> Report {
+    pub fn read(board: &Board, question: Question, hub: &Hub) -> Report {
         Report {
             late: board.unanswered(question),
             shards: board.snapshots(),
-            mailbox_messages: shards.iter().map(Sender::len).collect(),
+            mailbox_messages: board.mailbox_messages(),
             hub: hub.counts(),
         }
     }
@@ -66,7 +66,7 @@ pub(super) struct PendingReport {
 impl<D: Driver> Shard<D> {
     /// Asks all shards what they have counted, for a connection that wants to know.
     pub(super) fn begin_report(&mut self, conn: ConnId, form: ReportForm) {
-        let question = self.board.ask(Some(self.options.number), &self.shards);
+        let question = self.board.ask(Some(self.options.number));
         // Answered before the connection gives up waiting for its answer.
         let wait = REPORT_WAIT.min(self.options.conn.publish_timeout / 2);
         self.reports.push(PendingReport { conn, form, question, deadline: self.now + wait });
@@ -85,9 +85,9 @@ impl<D: Driver> Shard<D> {
         self.counters.publishes_refused = self.common.refusals.by_status();
         let snapshot = self.counters.clone();
         if is_over {
-            self.board.answer_for_good(number, snapshot, &self.shards);
+            self.board.answer_for_good(number, snapshot);
         } else {
-            self.board.answer(number, question, snapshot, &self.shards);
+            self.board.answer(number, question, snapshot);
         }
     }
 
@@ -112,13 +112,13 @@ impl<D: Driver> Shard<D> {
                 self.reports.push(pending);
                 continue;
             }
-            let report = || Report::read(&self.board, pending.question, &self.hub, &self.shards);
+            let report = || Report::read(&self.board, pending.question, &self.hub);
             let response = match pending.form {
                 ReportForm::Metrics => as_metrics.get_or_insert_with(|| {
                     Response::new(Status::OK, METRICS_TYPE, metrics::render(report()).into_bytes())
                 }),
                 ReportForm::Stats => as_stats.get_or_insert_with(|| {
-                    let text = stats::render(&report(), &self.hub.subscribed_channels());
+                    let text = stats::render(&report(), &self.hub.subscribed());
                     Response::json(Status::OK, text.into_bytes())
                 }),
             }

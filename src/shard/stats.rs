@@ -8,7 +8,7 @@ use super::report::Report;
 use crate::api::DEFAULT_CHANNEL;
 use crate::conn::CloseReason;
 use crate::frame::notice::GapReason;
-use crate::hub::ChannelCount;
+use crate::hub::counts::Subscribed;
 
 /// What `/sse/stats` says, in its order.
 #[derive(Serialize)]
@@ -38,17 +38,17 @@ struct Stats<'a> {
     shard_restarts: u64,
 }
 
-/// Renders a report, with the channels that have subscribers.
-pub(super) fn render(report: &Report, channels: &[ChannelCount]) -> String {
+/// Renders a report, with who subscribes to what.
+pub(super) fn render(report: &Report, subscribed: &Subscribed) -> String {
     let total = report.total();
     let channels: BTreeMap<&str, u32> =
-        channels.iter().map(|channel| (&*channel.name, channel.subscribers)).collect();
+        subscribed.channels.iter().map(|(name, streams)| (&**name, *streams)).collect();
     let closes = CloseReason::ALL.iter().zip(total.closes).map(|(reason, count)| (reason.as_str(), count));
     let stats = Stats {
         total_clients: total.streams,
         global_channel: channels.get(DEFAULT_CHANNEL).copied().unwrap_or(0),
         channels,
-        users: 0,
+        users: subscribed.users,
         version: env!("CARGO_PKG_VERSION"),
         shards: report.shards.len(),
         shards_late: report.late,

@@ -30,7 +30,7 @@ impl<D: Driver> Shard<D> {
             return self.refuse_stream(conn, StreamRefusal::Connections);
         }
         let number = self.options.number;
-        let Ok(subscribed) = self.hub.subscribe(number, &request.channels, request.begin) else {
+        let Ok(subscribed) = self.hub.subscribe(number, &request.channels, None, request.begin) else {
             return self.refuse_stream(conn, StreamRefusal::Channels);
         };
 
@@ -54,7 +54,9 @@ impl<D: Driver> Shard<D> {
         if let Some(end) = end {
             peer.conn.set_stream_end(end);
         }
+        peer.is_counting = request.channels.len() == 1;
         peer.subscribed_at = subscribed.id.sequence;
+        self.all_count = subscribed.all_count;
         for (&channel, &count) in subscribed.channels.iter().zip(&subscribed.counts) {
             peer.subscriptions.push(self.index.insert(channel, conn.index, count));
         }

@@ -42,7 +42,11 @@ pub(crate) fn exchange(server: &Server, request: &str) -> String {
 
 impl Client {
     pub(crate) fn connect(server: &Server) -> Client {
-        Client::over(TcpStream::connect(server.address()).unwrap())
+        Client::connect_to(server.address())
+    }
+
+    pub(crate) fn connect_to(address: SocketAddr) -> Client {
+        Client::over(TcpStream::connect(address).unwrap())
     }
 
     /// Connects from `source`, with a receive buffer of about `receive_bytes` where given: what the kernel takes for a

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 
 use downpour::sse::decode::Decoder;
 
@@ -46,8 +47,13 @@ enum Body {
 impl EventStream {
     /// Opens a stream over HTTP/1.1.
     pub(crate) fn open(server: &Server, target: &str) -> EventStream {
+        EventStream::open_at(server.address(), target)
+    }
+
+    /// Opens a stream of whoever listens on an address.
+    pub(crate) fn open_at(address: SocketAddr, target: &str) -> EventStream {
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        EventStream::over(Client::connect(server), &request, "")
+        EventStream::over(Client::connect_to(address), &request, "")
     }
 
     /// Opens a stream that resumes after the id of the header `Last-Event-ID`.

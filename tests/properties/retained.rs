@@ -89,7 +89,7 @@ impl World {
             let shard = 0;
             let begin = Begin::After(self.id_of(self.epochs[0].first - 1));
             let names = [ChannelName::parse(NAMES[name]).expect("it is a name")];
-            let subscribed = self.hub.subscribe(shard, &names, begin).expect("it is in the table");
+            let subscribed = self.hub.subscribe(shard, &names, None, begin).expect("it is in the table");
             let mut cursor = Cursor::behind(Sequence(self.epochs[0].first - 1), None);
             let retained = self.read_all(shard, &subscribed.channels, &mut cursor);
             self.hub.unsubscribe(shard, [subscribed.channels[0]]);

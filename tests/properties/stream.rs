@@ -158,7 +158,7 @@ impl World {
             .map(|&channel| ChannelName::parse(NAMES[channel]).expect("it is a name"))
             .collect();
         let channels_max = self.options.channels_max;
-        let result = self.hub.subscribe(shard, &names, begin);
+        let result = self.hub.subscribe(shard, &names, None, begin);
         if self.enter(channels).is_none() {
             assert_eq!(result.err(), Some(SubscribeError::TooManyChannels { channels_max }));
             return;
@@ -172,7 +172,7 @@ impl World {
         assert_eq!(subscribed.counts, counts, "events up to the shard's cursor");
         let known = match begin {
             Begin::After(id) => self.place_of(id),
-            Begin::AtHead | Begin::AfterUnknown => None,
+            Begin::AtHead | Begin::AfterUnknown | Begin::AllRetained | Begin::LastRetained(_) => None,
         };
         let (cursor, place) = match (begin, known, subscribed.begun) {
             (Begin::AtHead, _, Begun::AtHead(cursor)) => (cursor, self.head()),

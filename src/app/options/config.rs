@@ -13,6 +13,7 @@ use super::values::{
 };
 use crate::app::logging::{LogFormat, LogLevel, LogOptions};
 use crate::hub::SHARDS_MAX;
+use crate::server::{BYTES_MAX, COUNT_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST};
 
 /// All that `downpour serve` is told, checked. Names say the unit; `None` says that a feature is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl ServeConfig {
                 .one(&table::HISTORY_BYTES, bytes_within(HISTORY_BYTES_LEAST..=BYTES_MAX))?,
             history_age_max: settings.one(&table::HISTORY_AGE, duration_or_off)?,
             outbox_bytes_max: settings
-                .one(&table::QUEUE_BYTES, bytes_within(QUEUE_BYTES_LEAST..=BYTES_MAX))?,
+                .one(&table::QUEUE_BYTES, bytes_within(OUTBOX_BYTES_LEAST..=BYTES_MAX))?,
             outbox_frames_max: settings.one(&table::QUEUE_FRAMES, count_within(1..=COUNT_MAX))?,
             connections_max: settings.one(&table::MAX_CONNECTIONS, count_or_auto(1..=COUNT_MAX))?,
             stream_channels_max: settings
@@ -204,18 +205,6 @@ impl ServeConfig {
 fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
-
-/// Counts are kept in 32 bits where there are many of them.
-const COUNT_MAX: usize = u32::MAX as usize;
-
-/// Far above any machine's memory, far below overflow in sums of a few sizes.
-const BYTES_MAX: usize = 1 << 50;
-
-/// Below this the history's fixed-size parts leave no room for events.
-const HISTORY_BYTES_LEAST: usize = 1 << 20;
-
-/// Below this a queue could not even hold the events that the server itself sends.
-const QUEUE_BYTES_LEAST: usize = 1 << 10;
 
 /// The default of nginx' `proxy_read_timeout`, the shortest among the proxies in common use.
 const PROXY_READ_TIMEOUT: Duration = Duration::from_secs(60);

@@ -10,9 +10,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::nearest::nearest;
-
-/// The longest duration that is taken; anything above it is a slip of the keyboard.
-const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+use crate::server::DURATION_MAX;
 
 /// What was wrong with a text and what would be right.
 pub(super) type Problem = String;

@@ -1,0 +1,155 @@
+//! Events that an application publishes together, checked as a request's body would be.
+
+use crate::base::id::EventId;
+use crate::base::limits::EVENT_CHANNELS_MAX;
+use crate::base::name::ChannelName;
+use crate::frame::batch::Batch as RenderedBatch;
+use crate::sse::event::Event;
+
+/// Events that are published together: in their order, next to one another, all or none.
+///
+/// [`Handle::batch`](super::Handle::batch) makes an empty one, which is held to its server's limit: all events together
+/// are at most as large as a request's body may be, as an array in `POST /publish` is.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = downpour::Server::builder().listen(([127, 0, 0, 1], 0)).bind()?;
+/// # let handle = server.handle();
+/// use downpour::{ChannelName, Event};
+///
+/// let (scores, news) = (ChannelName::parse("scores")?, ChannelName::parse("news")?);
+/// let mut batch = handle.batch();
+/// batch.push([&scores], &Event::new("1:0").with_type("goal")?)?;
+/// batch.push([&scores, &news], &Event::new("half time"))?;
+/// assert_eq!(handle.publish_batch(batch)?.events, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    events: RenderedBatch,
+    /// What the events add up to.
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Batch {
+    pub(super) fn new(bytes_max: usize) -> Batch {
+        Batch { events: RenderedBatch::new(), bytes: 0, bytes_max: bytes_max.min(BYTES_MAX) }
+    }
+
+    /// Adds an event to these channels behind the others. A stream that subscribes to several of them gets it once; a
+    /// channel that is named twice counts once.
+    ///
+    /// # Errors
+    /// [`BatchError`] says what is wrong with the event, or that it does not fit. The batch is as before.
+    pub fn push<'a>(
+        &mut self,
+        channels: impl IntoIterator<Item = &'a ChannelName>,
+        event: &Event<'_>,
+    ) -> Result<(), BatchError> {
+        let names: Vec<&str> = channels.into_iter().map(ChannelName::as_str).collect();
+        if names.is_empty() {
+            return Err(BatchError::NoChannel);
+        }
+        if names.len() > EVENT_CHANNELS_MAX {
+            return Err(BatchError::TooManyChannels { channels: names.len() });
+        }
+        if event.id().is_some_and(|id| EventId::parse(id.as_bytes()).is_some()) {
+            return Err(BatchError::IdOfServer);
+        }
+        let text_bytes = |text: Option<&str>| text.map_or(0, str::len);
+        let event_bytes = event.data().len() + text_bytes(event.event_type()) + text_bytes(event.id());
+        // An empty event is not for nothing, so that a batch is bounded in events, too.
+        let bytes = self.bytes.saturating_add(event_bytes.max(1));
+        if bytes > self.bytes_max {
+            return Err(BatchError::TooLarge { bytes, limit_bytes: self.bytes_max });
+        }
+        self.bytes = bytes;
+        self.events.push(&names, event);
+        Ok(())
+    }
+
+    /// How many events it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Returns true if and only if it holds no event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    pub(super) fn events(&self) -> &RenderedBatch {
+        &self.events
+    }
+
+    pub(super) fn into_events(self) -> RenderedBatch {
+        self.events
+    }
+
+    /// The batch that these events came from, but with no room for more.
+    pub(super) fn returned(events: RenderedBatch) -> Batch {
+        Batch { events, bytes: 0, bytes_max: 0 }
+    }
+}
+
+/// Most bytes of a batch, however large bodies may be: each byte may become seven, and frames are below 4 GiB.
+const BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Why an event is not one that can be published. Every variant is the application's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// No channel was named.
+    #[error("an event goes to one channel at least")]
+    NoChannel,
+    /// More channels than one event may go to.
+    #[error("an event goes to at most {EVENT_CHANNELS_MAX} channels, this one to {channels}")]
+    TooManyChannels {
+        /// How many were named.
+        channels: usize,
+    },
+    /// The event's own id looks as if the server had given it: a client that resumes with it would be misunderstood.
+    #[error("the event's id has the form of those that the server gives")]
+    IdOfServer,
+    /// The events would be more bytes than a request's body may have
+    /// ([`body_bytes_max`](super::ServerBuilder::body_bytes_max)).
+    #[error("the events of a batch have at most {limit_bytes} bytes, these have {bytes}")]
+    TooLarge {
+        /// What they would add up to.
+        bytes: usize,
+        /// How many there may be.
+        limit_bytes: usize,
+    },
+    /// A batch without events was published.
+    #[error("there is no event in the batch")]
+    Empty,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::{EpochTag, Sequence};
+
+    #[test]
+    fn what_cannot_be_published_leaves_the_batch_as_it_was() {
+        let a = ChannelName::parse("a").unwrap();
+        let names: Vec<ChannelName> =
+            (0..=EVENT_CHANNELS_MAX).map(|n| ChannelName::parse(&n.to_string()).unwrap()).collect();
+        let id = EventId { tag: EpochTag::from_bits(1), sequence: Sequence(1) }.to_string();
+        let mut batch = Batch::new(10);
+        batch.push([&a], &Event::new("12345")).unwrap();
+        let before = batch.clone();
+        assert_eq!(batch.push([], &Event::new("")), Err(BatchError::NoChannel));
+        assert_eq!(batch.push(&names, &Event::new("")), Err(BatchError::TooManyChannels { channels: 129 }));
+        assert_eq!(batch.push([&a], &Event::new("").with_id(&id).unwrap()), Err(BatchError::IdOfServer));
+        let too_large = Err(BatchError::TooLarge { bytes: 11, limit_bytes: 10 });
+        assert_eq!(batch.push([&a], &Event::new("123456")), too_large);
+        assert_eq!(batch.push([&a], &Event::new("123").with_type("abc").unwrap()), too_large);
+        assert_eq!(batch, before);
+        batch.push([&a], &Event::new("12345")).unwrap();
+        assert_eq!(batch.len(), 2);
+    }
+}

@@ -1,0 +1,279 @@
+//! How a server is set up: the settings, what they are when nobody says anything, and what must hold for them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{ServeError, Server};
+use crate::api::Hosts;
+use crate::hub::SHARDS_MAX;
+
+/// Below this the history's fixed-size parts leave no room for events, in bytes.
+pub(crate) const HISTORY_BYTES_LEAST: usize = 1 << 20;
+
+/// Below this a queue could not even hold the events that the server itself sends, in bytes.
+pub(crate) const OUTBOX_BYTES_LEAST: usize = 1 << 10;
+
+/// Far above any machine's memory, far below overflow in sums of a few sizes, in bytes.
+pub(crate) const BYTES_MAX: usize = 1 << 50;
+
+/// Counts are kept in 32 bits where there are many of them.
+pub(crate) const COUNT_MAX: usize = u32::MAX as usize;
+
+/// The longest duration that is taken: short enough to be added to any instant; anything above it is a slip.
+pub(crate) const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Sets a [`Server`] up. Each setting is that of the command line's `serve` which its description names, with the same
+/// default and bounds; [`ServerBuilder::bind`] checks them.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), downpour::ServeError> {
+/// let server = downpour::Server::builder()
+///     .listen(([127, 0, 0, 1], 0)) // Any free port.
+///     .shards(2)
+///     .keepalive_interval(Duration::from_secs(15))
+///     .history_age_max(Duration::from_secs(3600))
+///     .bind()?;
+/// println!("listening on {}", server.addresses()[0]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct ServerBuilder {
+    /// None for the default address.
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) hosts: Hosts,
+    pub(super) is_insecure: bool,
+    pub(super) shards: Option<usize>,
+    pub(super) keepalive_interval: Option<Duration>,
+    pub(super) retry_delay: Duration,
+    pub(super) retry_jitter: Duration,
+    pub(super) stream_age_max: Option<Duration>,
+    pub(super) history_events_max: usize,
+    pub(super) history_bytes_max: usize,
+    pub(super) history_age_max: Option<Duration>,
+    pub(super) outbox_bytes_max: usize,
+    pub(super) outbox_frames_max: usize,
+    pub(super) connections_max: Option<usize>,
+    pub(super) stream_channels_max: usize,
+    pub(super) channels_max: usize,
+    pub(super) body_bytes_max: usize,
+    pub(super) head_timeout: Duration,
+    pub(super) body_timeout: Duration,
+    pub(super) idle_timeout: Duration,
+    pub(super) publish_timeout: Duration,
+    pub(super) drain_timeout: Duration,
+}
+
+impl Default for ServerBuilder {
+    fn default() -> ServerBuilder {
+        ServerBuilder {
+            listen: Vec::new(),
+            hosts: Hosts::default(),
+            is_insecure: false,
+            shards: None,
+            keepalive_interval: Some(Duration::from_secs(30)),
+            retry_delay: Duration::from_secs(3),
+            retry_jitter: Duration::ZERO,
+            stream_age_max: None,
+            history_events_max: 10_000,
+            history_bytes_max: 256 << 20,
+            history_age_max: None,
+            outbox_bytes_max: 256 << 10,
+            outbox_frames_max: 256,
+            connections_max: None,
+            stream_channels_max: 128,
+            channels_max: 100_000,
+            body_bytes_max: 1 << 20,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            publish_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+macro_rules! settings {
+    ($($(#[$docs:meta])+ $name:ident: $argument:ty;)+) => {
+        $(
+            $(#[$docs])+
+            pub fn $name(mut self, $name: $argument) -> ServerBuilder {
+                self.$name = $name.into();
+                self
+            }
+        )+
+    };
+}
+
+impl ServerBuilder {
+    /// Adds an address to listen on (`--listen`); without any, it is `127.0.0.1:8080`. Port 0 is any free port, which
+    /// [`Server::addresses`] tells.
+    pub fn listen(mut self, address: impl Into<SocketAddr>) -> ServerBuilder {
+        self.listen.push(address.into());
+        self
+    }
+
+    /// Adds a name that clients reach the server by (`--host`), beside those of loopback: requests to a loopback
+    /// address with another `Host` are refused.
+    pub fn host(mut self, name: impl Into<String>) -> ServerBuilder {
+        self.hosts.names.push(name.into().to_ascii_lowercase());
+        self
+    }
+
+    /// Allows any name in `Host` (`--host '*'`).
+    pub fn any_host(mut self) -> ServerBuilder {
+        self.hosts.any = true;
+        self
+    }
+
+    /// Allows addresses that other machines reach (`--insecure`): anybody who reaches them may publish.
+    pub fn insecure(mut self) -> ServerBuilder {
+        self.is_insecure = true;
+        self
+    }
+
+    settings! {
+        /// How many event loops there are, each a thread (`--shards`); `None`, the default, is one for each processor.
+        shards: impl Into<Option<usize>>;
+        /// Silence after which a stream is sent a ping (`--keepalive`, 30 s); `None` for none.
+        keepalive_interval: impl Into<Option<Duration>>;
+        /// How long clients are told to wait before they reconnect (`--retry`, 3 s).
+        retry_delay: Duration;
+        /// What is added to that at most, at random for each stream (`--retry-jitter`, nothing).
+        retry_jitter: Duration;
+        /// Age at which a stream is ended, 20 % more or less at random (`--max-stream-age`); `None`, the default, is never.
+        stream_age_max: impl Into<Option<Duration>>;
+        /// Events retained for each channel (`--history-events`, 10 000).
+        history_events_max: usize;
+        /// Memory of the history of all channels together in bytes, counted as held (`--history-bytes`, 256 MiB).
+        history_bytes_max: usize;
+        /// Age at which an event is given up (`--history-age`); `None`, the default, is never.
+        history_age_max: impl Into<Option<Duration>>;
+        /// What may wait for one stream, in bytes (`--queue-bytes`, 256 KiB).
+        outbox_bytes_max: usize;
+        /// The same, in events (`--queue-frames`, 256).
+        outbox_frames_max: usize;
+        /// Connections at once (`--max-connections`). `None`, the default, is as many as the process may have open files,
+        /// less some; never more. The command line raises that limit for its own process; a library leaves it alone.
+        connections_max: impl Into<Option<usize>>;
+        /// Channels of one stream (`--max-channels-per-stream`, 128).
+        stream_channels_max: usize;
+        /// Channels that have subscribers or retained events (`--max-channels`, 100 000).
+        channels_max: usize;
+        /// The largest request body, and the largest batch of an application, in bytes (`--max-body`, 1 MiB).
+        body_bytes_max: usize;
+        /// Time for the head of a request (`--head-timeout`, 10 s).
+        head_timeout: Duration;
+        /// Time that a body may take (`--body-timeout`, 30 s).
+        body_timeout: Duration;
+        /// Time that a connection without a stream is kept for its next request (`--idle-timeout`, 75 s).
+        idle_timeout: Duration;
+        /// Time until a publish that is not accepted is given up, whoever publishes (`--publish-timeout`, 5 s).
+        publish_timeout: Duration;
+        /// Time that streams get to finish when the server drains (`--drain`, 10 s).
+        drain_timeout: Duration;
+    }
+
+    /// Listens on the addresses. Connections wait from now on, and are served once the server runs.
+    ///
+    /// # Errors
+    /// [`ServeError`] says which setting, address or call of the system is at fault. Nothing listens then.
+    pub fn bind(mut self) -> Result<Server, ServeError> {
+        if self.listen.is_empty() {
+            self.listen.push(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        }
+        self.check()?;
+        Server::bind(self)
+    }
+
+    fn check(&self) -> Result<(), ServeError> {
+        if let Some(&address) = self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
+            && !self.is_insecure
+        {
+            return Err(ServeError::Exposed { address });
+        }
+        let least = Duration::from_millis(1);
+        let durations = [
+            ("keepalive_interval", self.keepalive_interval.unwrap_or(least)),
+            ("retry_delay", self.retry_delay),
+            ("stream_age_max", self.stream_age_max.unwrap_or(least)),
+            ("history_age_max", self.history_age_max.unwrap_or(least)),
+            ("head_timeout", self.head_timeout),
+            ("body_timeout", self.body_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("publish_timeout", self.publish_timeout),
+        ];
+        for (setting, duration) in durations {
+            let is_within = (least..=DURATION_MAX).contains(&duration);
+            require(is_within, setting, "must be from a millisecond to ten years")?;
+        }
+        for (setting, duration) in
+            [("retry_jitter", self.retry_jitter), ("drain_timeout", self.drain_timeout)]
+        {
+            require(duration <= DURATION_MAX, setting, "must be at most ten years")?;
+        }
+        let counts = [
+            ("history_events_max", self.history_events_max),
+            ("outbox_frames_max", self.outbox_frames_max),
+            ("connections_max", self.connections_max.unwrap_or(1)),
+            ("stream_channels_max", self.stream_channels_max),
+            ("channels_max", self.channels_max),
+        ];
+        for (setting, count) in counts {
+            require((1..=COUNT_MAX).contains(&count), setting, "must be from 1 to 4294967295")?;
+        }
+        let shards = self.shards.unwrap_or(1);
+        require((1..=SHARDS_MAX).contains(&shards), "shards", "must be from 1 to 64")?;
+        let history = HISTORY_BYTES_LEAST..=BYTES_MAX;
+        require(history.contains(&self.history_bytes_max), "history_bytes_max", "must be 1 MiB at least")?;
+        let outbox = OUTBOX_BYTES_LEAST..=BYTES_MAX;
+        require(outbox.contains(&self.outbox_bytes_max), "outbox_bytes_max", "must be 1 KiB at least")?;
+        let body = 1..=self.history_bytes_max;
+        let rule =
+            "must be from 1 to history_bytes_max: an event that is taken must find a place in the history";
+        require(body.contains(&self.body_bytes_max), "body_bytes_max", rule)?;
+        let rule = "must be at most channels_max: one stream cannot have more channels than there may be";
+        require(self.stream_channels_max <= self.channels_max, "stream_channels_max", rule)
+    }
+}
+
+fn require(holds: bool, setting: &'static str, rule: &'static str) -> Result<(), ServeError> {
+    if holds { Ok(()) } else { Err(ServeError::Setting { setting, rule }) }
+}
+
+const _: () = assert!(SHARDS_MAX == 64, "the rule for shards says so");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(builder: ServerBuilder) -> String {
+        builder.listen(([127, 0, 0, 1], 0)).bind().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_setting_out_of_bounds_is_named() {
+        let new = ServerBuilder::default;
+        let (none, endless) = (Duration::ZERO, Duration::MAX);
+        assert!(refusal(new().head_timeout(none)).starts_with("head_timeout must be from"));
+        assert!(refusal(new().drain_timeout(endless)).starts_with("drain_timeout must be at most"));
+        assert!(refusal(new().keepalive_interval(none)).starts_with("keepalive_interval"));
+        assert!(refusal(new().retry_delay(none)).starts_with("retry_delay must be from"));
+        assert!(refusal(new().shards(65)).starts_with("shards must be from 1 to 64"));
+        assert!(refusal(new().history_events_max(0)).starts_with("history_events_max"));
+        assert!(refusal(new().history_bytes_max(1 << 19)).starts_with("history_bytes_max"));
+        assert!(refusal(new().outbox_bytes_max(1)).starts_with("outbox_bytes_max"));
+        assert!(refusal(new().body_bytes_max(1 << 30)).starts_with("body_bytes_max"));
+        assert!(refusal(new().channels_max(100)).starts_with("stream_channels_max"));
+    }
+
+    #[test]
+    fn an_address_that_others_reach_needs_insecure() {
+        let builder = ServerBuilder::default().listen(([0, 0, 0, 0], 0));
+        assert!(matches!(builder.clone().bind(), Err(ServeError::Exposed { .. })));
+        assert!(builder.insecure().bind().is_ok());
+    }
+}

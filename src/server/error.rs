@@ -1,0 +1,46 @@
+//! Why a server does not start or serve on.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::driver::socket::BindError;
+
+/// Why a server could not start or serve on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A setting has a value that it cannot have.
+    #[error("{setting} {rule}")]
+    Setting {
+        /// The method of [`ServerBuilder`](super::ServerBuilder) that set it.
+        setting: &'static str,
+        /// What holds for it.
+        rule: &'static str,
+    },
+    /// Other machines reach the address, and that was not allowed
+    /// ([`insecure`](super::ServerBuilder::insecure)).
+    #[error(
+        "{address} is reached by other machines, and anybody who reaches it may publish; allow that with insecure"
+    )]
+    Exposed {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The limit on open files cannot be read.
+    #[error("cannot read the limit on open files")]
+    Limit(#[source] io::Error),
+    /// The kernel gives no random bits, without which ids could be guessed.
+    #[error("cannot draw random bits from the kernel")]
+    Random(#[source] io::Error),
+    /// The I/O driver cannot be set up, or is broken.
+    #[error("cannot wait for connections: the kernel refuses epoll")]
+    Driver(#[source] io::Error),
+    /// A thread cannot be started.
+    #[error("cannot start a thread for each shard and one for callbacks")]
+    Thread(#[source] io::Error),
+    /// A shard ended for good, which is a bug.
+    #[error("a shard panicked while it began anew")]
+    Lost,
+}

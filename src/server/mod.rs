@@ -1,0 +1,344 @@
+//! Floor 6: a whole server in a process of any kind. Joins shards, hub, log and driver, and gives the application a
+//! [`Handle`] to publish by.
+//!
+//! Nothing here is global to the process: signals, logging and limits are its owner's business, and a process may run
+//! several servers. A server's threads are its own: one for each shard, and one that calls back.
+
+mod batch;
+mod builder;
+mod desk;
+mod error;
+mod handle;
+mod shards;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+pub use batch::{Batch, BatchError};
+pub use builder::ServerBuilder;
+pub use error::ServeError;
+pub use handle::{Handle, PublishError, Published};
+
+pub(crate) use builder::{BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST};
+
+use crate::api::{self, ApiOptions};
+use crate::base::id::EpochTag;
+use crate::base::mailbox::{Receiver, mailbox};
+use crate::base::random::Random;
+use crate::conn::ConnOptions;
+use crate::driver::Driver;
+use crate::driver::descriptors::open_files_limit;
+use crate::driver::epoll::EpollDriver;
+use crate::driver::socket::{Listener, SocketOptions, bind_many};
+use crate::frame::outbox::OutboxLimits;
+use crate::hub::retention::Retention;
+use crate::hub::{Hub, HubOptions, SHARDS_MAX};
+use crate::log::memory::MemoryLog;
+use crate::log::{Log, Sink};
+use crate::shard::apply::{Application, Applier, Publishers};
+use crate::shard::board::Board;
+use crate::shard::{CONNECTIONS_OVER_LIMIT_MAX, Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
+use desk::{Desk, OpenDesk};
+use handle::Shared;
+use shards::{OsRandom, run_shard};
+
+/// File descriptors that are not for connections within the limit: listeners, epoll, standard streams, and those of
+/// connections that are told that the limit is reached. At most a quarter of all.
+const DESCRIPTORS_RESERVED_MAX: usize = 64 + SHARDS_MAX * 4 + CONNECTIONS_OVER_LIMIT_MAX;
+
+/// Bytes not yet sent that the kernel takes for one stream before it calls its socket full. Without a bound it was seen
+/// to take 4.2 MB for a client that had stopped reading.
+const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
+
+/// Bytes of one stream that the kernel holds at most, which it doubles for its own overhead.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// A server that listens and does not serve yet: connections wait for it to run.
+///
+/// Dropping it closes the listeners; what its handles publish is refused from then on.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use downpour::{ChannelName, Event, Server};
+///
+/// let server = Server::builder().listen(([127, 0, 0, 1], 0)).bind()?;
+/// println!("listening on {}", server.addresses()[0]);
+/// let running = server.start()?; // On threads of its own; `run` serves until the server has drained.
+///
+/// let published = running.handle().publish([&ChannelName::parse("news")?], &Event::new("hello"))?;
+/// assert_eq!(published.receivers, Some(0)); // Nobody subscribes yet.
+///
+/// running.handle().drain();
+/// running.wait()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    handle: Handle,
+    /// What the shards are made of, by their numbers.
+    parts: Vec<ShardParts>,
+    publishers: Publishers,
+    /// The instant from which the server's times count.
+    start: Instant,
+    desk: OpenDesk,
+    caller: JoinHandle<()>,
+}
+
+/// What one shard is made of.
+struct ShardParts {
+    options: ShardOptions,
+    driver: EpollDriver,
+    mailbox: Receiver<Message>,
+}
+
+impl Server {
+    /// A server to be set up, with the defaults of the command line.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    fn bind(settings: ServerBuilder) -> Result<Server, ServeError> {
+        let descriptors_max = open_files_limit().map_err(ServeError::Limit)?;
+        let mut random = OsRandom::new().map_err(ServeError::Random)?;
+        let shards = settings.shards.unwrap_or_else(cpus).clamp(1, SHARDS_MAX);
+        let (addresses, listeners) = listen(&settings.listen, shards)?;
+        let hub = Arc::new(Hub::new(HubOptions {
+            retention: Retention {
+                events_max: settings.history_events_max,
+                bytes_max: settings.history_bytes_max,
+                age_max: settings.history_age_max,
+            },
+            channels_max: settings.channels_max,
+            shards,
+        }));
+        let (mut parts, mut senders) = (Vec::new(), Vec::new());
+        for (number, listeners) in listeners.into_iter().enumerate() {
+            let driver = EpollDriver::new(listeners).map_err(ServeError::Driver)?;
+            let (sender, mailbox) = mailbox(MAILBOX_MESSAGES_MAX, driver.waker());
+            let options = shard_options(&settings, number, &addresses, descriptors_max);
+            senders.push(sender);
+            parts.push(ShardParts { options, driver, mailbox });
+        }
+        let desk = Arc::new(Desk::new());
+        let publishers =
+            Publishers::from(senders.clone()).with_application(Arc::clone(&desk) as Arc<dyn Application>);
+        let applier: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), publishers.clone()));
+        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(random.bits()), applier));
+        let calling = Arc::clone(&desk);
+        let caller = thread::Builder::new().name("callbacks".to_owned()).spawn(move || calling.call_back());
+        let caller = caller.map_err(ServeError::Thread)?;
+        let handle = Handle::new(Shared {
+            hub,
+            log,
+            desk: Arc::clone(&desk),
+            board: Arc::new(Board::new(senders.clone())),
+            shards: senders,
+            connections: Arc::new(AtomicUsize::new(0)),
+            channels_max: settings.channels_max,
+            body_bytes_max: settings.body_bytes_max,
+            publish_timeout: settings.publish_timeout,
+        });
+        let (desk, start) = (OpenDesk(desk), Instant::now());
+        Ok(Server { addresses, handle, parts, publishers, start, desk, caller })
+    }
+
+    /// The addresses that it listens on, in the order they were given, with the ports that the kernel chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// How many event loops it has.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Publishes to it, counts and drains, from any thread.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Serves until it has drained ([`Handle::drain`]).
+    ///
+    /// # Errors
+    /// As [`Server::start`] and [`RunningServer::wait`].
+    pub fn run(self) -> Result<(), ServeError> {
+        self.start()?.wait()
+    }
+
+    /// Serves on threads of its own.
+    ///
+    /// # Errors
+    /// [`ServeError::Thread`]; what had begun to serve by then drains.
+    pub fn start(self) -> Result<RunningServer, ServeError> {
+        let Server { addresses, handle, parts, publishers, start, desk, caller } = self;
+        let desk = Arc::new(desk);
+        let mut running =
+            RunningServer { addresses, handle, threads: Vec::new(), desk, caller: Some(caller) };
+        for ShardParts { options, driver, mailbox } in parts {
+            let (handle, desk) = (running.handle.clone(), Arc::clone(&running.desk));
+            let publishers = publishers.clone();
+            let name = format!("shard-{}", options.number);
+            let serve = move || {
+                let _until_it_ends = desk;
+                let shared = handle.shared();
+                let links = Links {
+                    hub: Arc::clone(&shared.hub),
+                    log: Arc::clone(&shared.log),
+                    mailbox,
+                    publishers,
+                    connections: Arc::clone(&shared.connections),
+                    board: Arc::clone(&shared.board),
+                    random: Box::new(OsRandom),
+                };
+                // A shard counts by plain integers, so it is made where it stays.
+                let run = || run_shard(Shard::new(options, driver, links, start), &shared.hub, start);
+                let served = match catch_unwind(AssertUnwindSafe(run)) {
+                    Ok(served) => served.map_err(ServeError::Driver),
+                    Err(_) => Err(ServeError::Lost), // What it said is the panic hook's.
+                };
+                if served.is_err() {
+                    handle.drain(); // With a shard less, the others can only finish.
+                }
+                served
+            };
+            running.threads.push(thread::Builder::new().name(name).spawn(serve).map_err(ServeError::Thread)?);
+        }
+        Ok(running)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// A server that serves.
+///
+/// Dropping it has it drain, and does not wait for that; [`RunningServer::wait`] does.
+pub struct RunningServer {
+    addresses: Vec<SocketAddr>,
+    handle: Handle,
+    threads: Vec<JoinHandle<Result<(), ServeError>>>,
+    /// Each shard holds it too: when they and this have ended, nothing more becomes known of any batch.
+    desk: Arc<OpenDesk>,
+    caller: Option<JoinHandle<()>>,
+}
+
+impl RunningServer {
+    /// The addresses that it listens on, as [`Server::addresses`].
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Publishes to it, counts and drains, from any thread.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits until it has drained. It does not begin to: that is [`Handle::drain`]. When this returns, every callback
+    /// has been called.
+    ///
+    /// # Errors
+    /// [`ServeError::Driver`] and [`ServeError::Lost`] where a shard could not serve on; the others have drained.
+    pub fn wait(mut self) -> Result<(), ServeError> {
+        let mut served = Ok(());
+        for thread in std::mem::take(&mut self.threads) {
+            served = served.and(thread.join().unwrap_or(Err(ServeError::Lost)));
+        }
+        let caller = self.caller.take();
+        drop(self); // It has the desk closed, which ends the caller.
+        if caller.is_some_and(|caller| caller.join().is_err()) {
+            tracing::error!("the thread for callbacks has panicked, which is a bug");
+        }
+        served
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        self.handle.drain();
+    }
+}
+
+impl fmt::Debug for RunningServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningServer")
+            .field("addresses", &self.addresses)
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Listens on all addresses, with a socket for each shard; returns the addresses, and the listeners of each shard in
+/// their order.
+fn listen(asked: &[SocketAddr], shards: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<Listener>>), ServeError> {
+    let options = SocketOptions {
+        send_buffer_bytes: Some(SEND_BUFFER_BYTES),
+        notsent_lowat_bytes: Some(NOTSENT_LOWAT_BYTES),
+        ..SocketOptions::default()
+    };
+    let mut addresses = Vec::new();
+    let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    for &address in asked {
+        let listeners = bind_many(address, shards, &options)?;
+        addresses.push(listeners[0].address());
+        of_shards.iter_mut().zip(listeners).for_each(|(of_shard, listener)| of_shard.push(listener));
+    }
+    Ok((addresses, of_shards))
+}
+
+/// The processors that this process may run on.
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn shard_options(
+    settings: &ServerBuilder,
+    number: usize,
+    addresses: &[SocketAddr],
+    descriptors_max: usize,
+) -> ShardOptions {
+    let room = (descriptors_max - DESCRIPTORS_RESERVED_MAX.min(descriptors_max / 4)).max(1);
+    ShardOptions {
+        number,
+        conn: ConnOptions {
+            head_timeout: settings.head_timeout,
+            body_timeout: settings.body_timeout,
+            idle_timeout: settings.idle_timeout,
+            publish_timeout: settings.publish_timeout,
+            keepalive: settings.keepalive_interval,
+            body_bytes_max: settings.body_bytes_max,
+            outbox: OutboxLimits {
+                bytes_max: settings.outbox_bytes_max,
+                frames_max: u32::try_from(settings.outbox_frames_max).unwrap_or(u32::MAX),
+            },
+            plan_body: api::plan_body,
+        },
+        api: addresses.iter().map(|address| api_options(settings, address)).collect(),
+        connections_max: settings.connections_max.unwrap_or(room).min(room),
+        retry: settings.retry_delay,
+        retry_jitter: settings.retry_jitter,
+        stream_age_max: settings.stream_age_max,
+        drain_timeout: settings.drain_timeout,
+    }
+}
+
+fn api_options(settings: &ServerBuilder, address: &SocketAddr) -> ApiOptions {
+    ApiOptions {
+        hosts: settings.hosts.clone(),
+        is_loopback: address.ip().is_loopback(),
+        stream_channels_max: settings.stream_channels_max,
+    }
+}

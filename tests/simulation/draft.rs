@@ -1,0 +1,99 @@
+//! What publishers say: events drawn at random, in every form that the contract has for them.
+
+use downpour::base::random::SplitMix64;
+use serde_json::Value;
+
+use crate::model::{CHANNELS, ChannelSet, Draft, Fate, serial_of};
+use crate::rules::{DATA_BYTES_MAX, Rules, pick};
+use crate::subscriber::Scene;
+use crate::wire::percent_encode;
+
+/// A draft, and how it is said.
+pub(crate) struct Written {
+    pub(crate) draft: Draft,
+    /// As an envelope of `POST /publish`.
+    pub(crate) envelope: String,
+    /// As the body of `POST /channels/{channel}`; empty where its data is JSON.
+    pub(crate) text: String,
+    /// Where its line ends among the body's lines.
+    pub(crate) line_end: usize,
+}
+
+impl Written {
+    /// Returns true if and only if it can be published as a body of its own.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.draft.channels.len() == 1 && !self.text.is_empty()
+    }
+
+    /// The target, the content type and the body of a request that publishes it so.
+    pub(crate) fn verbatim(&self) -> (String, &'static str, String) {
+        let channel = self.draft.channels.indexes().next().map_or("", |index| CHANNELS[index]);
+        let mut target = format!("/channels/{}?", percent_encode(channel));
+        if self.draft.event_type != "message" {
+            target.push_str(&format!("event={}&", self.draft.event_type));
+        }
+        if self.draft.has_own_id {
+            target.push_str(&format!("id=own-{}", serial_of(&self.draft.data)));
+        }
+        (target, "text/plain", self.text.clone())
+    }
+}
+
+/// Draws an event to publish.
+pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>) -> Written {
+    let (random, rules) = (&mut *scene.random, scene.rules);
+    let mut indexes = vec![random.within(0..=CHANNELS.len() - 1)];
+    if random.chance(rules.several_probability) {
+        (0..random.within(1..=3)).for_each(|_| indexes.push(random.within(0..=CHANNELS.len() - 1)));
+    }
+    let channels = ChannelSet::of(&indexes);
+    let event_type = *pick(random, &["message", "message", "note", "tick"]);
+    let has_own_id = random.chance(0.03);
+    let filler = filler(random, rules);
+    let is_text = random.chance(0.7);
+    // Text may have line ends of every kind, which all are seen as LF; JSON is sent as it stands.
+    let text = if is_text { format!("{serial}:{filler}") } else { String::new() };
+    let (field, said, data) = if is_text {
+        ("text", Value::from(&*text).to_string(), text.replace("\r\n", "\n").replace('\r', "\n"))
+    } else {
+        let json = format!("{{ \"n\":{serial},\"filler\":{}}}", Value::from(filler));
+        ("data", json.clone(), json)
+    };
+    let names: Vec<&str> = indexes.iter().map(|&index| CHANNELS[index]).collect();
+    let target = match &names[..] {
+        [name] => format!(r#""channel":{}"#, Value::from(*name)),
+        _ => format!(r#""channels":{}"#, Value::from(names)),
+    };
+    let mut envelope = format!(r#"{{{target},"{field}":{said}"#);
+    if event_type != "message" {
+        envelope.push_str(&format!(r#","event":"{event_type}""#));
+    }
+    if has_own_id {
+        envelope.push_str(&format!(r#","id":"own-{serial}""#));
+    }
+    envelope.push('}');
+    let draft = Draft {
+        channels,
+        event_type,
+        data,
+        has_own_id,
+        connection: 0,
+        written_at: 0,
+        whole: None,
+        fate: Fate::Open,
+    };
+    Written { draft, envelope, text, line_end: 0 }
+}
+
+fn filler(random: &mut SplitMix64, rules: &Rules) -> String {
+    let most = if random.chance(rules.large_probability) { DATA_BYTES_MAX - 200 } else { 120 };
+    let len = random.within(0..=most);
+    let mut text = String::new();
+    while text.len() < len {
+        let run = random.within(1..=60);
+        text.push_str(&"x".repeat(run.min(len - text.len())));
+        let special = pick(random, &["", "", "", "\n", "\r", "\r\n", "ö", " ", "data: ", "\n\n"]);
+        text.push_str(special);
+    }
+    text
+}

@@ -1,0 +1,99 @@
+//! Whole shards in a simulated world: publishers and subscribers over a hostile network, a log that delays, refuses and
+//! loses its tail in crashes, and a clock that only the test moves. Every event that any stream shows is held against
+//! the sequence that the log committed.
+//!
+//! A seed determines a world and everything in it. A failure prints the seed; to play it again:
+//!
+//! ```text
+//! DOWNPOUR_SIM_SEED=17 DOWNPOUR_SIM_STEPS=1500 cargo test --test simulation -- --nocapture
+//! ```
+//!
+//! `DOWNPOUR_SIM_SEEDS=5000` plays so many seeds, from `DOWNPOUR_SIM_SEED` (or 0) on.
+
+mod draft;
+mod model;
+mod publisher;
+mod rules;
+mod server;
+mod stats;
+mod subscriber;
+mod view;
+mod wire;
+mod world;
+
+use std::cell::Cell;
+use std::panic;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use stats::Stats;
+
+/// Seeds that are played where none are asked for, and the steps of each.
+const SEEDS: u64 = 300;
+const STEPS: u64 = 1500;
+
+thread_local! {
+    /// The seed and the steps of the world that this thread plays.
+    static PLAYED: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+#[test]
+fn every_stream_shows_the_committed_sequence_and_every_gap_in_it() {
+    let (seed, steps) = (number("DOWNPOUR_SIM_SEED"), number("DOWNPOUR_SIM_STEPS").unwrap_or(STEPS));
+    let seeds = number("DOWNPOUR_SIM_SEEDS").unwrap_or(if seed.is_some() { 1 } else { SEEDS });
+    say_which_seed_panics();
+    let next = AtomicU64::new(0);
+    let total = Mutex::new(Stats::default());
+    let play_some = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= seeds {
+                return;
+            }
+            let stats = play(seed.unwrap_or(0) + index, steps);
+            total.lock().unwrap().add(&stats);
+        }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        (0..threads).for_each(|_| drop(scope.spawn(play_some)));
+    });
+    let total = total.into_inner().unwrap();
+    println!("{total:#?}");
+    if seeds >= SEEDS {
+        total.check_all_happened();
+    }
+}
+
+#[test]
+fn a_seed_determines_a_world() {
+    let seed = number("DOWNPOUR_SIM_SEED").unwrap_or(3);
+    say_which_seed_panics();
+    assert_eq!(play(seed, 500), play(seed, 500));
+}
+
+fn play(seed: u64, steps: u64) -> Stats {
+    PLAYED.set(Some((seed, steps)));
+    let stats = world::play(seed, steps);
+    PLAYED.set(None);
+    stats
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+/// Has a panic say how to play its world again, also one after which the process aborts.
+fn say_which_seed_panics() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        before(info);
+        if let Some((seed, steps)) = PLAYED.get() {
+            eprintln!(
+                "play it again: DOWNPOUR_SIM_SEED={seed} DOWNPOUR_SIM_STEPS={steps} cargo test --test simulation"
+            );
+        }
+    }));
+}

@@ -1,0 +1,259 @@
+//! What the server is held to: every event that anyone published, and the order in which the log committed them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use downpour::base::id::{EpochTag, EventId, Sequence};
+use downpour::frame::batch::Batch;
+use downpour::log::{Refusal, Sink, Ticket};
+use downpour::sse::decode::Decoder;
+
+/// The channels there are.
+pub(crate) const CHANNELS: [&str; 6] = ["a", "news", "entity:42", "größe", "chat/7", "user.9"];
+
+/// Some of [`CHANNELS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChannelSet(u8);
+
+impl ChannelSet {
+    pub(crate) fn of(indexes: &[usize]) -> ChannelSet {
+        ChannelSet(indexes.iter().fold(0, |set, index| set | 1 << index))
+    }
+
+    fn named<'a>(names: impl Iterator<Item = &'a str>) -> ChannelSet {
+        let index = |name| CHANNELS.iter().position(|&known| known == name);
+        let indexes: Vec<usize> = names.map(|name| index(name).expect("nobody uses this channel")).collect();
+        ChannelSet::of(&indexes)
+    }
+
+    pub(crate) fn indexes(self) -> impl Iterator<Item = usize> {
+        (0..CHANNELS.len()).filter(move |index| self.0 & (1 << index) != 0)
+    }
+
+    pub(crate) fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    pub(crate) fn common(self, other: ChannelSet) -> ChannelSet {
+        ChannelSet(self.0 & other.0)
+    }
+
+    pub(crate) fn meets(self, other: ChannelSet) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// An event that somebody publishes. Its data begins with its serial number, which is its index.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) channels: ChannelSet,
+    pub(crate) event_type: &'static str,
+    /// As its readers are to see it.
+    pub(crate) data: String,
+    pub(crate) has_own_id: bool,
+    /// The publisher's connection, and how much of what that writes must have been written before the event counts.
+    pub(crate) connection: usize,
+    pub(crate) written_at: u64,
+    /// How many events come with it or not at all; `None` for a line, which comes with whichever others.
+    pub(crate) whole: Option<usize>,
+    pub(crate) fate: Fate,
+}
+
+/// What became of a draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Not yet known.
+    Open,
+    /// It is this event.
+    Committed(u64),
+    /// It was, and the log lost it.
+    Lost,
+    /// Its publisher was told that it will not appear.
+    Refused,
+}
+
+/// A committed event.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) serial: usize,
+    pub(crate) channels: ChannelSet,
+    /// The id that its readers see.
+    pub(crate) id: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Epoch {
+    tag: EpochTag,
+    first: u64,
+}
+
+/// All events, and what the log did with them.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) drafts: Vec<Draft>,
+    /// Event `n` of the sequence stands at `n - 1`.
+    events: Vec<Event>,
+    by_channel: [Vec<u64>; CHANNELS.len()],
+    epochs: Vec<Epoch>,
+    /// Bytes that each connection of a publisher has written.
+    pub(crate) written: Vec<u64>,
+    /// The last serial that each of them has seen committed.
+    last_committed: HashMap<usize, usize>,
+}
+
+impl Model {
+    /// The last number.
+    pub(crate) fn head(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    pub(crate) fn event(&self, number: u64) -> Option<&Event> {
+        self.events.get(usize::try_from(number.checked_sub(1)?).ok()?)
+    }
+
+    /// The events of `channels` after `place`, before `end`.
+    pub(crate) fn between(&self, place: u64, end: u64, channels: ChannelSet) -> Vec<u64> {
+        let meets = |number: &u64| self.event(*number).is_some_and(|event| event.channels.meets(channels));
+        (place + 1..end).filter(meets).collect()
+    }
+
+    /// How many events a channel has after `place`, up to `end`.
+    pub(crate) fn count(&self, channel: usize, place: u64, end: u64) -> usize {
+        let numbers = &self.by_channel[channel];
+        let through = |place: u64| numbers.partition_point(|&number| number <= place);
+        through(end).saturating_sub(through(place))
+    }
+
+    /// The id of a place.
+    pub(crate) fn id_of(&self, place: u64) -> String {
+        let epoch =
+            self.epochs.iter().rev().find(|epoch| epoch.first <= place + 1).expect("an epoch is open");
+        EventId { tag: epoch.tag, sequence: Sequence(place) }.to_string()
+    }
+
+    /// The place that an id names; `None` where the log does not vouch for it.
+    pub(crate) fn place_of(&self, id: &str) -> Option<u64> {
+        let id = EventId::parse(id.as_bytes())?;
+        let index = self.epochs.iter().position(|epoch| epoch.tag == id.tag)?;
+        let last = self.epochs.get(index + 1).map_or(self.head(), |next| next.first - 1);
+        (self.epochs[index].first - 1..=last).contains(&id.sequence.0).then_some(id.sequence.0)
+    }
+
+    /// The number of the published event with the id that a reader saw.
+    pub(crate) fn number_of(&self, id: &str) -> Option<u64> {
+        let Some(serial) = id.strip_prefix("own-") else {
+            return self
+                .place_of(id)
+                .filter(|&number| self.event(number).is_some_and(|event| event.id == id));
+        };
+        match self.drafts.get(serial.parse::<usize>().ok()?)?.fate {
+            Fate::Committed(number) => Some(number),
+            Fate::Open | Fate::Lost | Fate::Refused => None,
+        }
+    }
+
+    /// Notes that a publisher was told that its event will not appear.
+    pub(crate) fn refuse(&mut self, serial: usize, why: &str) {
+        let draft = &mut self.drafts[serial];
+        assert_eq!(draft.fate, Fate::Open, "event {serial} was refused ({why}), and appeared");
+        draft.fate = Fate::Refused;
+    }
+
+    fn begin_epoch(&mut self, tag: EpochTag, first: u64) {
+        if let Some(known) = self.epochs.iter().find(|epoch| epoch.tag == tag) {
+            assert_eq!(known.first, first, "an epoch keeps its beginning");
+            return;
+        }
+        while self.head() >= first {
+            let Some(lost) = self.events.pop() else { break };
+            self.drafts[lost.serial].fate = Fate::Lost;
+            for channel in lost.channels.indexes() {
+                self.by_channel[channel].pop();
+            }
+        }
+        assert_eq!(self.head() + 1, first, "an epoch begins behind what the log has");
+        self.epochs.push(Epoch { tag, first });
+    }
+
+    fn commit(&mut self, first: u64, batch: &Batch, is_new: bool) {
+        let mut serials = Vec::new();
+        for (number, part) in (first..).zip(batch.iter()) {
+            let (event_type, data, id) = decode_frame(part.frame);
+            let serial = serial_of(&data);
+            if !is_new {
+                let known = self.event(number).expect("the log has no more than it committed");
+                assert_eq!(known.serial, serial, "event {number} came back as another");
+                continue;
+            }
+            let draft = self.drafts.get(serial).expect("nobody published this");
+            assert_eq!(draft.fate, Fate::Open, "event {serial} is committed");
+            assert_eq!((draft.event_type, &draft.data), (&*event_type, &data), "event {serial}");
+            let channels = ChannelSet::named(part.targets());
+            assert_eq!(draft.channels, channels, "event {serial}");
+            assert_eq!(draft.has_own_id, part.id_at.is_none(), "event {serial}");
+            let written = self.written[draft.connection];
+            assert!(written >= draft.written_at, "event {serial} was not yet written");
+            if let Some(whole) = draft.whole {
+                assert_eq!(batch.len(), whole, "event {serial} comes with those of its request");
+            }
+            let before = self.last_committed.insert(draft.connection, serial);
+            assert!(before < Some(serial), "event {serial} comes before one that was published earlier");
+            if let Some(&before) = serials.last() {
+                assert_eq!(serial, before + 1_usize, "a batch holds what was published together");
+            }
+            serials.push(serial);
+            assert_eq!(self.head() + 1, number, "the sequence has no holes");
+            self.drafts[serial].fate = Fate::Committed(number);
+            let id = if part.id_at.is_some() { self.id_of(number) } else { id };
+            channels.indexes().for_each(|channel| self.by_channel[channel].push(number));
+            self.events.push(Event { serial, channels, id });
+        }
+    }
+}
+
+/// The number that an event's data begins with.
+pub(crate) fn serial_of(data: &str) -> usize {
+    let digits = data.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+    let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().expect("an event's data begins with its number")
+}
+
+/// The type, data and id of the one event in a chunk.
+fn decode_frame(frame: &[u8]) -> (String, String, String) {
+    let digits = frame.iter().position(|&byte| byte == b'\r').expect("a chunk begins with its length");
+    let mut events = Vec::new();
+    let mut sink = |event: downpour::sse::decode::Decoded<'_>| {
+        events.push((event.event_type.into(), event.data.into(), event.last_event_id.into()));
+    };
+    let decoded = Decoder::new(usize::MAX).feed(&frame[digits + 2..frame.len() - 2], &mut sink);
+    decoded.expect("no event is too long");
+    assert_eq!(events.len(), 1, "a frame is one event");
+    events.remove(0)
+}
+
+/// A model that a log tells what it does, and the server's own sink behind it.
+pub(crate) struct Recorder {
+    pub(crate) model: Arc<Mutex<Model>>,
+    pub(crate) inner: Arc<dyn Sink>,
+}
+
+impl Sink for Recorder {
+    fn epoch_began(&self, tag: EpochTag, first: Sequence) {
+        lock(&self.model).begin_epoch(tag, first.0);
+        self.inner.epoch_began(tag, first);
+    }
+
+    fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
+        lock(&self.model).commit(first.0, batch, ticket.is_some());
+        self.inner.committed(first, batch, ticket);
+    }
+
+    fn refused(&self, ticket: Ticket, batch: Batch, refusal: Refusal) {
+        self.inner.refused(ticket, batch, refusal);
+    }
+}
+
+/// Locks a model. One that a failed check has left behind is still good for its message.
+pub(crate) fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
+    model.lock().unwrap_or_else(PoisonError::into_inner)
+}

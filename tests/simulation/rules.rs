@@ -1,0 +1,118 @@
+//! How a world is set up: what its seed draws of options, bounds and weather.
+
+use std::time::Duration;
+
+use downpour::api::{self, ApiOptions, Hosts};
+use downpour::base::random::SplitMix64;
+use downpour::conn::ConnOptions;
+use downpour::driver::sim::SimOptions;
+use downpour::frame::outbox::OutboxLimits;
+use downpour::hub::HubOptions;
+use downpour::hub::retention::Retention;
+use downpour::log::sim::SimLogOptions;
+use downpour::shard::ShardOptions;
+
+/// Most bytes of an event's data.
+pub(crate) const DATA_BYTES_MAX: usize = 12_000;
+
+/// One world's constants.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) net: SimOptions,
+    pub(crate) log: SimLogOptions,
+    /// How likely the log does something right when it is handed a batch.
+    pub(crate) log_eagerness: f64,
+    pub(crate) hub: HubOptions,
+    pub(crate) shard: ShardOptions,
+    /// How likely an event is large.
+    pub(crate) large_probability: f64,
+    /// How likely an event goes to several channels.
+    pub(crate) several_probability: f64,
+    pub(crate) subscribers: usize,
+    pub(crate) publishers: usize,
+}
+
+impl Rules {
+    pub(crate) fn draw(random: &mut SplitMix64) -> Rules {
+        let net = net(random);
+        let log = SimLogOptions {
+            delay_probability: *pick(random, &[0.0, 0.2, 0.8]),
+            refuse_probability: *pick(random, &[0.0, 0.0, 0.05]),
+            group_max: random.within(1..=8),
+        };
+        let retention = Retention {
+            events_max: *pick(random, &[5, 10, 30, 200, 10_000]),
+            bytes_max: *pick(random, &[100 * 1024, 256 * 1024, 1024 * 1024, 64 * 1024 * 1024]),
+            age_max: pick(random, &[None, None, None, Some(1), Some(20)]).map(Duration::from_secs),
+        };
+        Rules {
+            net,
+            log,
+            log_eagerness: *pick(random, &[0.0, 0.5, 1.0]),
+            hub: HubOptions { retention, channels_max: 1000, shards: 1 },
+            shard: shard(random),
+            large_probability: *pick(random, &[0.0, 0.02, 0.2]),
+            several_probability: *pick(random, &[0.0, 0.2, 0.5]),
+            subscribers: random.within(1..=12),
+            publishers: random.within(1..=4),
+        }
+    }
+
+    /// Bytes that the server and its network may hold of what one stream was sent.
+    pub(crate) fn sent_bytes_max(&self) -> usize {
+        let outbox = self.shard.conn.outbox.bytes_max.max(DATA_BYTES_MAX + 1000);
+        *self.net.send_buffer_bytes.end() + outbox + DATA_BYTES_MAX
+    }
+
+    /// Bytes that the history may hold with `untaken` events that its shard has not taken.
+    pub(crate) fn held_bytes_max(&self, untaken: usize) -> usize {
+        // The page that is written to, which cannot go: a segment, its large frames, its entries.
+        let page = 64 * 1024 + 256 * 1024 + 2 * DATA_BYTES_MAX + 64 * 1024;
+        // Pages that the shard has not taken cannot go either, nor the one it stands in.
+        let kept = untaken * (DATA_BYTES_MAX + 1000) + if untaken > 0 { page } else { 0 };
+        self.hub.retention.bytes_max + page + kept
+    }
+}
+
+fn net(random: &mut SplitMix64) -> SimOptions {
+    match random.within(0..=3) {
+        0 => SimOptions::calm(),
+        1 => SimOptions { send_buffer_bytes: 200..=2000, ..SimOptions::calm() },
+        resets => SimOptions {
+            receive_buffer_bytes: random.within(500..=60_000),
+            reset_probability: if resets == 2 { 0.0 } else { 0.002 },
+            ..SimOptions::hostile()
+        },
+    }
+}
+
+fn shard(random: &mut SplitMix64) -> ShardOptions {
+    let seconds = Duration::from_secs;
+    ShardOptions {
+        number: 0,
+        conn: ConnOptions {
+            head_timeout: seconds(10),
+            body_timeout: seconds(30),
+            idle_timeout: seconds(75),
+            publish_timeout: seconds(5),
+            keepalive: pick(random, &[None, Some(1), Some(30)]).map(seconds),
+            body_bytes_max: 1024 * 1024,
+            outbox: OutboxLimits {
+                bytes_max: *pick(random, &[200, 1000, 5000, 20_000]),
+                frames_max: *pick(random, &[1, 2, 8, 32]),
+            },
+            plan_body: api::plan_body,
+        },
+        api: vec![ApiOptions { hosts: Hosts::default(), is_loopback: true, stream_channels_max: 16 }],
+        connections_max: *pick(random, &[1000, 1000, 1000, 6]),
+        retry: seconds(3),
+        retry_jitter: seconds(1),
+        stream_age_max: pick(random, &[None, None, None, Some(10)]).map(seconds),
+        drain_timeout: seconds(10),
+    }
+}
+
+/// One of `choices`.
+pub(crate) fn pick<'a, T>(random: &mut SplitMix64, choices: &'a [T]) -> &'a T {
+    &choices[random.within(0..=choices.len() - 1)]
+}

@@ -1,0 +1,75 @@
+//! How often what happened: a simulation in which nothing happens proves nothing.
+
+/// Counts over one life or many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stats {
+    pub(crate) steps: u64,
+    pub(crate) crashes: u64,
+    pub(crate) drains: u64,
+    pub(crate) restarts: u64,
+    pub(crate) settled: u64,
+    pub(crate) connected: u64,
+    pub(crate) delivered: u64,
+    pub(crate) caught_up: u64,
+    pub(crate) gaps_slow: u64,
+    pub(crate) gaps_expired: u64,
+    pub(crate) gaps_unknown: u64,
+    pub(crate) pings: u64,
+    pub(crate) shutdowns: u64,
+    pub(crate) overloaded: u64,
+    pub(crate) resets: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) refused: u64,
+    pub(crate) uncertain: u64,
+    pub(crate) bad_requests: u64,
+    pub(crate) receivers_exact: u64,
+    pub(crate) receivers_within: u64,
+    pub(crate) sleeps: u64,
+    pub(crate) lost: u64,
+    pub(crate) held_bytes_max: u64,
+    pub(crate) kept_bytes_max: u64,
+}
+
+impl Stats {
+    /// Adds another life's counts.
+    pub(crate) fn add(&mut self, other: &Stats) {
+        for (mine, theirs) in self.counts().into_iter().zip(other.clone().counts()) {
+            *mine += *theirs;
+        }
+        self.held_bytes_max = self.held_bytes_max.max(other.held_bytes_max);
+        self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
+    }
+
+    fn counts(&mut self) -> [&mut u64; 23] {
+        [
+            &mut self.steps,
+            &mut self.crashes,
+            &mut self.drains,
+            &mut self.restarts,
+            &mut self.settled,
+            &mut self.connected,
+            &mut self.delivered,
+            &mut self.caught_up,
+            &mut self.gaps_slow,
+            &mut self.gaps_expired,
+            &mut self.gaps_unknown,
+            &mut self.pings,
+            &mut self.shutdowns,
+            &mut self.overloaded,
+            &mut self.resets,
+            &mut self.acknowledged,
+            &mut self.refused,
+            &mut self.uncertain,
+            &mut self.bad_requests,
+            &mut self.receivers_exact,
+            &mut self.receivers_within,
+            &mut self.sleeps,
+            &mut self.lost,
+        ]
+    }
+
+    /// Checks that everything happened.
+    pub(crate) fn check_all_happened(&self) {
+        assert!(self.clone().counts().iter().all(|count| **count > 0), "something never happened: {self:#?}");
+    }
+}

@@ -1,0 +1,385 @@
+//! A client that reads streams as `EventSource` does, on good days and bad ones.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use downpour::base::random::SplitMix64;
+use downpour::driver::sim::{SimNet, SimPeer};
+use downpour::http::{BodyDecoder, Framing};
+use downpour::sse::decode::Decoder;
+
+use crate::model::{CHANNELS, ChannelSet, Model};
+use crate::rules::{Rules, pick};
+use crate::stats::Stats;
+use crate::view::{Begin, Now, View};
+use crate::wire::{Lines, ResponseHead, percent_encode, take_head};
+
+/// What a client sees of the world when it has its turn.
+pub(crate) struct Scene<'a> {
+    pub(crate) random: &'a mut SplitMix64,
+    pub(crate) model: &'a mut Model,
+    pub(crate) stats: &'a mut Stats,
+    pub(crate) rules: &'a Rules,
+    pub(crate) net: &'a SimNet,
+    pub(crate) step: u64,
+    pub(crate) now: Instant,
+    pub(crate) is_draining: bool,
+    /// Nobody comes or goes.
+    pub(crate) is_calm: bool,
+    /// When the shard last began anew, and ended all connections.
+    pub(crate) restarted_at: Option<u64>,
+    /// How far the shard has taken the order.
+    pub(crate) taken: u64,
+    /// The channels of streams that clients have left, of which the server may not know yet.
+    pub(crate) ghosts: &'a mut Vec<Ghost>,
+}
+
+/// A stream that its client has left.
+#[derive(Debug)]
+pub(crate) struct Ghost {
+    pub(crate) channels: ChannelSet,
+    /// When the server had said that it ends, if it had.
+    pub(crate) over_at: Option<u64>,
+}
+
+/// A subscriber, with or without a connection.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    number: usize,
+    /// Its channels, in the order it names them.
+    indexes: Vec<usize>,
+    is_old: bool,
+    last_event_id: String,
+    /// Ids that it saw, to go back to.
+    seen_ids: Vec<String>,
+    /// Serial numbers that it saw since it last went back.
+    seen: HashSet<usize>,
+    /// Bytes that it reads at once.
+    pace: usize,
+    /// It does nothing before this step.
+    sleeps_until: u64,
+    has_slept: bool,
+    stream: Option<Stream>,
+}
+
+struct Stream {
+    peer: SimPeer,
+    begun: Instant,
+    begun_at: u64,
+    request: Vec<u8>,
+    written: usize,
+    received: Vec<u8>,
+    head: Option<ResponseHead>,
+    body: Option<BodyDecoder>,
+    lines: Lines,
+    decoder: Decoder,
+    view: View,
+    /// The client has ended its side.
+    has_left: bool,
+}
+
+impl Subscriber {
+    pub(crate) fn new(number: usize, random: &mut SplitMix64) -> Subscriber {
+        let mut indexes: Vec<usize> = Vec::new();
+        for _ in 0..*pick(random, &[1, 1, 1, 2, 3, 4]) {
+            let index = random.within(0..=CHANNELS.len() - 1);
+            if !indexes.contains(&index) {
+                indexes.push(index);
+            }
+        }
+        Subscriber {
+            number,
+            indexes,
+            is_old: random.chance(0.2),
+            last_event_id: String::new(),
+            seen_ids: Vec::new(),
+            seen: HashSet::new(),
+            pace: *pick(random, &[1, 40, 1000, 100_000]),
+            sleeps_until: 0,
+            has_slept: false,
+            stream: None,
+        }
+    }
+
+    pub(crate) fn channels(&self) -> ChannelSet {
+        ChannelSet::of(&self.indexes)
+    }
+
+    /// Returns true if and only if the server may count its stream at `step` or later.
+    pub(crate) fn may_be_subscribed_after(&self, step: u64) -> bool {
+        let may_be = |stream: &Stream| stream.written > 0 && stream.view.over_at.is_none_or(|at| at >= step);
+        self.stream.as_ref().is_some_and(may_be)
+    }
+
+    /// Returns true if and only if the server must count its stream, and had to since before `step`.
+    pub(crate) fn is_subscribed_since(&self, step: u64, restarted_at: Option<u64>) -> bool {
+        self.stream.as_ref().is_some_and(|stream| {
+            let is_connected = stream.view.connected_at.is_some_and(|at| at < step);
+            let is_well = !stream.peer.was_reset() && !stream.peer.is_ended();
+            let is_well = is_well && restarted_at.is_none_or(|at| at < stream.begun_at);
+            is_connected && is_well && !stream.has_left && stream.view.over_at.is_none()
+        })
+    }
+
+    /// Returns true if and only if it has a connection that is not broken.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| !stream.peer.was_reset())
+    }
+
+    /// Has its turn.
+    pub(crate) fn act(&mut self, scene: &mut Scene<'_>) {
+        if scene.step < self.sleeps_until {
+            return;
+        }
+        let Some(stream) = &mut self.stream else {
+            if !scene.is_calm {
+                self.connect(scene);
+            }
+            return;
+        };
+        if std::mem::take(&mut self.has_slept) {
+            stream.view.reads_on(scene.taken);
+        }
+        if stream.written < stream.request.len() {
+            stream.write(scene.random);
+        }
+        if !scene.is_calm && scene.random.chance(0.01) {
+            return self.leave(scene);
+        }
+        if scene.random.chance(0.02) {
+            self.sleeps_until = scene.step + scene.random.within(10..=600) as u64;
+            self.has_slept = true;
+            return;
+        }
+        if scene.random.chance(0.02) {
+            self.pace = *pick(scene.random, &[1, 40, 1000, 100_000]);
+        }
+        let pace = scene.random.within(1..=self.pace);
+        self.read(scene, pace);
+    }
+
+    /// Writes and reads all it can; returns whether that was anything.
+    pub(crate) fn settle(&mut self, scene: &mut Scene<'_>) -> bool {
+        let Some(stream) = &mut self.stream else { return false };
+        self.sleeps_until = 0;
+        if std::mem::take(&mut self.has_slept) {
+            stream.view.reads_on(scene.taken);
+        }
+        let has_written = stream.written < stream.request.len() && stream.write(scene.random);
+        self.read(scene, usize::MAX) || has_written
+    }
+
+    /// Checks a connection after everything was delivered.
+    pub(crate) fn check_settled(&mut self, model: &Model, rules: &Rules) {
+        let Some(stream) = &mut self.stream else { return };
+        if stream.has_left || stream.peer.was_reset() || stream.peer.is_ended() {
+            return;
+        }
+        // One that was read off half a request may have been told so, and one that is over is about to end.
+        if stream.view.over_at.is_some() || stream.head.as_ref().is_some_and(|head| head.status != 200) {
+            return;
+        }
+        assert_eq!(
+            stream.written,
+            stream.request.len(),
+            "the server does not read subscriber {}",
+            self.number
+        );
+        let connected = stream.view.connected_at.is_some();
+        assert!(connected, "subscriber {} has no answer: {:?} {rules:?}", self.number, stream.view);
+        stream.view.check_settled(model);
+    }
+
+    /// Checks a connection that could read all it was sent, after its server began to drain.
+    pub(crate) fn check_drained(&self) {
+        if let Some(stream) = &self.stream
+            && !stream.peer.was_reset()
+        {
+            let is_told =
+                stream.view.over_at.is_some() || stream.view.connected_at.is_none() || stream.has_left;
+            assert!(is_told, "subscriber {} is not told that the server goes", self.number);
+        }
+    }
+
+    fn connect(&mut self, scene: &mut Scene<'_>) {
+        self.choose_last_event_id(scene);
+        let id = self.last_event_id.clone();
+        let begin = match scene.model.place_of(&id) {
+            _ if id.is_empty() => Begin::Head,
+            Some(place) => Begin::After(place),
+            None => Begin::AfterUnknown,
+        };
+        let view = View::new(&self.indexes, begin, &id, scene.model);
+        let stream = Stream {
+            peer: scene.net.connect(),
+            begun: scene.now,
+            begun_at: scene.step,
+            request: self.request(&id, scene.random),
+            written: 0,
+            received: Vec::new(),
+            head: None,
+            body: None,
+            lines: Lines::default(),
+            decoder: Decoder::new(1 << 20).resuming_after(&id),
+            view,
+            has_left: false,
+        };
+        self.stream = Some(stream);
+    }
+
+    /// Most often the id it has, as `EventSource` would.
+    fn choose_last_event_id(&mut self, scene: &mut Scene<'_>) {
+        match scene.random.within(0..=19) {
+            0 => self.last_event_id.clear(),
+            1 => "who-knows".clone_into(&mut self.last_event_id),
+            2 | 3 if !self.seen_ids.is_empty() => {
+                self.last_event_id.clone_from(pick(scene.random, &self.seen_ids));
+            }
+            _ => return,
+        }
+        self.seen.clear();
+    }
+
+    fn request(&self, id: &str, random: &mut SplitMix64) -> Vec<u8> {
+        let names: Vec<String> = self.indexes.iter().map(|&index| percent_encode(CHANNELS[index])).collect();
+        let mut target = match &names[..] {
+            [name] if random.chance(0.5) => format!("/channels/{name}?"),
+            _ if random.chance(0.5) => format!("/events?channels={}&", names.join(",")),
+            _ => format!("/sse?channel={}&", names.join("&channel=")),
+        };
+        let mut fields = "Host: localhost:8080\r\nAccept: text/event-stream\r\n".to_owned();
+        if !id.is_empty() && random.chance(0.2) {
+            target.push_str(&format!("lastEventId={id}"));
+        } else if !id.is_empty() {
+            fields.push_str(&format!("Last-Event-ID: {id}\r\n"));
+        }
+        let version = if self.is_old { "1.0" } else { "1.1" };
+        format!("GET {target} HTTP/{version}\r\n{fields}\r\n").into_bytes()
+    }
+
+    fn read(&mut self, scene: &mut Scene<'_>, bytes_max: usize) -> bool {
+        let Some(stream) = &mut self.stream else { return false };
+        let bytes = stream.peer.read(bytes_max);
+        if !bytes.is_empty() {
+            stream.received.extend_from_slice(&bytes);
+            let seen_before = stream.view.seen.len();
+            if let Err(problem) = stream.take(scene, self.is_old) {
+                panic!("subscriber {}: {problem}", self.number);
+            }
+            stream.decoder.last_event_id().clone_into(&mut self.last_event_id);
+            for &number in &stream.view.seen[seen_before..] {
+                let event = scene.model.event(number).expect("it was committed");
+                assert!(self.seen.insert(event.serial), "subscriber {}: event {number} twice", self.number);
+                if self.seen_ids.len() < 100 || scene.random.chance(0.05) {
+                    self.seen_ids.push(event.id.clone());
+                }
+            }
+        }
+        if stream.peer.was_reset() || stream.peer.is_ended() {
+            self.end(scene);
+        }
+        !bytes.is_empty()
+    }
+
+    /// Looks at a connection that the server, or the network, has ended, and gives it up.
+    fn end(&mut self, scene: &mut Scene<'_>) {
+        let Some(mut stream) = self.stream.take() else { return };
+        stream.view.check_broken_off(scene.model);
+        if stream.peer.was_reset() {
+            scene.stats.resets += 1;
+        } else if !scene.is_draining && !stream.has_left && stream.view.connected_at.is_some() {
+            let is_whole = self.is_old || stream.body.is_some_and(|body| body.is_done());
+            // A stream whose time is over is cut off where its client does not read its end.
+            let patience = scene.rules.shard.conn.idle_timeout;
+            let is_cut = scene.rules.shard.stream_age_max.is_some() && scene.now >= stream.begun + patience;
+            let is_cut = is_cut || scene.restarted_at.is_some_and(|at| at >= stream.begun_at);
+            let is_well = (stream.view.over_at.is_some() && is_whole) || is_cut;
+            assert!(is_well, "subscriber {}: the stream just ends", self.number);
+        }
+        scene.ghosts.push(Ghost { channels: self.channels(), over_at: stream.view.over_at });
+    }
+
+    fn leave(&mut self, scene: &mut Scene<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        match scene.random.within(0..=2) {
+            0 if !stream.has_left => {
+                stream.peer.shutdown_write();
+                stream.has_left = true;
+                return;
+            }
+            1 => stream.peer.reset(),
+            _ => {}
+        }
+        let over_at = stream.view.over_at;
+        scene.ghosts.push(Ghost { channels: self.channels(), over_at });
+        self.give_up(scene.model);
+        self.sleeps_until = scene.step + scene.random.within(0..=200) as u64;
+    }
+
+    /// Gives the connection up, whatever it has yet to read.
+    pub(crate) fn give_up(&mut self, model: &Model) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.view.check_broken_off(model);
+        }
+        self.has_slept = false;
+    }
+}
+
+impl Stream {
+    fn write(&mut self, random: &mut SplitMix64) -> bool {
+        let rest = &self.request[self.written..];
+        let len = if random.chance(0.5) { rest.len() } else { random.within(1..=rest.len()) };
+        let taken = self.peer.write(&rest[..len]);
+        self.written += taken;
+        taken > 0
+    }
+
+    /// Takes in what was received: the head, then the events.
+    fn take(&mut self, scene: &mut Scene<'_>, is_old: bool) -> Result<(), String> {
+        if self.head.is_none() {
+            let Some(head) = take_head(&mut self.received) else { return Ok(()) };
+            if head.status != 200 {
+                let patience = scene.rules.shard.conn.head_timeout;
+                let is_timeout = head.status == 408 && scene.now >= self.begun + patience;
+                return if is_timeout { Ok(()) } else { Err(format!("is answered {head:?}")) };
+            }
+            assert_eq!(head.field("content-type"), Some("text/event-stream"));
+            assert_eq!(head.field("transfer-encoding"), (!is_old).then_some("chunked"), "{}", head.version);
+            if !is_old {
+                let body = BodyDecoder::new(Framing::Chunked, u64::MAX);
+                self.body = Some(body.map_err(|error| error.to_string())?);
+            }
+            self.head = Some(head);
+        }
+        let received = std::mem::take(&mut self.received);
+        let Some(body) = &mut self.body else {
+            self.lines.check(&received);
+            return feed(&mut self.decoder, &mut self.view, scene, &received);
+        };
+        let mut at = 0;
+        while at < received.len() {
+            if body.is_done() {
+                return Err("more comes behind the last chunk".to_owned());
+            }
+            let (consumed, data) = body.decode(&received[at..]).map_err(|error| error.to_string())?;
+            at += consumed;
+            self.lines.check(data);
+            feed(&mut self.decoder, &mut self.view, scene, data)?;
+        }
+        Ok(())
+    }
+}
+
+fn feed(decoder: &mut Decoder, view: &mut View, scene: &mut Scene<'_>, data: &[u8]) -> Result<(), String> {
+    let Scene { model, rules, stats, step, is_draining, .. } = scene;
+    let mut now = Now { model, rules, stats, step: *step, is_draining: *is_draining };
+    decoder
+        .feed(data, &mut |event| view.take(&mut now, event.event_type, event.data, event.last_event_id))
+        .map_err(|error| error.to_string())
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("peer", &self.peer).field("view", &self.view).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,328 @@
+//! One connection of a subscriber, held against the committed sequence with every event that comes.
+//!
+//! What is missing must have been told, at the very place. For a stream of one channel the told gap stands between the
+//! event before what is missing and the one behind it. For several channels that is so in the order of each channel of
+//! a missing event, but for events that reached the stream through another of its channels.
+
+use serde_json::Value;
+
+use crate::model::{CHANNELS, ChannelSet, Model};
+use crate::rules::Rules;
+use crate::stats::Stats;
+
+/// Where a stream asked to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    Head,
+    After(u64),
+    AfterUnknown,
+}
+
+/// What holds while an event is looked at.
+pub(crate) struct Now<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) rules: &'a Rules,
+    pub(crate) stats: &'a mut Stats,
+    pub(crate) step: u64,
+    pub(crate) is_draining: bool,
+}
+
+/// A gap that was told.
+#[derive(Debug)]
+struct Told {
+    /// After how many events of the connection.
+    position: u64,
+    missed: Option<u64>,
+    /// A missing event was found that it stands for.
+    is_accounted: bool,
+}
+
+/// What one connection has shown.
+#[derive(Debug)]
+pub(crate) struct View {
+    channels: ChannelSet,
+    names: Vec<&'static str>,
+    begin: Begin,
+    /// The last event id: as it was sent, then as it was seen.
+    last_id: String,
+    sent_id: String,
+    /// The last number when the request was begun.
+    head_at_request: u64,
+    /// When `connected` came.
+    pub(crate) connected_at: Option<u64>,
+    /// Everything up to here was seen, or is missing.
+    place: Option<u64>,
+    /// Published events so far.
+    position: u64,
+    /// The position of the last event that came through this channel alone.
+    last_sole: [u64; CHANNELS.len()],
+    told: Vec<Told>,
+    has_gap: bool,
+    replayed: u64,
+    is_caught_up: bool,
+    /// When the server said that the stream ends.
+    pub(crate) over_at: Option<u64>,
+    /// How far the shard had taken the order when a reader that had stopped read on, and what came since that the
+    /// history had given up by then: it was in the outbox, or under way.
+    resumed_at: Option<u64>,
+    sent_bytes: usize,
+    /// The numbers that were seen.
+    pub(crate) seen: Vec<u64>,
+}
+
+impl View {
+    pub(crate) fn new(indexes: &[usize], begin: Begin, sent_id: &str, model: &Model) -> View {
+        View {
+            channels: ChannelSet::of(indexes),
+            names: indexes.iter().map(|&index| CHANNELS[index]).collect(),
+            begin,
+            last_id: sent_id.to_owned(),
+            sent_id: sent_id.to_owned(),
+            head_at_request: model.head(),
+            connected_at: None,
+            place: None,
+            position: 0,
+            last_sole: [0; CHANNELS.len()],
+            told: Vec::new(),
+            has_gap: false,
+            replayed: 0,
+            is_caught_up: false,
+            over_at: None,
+            resumed_at: None,
+            sent_bytes: 0,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Takes in an event of the stream.
+    pub(crate) fn take(&mut self, now: &mut Now<'_>, event_type: &str, data: &str, last_id: &str) {
+        assert!(self.over_at.is_none(), "{event_type} after the stream's last event");
+        let is_published =
+            !["connected", "gap", "caught-up", "ping", "shutdown", "overloaded"].contains(&event_type);
+        if is_published {
+            return self.take_published(now, event_type, data, last_id);
+        }
+        let json: Value = serde_json::from_str(data).expect("the server's own data is JSON");
+        let has_id = match event_type {
+            "connected" => self.take_connected(now, &json, last_id),
+            "gap" => self.take_gap(now, &json, last_id),
+            "caught-up" => self.take_caught_up(now, &json),
+            "ping" => {
+                assert!(now.rules.shard.conn.keepalive.is_some() && self.connected_at.is_some());
+                assert_eq!(data, "{}");
+                now.stats.pings += 1;
+                false
+            }
+            "shutdown" => {
+                let may_end = now.is_draining || now.rules.shard.stream_age_max.is_some();
+                assert!(may_end && json["reason"].is_string(), "{data}");
+                assert!(now.is_draining || self.connected_at.is_some());
+                self.over_at = Some(now.step);
+                now.stats.shutdowns += 1;
+                false
+            }
+            _ => {
+                assert!(self.connected_at.is_none() && json["retryAfter"].is_u64(), "{data}");
+                assert!(now.rules.shard.connections_max < 100, "overloaded without a limit");
+                self.over_at = Some(now.step);
+                now.stats.overloaded += 1;
+                false
+            }
+        };
+        if has_id {
+            last_id.clone_into(&mut self.last_id);
+        }
+        assert_eq!(last_id, self.last_id, "{event_type} carries no id");
+    }
+
+    fn take_connected(&mut self, now: &mut Now<'_>, json: &Value, last_id: &str) -> bool {
+        assert!(self.connected_at.is_none(), "connected comes once");
+        assert_eq!(json["connected"], true);
+        assert_eq!(json["channels"], Value::from(self.names.clone()));
+        assert!(json["clientId"].as_str().is_some_and(|id| !id.is_empty()));
+        self.connected_at = Some(now.step);
+        match self.begin {
+            Begin::Head => self.begin_at(now.model, last_id),
+            Begin::After(place) => self.place = Some(place),
+            Begin::AfterUnknown => {}
+        }
+        now.stats.connected += 1;
+        self.begin == Begin::Head
+    }
+
+    /// Begins at the place of the subscription, which lies between the request and now.
+    fn begin_at(&mut self, model: &Model, id: &str) {
+        let place = model.place_of(id).expect("the place of a subscription is known");
+        assert!((self.head_at_request..=model.head()).contains(&place), "subscribed at {place}");
+        assert_eq!(id, model.id_of(place));
+        self.place = Some(place);
+    }
+
+    fn take_gap(&mut self, now: &mut Now<'_>, json: &Value, last_id: &str) -> bool {
+        assert!(self.connected_at.is_some(), "connected comes first");
+        self.has_gap = true;
+        let missed = json["missed"].as_u64();
+        assert!(missed > Some(0) || json["missed"].is_null(), "a gap misses something: {json}");
+        let after = json["lastEventId"].as_str().expect("a gap says after what");
+        let Some(place) = self.place else {
+            assert_eq!((self.begin, json["reason"].as_str()), (Begin::AfterUnknown, Some("unknown-id")));
+            assert_eq!((missed, after), (None, self.sent_id.as_str()));
+            self.begin_at(now.model, last_id);
+            now.stats.gaps_unknown += 1;
+            return true;
+        };
+        let is_live = self.begin == Begin::Head || self.is_caught_up;
+        let reason = if is_live { "slow-consumer" } else { "history-expired" };
+        assert_eq!(json["reason"], reason, "live: {is_live}");
+        if self.channels.len() == 1 {
+            assert!(!is_live || missed.is_some(), "a live stream of one channel knows what it missed");
+        } else {
+            assert_eq!(missed, None, "several channels do not know");
+        }
+        let after = now.model.place_of(after).expect("a gap names a known place");
+        assert!(after >= place, "a gap after {after} behind event {place}");
+        // Up to there the server has read, and told what was missing. For one channel, a gap before this one at the same
+        // place leaves open which of them stands for what.
+        let is_first = self.told.last().is_none_or(|told| told.position < self.position);
+        if self.channels.len() > 1 || is_first {
+            self.account(now.model, place, after + 1);
+            self.place = Some(after);
+        }
+        self.told.push(Told { position: self.position, missed, is_accounted: false });
+        let count = if is_live { &mut now.stats.gaps_slow } else { &mut now.stats.gaps_expired };
+        *count += 1;
+        false
+    }
+
+    fn take_caught_up(&mut self, now: &mut Now<'_>, json: &Value) -> bool {
+        assert!(self.begin != Begin::Head && self.place.is_some(), "nothing was resumed");
+        assert!(!self.is_caught_up, "caught-up comes once");
+        assert_eq!(json["replayed"], self.replayed);
+        assert_eq!(json["complete"], !self.has_gap);
+        self.is_caught_up = true;
+        now.stats.caught_up += 1;
+        false
+    }
+
+    fn take_published(&mut self, now: &mut Now<'_>, event_type: &str, data: &str, id: &str) {
+        let place = self.place.expect("connected comes first, and for an unknown id its gap");
+        let number = now.model.number_of(id).unwrap_or_else(|| panic!("{id} was never committed: {data}"));
+        let event = now.model.event(number).expect("its number is known");
+        let draft = &now.model.drafts[event.serial];
+        assert_eq!((draft.event_type, draft.data.as_str()), (event_type, data), "event {number}");
+        assert!(event.channels.meets(self.channels), "event {number} went elsewhere");
+        assert!(number > place, "event {number} after {place}");
+        self.account(now.model, place, number);
+        if event.channels.common(self.channels).len() > 1 {
+            self.explain_gaps(event.channels);
+        }
+        if self.begin != Begin::Head && !self.is_caught_up {
+            self.replayed += 1;
+        } else {
+            assert!(number > self.head_at_request, "event {number} is not new: it belongs to the replay");
+        }
+        self.position += 1;
+        let common = event.channels.common(self.channels);
+        if common.len() == 1 {
+            common.indexes().for_each(|channel| self.last_sole[channel] = self.position);
+        }
+        self.place = Some(number);
+        id.clone_into(&mut self.last_id);
+        self.seen.push(number);
+        self.count_sent(now, number, common, data.len());
+        now.stats.delivered += 1;
+    }
+
+    /// Checks that what is missing between `place` and `end` was told, where it is missing.
+    fn account(&mut self, model: &Model, place: u64, end: u64) {
+        let missing = model.between(place, end, self.channels);
+        let position = self.position;
+        if self.channels.len() == 1 {
+            let told = self.told.iter_mut().rev().take_while(|told| told.position == position);
+            let (mut exact, mut unknown) = (0, 0);
+            for told in told {
+                told.is_accounted = true;
+                exact += told.missed.unwrap_or(0);
+                unknown += u64::from(told.missed.is_none());
+            }
+            let count = missing.len() as u64;
+            let is_told = if unknown == 0 { count == exact } else { count >= exact + unknown };
+            assert!(is_told, "{missing:?} are missing before {end}; told are {exact}, and {unknown} unknown");
+            return;
+        }
+        for &number in &missing {
+            let event = model.event(number).expect("it was committed");
+            for channel in event.channels.common(self.channels).indexes() {
+                let last = self.last_sole[channel];
+                let is_told = self.told.iter().rev().any(|told| told.position >= last);
+                assert!(is_told, "event {number} of {} is missing before {end}, untold", CHANNELS[channel]);
+            }
+            self.explain_gaps(event.channels);
+        }
+    }
+
+    /// Finds gaps that an event to `channels` stands behind: one that is missing or, where it came through another
+    /// channel, was given up by one. Each of its channels has lost it once, the earliest gap first.
+    fn explain_gaps(&mut self, channels: ChannelSet) {
+        let channels = channels.common(self.channels);
+        let earliest = channels.indexes().map(|channel| self.last_sole[channel]).min().unwrap_or(0);
+        let open = self.told.iter_mut().filter(|told| !told.is_accounted && told.position >= earliest);
+        open.take(channels.len() as usize).for_each(|told| told.is_accounted = true);
+    }
+
+    /// Checks a stream that has shown all it will: nothing is left behind, and each gap had something missing.
+    pub(crate) fn check_settled(&mut self, model: &Model) {
+        let Some(place) = self.place else { panic!("a settled stream has its place: {self:?}") };
+        assert!(self.begin == Begin::Head || self.is_caught_up, "the resume does not end: {self:?}");
+        self.account(model, place, model.head() + 1);
+        self.check_gaps();
+        // What is missing at the end stays missing, and was told.
+        if self.told.last().is_some_and(|told| told.position == self.position) {
+            self.place = Some(model.head());
+            self.position += 1;
+            self.channels.indexes().for_each(|channel| self.last_sole[channel] = self.position);
+        }
+    }
+
+    /// Checks a stream that has broken off: what its last gap told of may come later.
+    pub(crate) fn check_broken_off(&mut self, model: &Model) {
+        let Some(place) = self.place else { return };
+        if self.channels.len() == 1 {
+            let last = self.told.iter().rev().take_while(|told| told.position == self.position);
+            let least: u64 = last.map(|told| told.missed.unwrap_or(1)).sum();
+            let count = model.between(place, model.head() + 1, self.channels).len() as u64;
+            assert!(count >= least, "{least} events are told as missing, and {count} came after {place}");
+            self.told.clear();
+            return;
+        }
+        for number in model.between(place, model.head() + 1, self.channels) {
+            self.explain_gaps(model.event(number).expect("it was committed").channels);
+        }
+        self.check_gaps();
+    }
+
+    fn check_gaps(&self) {
+        let open = self.told.iter().find(|told| !told.is_accounted);
+        assert!(open.is_none(), "nothing is missing at a gap: {open:?} of {self:?}");
+    }
+
+    /// Notes that the reader reads on after a long pause.
+    pub(crate) fn reads_on(&mut self, taken: u64) {
+        self.resumed_at = Some(taken);
+        self.sent_bytes = 0;
+    }
+
+    /// Checks the bound of what waits for a stream: what comes although the history had given it up was waiting.
+    fn count_sent(&mut self, now: &mut Now<'_>, number: u64, channels: ChannelSet, bytes: usize) {
+        let Some(head) = self.resumed_at else { return };
+        let events_max = now.rules.hub.retention.events_max;
+        let is_gone = |channel| now.model.count(channel, number, head) >= events_max;
+        if number > head || !channels.indexes().all(is_gone) {
+            return;
+        }
+        self.sent_bytes += bytes;
+        let most = now.rules.sent_bytes_max();
+        assert!(self.sent_bytes <= most, "{} bytes waited, of {most} at the most", self.sent_bytes);
+        now.stats.kept_bytes_max = now.stats.kept_bytes_max.max(self.sent_bytes as u64);
+    }
+}

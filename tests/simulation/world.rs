@@ -1,0 +1,353 @@
+//! The world of one seed: its clients, its network, its medium and its clock, and the lives of the server in it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use downpour::base::random::SplitMix64;
+use downpour::driver::sim::{SimDriver, SimNet};
+use downpour::log::Ticket;
+use downpour::log::sim::SimMedium;
+use downpour::shard::Message;
+
+use crate::model::{Model, lock};
+use crate::publisher::{Publisher, append_aside};
+use crate::rules::{Rules, pick};
+use crate::server::{Reach, Server};
+use crate::stats::Stats;
+use crate::subscriber::{Ghost, Scene, Subscriber};
+
+/// Waits within which everything must have come to rest, or to its end.
+const WAITS_MAX: u64 = 200_000;
+
+/// Steps without anyone coming or going after everything has come to rest.
+const CALM_STEPS: u64 = 40;
+
+/// What the world is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Everyone does as they please.
+    Playing,
+    /// Everyone reads and writes what there is, until nothing happens any more.
+    Settling,
+    /// That is so.
+    Settled,
+    /// The server was told to end.
+    Draining,
+    /// It is to end without being told.
+    Crashed,
+    /// It is to begin anew, as after a panic that was caught.
+    Restarting,
+}
+
+/// Everything but the server.
+pub(crate) struct World {
+    pub(crate) rules: Rules,
+    pub(crate) random: SplitMix64,
+    pub(crate) model: Arc<Mutex<Model>>,
+    pub(crate) net: SimNet,
+    pub(crate) medium: SimMedium,
+    pub(crate) now: Instant,
+    pub(crate) reach: Option<Reach>,
+    stats: Stats,
+    subscribers: Vec<Subscriber>,
+    publishers: Vec<Publisher>,
+    ghosts: Vec<Ghost>,
+    phase: Phase,
+    step: u64,
+    /// When things come to rest next, when this life of the server ends, and when everything does.
+    settle_at: u64,
+    life_end: u64,
+    steps_max: u64,
+    calm_until: u64,
+    /// Waits in the present phase.
+    waits: u64,
+    /// The server was told to end.
+    is_draining: bool,
+    /// When the shard last began anew.
+    restarted_at: Option<u64>,
+}
+
+/// Plays `steps` steps of the world that `seed` determines.
+///
+/// # Panics
+/// When the server does something that it may not do.
+pub(crate) fn play(seed: u64, steps: u64) -> Stats {
+    let world = Rc::new(RefCell::new(World::new(seed, steps)));
+    loop {
+        let mut server = Server::start(&world);
+        world.borrow_mut().begin_life();
+        serve(&mut server, &world);
+        drop(server);
+        let mut world = world.borrow_mut();
+        world.end_life();
+        if world.step >= steps {
+            world.stats.steps = world.step;
+            return world.stats.clone();
+        }
+    }
+}
+
+/// Serves until the server has drained, or is to crash.
+fn serve(server: &mut Server, world: &RefCell<World>) {
+    loop {
+        server.turn(world);
+        let mut world = world.borrow_mut();
+        world.check_memory();
+        match world.phase {
+            Phase::Playing | Phase::Settling => {}
+            Phase::Settled if world.is_draining => world.check_told(),
+            Phase::Settled => world.check_settled(server),
+            Phase::Draining if server.shard.is_drained() => return server.check_drained(),
+            Phase::Draining => {}
+            Phase::Crashed => return,
+            Phase::Restarting => {
+                server.shard.restart();
+                world.begin(Phase::Playing);
+            }
+        }
+    }
+}
+
+impl World {
+    fn new(seed: u64, steps_max: u64) -> World {
+        let mut random = SplitMix64::new(seed);
+        let rules = Rules::draw(&mut random);
+        let net = SimNet::new(random.bits(), rules.net.clone());
+        let subscribers = (0..rules.subscribers).map(|number| Subscriber::new(number, &mut random)).collect();
+        let publishers = (0..rules.publishers).map(|_| Publisher::default()).collect();
+        World {
+            rules,
+            random,
+            model: Arc::default(),
+            net,
+            medium: SimMedium::default(),
+            now: Instant::now(),
+            reach: None,
+            stats: Stats::default(),
+            subscribers,
+            publishers,
+            ghosts: Vec::new(),
+            phase: Phase::Playing,
+            step: 0,
+            settle_at: 0,
+            life_end: 0,
+            steps_max,
+            calm_until: 0,
+            waits: 0,
+            is_draining: false,
+            restarted_at: None,
+        }
+    }
+
+    fn begin_life(&mut self) {
+        self.life_end = self.steps_max.min(self.step + self.random.within(200..=1500) as u64);
+        self.settle_at = self.step + self.random.within(50..=400) as u64;
+        self.is_draining = false;
+        self.begin(Phase::Playing);
+    }
+
+    fn begin(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.waits = 0;
+    }
+
+    /// The server is gone. What it had flushed of the log's tail may be gone too.
+    fn end_life(&mut self) {
+        let model = lock(&self.model);
+        self.subscribers.iter_mut().for_each(|subscriber| subscriber.give_up(&model));
+        self.publishers.iter_mut().for_each(Publisher::give_up);
+        drop(model);
+        self.ghosts.clear();
+        self.reach = None;
+        if self.phase == Phase::Crashed && self.random.chance(0.7) {
+            let batches = self.random.within(1..=20);
+            self.medium.lose_tail(batches);
+            self.stats.lost += batches as u64;
+        }
+    }
+
+    /// Lets the world go on while the server waits: until something wakes it, or for a moment where it only looks.
+    pub(crate) fn pass(&mut self, timeout: Option<Duration>, driver: &mut SimDriver) {
+        self.waits += 1;
+        let deadline = timeout.map(|timeout| self.now + timeout);
+        let sleeps = timeout != Some(Duration::ZERO);
+        self.stats.sleeps += u64::from(sleeps);
+        let mut is_woken = !sleeps;
+        loop {
+            is_woken |= driver.take_woken();
+            let is_due = deadline.is_some_and(|deadline| self.now >= deadline);
+            let is_awake = is_woken || is_due || !self.net.is_quiet();
+            match self.phase {
+                Phase::Playing if is_awake && self.random.chance(0.4) => return,
+                Phase::Playing => self.play_step(),
+                Phase::Settling => {
+                    assert!(self.waits < WAITS_MAX, "the server does not come to rest");
+                    let happened = self.settle_step();
+                    is_woken |= driver.take_woken();
+                    if is_woken || is_due || !self.net.is_quiet() {
+                        if !happened {
+                            self.now += Duration::from_millis(1); // For timers that round up.
+                        }
+                        return;
+                    }
+                    if !happened {
+                        self.begin(Phase::Settled);
+                        return;
+                    }
+                }
+                Phase::Draining => {
+                    assert!(self.waits < WAITS_MAX, "the server does not come to its end");
+                    if is_awake && self.random.chance(0.4) {
+                        return;
+                    }
+                    self.act();
+                    if self.random.chance(0.1) {
+                        self.now = match deadline {
+                            Some(deadline) if deadline > self.now => deadline,
+                            _ => self.now + Duration::from_millis(1),
+                        };
+                    }
+                }
+                Phase::Settled | Phase::Crashed | Phase::Restarting => return,
+            }
+        }
+    }
+
+    /// One step: time passes, somebody acts, or something ends.
+    fn play_step(&mut self) {
+        if self.step >= self.life_end {
+            return self.end_soon();
+        }
+        if self.step >= self.settle_at {
+            self.settle_at = self.step + self.random.within(50..=400) as u64;
+            return self.begin(Phase::Settling);
+        }
+        self.step += 1;
+        if self.random.chance(0.0005) {
+            self.restarted_at = Some(self.step);
+            self.stats.restarts += 1;
+            return self.begin(Phase::Restarting);
+        }
+        let millis = match self.random.within(0..=499) {
+            0 => self.random.within(5000..=40_000),
+            1..=10 => self.random.within(100..=1000),
+            11..=250 => self.random.within(0..=2),
+            _ => 0,
+        };
+        self.now += Duration::from_millis(millis as u64);
+        self.act();
+    }
+
+    /// Ends this life of the server: the last one always in good order.
+    fn end_soon(&mut self) {
+        if self.step < self.steps_max && self.random.chance(0.5) {
+            self.stats.crashes += 1;
+            return self.begin(Phase::Crashed);
+        }
+        let reach = self.reach.as_ref().expect("the server lives");
+        reach.mailbox.try_send(Message::Drain).expect("the mailbox has room");
+        self.stats.drains += 1;
+        self.is_draining = true;
+        let reads_at_once = self.random.chance(0.5);
+        self.begin(if reads_at_once { Phase::Settling } else { Phase::Draining });
+    }
+
+    /// Somebody acts.
+    fn act(&mut self) {
+        match self.random.within(0..=9) {
+            0 if self.random.chance(0.1) => {
+                let log = Arc::clone(&self.reach.as_ref().expect("the server lives").log);
+                let ticket = Ticket(u64::MAX - self.step); // Of a shard that there is not.
+                self.with_scene(|scene, _, _| append_aside(scene, &*log, ticket));
+            }
+            0 | 1 => self.reach.as_ref().expect("the server lives").log.step(),
+            2..=4 => {
+                let index = self.random.within(0..=self.publishers.len() - 1);
+                self.with_scene(|scene, subscribers, publishers| publishers[index].act(scene, subscribers));
+            }
+            _ => {
+                let index = self.random.within(0..=self.subscribers.len() - 1);
+                self.with_scene(|scene, subscribers, _| subscribers[index].act(scene));
+            }
+        }
+    }
+
+    /// Everyone reads and writes all there is; returns whether that was anything.
+    fn settle_step(&mut self) -> bool {
+        let log = Arc::clone(&self.reach.as_ref().expect("the server lives").log);
+        let mut happened = log.waiting() > 0;
+        log.step();
+        self.with_scene(|scene, subscribers, publishers| {
+            for subscriber in subscribers.iter_mut() {
+                happened |= subscriber.settle(scene);
+            }
+            for publisher in publishers {
+                happened |= publisher.settle(scene, subscribers);
+            }
+        });
+        happened
+    }
+
+    fn with_scene(&mut self, act: impl FnOnce(&mut Scene<'_>, &mut [Subscriber], &mut [Publisher])) {
+        let hub = &self.reach.as_ref().expect("the server lives").hub;
+        let mut scene = Scene {
+            random: &mut self.random,
+            model: &mut lock(&self.model),
+            stats: &mut self.stats,
+            rules: &self.rules,
+            net: &self.net,
+            step: self.step,
+            now: self.now,
+            is_draining: self.is_draining,
+            is_calm: self.step < self.calm_until,
+            restarted_at: self.restarted_at,
+            taken: hub.cursor(0).0,
+            ghosts: &mut self.ghosts,
+        };
+        act(&mut scene, &mut self.subscribers, &mut self.publishers);
+    }
+
+    /// Checks what must hold once nothing happens any more: everything was delivered, told, and answered.
+    fn check_settled(&mut self, server: &Server) {
+        let model = lock(&self.model);
+        assert_eq!(server.hub.head().0, model.head(), "everything that was committed is applied");
+        assert_eq!(server.hub.cursor(0).0, model.head(), "everything that was applied is taken");
+        for subscriber in &mut self.subscribers {
+            subscriber.check_settled(&model, &self.rules);
+        }
+        self.publishers.iter().for_each(Publisher::check_settled);
+        drop(model);
+        self.ghosts.clear();
+        let clients = self.subscribers.iter().filter(|subscriber| subscriber.is_connected()).count()
+            + self.publishers.iter().filter(|publisher| publisher.is_connected()).count();
+        // Those that linger are their clients' no more, and go with the time.
+        assert!(server.shard.connections_len() >= clients, "the server has forgotten a connection");
+        self.stats.settled += 1;
+        self.calm_until = if self.random.chance(0.7) { self.step + CALM_STEPS } else { 0 };
+        if *pick(&mut self.random, &[true, false]) {
+            self.now += self.rules.shard.conn.keepalive.unwrap_or_default(); // Silence for so long.
+        }
+        self.begin(Phase::Playing);
+    }
+
+    /// Checks that everyone who could read it knows that the server goes.
+    fn check_told(&mut self) {
+        self.subscribers.iter().for_each(Subscriber::check_drained);
+        self.begin(Phase::Draining);
+    }
+
+    /// Checks that the history keeps to its bound.
+    fn check_memory(&mut self) {
+        let Some(reach) = &self.reach else { return };
+        let untaken = reach.hub.head().0 - reach.hub.cursor(0).0;
+        let untaken = usize::try_from(untaken).expect("few events");
+        let (held, most) = (reach.hub.held_bytes(), self.rules.held_bytes_max(untaken));
+        assert!(
+            held <= most,
+            "the history holds {held} bytes, {most} at the most, {untaken} events not taken"
+        );
+        self.stats.held_bytes_max = self.stats.held_bytes_max.max(held as u64);
+    }
+}

@@ -38,6 +38,7 @@ pub mod sse;
 
 pub use base::id::EventId;
 pub use base::name::{ChannelName, NameError};
+pub use frame::notice::KeepaliveStyle;
 pub use server::{
     Batch, BatchError, Handle, PublishError, Published, RunningServer, ServeError, Server, ServerBuilder,
 };

@@ -49,6 +49,7 @@ fn help_of_serve_names_every_option_and_its_default() {
     for (option, default) in [
         ("--listen <ADDRESS:PORT>", "[default: 127.0.0.1:8080]"),
         ("--keepalive <DURATION>", "[default: 30s]"),
+        ("--keepalive-style <STYLE>", "[default: event]"),
         ("--retry-jitter <DURATION>", "[default: 0]"),
         ("--history-bytes <SIZE>", "[default: 256MiB]"),
         ("--max-connections <N|auto>", "[default: auto]"),

@@ -352,3 +352,23 @@ fn random_reconnects_under_full_publishing_lose_double_and_reorder_nothing() {
     );
     assert!(during >= 500, "only {during} reconnects met the publishers");
 }
+
+#[test]
+fn a_stream_may_begin_with_what_is_retained() {
+    let server = Server::start(&["--history-events", "5"]);
+    let mut publisher = Client::connect(&server);
+    publish_numbers(&mut publisher, "a", 8);
+    for (replay, expected) in
+        [("all", vec!["3", "4", "5", "6", "7"]), ("2", vec!["6", "7"]), ("99", vec!["3", "4", "5", "6", "7"])]
+    {
+        let mut stream = EventStream::open(&server, &format!("/channels/a?replay={replay}"));
+        assert_eq!(stream.expect("connected").id, "", "the events that follow have ids of their own");
+        assert_eq!(messages(&mut stream, expected.len()), expected);
+        let caught_up = format!(r#"{{"replayed":{},"complete":true}}"#, expected.len());
+        assert_eq!(stream.expect("caught-up").data, caught_up);
+    }
+    let mut stream = EventStream::open(&server, "/channels/a?replay=0");
+    stream.expect("connected");
+    publisher.publish_text("a", "live");
+    assert_eq!(stream.message(), "live");
+}

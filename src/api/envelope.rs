@@ -6,15 +6,15 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::error::{ApiError, quoted};
-use crate::base::limits::EVENT_CHANNELS_MAX;
+use super::error::{ApiError, listed, quoted};
+use super::found::{Found, FoundSeed, NameSeed};
 
 /// A field of an envelope. Some are parameters of a query too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
+pub(super) enum Field {
     /// The channel that the event goes to.
     Channel,
     /// The channels that the event goes to.
@@ -62,7 +62,7 @@ impl Field {
 
     /// The field's name in the contract.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Field::Channel => "channel",
             Field::Channels => "channels",
@@ -84,42 +84,34 @@ impl Field {
     pub(super) fn parse(name: &str) -> Option<Field> {
         Field::ALL.into_iter().find(|field| field.name() == name)
     }
-
-    /// All names, for messages.
-    pub(super) fn list() -> String {
-        Field::ALL.map(|field| format!("`{}`", field.name())).join(", ")
-    }
 }
 
-/// What a field holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
-    /// A string.
-    Text(Cow<'a, str>),
-    /// A whole number from 0 on.
-    Number(u64),
-    /// `true` or `false`.
-    Bool(bool),
-    /// `null`.
-    Null,
-    /// An array; no more of its items than [`EVENT_CHANNELS_MAX`] and one are kept, and no arrays in it.
-    List(Vec<Found<'a>>),
-    /// What no field holds.
-    Other(&'static str),
-}
+/// Some of the fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FieldSet(u16);
 
-impl Found<'_> {
-    /// What it is, for messages.
-    pub(super) fn kind(&self) -> &'static str {
-        match self {
-            Found::Text(_) => "a string",
-            Found::Number(_) => "a number",
-            Found::Bool(true) => "true",
-            Found::Bool(false) => "false",
-            Found::Null => "null",
-            Found::List(_) => "an array",
-            Found::Other(kind) => kind,
+impl FieldSet {
+    /// All of them.
+    pub(super) const ALL: FieldSet = FieldSet::of(&Field::ALL);
+
+    /// These.
+    pub(super) const fn of(mut fields: &[Field]) -> FieldSet {
+        let mut bits = 0;
+        while let [first, rest @ ..] = fields {
+            bits |= 1 << (*first as u16);
+            fields = rest;
         }
+        FieldSet(bits)
+    }
+
+    /// Returns true if and only if the field is one of them.
+    pub(super) fn contains(self, field: Field) -> bool {
+        self.0 & (1 << (field as u16)) != 0
+    }
+
+    /// Their names, for messages.
+    fn list(self) -> String {
+        listed(Field::ALL.into_iter().filter(|field| self.contains(*field)).map(Field::name))
     }
 }
 
@@ -128,6 +120,8 @@ impl Found<'_> {
 pub(super) struct RawEnvelope<'a> {
     fields: [Option<Found<'a>>; Field::ALL.len()],
     data: Option<&'a RawValue>,
+    /// The fields that were given, also as `null`.
+    given: FieldSet,
     /// The first field that no envelope has, quoted.
     unknown: Option<String>,
     /// The first field that came twice.
@@ -135,11 +129,14 @@ pub(super) struct RawEnvelope<'a> {
 }
 
 impl<'a> RawEnvelope<'a> {
-    /// Says which field should not be there.
-    pub(super) fn check_fields(&mut self) -> Result<(), ApiError> {
-        match (self.unknown.take(), self.repeated) {
-            (Some(name), _) => Err(ApiError::UnknownField { name }),
-            (None, Some(field)) => Err(ApiError::RepeatedField { field }),
+    /// Says which field should not be there, where `known` may.
+    pub(super) fn check_fields(&mut self, known: FieldSet) -> Result<(), ApiError> {
+        let misplaced =
+            Field::ALL.into_iter().find(|field| self.given.contains(*field) && !known.contains(*field));
+        let unknown = self.unknown.take().or_else(|| misplaced.map(|field| quoted(field.name())));
+        match (unknown, self.repeated) {
+            (Some(name), _) => Err(ApiError::UnknownField { name, known: known.list() }),
+            (None, Some(field)) => Err(ApiError::RepeatedField { field: field.name() }),
             (None, None) => Ok(()),
         }
     }
@@ -159,7 +156,7 @@ impl<'a> RawEnvelope<'a> {
         match self.take(field) {
             None => Ok(None),
             Some(Found::Text(text)) => Ok(Some(text)),
-            Some(other) => Err(ApiError::WrongKind { field, found: other.kind(), expected: "a string" }),
+            Some(other) => Err(wrong_kind(field, &other, "a string")),
         }
     }
 
@@ -167,6 +164,11 @@ impl<'a> RawEnvelope<'a> {
     pub(super) fn data(&self) -> Option<&'a str> {
         self.data.map(RawValue::get)
     }
+}
+
+/// Says that a field holds a value of another kind than it should.
+pub(super) fn wrong_kind(field: Field, found: &Found<'_>, expected: &'static str) -> ApiError {
+    ApiError::WrongValue { field: field.name(), found: found.kind().into(), expected }
 }
 
 impl<'de> Deserialize<'de> for RawEnvelope<'de> {
@@ -186,8 +188,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawEnvelope<'de>, A::Error> {
         let mut envelope = RawEnvelope::default();
-        let mut seen = 0u16;
-        while let Some(name) = map.next_key_seed(NameSeed)? {
+        while let Some(name) = map.next_key_seed(NameSeed(Field::parse))? {
             let field = match name {
                 Ok(field) => field,
                 Err(unknown) => {
@@ -196,10 +197,10 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
                     continue;
                 }
             };
-            if seen & (1 << (field as usize)) != 0 {
+            if envelope.given.contains(field) {
                 envelope.repeated.get_or_insert(field);
             }
-            seen |= 1 << (field as usize);
+            envelope.given.0 |= FieldSet::of(&[field]).0;
             if field == Field::Data {
                 envelope.data = Some(map.next_value()?);
             } else {
@@ -211,98 +212,10 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     }
 }
 
-/// Reads a field's name: the field, or the name of none, quoted.
-struct NameSeed;
-
-impl<'de> DeserializeSeed<'de> for NameSeed {
-    type Value = Result<Field, String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for NameSeed {
-    type Value = Result<Field, String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(Field::parse(name).ok_or_else(|| quoted(name)))
-    }
-}
-
-/// Reads any value, so that errors can say what was found in the words of the contract.
-struct FoundSeed {
-    keeps_lists: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for FoundSeed {
-    type Value = Found<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found<'de>, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for FoundSeed {
-    type Value = Found<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Found<'de>, E> {
-        Ok(Found::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Found<'de>, E> {
-        Ok(Found::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Found<'de>, E> {
-        Ok(Found::Number(number))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Found<'de>, E> {
-        Ok(Found::Other("a negative number"))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Found<'de>, E> {
-        Ok(Found::Other("a number with a fraction, an exponent, or too many digits"))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Found<'de>, E> {
-        Ok(Found::Bool(value))
-    }
-
-    fn visit_unit<E>(self) -> Result<Found<'de>, E> {
-        Ok(Found::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Found<'de>, A::Error> {
-        let mut items = Vec::new();
-        while self.keeps_lists && items.len() <= EVENT_CHANNELS_MAX {
-            match seq.next_element_seed(FoundSeed { keeps_lists: false })? {
-                Some(item) => items.push(item),
-                None => return Ok(Found::List(items)),
-            }
-        }
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Found::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found<'de>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Found::Other("an object"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::EVENT_CHANNELS_MAX;
 
     fn parse(text: &str) -> RawEnvelope<'_> {
         serde_json::from_str(text).unwrap()
@@ -321,8 +234,16 @@ mod tests {
     #[test]
     fn null_counts_as_left_out_but_is_data() {
         let mut envelope = parse(r#"{"event":null,"data":null}"#);
-        assert!(!envelope.has(Field::Event) && envelope.check_fields().is_ok());
+        assert!(!envelope.has(Field::Event) && envelope.check_fields(FieldSet::ALL).is_ok());
         assert_eq!(envelope.data(), Some("null"));
+    }
+
+    #[test]
+    fn fields_of_another_form_are_unknown_even_as_null() {
+        let known = FieldSet::of(&[Field::Channel, Field::Data]);
+        assert!(parse(r#"{"channel":null,"data":1}"#).check_fields(known).is_ok());
+        let error = parse(r#"{"ttl":null,"data":1}"#).check_fields(known).unwrap_err();
+        assert_eq!(error.to_string(), "unknown field \"ttl\"; the fields are `channel` and `data`");
     }
 
     #[test]

@@ -1,19 +1,22 @@
 //! Why a request was refused for what it asks, and the status that says so.
 
+use std::borrow::Cow;
+
 use crate::base::limits::{EVENT_CHANNELS_MAX, EVENT_KEY_BYTES_MAX};
-use crate::base::name::NameError;
+use crate::base::name::{NameError, UserIdError};
 use crate::http::{Problem, Status};
 use crate::sse::event::EventError;
-
-use super::envelope::Field;
 
 /// Why a request was refused, though it is good HTTP. Every variant is the client's doing, and answered with 400 where
 /// it does not say otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// There is no body where JSON is expected.
-    #[error("the body is empty; expected a JSON object or an array of them")]
-    EmptyBody,
+    #[error("the body is empty; expected {expected}")]
+    EmptyBody {
+        /// What should be there.
+        expected: &'static str,
+    },
     /// The body is not text.
     #[error("not UTF-8: the byte at {at} begins no character")]
     NotUtf8 {
@@ -30,25 +33,41 @@ pub enum ApiError {
         /// The line, where there are several, and the column in bytes; both are counted from 1.
         place: String,
     },
-    /// A field that no envelope has.
-    #[error("unknown field {name}; the fields are {}", Field::list())]
+    /// The body is JSON, but no object.
+    #[error("the body is {found}; expected a JSON object")]
+    NoObject {
+        /// What it is.
+        found: &'static str,
+    },
+    /// A field that means nothing here.
+    #[error("unknown field {name}; the fields are {known}")]
     UnknownField {
         /// The name, quoted and cut.
         name: String,
+        /// Those that mean something.
+        known: String,
     },
     /// A field that came before.
-    #[error("`{}` is given twice", field.name())]
+    #[error("`{field}` is given twice")]
     RepeatedField {
         /// Which field.
-        field: Field,
+        field: &'static str,
     },
-    /// A field with a value of another kind.
-    #[error("`{}`: found {found}, expected {expected}", field.name())]
-    WrongKind {
+    /// A field that must be there.
+    #[error("`{field}` is missing; the fields are {known}")]
+    MissingField {
         /// Which field.
-        field: Field,
-        /// What it holds.
-        found: &'static str,
+        field: &'static str,
+        /// Those that must be there.
+        known: String,
+    },
+    /// A field with a value of another kind, or out of its range.
+    #[error("`{field}`: found {found}, expected {expected}")]
+    WrongValue {
+        /// Which field.
+        field: &'static str,
+        /// What it holds, or of what kind that is.
+        found: Cow<'static, str>,
         /// What it should hold.
         expected: &'static str,
     },
@@ -56,36 +75,45 @@ pub enum ApiError {
     #[error("no target; expected exactly one of `channel`, `channels`, `userId`, `clientId` and `all`")]
     NoTarget,
     /// An event has one target.
-    #[error(
-        "both `{}` and `{}` are given; expected exactly one of `channel`, `channels`, `userId`, `clientId` and `all`",
-        first.name(),
-        second.name()
-    )]
+    #[error("both `{first}` and `{second}` are given; expected one of {targets}")]
     SeveralTargets {
         /// One of them.
-        first: Field,
+        first: &'static str,
         /// Another.
-        second: Field,
+        second: &'static str,
+        /// Those that there are.
+        targets: String,
     },
-    /// Neither `data` nor `text`.
-    #[error("no data; expected `data` (any JSON value) or `text` (a string that is sent as it is)")]
-    NoData,
+    /// Nothing says what the event holds.
+    #[error("no data; expected {expected}")]
+    NoData {
+        /// What should be there.
+        expected: &'static str,
+    },
     /// An event has one payload.
     #[error("both `data` and `text` are given; expected one of them")]
     DataAndText,
     /// Not a channel's name.
-    #[error("`{}`: {error}", field.name())]
+    #[error("`{field}`: {error}")]
     BadName {
         /// Where it stands.
-        field: Field,
+        field: &'static str,
         /// What is wrong with it.
         error: NameError,
     },
+    /// Not a user's id.
+    #[error("`{field}`: {error}")]
+    BadUser {
+        /// Where it stands.
+        field: &'static str,
+        /// What is wrong with it.
+        error: UserIdError,
+    },
     /// Events go to channels by their names.
-    #[error("`{}`: {name} is a pattern, and events are not published to patterns", field.name())]
+    #[error("`{field}`: {name} is a pattern, and events are not published to patterns")]
     PatternTarget {
         /// Where it stands.
-        field: Field,
+        field: &'static str,
         /// The pattern, quoted and cut.
         name: String,
     },
@@ -137,17 +165,20 @@ impl ApiError {
         match self {
             ApiError::NotBuilt { .. } => Status::NOT_IMPLEMENTED,
             ApiError::PublishForbidden { .. } | ApiError::SubscribeForbidden { .. } => Status::FORBIDDEN,
-            ApiError::EmptyBody
+            ApiError::EmptyBody { .. }
             | ApiError::NotUtf8 { .. }
             | ApiError::BadJson { .. }
+            | ApiError::NoObject { .. }
             | ApiError::UnknownField { .. }
             | ApiError::RepeatedField { .. }
-            | ApiError::WrongKind { .. }
+            | ApiError::MissingField { .. }
+            | ApiError::WrongValue { .. }
             | ApiError::NoTarget
             | ApiError::SeveralTargets { .. }
-            | ApiError::NoData
+            | ApiError::NoData { .. }
             | ApiError::DataAndText
             | ApiError::BadName { .. }
+            | ApiError::BadUser { .. }
             | ApiError::PatternTarget { .. }
             | ApiError::NoChannels
             | ApiError::TooManyChannels
@@ -191,6 +222,24 @@ pub(super) fn quoted(text: &str) -> String {
     format!("{:?}", cut(text))
 }
 
+/// Names in backquotes: `a`, `b` and `c`.
+pub(super) fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    let mut text = String::new();
+    let mut names = names.into_iter().peekable();
+    while let Some(name) = names.next() {
+        let separator = match (text.is_empty(), names.peek()) {
+            (true, _) => "",
+            (false, Some(_)) => ", ",
+            (false, None) => " and ",
+        };
+        text.push_str(separator);
+        text.push('`');
+        text.push_str(name);
+        text.push('`');
+    }
+    text
+}
+
 fn cut(text: &str) -> String {
     match text.char_indices().nth(QUOTED_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -210,6 +259,14 @@ mod tests {
         let long = quoted(&"ü".repeat(1000));
         assert_eq!(long.chars().count(), QUOTED_CHARS_MAX + 3);
         assert!(long.ends_with("ü…\""));
+    }
+
+    #[test]
+    fn names_are_listed() {
+        assert_eq!(listed([]), "");
+        assert_eq!(listed(["a"]), "`a`");
+        assert_eq!(listed(["a", "b"]), "`a` and `b`");
+        assert_eq!(listed(["a", "b", "c"]), "`a`, `b` and `c`");
     }
 
     #[test]

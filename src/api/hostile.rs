@@ -48,9 +48,11 @@ const BAD_DOCUMENTS: &[(&str, u16, &str)] = &[
     (r#"{"channels":["a","b*"],"data":1}"#, 400, "`channels`: \"b*\" is a pattern"),
     (r#"{"all":false,"data":1}"#, 400, "`all`: found false, expected true"),
     (r#"{"userId":1,"data":1}"#, 400, "`userId`: found a number, expected a string"),
-    (r#"{"userId":"u","data":1}"#, 501, "the target `userId` is not part of this version"),
+    (r#"{"userId":"","data":1}"#, 400, "`userId`: a user's id must not be empty"),
+    (r#"{"userId":"a\u0085","data":1}"#, 400, "found '\\u{85}' at byte 1"),
+    (r#"{"userId":"u"}"#, 400, "no data"),
+    (r#"{"all":true,"data":1,"event":""}"#, 400, "`event` must not be empty"),
     (r#"{"clientId":"c","data":1}"#, 501, "the target `clientId` is not part of this version"),
-    (r#"{"all":true,"data":1}"#, 501, "the target `all` is not part of this version"),
     (r#"{"channel":"a","data":1,"ttl":5}"#, 501, "`ttl` is not part of this version"),
     (r#"{"channel":"a","data":1,"idempotencyKey":"x"}"#, 501, "`idempotencyKey` is not part of this version"),
     (r#"{"channel":"a","data":1,"event":""}"#, 400, "`event` must not be empty"),
@@ -147,7 +149,7 @@ fn bad_publishes_to_a_path_are_told_what_is_wrong_with_them() {
         ("/publish?channel=a", 400, "unknown parameter \"channel\"; expected none"),
         ("/sse", 405, "POST is not allowed here; expected GET, HEAD, OPTIONS"),
         ("/nothing", 404, "there is nothing at \"/nothing\""),
-        ("/notify", 501, "/notify is not part of this version of the server"),
+        ("/dashboard", 501, "/dashboard is not part of this version of the server"),
     ] {
         let response = response(ask(&format!("POST {target}"), r#"{"channel":"a","data":1}"#));
         let text = str::from_utf8(response.body()).unwrap().replace("\\\"", "\"");

@@ -9,12 +9,19 @@ mod access;
 mod answer;
 mod envelope;
 mod error;
+mod fixed;
+#[cfg(test)]
+mod fixed_tests;
+mod found;
 #[cfg(test)]
 mod hostile;
 mod lines;
+mod object;
+mod parameters;
 mod publish;
 mod routes;
 mod subscribe;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +36,7 @@ use crate::auth::Permission;
 use crate::conn::{BodyPlan, Plan};
 use crate::frame::batch::Batch;
 use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status, decode_path};
-use routes::Endpoint;
+use routes::{Endpoint, PublishForm};
 
 /// What the requests of one listener are held to.
 #[derive(Clone, Debug)]
@@ -88,8 +95,8 @@ pub fn plan_body(head: &RequestHead) -> Plan {
         Err(error) => return Plan { body: BodyPlan::Refuse(error.into()), is_publish: false },
     };
     match routes::find(&path, head.method()) {
-        Ok(Endpoint::Publish(channel)) => {
-            let body = plan_publish(head, channel).unwrap_or_else(BodyPlan::Refuse);
+        Ok(Endpoint::Publish(form)) => {
+            let body = plan_publish(head, form).unwrap_or_else(BodyPlan::Refuse);
             Plan { body, is_publish: true }
         }
         // There is hardly ever a body, and it means nothing.
@@ -98,10 +105,16 @@ pub fn plan_body(head: &RequestHead) -> Plan {
     }
 }
 
-fn plan_publish(head: &RequestHead, channel: Option<&str>) -> Result<BodyPlan, Problem> {
+fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, Problem> {
+    // Which content types are taken; of bodies that are data, any.
+    let (takes_lines, expected) = match form {
+        PublishForm::Envelopes => (true, Some("application/json or application/x-ndjson")),
+        PublishForm::Fixed(_) => (false, Some("application/json")),
+        PublishForm::Verbatim(_) => (false, None),
+    };
     let content_type = head.header(Known::ContentType);
     let media_type = MediaType::of(content_type);
-    let is_lines = channel.is_none() && media_type == MediaType::NdJson;
+    let is_lines = takes_lines && media_type == MediaType::NdJson;
     if head.header(Known::IdempotencyKey).is_some() {
         if is_lines {
             return Err(Problem::bad_request(
@@ -111,14 +124,14 @@ fn plan_publish(head: &RequestHead, channel: Option<&str>) -> Result<BodyPlan, P
         return Err(error::ApiError::NotBuilt { what: "the header Idempotency-Key" }.into());
     }
     if is_lines {
-        publish::check_no_parameters(head.pairs())?;
+        parameters::check_none(head.pairs())?;
         return Ok(BodyPlan::Lines);
     }
-    if channel.is_none() && !media_type.is_read_as_json() {
-        let detail = format!(
-            "Content-Type: found {}, expected application/json or application/x-ndjson",
-            error::quoted(content_type.unwrap_or(""))
-        );
+    if let Some(expected) = expected
+        && !media_type.is_read_as_json()
+    {
+        let found = error::quoted(content_type.unwrap_or(""));
+        let detail = format!("Content-Type: found {found}, expected {expected}");
         return Err(Problem::new(Status::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     Ok(BodyPlan::Whole)
@@ -178,15 +191,19 @@ fn try_handle(
     let respond = |response| Ok(Reply::Respond(response));
     match routes::find(&path, head.method())? {
         Endpoint::Subscribe(channel) => {
-            subscribe::read(head, channel, options, &permission).map(Reply::Subscribe)
+            let request = subscribe::read(head, channel, options, &permission)?;
+            Ok(Reply::Subscribe(request))
         }
-        Endpoint::Publish(channel) => {
-            let (batch, form) = match channel {
-                Some(channel) => publish::read_verbatim(channel, head.pairs(), body, &permission)?,
-                None => {
-                    publish::check_no_parameters(head.pairs())?;
+        Endpoint::Publish(form) => {
+            let (batch, form) = match form {
+                PublishForm::Envelopes => {
+                    parameters::check_none(head.pairs())?;
                     publish::read_document(body, &permission)?
                 }
+                PublishForm::Verbatim(channel) => {
+                    publish::read_verbatim(channel, head.pairs(), body, &permission)?
+                }
+                PublishForm::Fixed(form) => fixed::read(form, head.pairs(), body, &permission)?,
             };
             if batch.is_empty() {
                 return respond(LinesAccount::default().answer()); // An empty array: there is nothing to commit.

@@ -1,18 +1,19 @@
 //! Publishing (section "Publishing" of the contract): envelopes, arrays of them, and bodies that are the data, to
 //! batches. Of an array either all is taken or nothing.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::answer::{AnswerForm, OwnIds};
-use super::envelope::{Field, Found, RawEnvelope};
+use super::envelope::{Field, FieldSet, RawEnvelope};
 use super::error::{ApiError, quoted};
+use super::found::Found;
+use super::parameters;
+use super::target::{Target, push_target, take_target};
 use crate::auth::Permission;
 use crate::base::id::EventId;
-use crate::base::limits::{EVENT_CHANNELS_MAX, EVENT_KEY_BYTES_MAX};
-use crate::base::name::{ChannelName, Selector};
+use crate::base::limits::EVENT_KEY_BYTES_MAX;
 use crate::frame::batch::Batch;
 use crate::http::{Pairs, Problem};
 use crate::sse::event::Event;
@@ -35,10 +36,23 @@ impl<'p> Publication<'p> {
         (self.batch, self.own_ids)
     }
 
-    /// Adds the event of an envelope, or nothing.
-    pub(super) fn add(&mut self, mut envelope: RawEnvelope<'_>) -> Result<(), ApiError> {
-        envelope.check_fields()?;
-        let target = take_target(&mut envelope)?;
+    /// Adds the event of an envelope of `POST /publish`, or nothing.
+    pub(super) fn add(&mut self, envelope: RawEnvelope<'_>) -> Result<(), ApiError> {
+        self.add_shaped(envelope, &ENVELOPE)
+    }
+
+    /// Adds the event of an envelope of this shape, or nothing.
+    pub(super) fn add_shaped(
+        &mut self,
+        mut envelope: RawEnvelope<'_>,
+        shape: &Shape,
+    ) -> Result<(), ApiError> {
+        envelope.check_fields(shape.fields)?;
+        let target = match (take_target(&mut envelope, shape.fields)?, shape.default_channel) {
+            (Some(target), _) => target,
+            (None, Some(channel)) => Target::channel(Field::Channel.name(), channel.into())?,
+            (None, None) => return Err(ApiError::NoTarget),
+        };
         for (field, what) in [(Field::Ttl, "`ttl`"), (Field::IdempotencyKey, "`idempotencyKey`")] {
             if envelope.has(field) {
                 return Err(ApiError::NotBuilt { what });
@@ -51,94 +65,57 @@ impl<'p> Publication<'p> {
         let data = match (envelope.data(), &text) {
             (Some(data), None) => data,
             (None, Some(text)) => text,
-            (None, None) => return Err(ApiError::NoData),
+            (None, None) => return Err(shape.no_data()),
             (Some(_), Some(_)) => return Err(ApiError::DataAndText),
         };
         let event_type = envelope.take_text(Field::Event)?;
         let id = envelope.take_text(Field::Id)?;
         let retry_ms = take_retry(&mut envelope)?;
         let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
-        match &target {
-            Target::Channel(name) => self.push(&[name], &event),
-            Target::Channels(names) => {
-                let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-                self.push(&names, &event)
-            }
-        }
+        self.push(&target, &event)
     }
 
-    /// Adds an event to channels whose names are checked.
-    fn push(&mut self, channels: &[&str], event: &Event<'_>) -> Result<(), ApiError> {
-        if let Some(name) = channels.iter().find(|name| !self.permission.may_publish(name)) {
+    /// Adds an event.
+    pub(super) fn push(&mut self, target: &Target<'_>, event: &Event<'_>) -> Result<(), ApiError> {
+        if let Target::Channels(names) = target
+            && let Some(name) = names.iter().find(|name| !self.permission.may_publish(name))
+        {
             return Err(ApiError::PublishForbidden { channel: quoted(name) });
         }
+        let place = self.batch.len() as u64;
+        push_target(&mut self.batch, target, event);
         if let Some(id) = event.id() {
-            self.own_ids.push(self.batch.len() as u64, id);
+            self.own_ids.push(place, id);
         }
-        self.batch.push(channels, event);
         Ok(())
     }
+
+    /// The batch of a request that was one event, and how it is answered.
+    pub(super) fn into_single(self) -> (Batch, AnswerForm) {
+        (self.batch, AnswerForm::single(self.own_ids))
+    }
 }
 
-/// Where an event goes.
-enum Target<'a> {
-    Channel(Cow<'a, str>),
-    Channels(Vec<Cow<'a, str>>),
+/// What an envelope may have.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) fields: FieldSet,
+    /// Where an event goes whose envelope names no target.
+    pub(super) default_channel: Option<&'static str>,
 }
 
-const TARGETS: [Field; 5] = [Field::Channel, Field::Channels, Field::UserId, Field::ClientId, Field::All];
+/// An envelope of `POST /publish`.
+const ENVELOPE: Shape = Shape { fields: FieldSet::ALL, default_channel: None };
 
-fn take_target<'a>(envelope: &mut RawEnvelope<'a>) -> Result<Target<'a>, ApiError> {
-    let mut given = TARGETS.into_iter().filter(|field| envelope.has(*field));
-    let field = match (given.next(), given.next()) {
-        (None, _) => return Err(ApiError::NoTarget),
-        (Some(first), Some(second)) => return Err(ApiError::SeveralTargets { first, second }),
-        (Some(field), None) => field,
-    };
-    let found = envelope.take(field).unwrap_or(Found::Null);
-    let wrong = |found: &Found<'_>, expected| ApiError::WrongKind { field, found: found.kind(), expected };
-    match (field, found) {
-        (Field::Channel, Found::Text(name)) => {
-            check_name(field, &name)?;
-            Ok(Target::Channel(name))
+impl Shape {
+    fn no_data(&self) -> ApiError {
+        ApiError::NoData {
+            expected: match self.fields.contains(Field::Text) {
+                true => "`data` (any JSON value) or `text` (a string that is sent as it is)",
+                false => "`data` (any JSON value)",
+            },
         }
-        (Field::Channel, found) => Err(wrong(&found, "a channel's name")),
-        (Field::Channels, Found::List(items)) => take_channels(items).map(Target::Channels),
-        (Field::Channels, found) => Err(wrong(&found, "an array of channel names")),
-        (Field::All, Found::Bool(true)) => Err(ApiError::NotBuilt { what: "the target `all`" }),
-        (Field::All, found) => Err(wrong(&found, "true")),
-        (Field::UserId, Found::Text(_)) => Err(ApiError::NotBuilt { what: "the target `userId`" }),
-        (Field::ClientId, Found::Text(_)) => Err(ApiError::NotBuilt { what: "the target `clientId`" }),
-        (_, found) => Err(wrong(&found, "a string")),
     }
-}
-
-fn take_channels(items: Vec<Found<'_>>) -> Result<Vec<Cow<'_, str>>, ApiError> {
-    let field = Field::Channels;
-    if items.is_empty() {
-        return Err(ApiError::NoChannels);
-    }
-    if items.len() > EVENT_CHANNELS_MAX {
-        return Err(ApiError::TooManyChannels);
-    }
-    let names = items.into_iter().map(|item| {
-        let Found::Text(name) = item else {
-            let expected = "channel names in the array";
-            return Err(ApiError::WrongKind { field, found: item.kind(), expected });
-        };
-        check_name(field, &name)?;
-        Ok(name)
-    });
-    names.collect()
-}
-
-/// Checks a name that an event goes to.
-fn check_name(field: Field, name: &str) -> Result<(), ApiError> {
-    ChannelName::check(name).map_err(|error| ApiError::BadName { field, error })?;
-    if name.ends_with('*') && matches!(Selector::parse(name), Ok(Selector::Prefix(_))) {
-        return Err(ApiError::PatternTarget { field, name: quoted(name) });
-    }
-    Ok(())
 }
 
 /// Checks a conflation key. What it conflates is the policies' business.
@@ -158,7 +135,8 @@ fn take_retry(envelope: &mut RawEnvelope<'_>) -> Result<Option<u64>, ApiError> {
 }
 
 fn wrong_retry(found: &'static str) -> ApiError {
-    ApiError::WrongKind { field: Field::Retry, found, expected: "a whole number of milliseconds above 0" }
+    let expected = "a whole number of milliseconds above 0";
+    ApiError::WrongValue { field: Field::Retry.name(), found: found.into(), expected }
 }
 
 fn build_event<'a>(
@@ -188,14 +166,13 @@ pub(super) fn read_document(body: &[u8], permission: &Permission) -> Result<(Bat
     let text = utf8(body)?;
     let mut publication = Publication::new(permission);
     match text.trim_ascii_start().bytes().next() {
-        None => return Err(ApiError::EmptyBody.into()),
+        None => return Err(ApiError::EmptyBody { expected: "a JSON object or an array of them" }.into()),
         Some(b'[') => read_items(text, &mut publication)?,
         Some(_) => {
             let envelope: RawEnvelope<'_> =
                 serde_json::from_str(text).map_err(|error| ApiError::in_body(&error))?;
             publication.add(envelope)?;
-            let (batch, own_ids) = publication.into_parts();
-            return Ok((batch, AnswerForm::single(own_ids)));
+            return Ok(publication.into_single());
         }
     }
     let (batch, own_ids) = publication.into_parts();
@@ -252,21 +229,21 @@ pub(super) fn read_verbatim(
     body: &[u8],
     permission: &Permission,
 ) -> Result<(Batch, AnswerForm), Problem> {
-    check_name(Field::Channel, channel)?;
-    let parameters = Parameters::read(query)?;
-    if let Some(key) = &parameters.key {
+    let target = Target::channel(Field::Channel.name(), channel.into())?;
+    let [event_type, id, retry, key] = parameters::read(query, [&["event"], &["id"], &["retry"], &["key"]])?
+        .map(|given| given.map(|given| given.value));
+    if let Some(key) = &key {
         check_key(key)?;
     }
-    let retry_ms = match &parameters.retry {
+    let retry_ms = match &retry {
         None => None,
         Some(digits) => Some(parse_retry(digits)?),
     };
     let data = utf8(body)?;
-    let event = build_event(data, parameters.event.as_deref(), parameters.id.as_deref(), retry_ms)?;
+    let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
     let mut publication = Publication::new(permission);
-    publication.push(&[channel], &event)?;
-    let (batch, own_ids) = publication.into_parts();
-    Ok((batch, AnswerForm::single(own_ids)))
+    publication.push(&target, &event)?;
+    Ok(publication.into_single())
 }
 
 /// Digits alone: no sign, no space.
@@ -276,51 +253,3 @@ fn parse_retry(text: &str) -> Result<u64, ApiError> {
     }
     text.parse().map_err(|_| wrong_retry("a number with too many digits"))
 }
-
-/// The parameters of `POST /channels/{channel}`.
-#[derive(Default)]
-struct Parameters<'a> {
-    event: Option<Cow<'a, str>>,
-    id: Option<Cow<'a, str>>,
-    retry: Option<Cow<'a, str>>,
-    key: Option<Cow<'a, str>>,
-}
-
-impl<'a> Parameters<'a> {
-    fn read(query: Pairs<'a>) -> Result<Parameters<'a>, Problem> {
-        let mut parameters = Parameters::default();
-        for pair in query {
-            let (name, value) = pair?;
-            let place = match &*name {
-                "event" => &mut parameters.event,
-                "id" => &mut parameters.id,
-                "retry" => &mut parameters.retry,
-                "key" => &mut parameters.key,
-                TOKEN => continue,
-                _ => return Err(unknown_parameter(&name, "`event`, `id`, `retry` and `key`")),
-            };
-            if place.replace(value).is_some() {
-                return Err(Problem::bad_request(format!("the parameter `{name}` is given twice")));
-            }
-        }
-        Ok(parameters)
-    }
-}
-
-/// Refuses parameters where none mean anything: an envelope says all.
-pub(super) fn check_no_parameters(query: Pairs<'_>) -> Result<(), Problem> {
-    for pair in query {
-        let (name, _) = pair?;
-        if name != TOKEN {
-            return Err(unknown_parameter(&name, "none; the envelope says all"));
-        }
-    }
-    Ok(())
-}
-
-fn unknown_parameter(name: &str, known: &str) -> Problem {
-    Problem::bad_request(format!("unknown parameter {}; expected {known}", quoted(name)))
-}
-
-/// The parameter for a client's token, which says nothing of the event.
-const TOKEN: &str = "token";

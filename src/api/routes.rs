@@ -2,6 +2,7 @@
 
 use super::ReportForm;
 use super::error::{ApiError, quoted};
+use super::fixed::FixedForm;
 use crate::http::{Method, Problem};
 
 /// What a path and a method lead to.
@@ -9,8 +10,8 @@ use crate::http::{Method, Problem};
 pub(super) enum Endpoint<'p> {
     /// A stream: of the channel that the path names, or of those that the query does.
     Subscribe(Option<&'p str>),
-    /// A publish: to the channel that the path names, or of envelopes.
-    Publish(Option<&'p str>),
+    /// A publish.
+    Publish(PublishForm<'p>),
     /// What all shards have counted.
     Report(ReportForm),
     /// Whether the process serves.
@@ -19,6 +20,17 @@ pub(super) enum Endpoint<'p> {
     Readyz,
     /// Which methods the path has.
     Options(&'static [Method]),
+}
+
+/// What the body of a publish is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PublishForm<'p> {
+    /// Envelopes.
+    Envelopes,
+    /// The data, for the channel that the path names.
+    Verbatim(&'p str),
+    /// What the path demands.
+    Fixed(FixedForm),
 }
 
 /// Finds what a decoded path and a method lead to.
@@ -48,7 +60,10 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
     };
     match handler {
         Some(Handler::Subscribe) => Ok(Endpoint::Subscribe(name)),
-        Some(Handler::Publish) => Ok(Endpoint::Publish(name)),
+        Some(Handler::Publish) => {
+            Ok(Endpoint::Publish(name.map_or(PublishForm::Envelopes, PublishForm::Verbatim)))
+        }
+        Some(Handler::Fixed(form)) => Ok(Endpoint::Publish(PublishForm::Fixed(form))),
         Some(Handler::Report(form)) => Ok(Endpoint::Report(form)),
         Some(Handler::Healthz) => Ok(Endpoint::Healthz),
         Some(Handler::Readyz) => Ok(Endpoint::Readyz),
@@ -79,6 +94,7 @@ enum Path {
 enum Handler {
     Subscribe,
     Publish,
+    Fixed(FixedForm),
     Report(ReportForm),
     Healthz,
     Readyz,
@@ -112,23 +128,27 @@ const ROUTES: &[Route] = &[
     Route { path: Path::Is("/events"), read: Some(Handler::Subscribe), write: None },
     Route { path: Path::Is("/healthz"), read: Some(Handler::Healthz), write: None },
     Route { path: Path::Is("/readyz"), read: Some(Handler::Readyz), write: None },
+    fixed("/events/send", FixedForm::Send),
+    fixed("/sse/broadcast", FixedForm::Broadcast),
+    fixed("/sse/broadcast-all", FixedForm::BroadcastAll),
+    fixed("/sse/notify-user", FixedForm::NotifyUser),
+    fixed("/notify", FixedForm::Notify),
+    fixed("/progress", FixedForm::Progress),
+    fixed("/data-update", FixedForm::DataUpdate),
     Route { path: Path::Is("/metrics"), read: Some(Handler::Report(ReportForm::Metrics)), write: None },
     Route { path: Path::Is("/sse/stats"), read: Some(Handler::Report(ReportForm::Stats)), write: None },
     not_built(Path::Is("/channels")),
     not_built(Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" }),
-    not_built(Path::Is("/events/send")),
     not_built(Path::Is("/events/subscribe")),
     not_built(Path::Is("/events/unsubscribe")),
-    not_built(Path::Is("/sse/broadcast")),
-    not_built(Path::Is("/sse/broadcast-all")),
-    not_built(Path::Is("/sse/notify-user")),
     not_built(Path::Is("/sse/subscribe")),
     not_built(Path::Is("/sse/unsubscribe")),
-    not_built(Path::Is("/notify")),
-    not_built(Path::Is("/progress")),
-    not_built(Path::Is("/data-update")),
     not_built(Path::Is("/dashboard")),
 ];
+
+const fn fixed(path: &'static str, form: FixedForm) -> Route {
+    Route { path: Path::Is(path), read: None, write: Some(Handler::Fixed(form)) }
+}
 
 const fn not_built(path: Path) -> Route {
     Route { path, read: None, write: None }
@@ -146,8 +166,9 @@ mod tests {
             (Method::Head, "/events", Endpoint::Subscribe(None)),
             (Method::Get, "/channels/chat/7", Endpoint::Subscribe(Some("chat/7"))),
             (Method::Get, "/channels/", Endpoint::Subscribe(Some(""))),
-            (Method::Post, "/channels/news", Endpoint::Publish(Some("news"))),
-            (Method::Post, "/publish", Endpoint::Publish(None)),
+            (Method::Post, "/channels/news", Endpoint::Publish(PublishForm::Verbatim("news"))),
+            (Method::Post, "/publish", Endpoint::Publish(PublishForm::Envelopes)),
+            (Method::Post, "/notify", Endpoint::Publish(PublishForm::Fixed(FixedForm::Notify))),
             (Method::Get, "/healthz", Endpoint::Healthz),
             (Method::Head, "/readyz", Endpoint::Readyz),
             (Method::Get, "/metrics", Endpoint::Report(ReportForm::Metrics)),
@@ -170,6 +191,8 @@ mod tests {
             (Method::Options, "/nothing", Status::NOT_FOUND),
             (Method::Post, "/sse", Status::METHOD_NOT_ALLOWED),
             (Method::Get, "/publish", Status::METHOD_NOT_ALLOWED),
+            (Method::Get, "/notify", Status::METHOD_NOT_ALLOWED),
+            (Method::Put, "/events/send", Status::METHOD_NOT_ALLOWED),
             (Method::Delete, "/channels/a", Status::METHOD_NOT_ALLOWED),
             (Method::Other, "/healthz", Status::METHOD_NOT_ALLOWED),
             (Method::Post, "/metrics", Status::METHOD_NOT_ALLOWED),

@@ -6,11 +6,11 @@ use super::ApiOptions;
 use super::error::{ApiError, quoted};
 use crate::auth::Permission;
 use crate::base::id::EventId;
-use crate::base::name::{ChannelName, Selector};
+use crate::base::name::{ChannelName, Selector, UserId};
 use crate::http::{Known, Problem, RequestHead, Status, accepts_event_stream};
 use crate::hub::Begin;
 
-/// The channel of a stream that names none.
+/// The channel of a stream, and of an event, that names none where one may be left out.
 pub const DEFAULT_CHANNEL: &str = "global";
 
 /// A stream that a client asks for.
@@ -18,9 +18,11 @@ pub const DEFAULT_CHANNEL: &str = "global";
 pub struct SubscribeRequest {
     /// Its channels, each once, in the order they were named; one at least.
     pub channels: Vec<ChannelName>,
+    /// The user whose stream it is.
+    pub user: Option<UserId>,
     /// Where it begins.
     pub begin: Begin,
-    /// The id of the last event that the client saw, as it said it; `None` if and only if it begins at the head.
+    /// The id of the last event that the client saw, as it said it; `None` if and only if it resumes after none.
     pub last_event_id: Option<String>,
 }
 
@@ -43,7 +45,9 @@ pub(super) fn read(
     if let Some(channel) = channel {
         channels.add("the path", channel)?;
     }
+    let mut user: Option<UserId> = None;
     let mut last_event_id = None;
+    let mut replay = None;
     for pair in head.pairs() {
         let (name, value) = pair?;
         match &*name {
@@ -54,10 +58,9 @@ pub(super) fn read(
             "channel" => channels.add("`channel`", &value)?,
             "channels" => value.split(',').try_for_each(|part| channels.add("`channels`", part))?,
             "lastEventId" | "last_event_id" if !value.is_empty() => last_event_id = Some(value),
-            "userId" | "user_id" => {
-                return Err(ApiError::NotBuilt { what: "the parameter `userId`" }.into());
-            }
-            "replay" => check_replay(&value)?,
+            "userId" => take_user(&mut user, "userId", &value, options)?,
+            "user_id" => take_user(&mut user, "user_id", &value, options)?,
+            "replay" => replay = read_replay(&value)?,
             "slow" => check_slow(&value)?,
             _ => {}
         }
@@ -68,10 +71,10 @@ pub(super) fn read(
     let header = head.header(Known::LastEventId).filter(|id| !id.is_empty()).map(Cow::Borrowed);
     let last_event_id = header.or(last_event_id).map(Cow::into_owned);
     let begin = match &last_event_id {
-        None => Begin::AtHead,
+        None => replay.unwrap_or(Begin::AtHead),
         Some(id) => EventId::parse(id.as_bytes()).map_or(Begin::AfterUnknown, Begin::After),
     };
-    Ok(SubscribeRequest { channels: channels.names, begin, last_event_id })
+    Ok(SubscribeRequest { channels: channels.names, user, begin, last_event_id })
 }
 
 /// The channels named so far.
@@ -105,12 +108,46 @@ impl Channels<'_> {
     }
 }
 
-fn check_replay(value: &str) -> Result<(), Problem> {
+/// Takes the user that a parameter names. Whoever reaches a listener that others reach could name any.
+fn take_user(
+    user: &mut Option<UserId>,
+    parameter: &'static str,
+    value: &str,
+    options: &ApiOptions,
+) -> Result<(), Problem> {
+    let named = UserId::parse(value).map_err(|error| ApiError::BadUser { field: parameter, error })?;
+    if !options.is_loopback {
+        let detail =
+            format!("`{parameter}`: on a listener that is not on a loopback address nobody may name a user");
+        return Err(Problem::new(Status::FORBIDDEN, detail));
+    }
+    match user {
+        Some(first) if *first != named => {
+            let detail = format!(
+                "`{parameter}`: {} is another user than {}; a stream has one",
+                quoted(named.as_str()),
+                quoted(first.as_str())
+            );
+            Err(Problem::bad_request(detail))
+        }
+        _ => {
+            *user = Some(named);
+            Ok(())
+        }
+    }
+}
+
+/// Reads where a stream without a last event id begins; `None` for its place at connect.
+fn read_replay(value: &str) -> Result<Option<Begin>, Problem> {
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     match value {
-        _ if is_number && value.bytes().all(|byte| byte == b'0') => Ok(()),
-        "all" | "latest" => Err(ApiError::NotBuilt { what: "the parameter `replay`" }.into()),
-        _ if is_number => Err(ApiError::NotBuilt { what: "the parameter `replay`" }.into()),
+        "all" => Ok(Some(Begin::AllRetained)),
+        "latest" => Err(ApiError::NotBuilt { what: "`replay=latest`" }.into()),
+        // A number too large to be one is more than is retained.
+        _ if is_number => match value.parse().unwrap_or(usize::MAX) {
+            0 => Ok(None),
+            count => Ok(Some(Begin::LastRetained(count))),
+        },
         _ => Err(Problem::bad_request(format!(
             "`replay`: found {}, expected a number of events, `all` or `latest`",
             quoted(value)
@@ -210,11 +247,20 @@ mod tests {
             ("/sse?channel=%ff", "", 400, "the query is not UTF-8"),
             ("/sse?channels=a,entity:*", "", 501, "pattern"),
             ("/sse?channel=*", "", 501, "pattern"),
-            ("/sse?userId=u", "", 501, "`userId`"),
-            ("/sse?user_id=u", "", 501, "`userId`"),
-            ("/sse?replay=5", "", 501, "`replay`"),
-            ("/sse?replay=all", "", 501, "`replay`"),
-            ("/sse?replay=latest", "", 501, "`replay`"),
+            ("/sse?userId=", "", 400, "`userId`: a user's id must not be empty"),
+            (
+                "/sse?user_id=a%09b",
+                "",
+                400,
+                "`user_id`: a user's id must not contain control characters; found '\\t'",
+            ),
+            (
+                "/sse?user_id=a&userId=b",
+                "",
+                400,
+                "`userId`: \"b\" is another user than \"a\"; a stream has one",
+            ),
+            ("/sse?replay=latest", "", 501, "`replay=latest`"),
             ("/sse?replay=-1", "", 400, "found \"-1\", expected a number of events, `all` or `latest`"),
             ("/sse?replay=", "", 400, "`replay`: found \"\""),
             ("/sse?slow=coalesce", "", 501, "`slow`"),
@@ -224,6 +270,36 @@ mod tests {
             let problem = ask(target, headers).unwrap_err();
             assert_eq!(problem.status().code(), status, "{target}: {}", problem.detail());
             assert!(problem.detail().contains(expected), "{target}: {}", problem.detail());
+        }
+    }
+
+    #[test]
+    fn a_stream_may_be_a_users_where_only_this_machine_reaches_the_listener() {
+        let user = |query: &str| ask(&format!("/sse{query}"), "").unwrap().user;
+        assert_eq!(user(""), None);
+        for query in ["?userId=jane+doe", "?user_id=jane%20doe", "?userId=jane+doe&user_id=jane+doe"] {
+            assert_eq!(user(query), Some(UserId::parse("jane doe").unwrap()), "{query}");
+        }
+        let public = ApiOptions { is_loopback: false, ..options() };
+        let head = head("GET /sse?userId=u HTTP/1.1\r\nHost: a\r\n\r\n");
+        let problem = read(&head, None, &public, &Permission::everything()).unwrap_err();
+        assert_eq!(problem.status(), Status::FORBIDDEN);
+        assert_eq!(
+            problem.detail(),
+            "`userId`: on a listener that is not on a loopback address nobody may name a user"
+        );
+    }
+
+    #[test]
+    fn a_stream_that_resumes_after_nothing_may_begin_with_what_is_retained() {
+        for (target, headers, begin) in [
+            ("/sse?replay=all", "", Begin::AllRetained),
+            ("/sse?replay=5", "", Begin::LastRetained(5)),
+            ("/sse?replay=99999999999999999999", "", Begin::LastRetained(usize::MAX)),
+            ("/sse?replay=0", "", Begin::AtHead),
+            ("/sse?replay=5", "Last-Event-ID: x\r\n", Begin::AfterUnknown),
+        ] {
+            assert_eq!(ask(target, headers).unwrap().begin, begin, "{target} {headers}");
         }
     }
 

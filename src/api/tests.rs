@@ -203,7 +203,14 @@ fn the_head_says_what_is_done_with_the_body() {
         ("OPTIONS /publish", text, "whole"),
         ("POST /nothing", "", "404"),
         ("PUT /publish", "", "405"),
-        ("POST /progress", "", "501"),
+        ("POST /progress", "", "whole"),
+        ("POST /progress", form, "whole"),
+        ("POST /events/send", json, "whole"),
+        ("POST /sse/broadcast", ndjson, "415"),
+        ("POST /notify", text, "415"),
+        ("POST /data-update", key, "501"),
+        ("GET /notify", "", "405"),
+        ("POST /dashboard", "", "501"),
         ("GET /channels/%", "", "400"),
     ] {
         let plan = plan_body(&request(line, headers));

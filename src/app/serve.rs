@@ -33,6 +33,7 @@ fn builder(config: ServeConfig) -> ServerBuilder {
     let mut builder = Server::builder()
         .shards(config.shards)
         .keepalive_interval(config.keepalive_interval)
+        .keepalive_style(config.keepalive_style)
         .retry_delay(config.retry_delay)
         .retry_jitter(config.retry_jitter)
         .stream_age_max(config.stream_age_max)

@@ -1,4 +1,4 @@
-//! Channel names.
+//! Names of channels and of users.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -125,6 +125,81 @@ pub enum NameError {
     },
 }
 
+/// Most bytes of a user's id.
+pub const USER_ID_BYTES_MAX: usize = 256;
+
+/// The id of a user: 1 to 256 bytes of UTF-8 without control characters. Unlike a channel's name it may contain spaces
+/// and commas: it is whatever an application calls its users by.
+///
+/// Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// Checks `text` and makes it an id.
+    ///
+    /// # Errors
+    /// [`UserIdError`] says what is wrong with it and where; the peer sees it as the detail of a 400.
+    pub fn parse(text: &str) -> Result<UserId, UserIdError> {
+        if text.is_empty() {
+            return Err(UserIdError::Empty);
+        }
+        if text.len() > USER_ID_BYTES_MAX {
+            return Err(UserIdError::TooLong { bytes: text.len() });
+        }
+        match text.char_indices().find(|(_, c)| c.is_control()) {
+            Some((at, character)) => Err(UserIdError::Forbidden { character, at }),
+            None => Ok(UserId(Arc::from(text))),
+        }
+    }
+
+    /// The id's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for UserId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// Why a text is not a user's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UserIdError {
+    /// There is no text.
+    #[error("a user's id must not be empty")]
+    Empty,
+    /// More than [`USER_ID_BYTES_MAX`] bytes.
+    #[error("a user's id has at most {USER_ID_BYTES_MAX} bytes, this one has {bytes}")]
+    TooLong {
+        /// Bytes of the text.
+        bytes: usize,
+    },
+    /// A control character.
+    #[error("a user's id must not contain control characters; found {character:?} at byte {at}")]
+    Forbidden {
+        /// The first forbidden character.
+        character: char,
+        /// Its place in bytes.
+        at: usize,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +229,16 @@ mod tests {
         assert_eq!(Selector::parse("a*b").unwrap().to_string(), "a*b");
         assert!(Selector::parse("a b*").is_err());
         assert_eq!(Selector::parse("entity:*").unwrap().to_string(), "entity:*");
+    }
+    #[test]
+    fn a_user_is_called_by_nearly_any_text() {
+        for id in ["7", "jane doe", "a,b", "größe", "*", &"x".repeat(256)] {
+            assert_eq!(UserId::parse(id).unwrap().as_str(), id);
+        }
+        assert_eq!(UserId::parse(""), Err(UserIdError::Empty));
+        assert_eq!(UserId::parse(&"ü".repeat(129)), Err(UserIdError::TooLong { bytes: 258 }));
+        for (id, character, at) in [("a\tb", '\t', 1), ("ü\0", '\0', 2), ("\u{9f}", '\u{9f}', 0)] {
+            assert_eq!(UserId::parse(id), Err(UserIdError::Forbidden { character, at }));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use crate::frame::notice::Notice;
+use crate::frame::notice::{KeepaliveStyle, Notice};
 use crate::frame::outbox::OutboxLimits;
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
@@ -22,6 +22,8 @@ pub struct ConnOptions {
     pub publish_timeout: Duration,
     /// How long nothing is written to a stream before a ping is; `None` for none.
     pub keepalive: Option<Duration>,
+    /// What such a ping is.
+    pub keepalive_style: KeepaliveStyle,
     /// Bytes of a body, or of a line of a body of lines.
     pub body_bytes_max: usize,
     /// What may wait for a stream.
@@ -64,12 +66,20 @@ pub struct Context<'a> {
 }
 
 /// What the connections of a shard share.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Common {
     /// What is told to many streams alike.
     pub runs: OwnRuns,
     /// How many publishes were refused.
     pub refusals: Refusals,
+}
+
+impl Common {
+    /// What a shard begins with.
+    #[must_use]
+    pub fn new(style: KeepaliveStyle) -> Common {
+        Common { runs: OwnRuns::new(style), refusals: Refusals::default() }
+    }
 }
 
 /// How many publishes were answered with which error.
@@ -99,18 +109,18 @@ pub struct OwnRuns {
     ping_unframed: Run,
 }
 
-impl Default for OwnRuns {
-    fn default() -> OwnRuns {
+impl OwnRuns {
+    /// What streams are told that are kept alive in this style.
+    #[must_use]
+    pub fn new(style: KeepaliveStyle) -> OwnRuns {
         let ping = |framing| {
             let mut bytes = Vec::new();
-            Notice::Ping.render(&mut bytes, framing);
+            Notice::Ping(style).render(&mut bytes, framing);
             Run::own(bytes)
         };
         OwnRuns { ping: ping(Framing::Chunked), ping_unframed: ping(Framing::Unframed) }
     }
-}
 
-impl OwnRuns {
     pub(super) fn ping(&self, framing: Framing) -> Run {
         match framing {
             Framing::Chunked => self.ping.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::id::{ClientId, EventId};
 use crate::frame::render::{Framing, render_own};
-use crate::sse::encode::{IdField, encode_event, encode_retry};
+use crate::sse::encode::{IdField, encode_comment, encode_event, encode_retry};
 use crate::sse::event::Event;
 
 /// Why events are missing.
@@ -34,6 +34,21 @@ impl GapReason {
     }
 }
 
+/// How a silent stream is kept alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepaliveStyle {
+    /// By an event, which a client can listen for.
+    Event,
+    /// By a comment, which no client hands over.
+    Comment,
+}
+
+impl KeepaliveStyle {
+    /// The styles by the words that name them.
+    pub const WORDS: [(&str, KeepaliveStyle); 2] =
+        [("event", KeepaliveStyle::Event), ("comment", KeepaliveStyle::Comment)];
+}
+
 /// One thing that the server tells a stream.
 #[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
@@ -45,11 +60,13 @@ pub enum Notice<'a> {
         id: Option<EventId>,
         /// The stream's name.
         client: ClientId,
+        /// The user whose stream it is.
+        user: Option<&'a str>,
         /// What it subscribes to, in the order it was named.
         channels: &'a [String],
     },
     /// Nothing was written for the keepalive interval.
-    Ping,
+    Ping(KeepaliveStyle),
     /// Events are missing here.
     Gap {
         /// Why.
@@ -90,14 +107,16 @@ impl Notice<'_> {
 
     fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Notice::Connected { retry, id, client, channels } => {
+            Notice::Connected { retry, id, client, user, channels } => {
+                let user = user.map_or(serde_json::Value::Null, serde_json::Value::from);
                 let channels = serde_json::Value::from(channels);
                 let data = format!(
-                    r#"{{"connected":true,"clientId":"{client}","client_id":"{client}","userId":null,"channels":{channels}}}"#
+                    r#"{{"connected":true,"clientId":"{client}","client_id":"{client}","userId":{user},"channels":{channels}}}"#
                 );
                 encode(out, "connected", &data, id, Some(retry));
             }
-            Notice::Ping => encode(out, "ping", "{}", None, None),
+            Notice::Ping(KeepaliveStyle::Event) => encode(out, "ping", "{}", None, None),
+            Notice::Ping(KeepaliveStyle::Comment) => encode_comment(out, "ping"),
             Notice::Gap { reason, missed, last_event_id, id } => {
                 let reason = reason.as_str();
                 let missed = missed.map_or("null".to_owned(), |missed| missed.to_string());
@@ -155,14 +174,16 @@ mod tests {
         let channels = ["a".to_owned(), "b\"".to_owned()];
         let retry = Duration::from_secs(3);
         assert_eq!(
-            text(Notice::Connected { retry, id: Some(id), client, channels: &channels }),
+            text(Notice::Connected { retry, id: Some(id), client, user: None, channels: &channels }),
             format!(
                 "retry: 3000\nevent: connected\nid: AAAAAAAAAAA.000000000000000\ndata: {{\"connected\":true,\
                  \"clientId\":\"{client}\",\"client_id\":\"{client}\",\"userId\":null,\
                  \"channels\":[\"a\",\"b\\\"\"]}}\n\n"
             )
         );
-        assert!(!text(Notice::Connected { retry, id: None, client, channels: &channels }).contains("\nid:"));
+        let resumed =
+            text(Notice::Connected { retry, id: None, client, user: Some("j\"d"), channels: &channels });
+        assert!(!resumed.contains("\nid:") && resumed.contains(r#","userId":"j\"d","#), "{resumed}");
     }
 
     #[test]
@@ -192,7 +213,8 @@ mod tests {
             text(Notice::Overloaded { retry_after: retry }),
             "retry: 1500\nevent: overloaded\ndata: {\"retryAfter\":1500}\n\n"
         );
-        assert_eq!(text(Notice::Ping), "event: ping\ndata: {}\n\n");
+        assert_eq!(text(Notice::Ping(KeepaliveStyle::Event)), "event: ping\ndata: {}\n\n");
+        assert_eq!(text(Notice::Ping(KeepaliveStyle::Comment)), ": ping\n\n");
         assert_eq!(
             text(Notice::CaughtUp { replayed: 2, complete: true }),
             "event: caught-up\ndata: {\"replayed\":2,\"complete\":true}\n\n"

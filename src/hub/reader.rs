@@ -27,6 +27,8 @@ pub struct Cursor {
     /// that is known. With several channels one event may reach it in several ways, and nobody counts.
     pub seen: Option<u64>,
     is_counting: bool,
+    /// Nothing is read beyond this place.
+    stop: Option<Sequence>,
     /// Up to where the loss of a channel was told, where that lies beyond `place`.
     told: Vec<(ChannelId, Sequence)>,
 }
@@ -35,7 +37,24 @@ impl Cursor {
     /// The cursor of a live stream that did not take the events after `place`; `seen` as in [`Cursor::seen`].
     #[must_use]
     pub fn behind(place: Sequence, seen: Option<u64>) -> Cursor {
-        Cursor { place, seen, is_counting: seen.is_some(), told: Vec::new() }
+        Cursor { place, seen, is_counting: seen.is_some(), stop: None, told: Vec::new() }
+    }
+
+    /// The same cursor, which reads no further than `place` for now.
+    #[must_use]
+    pub fn stopping_at(self, place: Sequence) -> Cursor {
+        Cursor { stop: Some(place), ..self }
+    }
+
+    /// Returns true if and only if it has read all up to where it is to stop.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| self.place >= stop)
+    }
+
+    /// Lets it read on.
+    pub fn go_on(&mut self) {
+        self.stop = None;
     }
 
     fn told_through(&self, channel: ChannelId) -> Sequence {
@@ -119,7 +138,13 @@ impl Hub {
         }
         let channels: SmallVec<[ChannelId; 8]> = channels.iter().copied().chain([ChannelId::ALL]).collect();
         slice.gap = state.tell_gap(&channels, cursor);
-        state.read_frames(&channels, cursor, end, limits, slice);
+        let stop = cursor.stop.map_or(end, |stop| stop.min(end));
+        if state.read_frames(&channels, cursor, stop, limits, slice) {
+            let place = stop.max(cursor.place);
+            cursor.place = place;
+            cursor.told.retain(|&(_, through)| through > place);
+            slice.is_live = stop == end && cursor.stop.is_none_or(|stop| stop <= end);
+        }
     }
 }
 
@@ -129,7 +154,7 @@ impl State {
         let mut targets = channels.iter().copied().chain([ChannelId::ALL]).map(|id| self.channels.get(id));
         let is_known = is_counting && targets.clone().all(|channel| place >= channel.evicted_through);
         let seen = is_known.then(|| targets.by_ref().map(|channel| channel.count_through(place)).sum());
-        Cursor { place, seen, is_counting, told: Vec::new() }
+        Cursor { place, seen, is_counting, stop: None, told: Vec::new() }
     }
 
     /// A cursor at `place` of a stream that asks for what is retained after it, and misses nothing else.
@@ -137,7 +162,7 @@ impl State {
         let targets = channels.iter().copied().chain([ChannelId::ALL]);
         let lost = targets.map(|id| (id, self.channels.get(id).evicted_through));
         let told = lost.filter(|&(_, through)| through > place).collect();
-        Cursor { place, seen: None, is_counting: false, told }
+        Cursor { place, seen: None, is_counting: false, stop: None, told }
     }
 
     /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.
@@ -182,6 +207,7 @@ impl State {
         counts.sum()
     }
 
+    /// Reads up to `end`; returns true if and only if it got there.
     fn read_frames(
         &self,
         channels: &[ChannelId],
@@ -189,7 +215,7 @@ impl State {
         end: Sequence,
         limits: SliceLimits,
         slice: &mut Slice,
-    ) {
+    ) -> bool {
         // Each channel's next number, by which they are merged.
         let mut next = vec![0; channels.len()];
         for (index, &id) in channels.iter().enumerate() {
@@ -210,7 +236,7 @@ impl State {
                 let len = (place.to - place.from) as usize;
                 let full = slice.frames > 0 && bytes + len > limits.bytes_max;
                 if full || slice.frames == limits.frames_max.min(SLICE_FRAMES_MAX) {
-                    return;
+                    return false;
                 }
                 bytes += len;
                 slice.frames += 1;
@@ -236,9 +262,7 @@ impl State {
                 slice.heap.push(Reverse((sequence, index)));
             }
         }
-        cursor.place = end;
-        cursor.told.clear();
-        slice.is_live = true;
+        true
     }
 
     /// Finds an event's page and entry, looking first where the one before it was.

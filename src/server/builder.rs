@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{ServeError, Server};
 use crate::api::Hosts;
+use crate::frame::notice::KeepaliveStyle;
 use crate::hub::SHARDS_MAX;
 
 /// Below this the history's fixed-size parts leave no room for events, in bytes.
@@ -48,6 +49,7 @@ pub struct ServerBuilder {
     pub(super) is_insecure: bool,
     pub(super) shards: Option<usize>,
     pub(super) keepalive_interval: Option<Duration>,
+    pub(super) keepalive_style: KeepaliveStyle,
     pub(super) retry_delay: Duration,
     pub(super) retry_jitter: Duration,
     pub(super) stream_age_max: Option<Duration>,
@@ -75,6 +77,7 @@ impl Default for ServerBuilder {
             is_insecure: false,
             shards: None,
             keepalive_interval: Some(Duration::from_secs(30)),
+            keepalive_style: KeepaliveStyle::Event,
             retry_delay: Duration::from_secs(3),
             retry_jitter: Duration::ZERO,
             stream_age_max: None,
@@ -140,6 +143,8 @@ impl ServerBuilder {
         shards: impl Into<Option<usize>>;
         /// Silence after which a stream is sent a ping (`--keepalive`, 30 s); `None` for none.
         keepalive_interval: impl Into<Option<Duration>>;
+        /// What such a ping is (`--keepalive-style`, an event).
+        keepalive_style: KeepaliveStyle;
         /// How long clients are told to wait before they reconnect (`--retry`, 3 s).
         retry_delay: Duration;
         /// What is added to that at most, at random for each stream (`--retry-jitter`, nothing).

@@ -319,6 +319,7 @@ fn shard_options(
             idle_timeout: settings.idle_timeout,
             publish_timeout: settings.publish_timeout,
             keepalive: settings.keepalive_interval,
+            keepalive_style: settings.keepalive_style,
             body_bytes_max: settings.body_bytes_max,
             outbox: OutboxLimits {
                 bytes_max: settings.outbox_bytes_max,

@@ -3,7 +3,7 @@
 
 use crate::base::id::ConnId;
 use crate::driver::Driver;
-use crate::frame::notice::Notice;
+use crate::frame::notice::{GapReason, Notice};
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::hub::reader::{SLICE_FRAMES_MAX, SliceLimits};
@@ -73,14 +73,19 @@ impl<D: Driver> Shard<D> {
         if let Some(replay) = &mut behind.replay {
             replay.replayed += u64::from(slice.frames);
         }
-        let place = behind.cursor.place;
-        if slice.is_live && behind.replay.is_none_or(|replay| place >= replay.until) {
-            if let Some(Replay { replayed, is_complete, .. }) = behind.replay {
+        // What is applied after the subscription is no part of the replay, also where it is read in the same way.
+        let has_stopped = behind.cursor.has_stopped();
+        if has_stopped {
+            behind.cursor.go_on();
+            behind.reason = GapReason::SlowConsumer;
+            if let Some(Replay { replayed, is_complete }) = behind.replay.take() {
                 peer.conn.tell(own(&Notice::CaughtUp { replayed, complete: is_complete }, framing));
             }
+        }
+        if slice.is_live {
             peer.behind = None;
             counters.streams_catching_up -= 1;
-        } else if slice.gap.is_none() && slice.frames == 0 {
+        } else if slice.gap.is_none() && slice.frames == 0 && !has_stopped {
             peer.is_queued = true;
             ahead.push(conn.index);
         }

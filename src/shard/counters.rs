@@ -36,7 +36,7 @@ pub struct Counters {
     pub streams_begun: u64,
     /// Streams that were refused, by [`StreamRefusal::ALL`].
     pub streams_refused: [u64; StreamRefusal::ALL.len()],
-    /// Streams that resumed after an event.
+    /// Streams that began with events from the history: they resumed, or asked for a replay.
     pub replays: u64,
     /// Times that a live stream turned to the history, its outbox being full.
     pub falls_behind: u64,

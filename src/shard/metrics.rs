@@ -78,7 +78,7 @@ impl Metrics {
         let refusals = refusals.map(|(refusal, count)| (refusal.as_str(), count));
         let help = "Streams that were refused for a while.";
         out.counter_by("streams_refused", help, "reason", refusals)?;
-        out.counter("replays", "Streams that resumed after an event.", None, total.replays)?;
+        out.counter("replays", "Streams that began with events from the history.", None, total.replays)?;
         let help = "Times that a live stream was over its bound and turned to the history.";
         out.counter("streams_fallen_behind", help, None, total.falls_behind)?;
         let help = "Events that streams read from the history.";

@@ -186,6 +186,7 @@ impl<D: Driver> Shard<D> {
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
         let Links { hub, log, mailbox, publishers, connections, board, random } = links;
         let cursor = hub.cursor(options.number);
+        let common = Common::new(options.conn.keepalive_style);
         Shard {
             options,
             driver,
@@ -199,7 +200,7 @@ impl<D: Driver> Shard<D> {
             connections,
             board,
             random,
-            common: Common::default(),
+            common,
             counters: Counters::default(),
             index: Index::default(),
             all_count: 0,

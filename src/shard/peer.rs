@@ -73,9 +73,6 @@ pub(super) struct Behind {
 /// What a replay has come to so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replay {
-    /// The head when the stream subscribed: what was applied by then belongs to the replay, also where the shard has
-    /// yet to take it.
-    pub(super) until: Sequence,
     pub(super) replayed: u64,
     pub(super) is_complete: bool,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::api::SubscribeRequest;
 use crate::base::id::{ClientId, ConnId};
+use crate::base::name::UserId;
 use crate::conn::Context;
 use crate::driver::Driver;
 use crate::frame::notice::{GapReason, Notice};
@@ -30,7 +31,8 @@ impl<D: Driver> Shard<D> {
             return self.refuse_stream(conn, StreamRefusal::Connections);
         }
         let number = self.options.number;
-        let Ok(subscribed) = self.hub.subscribe(number, &request.channels, None, request.begin) else {
+        let user = request.user.as_ref().map(UserId::as_str);
+        let Ok(subscribed) = self.hub.subscribe(number, &request.channels, user, request.begin) else {
             return self.refuse_stream(conn, StreamRefusal::Channels);
         };
 
@@ -46,6 +48,7 @@ impl<D: Driver> Shard<D> {
             retry,
             id: (request.begin == Begin::AtHead).then_some(subscribed.id),
             client,
+            user,
             channels: &names,
         };
 
@@ -62,14 +65,17 @@ impl<D: Driver> Shard<D> {
         }
         peer.subscriptions.shrink_to_fit();
         let until = subscribed.id.sequence;
-        let replay = Some(Replay { until, replayed: 0, is_complete: true });
+        let replay = Some(Replay { replayed: 0, is_complete: true });
         let since = self.now;
         let behind = match subscribed.begun {
             Begun::AtHead(cursor) if cursor.place == subscribed.shard_cursor => None,
             Begun::AtHead(cursor) => {
                 Some(Behind { cursor, reason: GapReason::SlowConsumer, replay: None, since })
             }
-            Begun::After(cursor) => Some(Behind { cursor, reason: GapReason::HistoryExpired, replay, since }),
+            Begun::After(cursor) => {
+                let cursor = cursor.stopping_at(until);
+                Some(Behind { cursor, reason: GapReason::HistoryExpired, replay, since })
+            }
             Begun::Unknown(cursor) => {
                 let gap = Notice::Gap {
                     reason: GapReason::UnknownId,
@@ -78,8 +84,9 @@ impl<D: Driver> Shard<D> {
                     id: Some(subscribed.id),
                 };
                 peer.conn.tell(own(&gap, framing));
-                let replay = Some(Replay { until, replayed: 0, is_complete: false });
                 self.counters.note_gap(GapReason::UnknownId);
+                let cursor = cursor.stopping_at(until);
+                let replay = Some(Replay { replayed: 0, is_complete: false });
                 Some(Behind { cursor, reason: GapReason::HistoryExpired, replay, since })
             }
         };

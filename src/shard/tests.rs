@@ -19,6 +19,7 @@ use crate::conn::ConnOptions;
 use crate::driver::Driver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
 use crate::frame::batch::{Batch, TARGET_ALL};
+use crate::frame::notice::KeepaliveStyle;
 use crate::frame::outbox::OutboxLimits;
 use crate::http::http_date;
 use crate::hub::retention::Retention;
@@ -132,6 +133,7 @@ fn options(number: usize) -> ShardOptions {
             idle_timeout: 10 * second,
             publish_timeout: 5 * second,
             keepalive: None,
+            keepalive_style: KeepaliveStyle::Event,
             body_bytes_max: 1 << 20,
             outbox: OutboxLimits { bytes_max: 1 << 16, frames_max: 64 },
             plan_body: api::plan_body,

@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod fixed;
 mod problems;
 mod publishing;
 mod streams;

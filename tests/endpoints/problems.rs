@@ -83,12 +83,7 @@ fn what_is_wrong_is_told_as_a_problem() {
             close,
             "the transfer coding \"gzip\" is not supported; only chunked is",
         ),
-        (
-            get("/sse?userId=u", ""),
-            "501 Not Implemented",
-            "",
-            "the parameter `userId` is not part of this version of the server",
-        ),
+        (get("/sse?user_id=", ""), "400 Bad Request", "", "`user_id`: a user's id must not be empty"),
         (
             "GET / HTTP/2.0\nHost: localhost\n\n".to_owned(),
             "505 HTTP Version Not Supported",

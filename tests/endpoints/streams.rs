@@ -78,6 +78,22 @@ fn a_stream_over_http_1_0_has_no_framing() {
 }
 
 #[test]
+fn a_silent_stream_is_kept_alive_by_a_comment_where_that_is_wanted() {
+    let server = Server::start(&["--keepalive", "100ms", "--keepalive-style", "comment"]);
+    let mut client = Client::connect(&server);
+    client.send("GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.take_through(b"\n\n\r\n");
+    for _ in 0..2 {
+        assert_eq!(String::from_utf8(client.take_through(b"\n\n\r\n")).unwrap(), "8\r\n: ping\n\n\r\n");
+    }
+    let mut client = Client::connect(&server);
+    client.send("GET /sse HTTP/1.0\r\n\r\n");
+    client.take_through(b"\r\n\r\n");
+    client.take_through(b"\n\n");
+    assert_eq!(client.take_through(b"\n\n"), b": ping\n\n");
+}
+
+#[test]
 fn head_gives_the_head_alone() {
     let server = Server::start(&[]);
     for target in ["/sse", "/events?channels=a,b", "/channels/news"] {

@@ -6,6 +6,7 @@ use downpour::api::{self, ApiOptions, Hosts};
 use downpour::base::random::SplitMix64;
 use downpour::conn::ConnOptions;
 use downpour::driver::sim::SimOptions;
+use downpour::frame::notice::KeepaliveStyle;
 use downpour::frame::outbox::OutboxLimits;
 use downpour::hub::HubOptions;
 use downpour::hub::retention::Retention;
@@ -96,6 +97,7 @@ fn shard(random: &mut SplitMix64) -> ShardOptions {
             idle_timeout: seconds(75),
             publish_timeout: seconds(5),
             keepalive: pick(random, &[None, Some(1), Some(30)]).map(seconds),
+            keepalive_style: KeepaliveStyle::Event,
             body_bytes_max: 1024 * 1024,
             outbox: OutboxLimits {
                 bytes_max: *pick(random, &[200, 1000, 5000, 20_000]),

@@ -12,6 +12,7 @@ use super::values::{
     host_name, listen_address,
 };
 use crate::app::logging::{LogFormat, LogLevel, LogOptions};
+use crate::frame::notice::KeepaliveStyle;
 use crate::hub::SHARDS_MAX;
 use crate::server::{BYTES_MAX, COUNT_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST};
 
@@ -28,6 +29,8 @@ pub struct ServeConfig {
     pub shards: Option<usize>,
     /// Silence after which a stream is sent a ping.
     pub keepalive_interval: Option<Duration>,
+    /// What such a ping is.
+    pub keepalive_style: KeepaliveStyle,
     /// What clients are told to wait before they reconnect; at least 1 ms.
     pub retry_delay: Duration,
     /// The most that is added to `retry_delay` at random.
@@ -88,6 +91,7 @@ impl ServeConfig {
             insecure: settings.switch(&table::INSECURE)?,
             shards: settings.one(&table::SHARDS, count_or_auto(1..=SHARDS_MAX))?,
             keepalive_interval: settings.one(&table::KEEPALIVE, duration_or_off)?,
+            keepalive_style: settings.one(&table::KEEPALIVE_STYLE, choice(&KeepaliveStyle::WORDS))?,
             retry_delay: settings.one(&table::RETRY, duration_above_zero)?,
             retry_jitter: settings.one(&table::RETRY_JITTER, duration)?,
             stream_age_max: settings.one(&table::MAX_STREAM_AGE, duration_or_off)?,
@@ -102,7 +106,7 @@ impl ServeConfig {
             stream_channels_max: settings
                 .one(&table::MAX_CHANNELS_PER_STREAM, count_within(1..=COUNT_MAX))?,
             channels_max: settings.one(&table::MAX_CHANNELS, count_within(1..=COUNT_MAX))?,
-            body_bytes_max: settings.one(&table::MAX_BODY, bytes_within(1..=BYTES_MAX))?,
+            body_bytes_max: settings.one(&table::MAX_BODY, bytes_within(1..=BODY_BYTES_MOST))?,
             head_timeout: settings.one(&table::HEAD_TIMEOUT, duration_above_zero)?,
             body_timeout: settings.one(&table::BODY_TIMEOUT, duration_above_zero)?,
             idle_timeout: settings.one(&table::IDLE_TIMEOUT, duration_above_zero)?,
@@ -240,6 +244,7 @@ mod tests {
             insecure: false,
             shards: None,
             keepalive_interval: Some(seconds(30)),
+            keepalive_style: KeepaliveStyle::Event,
             retry_delay: seconds(3),
             retry_jitter: Duration::ZERO,
             stream_age_max: None,
@@ -314,6 +319,14 @@ mod tests {
         assert!(config(&[("keepalive", "0")]).warnings()[0].starts_with("keepalive is off"));
         assert!(config(&[("keepalive", "60s")]).warnings()[0].contains("not below 60s"));
         assert!(config(&[("insecure", "true")]).warnings()[0].starts_with("insecure does nothing"));
+    }
+
+    #[test]
+    fn a_keepalive_is_an_event_or_a_comment() {
+        let style = config(&[("keepalive-style", "comment")]).keepalive_style;
+        assert_eq!(style, KeepaliveStyle::Comment);
+        let told = refusal(&[("keepalive-style", "coment")]);
+        assert!(told.ends_with("it must be one of event, comment; did you mean comment?"), "{told}");
     }
 
     #[test]

@@ -84,6 +84,9 @@ options! {
     KEEPALIVE: "keepalive" "DURATION" One ["30s"], STREAMS,
         "Send a ping event on a stream that was silent for this long, so that proxies do not close it and lost \
          clients are noticed. Keep it below your proxy's read timeout (60s in nginx). 0 turns pings off.";
+    KEEPALIVE_STYLE: "keepalive-style" "STYLE" One ["event"], STREAMS,
+        "What is sent to a silent stream: event is an event of the type ping, which a client can listen for to notice \
+         a dead connection; comment is a comment line, which no client hands over to the application.";
     RETRY: "retry" "DURATION" One ["3s"], STREAMS,
         "How long clients are told to wait before they reconnect after a lost connection.";
     RETRY_JITTER: "retry-jitter" "DURATION" One ["0"], STREAMS,

@@ -2,6 +2,7 @@
 
 use super::super::BodyPlan;
 use super::*;
+use crate::frame::notice::KeepaliveStyle;
 use crate::frame::outbox::OutboxLimits;
 
 pub(super) fn options() -> ConnOptions {
@@ -11,6 +12,7 @@ pub(super) fn options() -> ConnOptions {
         idle_timeout: IDLE_TIMEOUT,
         publish_timeout: PUBLISH_TIMEOUT,
         keepalive: Some(KEEPALIVE),
+        keepalive_style: KeepaliveStyle::Event,
         body_bytes_max: BODY_BYTES_MAX,
         outbox: OutboxLimits { bytes_max: 10_000, frames_max: 1000 },
         plan_body,

@@ -91,7 +91,7 @@ impl Bench {
         let mut bench = Bench {
             conn: Connection::new(start),
             options: options(),
-            common: Common::default(),
+            common: Common::new(options().keepalive_style),
             start,
             now: start,
             wire: Vec::new(),

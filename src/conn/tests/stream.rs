@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::limits::SEND_SLICES_MAX;
-use crate::frame::notice::Notice;
+use crate::frame::notice::{KeepaliveStyle, Notice};
 use crate::frame::outbox::Pushed;
 use crate::frame::render::{Framing, LAST_CHUNK};
 use crate::frame::run::Run;
@@ -23,7 +23,7 @@ fn head(version: Version, persistent: bool, method: Method) -> String {
 
 fn ping(framing: Framing) -> String {
     let mut bytes = Vec::new();
-    Notice::Ping.render(&mut bytes, framing);
+    Notice::Ping(KeepaliveStyle::Event).render(&mut bytes, framing);
     String::from_utf8(bytes).unwrap()
 }
 
@@ -165,6 +165,20 @@ fn a_ping_comes_exactly_when_nothing_was_written_for_the_interval() {
         bench.wire.clear();
         bench.expire(2 * KEEPALIVE + Duration::from_secs(14));
         assert_eq!(bench.text(), ping(framing), "what is written counts, not who wrote it");
+    }
+}
+
+#[test]
+fn a_ping_is_a_comment_where_that_is_its_style() {
+    for (version, expected) in [("1.1", "8\r\n: ping\n\n\r\n"), ("1.0", ": ping\n\n")] {
+        let mut bench = Bench::new();
+        bench.common = Common::new(KeepaliveStyle::Comment);
+        bench.receive(format!("GET /sse HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
+        bench.wire.clear();
+        bench.expire(KEEPALIVE);
+        assert_eq!(bench.text(), expected);
+        bench.expire(2 * KEEPALIVE);
+        assert_eq!(bench.text(), expected.repeat(2), "it counts as written like any other");
     }
 }
 

@@ -1,0 +1,158 @@
+//! The publishes of fixed form (section "The endpoints of the templates" of the contract): each of these endpoints says
+//! by its path what its body and its query hold, and where its events go.
+
+use super::AnswerForm;
+use super::envelope::{Field, FieldSet, RawEnvelope};
+use super::error::ApiError;
+use super::object::{read_body, read_value};
+use super::parameters::{self, Parameter};
+use super::publish::{Publication, Shape, utf8};
+use super::subscribe::DEFAULT_CHANNEL;
+use super::target::Target;
+use crate::auth::Permission;
+use crate::base::name::ChannelName;
+use crate::frame::batch::Batch;
+use crate::http::{Pairs, Problem};
+use crate::sse::event::Event;
+
+/// An endpoint whose publishes have a form of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FixedForm {
+    /// `POST /events/send`: an envelope of fewer fields, whose target may be left out.
+    Send,
+    /// `POST /sse/broadcast`: the data for a channel of the query, or an envelope.
+    Broadcast,
+    /// `POST /sse/broadcast-all`: the data for every stream.
+    BroadcastAll,
+    /// `POST /sse/notify-user`: the data for a user of the query.
+    NotifyUser,
+    /// `POST /notify`: a notification for a channel.
+    Notify,
+    /// `POST /progress`: how far a task of a user has come.
+    Progress,
+    /// `POST /data-update`: that an entity has changed.
+    DataUpdate,
+}
+
+/// Reads the one event of a request.
+pub(super) fn read(
+    form: FixedForm,
+    query: Pairs<'_>,
+    body: &[u8],
+    permission: &Permission,
+) -> Result<(Batch, AnswerForm), Problem> {
+    let body = utf8(body)?;
+    let mut publication = Publication::new(permission);
+    match form {
+        FixedForm::Send => {
+            parameters::check_none(query)?;
+            publication.add_shaped(read_envelope(body)?, &SEND)?;
+        }
+        FixedForm::Broadcast => {
+            let [channel, event_type] = parameters::read(query, [&["channel"], &["event"]])?;
+            if channel.is_none() && event_type.is_none() {
+                publication.add_shaped(read_envelope(body)?, &BROADCAST)?;
+            } else {
+                let channel = channel.map_or(DEFAULT_CHANNEL.into(), |given| given.value);
+                let target = Target::channel(Field::Channel.name(), channel)?;
+                push_data(&mut publication, &target, event_type, body)?;
+            }
+        }
+        FixedForm::BroadcastAll => {
+            let [event_type] = parameters::read(query, [&["event"]])?;
+            push_data(&mut publication, &Target::All, event_type, body)?;
+        }
+        FixedForm::NotifyUser => {
+            let [user, event_type] = parameters::read(query, [&["user_id", "userId"], &["event"]])?;
+            let Some(Parameter { name, value }) = user else {
+                return Err(Problem::bad_request("the parameter `user_id` is missing; it names the user"));
+            };
+            push_data(&mut publication, &Target::user(name, &value)?, event_type, body)?;
+        }
+        FixedForm::Notify => {
+            parameters::check_none(query)?;
+            push_notification(&mut publication, body)?;
+        }
+        FixedForm::Progress => {
+            parameters::check_none(query)?;
+            push_progress(&mut publication, body)?;
+        }
+        FixedForm::DataUpdate => {
+            parameters::check_none(query)?;
+            push_data_update(&mut publication, body)?;
+        }
+    }
+    Ok(publication.into_single())
+}
+
+const SEND: Shape = Shape {
+    fields: FieldSet::of(&[
+        Field::Channel,
+        Field::Event,
+        Field::Data,
+        Field::Id,
+        Field::Retry,
+        Field::UserId,
+        Field::ClientId,
+    ]),
+    default_channel: Some(DEFAULT_CHANNEL),
+};
+
+const BROADCAST: Shape = Shape {
+    fields: FieldSet::of(&[Field::Channel, Field::Event, Field::Data]),
+    default_channel: Some(DEFAULT_CHANNEL),
+};
+
+fn read_envelope(body: &str) -> Result<RawEnvelope<'_>, ApiError> {
+    if body.trim_ascii().is_empty() {
+        return Err(ApiError::EmptyBody { expected: "a JSON object" });
+    }
+    serde_json::from_str(body).map_err(|error| ApiError::in_body(&error))
+}
+
+/// Adds an event whose data is the whole body.
+fn push_data(
+    publication: &mut Publication<'_>,
+    target: &Target<'_>,
+    event_type: Option<Parameter<'_>>,
+    body: &str,
+) -> Result<(), ApiError> {
+    let mut event = Event::new(read_value(body, "a JSON value, which is the data")?);
+    if let Some(event_type) = &event_type {
+        event = event.with_type(&event_type.value)?;
+    }
+    publication.push(target, &event)
+}
+
+fn push_notification(publication: &mut Publication<'_>, body: &str) -> Result<(), ApiError> {
+    let [channel, notification] = read_body(body, ["channel", "notification"])?;
+    let target = Target::channel("channel", channel.string()?)?;
+    let [kind, title, message] =
+        notification.object(["notification.type", "notification.title", "notification.message"])?;
+    kind.check_word(&["info", "warning", "error"], "`info`, `warning` or `error`")?;
+    title.string()?;
+    message.string()?;
+    publication.push(&target, &Event::new(notification.text()).with_type("notification")?)
+}
+
+fn push_progress(publication: &mut Publication<'_>, body: &str) -> Result<(), ApiError> {
+    let [user, progress] = read_body(body, ["userId", "progress"])?;
+    let target = Target::user("userId", &user.string()?)?;
+    let [task, percentage, status] =
+        progress.object(["progress.taskId", "progress.progress", "progress.status"])?;
+    task.string()?;
+    percentage.check_percentage()?;
+    status.check_word(&["running", "completed", "failed"], "`running`, `completed` or `failed`")?;
+    publication.push(&target, &Event::new(progress.text()).with_type("progress")?)
+}
+
+fn push_data_update(publication: &mut Publication<'_>, body: &str) -> Result<(), ApiError> {
+    let [entity, action, data] = read_body(body, ["entity", "action", "data"])?;
+    let name = entity.string()?;
+    // As it stands there, so that places in it are told as the client sees them; then as a whole, for its length.
+    ChannelName::check(&name).map_err(|error| ApiError::BadName { field: "entity", error })?;
+    let target = Target::channel("entity", format!("entity:{name}").into())?;
+    action.check_word(&["created", "updated", "deleted"], "`created`, `updated` or `deleted`")?;
+    data.check_object()?;
+    publication.push(&target, &Event::new(body.trim_ascii()).with_type("data-update")?)
+}

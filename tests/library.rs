@@ -176,32 +176,33 @@ fn a_batch_is_refused_whole_and_comes_back() {
 }
 
 #[test]
-fn a_server_that_is_behind_slows_publishers_down_and_loses_nothing() {
-    const EVENTS: usize = 20_000; // Of a batch: more than a shard may be behind.
-    let (running, address) = start(builder().shards(1).history_events_max(1_000_000));
+fn callbacks_that_do_not_return_hold_publishers_back() {
+    let (running, _) = start(builder().publish_timeout(Duration::from_millis(50)));
     let handle = running.handle();
-    let mut stream = subscribe(address, "a");
-    let texts: Vec<String> = (0..EVENTS).map(|n| n.to_string()).collect();
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let batch = batch_of(handle, "a", &texts);
-    let mut busy = 0;
-    for mut next in vec![batch.clone(); 9] {
-        let told = |outcome: Result<Published, PublishError>| assert_eq!(outcome.unwrap().events, EVENTS);
-        while let Err(error) = handle.publish_with(next, told) {
-            let PublishError::Busy(returned) = error else { panic!("{error}") };
-            assert!(returned == batch, "it comes back as it was");
-            (next, busy) = (returned, busy + 1);
-            thread::sleep(Duration::from_millis(1));
+    let (go_on, held) = mpsc::channel::<()>();
+    let hold = move |_| assert!(held.recv().is_err(), "nothing is sent");
+    handle.publish_with(batch_of(handle, "a", &["first"]), hold).unwrap();
+    let called = Arc::new(AtomicUsize::new(0));
+    let mut taken = 0;
+    let returned = loop {
+        let called = Arc::clone(&called);
+        let callback = move |outcome: Result<Published, PublishError>| {
+            called.fetch_add(outcome.unwrap().events, Ordering::Relaxed);
+        };
+        match handle.publish_with(batch_of(handle, "a", &["next"]), callback) {
+            Ok(()) => taken += 1,
+            Err(PublishError::Busy(returned)) => break returned,
+            Err(error) => panic!("{error}"),
         }
-    }
-    assert!(busy > 0, "the server was never behind");
-    handle.publish_batch(batch).unwrap(); // Waits.
-    for n in 0..10 * EVENTS {
-        assert_eq!(stream.message(), (n % EVENTS).to_string());
-    }
+    };
+    assert_eq!(returned, batch_of(handle, "a", &["next"]));
+    let busy = handle.publish_batch(returned.clone()).unwrap_err();
+    assert_eq!(busy, PublishError::Busy(returned.clone()), "it waited as long as it may");
+    drop(go_on);
+    wait_for("room", || handle.publish_batch(returned.clone()).ok());
     handle.drain();
-    drop(stream);
     running.wait().unwrap();
+    assert_eq!(called.load(Ordering::Relaxed), taken);
 }
 
 #[test]

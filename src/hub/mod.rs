@@ -47,11 +47,20 @@ pub const SHARDS_MAX: usize = 64;
 /// The step of the hub's clock, by which the age of events is counted.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Events that a shard may be behind the head.
-const BACKLOG_EVENTS_MAX: u64 = 8192;
+/// How far a shard may be behind the head before those who publish wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Events.
+    pub events_max: u64,
+    /// Bytes, counted by whole pages.
+    pub bytes_max: usize,
+}
 
-/// Bytes that a shard may be behind the head, counted by whole pages.
-const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
+impl Default for Backlog {
+    fn default() -> Backlog {
+        Backlog { events_max: 8192, bytes_max: 8 * 1024 * 1024 }
+    }
+}
 
 /// A set of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,6 +106,8 @@ pub struct HubOptions {
     pub retention: Retention,
     /// Names that may have subscribers or history at the same time.
     pub channels_max: usize,
+    /// How far a shard may be behind.
+    pub backlog: Backlog,
     /// How many shards read from it, at most [`SHARDS_MAX`].
     pub shards: usize,
 }
@@ -121,6 +132,7 @@ pub struct Hub {
     /// The clock, in [`TICK`]s.
     now: AtomicU32,
     channels_max: usize,
+    backlog: Backlog,
     /// How many channels there are, readable without the lock.
     channels_len: AtomicU32,
 }
@@ -177,6 +189,7 @@ impl Hub {
             head: AtomicU64::new(0),
             now: AtomicU32::new(0),
             channels_max: options.channels_max,
+            backlog: options.backlog,
             channels_len: AtomicU32::new(0),
         }
     }
@@ -287,8 +300,8 @@ impl Hub {
         let head = state.epochs.head();
         state.cursors.iter().any(|&cursor| {
             cursor < head
-                && (head.0 - cursor.0 > BACKLOG_EVENTS_MAX
-                    || state.history.bytes_of_pages_after(cursor) > BACKLOG_BYTES_MAX)
+                && (head.0 - cursor.0 > self.backlog.events_max
+                    || state.history.bytes_of_pages_after(cursor) > self.backlog.bytes_max)
         })
     }
 

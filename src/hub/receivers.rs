@@ -87,10 +87,10 @@ impl State {
             .map(|(_, tally)| Arc::clone(tally))
     }
 
-    /// Forgets counts that every shard has made.
+    /// Forgets counts that every shard has made. A shard may have taken an event and not yet counted: should it panic
+    /// then, the count is found here.
     pub(super) fn forget_tallies(&mut self) {
-        let taken = self.taken_by_all();
-        while self.tallies.front().is_some_and(|&(counted, _)| counted <= taken) {
+        while self.tallies.front().is_some_and(|(_, tally)| tally.total().is_some()) {
             self.tallies.pop_front();
         }
     }

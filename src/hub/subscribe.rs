@@ -143,9 +143,7 @@ impl Hub {
         for (id, streams) in std::mem::take(&mut state.subscribed[shard]) {
             state.end_subscriptions(shard, id, streams, true);
         }
-        let cursor = state.cursors[shard];
-        let tallies = state.tallies.iter().filter(|&&(counted, _)| counted > cursor);
-        let complete = tallies.filter(|(_, tally)| tally.add(shard, 0));
+        let complete = state.tallies.iter().filter(|(_, tally)| tally.add(shard, 0));
         let waiting = complete.map(|(_, tally)| tally.waiting_shard).collect();
         state.cursors[shard] = state.epochs.head();
         state.forget_tallies();

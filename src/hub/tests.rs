@@ -14,7 +14,8 @@ use crate::sse::event::Event;
 
 fn hub(events_max: usize, bytes_max: usize) -> Hub {
     let retention = Retention { events_max, bytes_max, age_max: None };
-    let hub = Hub::new(HubOptions { retention, channels_max: 100_000, shards: 1 });
+    let hub =
+        Hub::new(HubOptions { retention, channels_max: 100_000, backlog: Backlog::default(), shards: 1 });
     hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
     hub
 }

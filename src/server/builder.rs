@@ -14,6 +14,9 @@ pub(crate) const HISTORY_BYTES_LEAST: usize = 1 << 20;
 /// Below this a queue could not even hold the events that the server itself sends, in bytes.
 pub(crate) const OUTBOX_BYTES_LEAST: usize = 1 << 10;
 
+/// The largest body, in bytes: its frame, in which each byte may become seven (a line of its own), stays below 4 GiB.
+pub(crate) const BODY_BYTES_MAX: usize = 256 << 20;
+
 /// Far above any machine's memory, far below overflow in sums of a few sizes, in bytes.
 pub(crate) const BYTES_MAX: usize = 1 << 50;
 
@@ -236,9 +239,8 @@ impl ServerBuilder {
         require(history.contains(&self.history_bytes_max), "history_bytes_max", "must be 1 MiB at least")?;
         let outbox = OUTBOX_BYTES_LEAST..=BYTES_MAX;
         require(outbox.contains(&self.outbox_bytes_max), "outbox_bytes_max", "must be 1 KiB at least")?;
-        let body = 1..=self.history_bytes_max;
-        let rule =
-            "must be from 1 to history_bytes_max: an event that is taken must find a place in the history";
+        let body = 1..=self.history_bytes_max.min(BODY_BYTES_MAX);
+        let rule = "must be from 1 to 256 MiB and history_bytes_max: an event that is taken must find a place in the history";
         require(body.contains(&self.body_bytes_max), "body_bytes_max", rule)?;
         let rule = "must be at most channels_max: one stream cannot have more channels than there may be";
         require(self.stream_channels_max <= self.channels_max, "stream_channels_max", rule)

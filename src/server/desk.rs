@@ -285,7 +285,7 @@ mod tests {
     use crate::base::id::{EpochTag, Sequence};
     use crate::base::name::ChannelName;
     use crate::hub::retention::Retention;
-    use crate::hub::{Begin, Hub, HubOptions};
+    use crate::hub::{Backlog, Begin, Hub, HubOptions};
     use crate::sse::event::Event;
 
     const ID: Sequence = Sequence(7);
@@ -314,7 +314,8 @@ mod tests {
     /// A count that one shard has yet to make.
     fn tally() -> Arc<Tally> {
         let retention = Retention { events_max: 10, bytes_max: 1 << 20, age_max: None };
-        let hub = Hub::new(HubOptions { retention, channels_max: 10, shards: 1 });
+        let hub =
+            Hub::new(HubOptions { retention, channels_max: 10, backlog: Backlog::default(), shards: 1 });
         hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
         hub.subscribe(0, &[ChannelName::parse("a").unwrap()], None, Begin::AtHead).unwrap();
         let mut batch = RenderedBatch::new();

@@ -156,7 +156,8 @@ impl Handle {
         self.shared.hub.channels_len()
     }
 
-    /// How many streams subscribe to the channel, those included that are catching up.
+    /// How many streams subscribe to the channel by its name, those included that are catching up. Streams that have it
+    /// by a pattern are not counted.
     #[must_use]
     pub fn subscribers(&self, channel: &ChannelName) -> usize {
         self.shared.hub.subscribers(channel.as_str()) as usize
@@ -191,11 +192,11 @@ impl Handle {
         if let Err(closed) = desk.check() {
             return Err(refuse(closed, batch));
         }
-        if hub.exceeds_channels_max(batch.events()) {
-            return Err(PublishError::TooManyChannels { channels_max: *channels_max, batch });
-        }
         if hub.is_behind() {
             return Err(PublishError::Busy(batch));
+        }
+        if hub.exceeds_channels_max(batch.events()) {
+            return Err(PublishError::TooManyChannels { channels_max: *channels_max, batch });
         }
         match desk.enter(waiter(), batch.len()) {
             Ok(serial) => {

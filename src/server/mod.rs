@@ -24,7 +24,9 @@ pub use builder::ServerBuilder;
 pub use error::ServeError;
 pub use handle::{Handle, PublishError, Published};
 
-pub(crate) use builder::{BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST};
+pub(crate) use builder::{
+    BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST,
+};
 
 use crate::api::{self, ApiOptions};
 use crate::base::id::EpochTag;
@@ -37,7 +39,7 @@ use crate::driver::epoll::EpollDriver;
 use crate::driver::socket::{Listener, SocketOptions, bind_many};
 use crate::frame::outbox::OutboxLimits;
 use crate::hub::retention::Retention;
-use crate::hub::{Hub, HubOptions, SHARDS_MAX};
+use crate::hub::{Backlog, Hub, HubOptions, SHARDS_MAX};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::shard::apply::{Application, Applier, Publishers};
@@ -115,6 +117,7 @@ impl Server {
                 age_max: settings.history_age_max,
             },
             channels_max: settings.channels_max,
+            backlog: Backlog::default(),
             shards,
         }));
         let (mut parts, mut senders) = (Vec::new(), Vec::new());
@@ -341,5 +344,47 @@ fn api_options(settings: &ServerBuilder, address: &SocketAddr) -> ApiOptions {
         hosts: settings.hosts.clone(),
         is_loopback: address.ip().is_loopback(),
         stream_channels_max: settings.stream_channels_max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::name::ChannelName;
+    use crate::hub::Begin;
+    use crate::sse::event::Event;
+
+    #[test]
+    fn a_server_that_is_behind_gives_batches_back_until_it_has_caught_up() {
+        let builder = Server::builder().listen(([127, 0, 0, 1], 0)).shards(1);
+        let server = builder.publish_timeout(Duration::from_millis(20)).bind().unwrap();
+        let handle = server.handle();
+        // A shard that has a subscriber and does not serve yet is behind as soon as more is published than it may be.
+        let channel = ChannelName::parse("a").unwrap();
+        handle.shared().hub.subscribe(0, std::slice::from_ref(&channel), None, Begin::AtHead).unwrap();
+        let mut batch = handle.batch();
+        (0..10_000).for_each(|_| batch.push([&channel], &Event::new("x")).unwrap());
+        assert_eq!(handle.publish_batch(batch.clone()).unwrap().events, 10_000);
+
+        let never = |_| panic!("a callback of what was refused");
+        assert_eq!(handle.publish_with(batch.clone(), never), Err(PublishError::Busy(batch.clone())));
+        assert_eq!(handle.publish_batch(batch.clone()), Err(PublishError::Busy(batch.clone())));
+
+        let waiting = handle.clone();
+        let publisher = thread::spawn(move || {
+            loop {
+                match waiting.publish_batch(batch) {
+                    Err(PublishError::Busy(returned)) => batch = returned,
+                    published => return published,
+                }
+            }
+        });
+        let running = server.start().unwrap();
+        let published = publisher.join().unwrap().unwrap();
+        assert_eq!(published.id.sequence.0, 10_001, "what was refused has taken no numbers");
+        handle.drain();
+        running.wait().unwrap();
     }
 }

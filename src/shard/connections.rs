@@ -142,6 +142,9 @@ impl<D: Driver> Shard<D> {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let Peer { is_over_limit, listener, .. } = *peer;
         let Some((head, body)) = peer.conn.take_request(self.now) else { return };
+        if let Some(publishing) = &mut peer.publishing {
+            publishing.forget_paused(); // Its request ran out of time.
+        }
         match api::handle(&head, &body, &self.options.api[listener], status) {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),

@@ -231,17 +231,23 @@ impl<D: Driver> Shard<D> {
     /// # Errors
     /// Where the driver can no longer wait.
     pub fn wait(&mut self, now: Instant) -> io::Result<()> {
-        self.note_durations(now);
-        // Looked at after the sleep is announced: whoever applies later finds this shard asleep, and wakes it.
-        let may_sleep = self.mailbox.prepare_to_sleep() && !self.has_events() && !self.has_work();
-        let timeout = if may_sleep {
-            self.next_deadline().map(|deadline| deadline.saturating_duration_since(now))
-        } else {
-            Some(Duration::ZERO)
-        };
+        let timeout = self.prepare_to_wait(now);
         let waited = self.driver.wait(timeout);
         self.mailbox.awake();
         waited
+    }
+
+    /// Announces a wait, and says how long that is at the most; `None` without bound. [`Shard::wait`] does this by itself:
+    /// a simulation, whose drivers never block, lets the world go on in between.
+    pub fn prepare_to_wait(&mut self, now: Instant) -> Option<Duration> {
+        self.note_durations(now);
+        // Looked at after the sleep is announced: whoever applies later finds this shard asleep, and wakes it.
+        let may_sleep = self.mailbox.prepare_to_sleep() && !self.has_events() && !self.has_work();
+        if may_sleep {
+            self.next_deadline().map(|deadline| deadline.saturating_duration_since(now))
+        } else {
+            Some(Duration::ZERO)
+        }
     }
 
     /// Does what there is to do at `now`, a bounded amount of it; `date` is the present second.

@@ -51,6 +51,13 @@ pub(super) struct Publishing {
     permission: Option<Permission>,
 }
 
+impl Publishing {
+    /// Forgets what waits of a request that was answered meanwhile: nothing of it is published any more.
+    pub(super) fn forget_paused(&mut self) {
+        self.paused = None;
+    }
+}
+
 /// The batches that the log has of this shard.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
@@ -97,6 +104,7 @@ impl<D: Driver> Shard<D> {
         let publishing = peer.publishing.get_or_insert_default();
         if let Some(head) = &lines.head {
             publishing.lines = LinesAccount::default();
+            publishing.forget_paused(); // Its request ran out of time.
             match api::admit(head, &self.options.api[peer.listener], status) {
                 Ok(_) if is_over_limit => return self.refuse_publish_over_limit(conn),
                 Ok(permission) => publishing.permission = Some(permission),
@@ -137,7 +145,7 @@ impl<D: Driver> Shard<D> {
         let publishing = peer.publishing.get_or_insert_default();
         publishing.ticket = None; // Whatever it stood for ran out of time.
         let is_full = self.tickets.under_way.len() >= BATCHES_UNDER_WAY_MAX;
-        if is_full || (self.hub.head() != self.cursor && self.hub.is_behind()) {
+        if is_full || self.hub.is_behind() {
             publishing.paused = Some((batch, form));
             self.paused.push_back(conn);
             self.counters.publish_pauses += 1;

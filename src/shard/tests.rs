@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::apply::Applier;
+use super::apply::{Applier, application_ticket};
 use super::board::Board;
 use super::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use crate::api::{self, ApiOptions, Hosts};
@@ -22,8 +22,9 @@ use crate::frame::batch::{Batch, TARGET_ALL};
 use crate::frame::notice::KeepaliveStyle;
 use crate::frame::outbox::OutboxLimits;
 use crate::http::http_date;
+use crate::hub::live::TakeLimits;
 use crate::hub::retention::Retention;
-use crate::hub::{Hub, HubOptions};
+use crate::hub::{Backlog, Hub, HubOptions};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::sse::event::Event;
@@ -35,6 +36,7 @@ struct Servers {
     nets: Vec<SimNet>,
     shards: Vec<Shard<SimDriver>>,
     hub: Arc<Hub>,
+    log: Arc<dyn Log>,
     connections: Arc<AtomicUsize>,
     now: Instant,
 }
@@ -46,6 +48,7 @@ impl Servers {
         let hub = Arc::new(Hub::new(HubOptions {
             retention: Retention { events_max: 100, bytes_max: 1 << 20, age_max: None },
             channels_max: 100,
+            backlog: Backlog::default(),
             shards: SHARDS,
         }));
         let nets: Vec<SimNet> =
@@ -76,7 +79,7 @@ impl Servers {
             Shard::new(options(number), driver, links, now)
         });
         let shards = shards.collect();
-        Servers { nets, shards, hub, connections, now }
+        Servers { nets, shards, hub, log, connections, now }
     }
 
     /// Lets every shard do what it has to do; a panic of one is got over as its thread would.
@@ -96,6 +99,12 @@ impl Servers {
             }
         }
         panics
+    }
+
+    /// One turn of one shard.
+    fn turn(&mut self, shard: usize) {
+        self.shards[shard].wait(self.now).unwrap();
+        self.shards[shard].turn(self.now, http_date(SystemTime::UNIX_EPOCH));
     }
 
     fn request(&mut self, shard: usize, request: &str) -> SimPeer {
@@ -299,6 +308,55 @@ fn a_count_does_not_wait_for_a_shard_that_has_panicked() {
     assert_eq!(tally.total(), None);
     servers.shards[0].restart();
     assert_eq!(tally.total(), Some(1));
+}
+
+#[test]
+fn a_count_does_not_wait_for_a_shard_that_panicked_after_it_had_taken_the_event() {
+    let mut servers = Servers::new(None);
+    let _streams = [servers.subscribe(0, "a"), servers.subscribe(1, "b")];
+    servers.settle();
+    let applied = servers.hub.apply(servers.hub.head().next(), &two_channels(), Some(1));
+    let crate::hub::Receivers::Counting(tally) = applied.receivers else { panic!("two shards count") };
+    servers.shards[1].turn(servers.now, http_date(SystemTime::UNIX_EPOCH));
+    let limits = TakeLimits { frames_max: 10, bytes_max: 1000 };
+    servers.hub.take(0, limits, &mut Vec::new()); // And lost, as in a panic that comes before the count.
+    servers.shards[0].restart();
+    assert_eq!(tally.total(), Some(1));
+}
+
+#[test]
+fn a_publisher_waits_for_another_shard_that_is_behind_and_is_forgotten_once_its_time_is_over() {
+    let mut servers = Servers::new(None);
+    let slow = servers.subscribe(1, "a");
+    let publisher = servers.nets[0].connect();
+    let publish = |text: &str| {
+        let body = format!(r#"{{"channel":"a","text":"{text}"}}"#);
+        let len = body.len();
+        let request =
+            format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n{body}");
+        assert_eq!(publisher.write(request.as_bytes()), request.len());
+    };
+    servers.settle();
+    let mut batch = Batch::new();
+    (0..=Backlog::default().events_max).for_each(|_| batch.push(&["a"], &Event::new("x")));
+    servers.log.append(batch, application_ticket(0)); // Of nobody.
+    publish("late");
+    let before = servers.hub.head();
+    for _ in 0..8 {
+        servers.now += Duration::from_secs(1);
+        servers.turn(0);
+    }
+    assert!(read(&publisher).starts_with("HTTP/1.1 503"), "it waits until its time is over");
+    assert_eq!(servers.hub.head(), before);
+
+    publish("next");
+    while servers.hub.is_behind() {
+        servers.turn(1);
+    }
+    servers.settle();
+    assert!(read(&publisher).starts_with("HTTP/1.1 200"));
+    let seen = read(&slow);
+    assert!(!seen.contains("data: late") && servers.hub.head() == before.next());
 }
 
 fn two_channels() -> Batch {

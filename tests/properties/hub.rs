@@ -4,7 +4,7 @@ use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::hub::live::TakeLimits;
 use downpour::hub::reader::SliceLimits;
 use downpour::hub::retention::{RETENTION_BYTES_MIN, Retention};
-use downpour::hub::{Begin, HubOptions, TICK};
+use downpour::hub::{Backlog, Begin, HubOptions, TICK};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
@@ -99,6 +99,7 @@ fn options() -> impl Strategy<Value = HubOptions> {
         |(events_max, bytes_max, age_max, channels_max, shards)| HubOptions {
             retention: Retention { events_max, bytes_max, age_max },
             channels_max,
+            backlog: Backlog::default(),
             shards,
         },
     )

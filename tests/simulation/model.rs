@@ -4,16 +4,34 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use downpour::base::id::{EpochTag, EventId, Sequence};
-use downpour::frame::batch::Batch;
+use downpour::frame::batch::{Batch, TARGET_ALL, user_target};
 use downpour::log::{Refusal, Sink, Ticket};
 use downpour::sse::decode::Decoder;
 
 /// The channels there are.
 pub(crate) const CHANNELS: [&str; 6] = ["a", "news", "entity:42", "größe", "chat/7", "user.9"];
 
-/// Some of [`CHANNELS`].
+/// The users there are.
+pub(crate) const USERS: [&str; 2] = ["ann", "9"];
+
+/// The target that is every stream: its index among all targets, which begin with the channels.
+pub(crate) const ALL: usize = CHANNELS.len();
+
+/// How many targets there are: the channels, all, the users.
+pub(crate) const TARGETS: usize = ALL + 1 + USERS.len();
+
+/// What a batch calls a target.
+pub(crate) fn target_name(index: usize) -> String {
+    match index {
+        ALL => TARGET_ALL.to_owned(),
+        user if user > ALL => user_target(USERS[user - ALL - 1]),
+        channel => CHANNELS[channel].to_owned(),
+    }
+}
+
+/// Some of the targets, by their indexes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ChannelSet(u8);
+pub(crate) struct ChannelSet(u16);
 
 impl ChannelSet {
     pub(crate) fn of(indexes: &[usize]) -> ChannelSet {
@@ -21,13 +39,13 @@ impl ChannelSet {
     }
 
     fn named<'a>(names: impl Iterator<Item = &'a str>) -> ChannelSet {
-        let index = |name| CHANNELS.iter().position(|&known| known == name);
-        let indexes: Vec<usize> = names.map(|name| index(name).expect("nobody uses this channel")).collect();
+        let index = |name| (0..TARGETS).find(|&index| target_name(index) == name);
+        let indexes: Vec<usize> = names.map(|name| index(name).expect("nobody uses this target")).collect();
         ChannelSet::of(&indexes)
     }
 
     pub(crate) fn indexes(self) -> impl Iterator<Item = usize> {
-        (0..CHANNELS.len()).filter(move |index| self.0 & (1 << index) != 0)
+        (0..TARGETS).filter(move |index| self.0 & (1 << index) != 0)
     }
 
     pub(crate) fn len(self) -> u32 {
@@ -93,7 +111,7 @@ pub(crate) struct Model {
     pub(crate) drafts: Vec<Draft>,
     /// Event `n` of the sequence stands at `n - 1`.
     events: Vec<Event>,
-    by_channel: [Vec<u64>; CHANNELS.len()],
+    by_channel: [Vec<u64>; TARGETS],
     epochs: Vec<Epoch>,
     /// Bytes that each connection of a publisher has written.
     pub(crate) written: Vec<u64>,

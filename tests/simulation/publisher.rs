@@ -9,7 +9,7 @@ use downpour::sse::event::Event;
 use serde_json::Value;
 
 use crate::draft::{Written, write_draft};
-use crate::model::{CHANNELS, Draft, Fate, Model};
+use crate::model::{ALL, ChannelSet, Draft, Fate, Model, TARGETS, target_name};
 use crate::rules::pick;
 use crate::subscriber::{Ghost, Scene, Subscriber};
 use crate::wire::{Body, take_response};
@@ -67,7 +67,7 @@ impl Publisher {
             let number = scene.model.written.len();
             scene.model.written.push(0);
             self.connection = Some(Connection {
-                peer: scene.net.connect(),
+                peer: pick(scene.random, scene.nets).connect(),
                 number,
                 out: VecDeque::new(),
                 written: 0,
@@ -275,19 +275,20 @@ impl Request {
 
     /// Compares the count with the streams that must, and those that may, have been subscribed meanwhile.
     fn check_receivers(&self, scene: &mut Scene<'_>, subscribers: &[Subscriber], body: &Value) {
-        let channels = scene.model.drafts[self.serials.start].channels;
+        let draft = &scene.model.drafts[self.serials.start];
+        let Fate::Committed(number) = draft.fate else { panic!("{self:?} was acknowledged") };
+        let channels = draft.channels;
         let concerned = || subscribers.iter().filter(|subscriber| subscriber.channels().meets(channels));
         let begun_at = self.begun_at.expect("an answered request was written");
         // Streams whose time is over have left, though their clients may not have read that far.
         let may_end = scene.is_draining || scene.rules.shard.stream_age_max.is_some();
         let least = concerned()
-            .filter(|subscriber| !may_end && subscriber.is_subscribed_since(begun_at, scene.restarted_at))
+            .filter(|subscriber| !may_end && subscriber.must_receive(number, begun_at, scene.restarted_at))
             .count();
         let may_count =
             |ghost: &&Ghost| ghost.channels.meets(channels) && ghost.over_at.is_none_or(|at| at >= begun_at);
         let ghosts = scene.ghosts.iter().filter(may_count).count();
-        let most =
-            concerned().filter(|subscriber| subscriber.may_be_subscribed_after(begun_at)).count() + ghosts;
+        let most = concerned().filter(|subscriber| subscriber.may_receive(number, begun_at)).count() + ghosts;
         let receivers = body["receivers"].as_u64().and_then(|count| usize::try_from(count).ok());
         let receivers = receivers.expect("one event is answered with its receivers");
         assert!((least..=most).contains(&receivers), "{receivers} receivers of {least} to {most}: {self:?}");
@@ -310,14 +311,18 @@ fn committed_id(model: &Model, serial: usize) -> Value {
 /// Appends an event to a log as another part of the process, or another node, would: no shard hears what comes of it.
 pub(crate) fn append_aside(scene: &mut Scene<'_>, log: &dyn Log, ticket: Ticket) {
     let serial = scene.model.drafts.len();
-    let Written { draft, text, .. } = write_draft(serial, scene);
+    let Written { mut draft, text, .. } = write_draft(serial, scene);
+    if scene.rules.plays_all && scene.random.chance(0.7) {
+        // To all, or to a user.
+        draft.channels = ChannelSet::of(&[*pick(scene.random, &[ALL, ALL, ALL + 1, TARGETS - 1])]);
+    }
     let mut event = Event::new(if text.is_empty() { &draft.data } else { &text });
     if draft.event_type != "message" {
         event = event.with_type(draft.event_type).expect("a plain word");
     }
     let mut batch = Batch::new();
-    let names: Vec<&str> = draft.channels.indexes().map(|index| CHANNELS[index]).collect();
-    batch.push(&names, &event);
+    let names: Vec<String> = draft.channels.indexes().map(target_name).collect();
+    batch.push(&names.iter().map(String::as_str).collect::<Vec<_>>(), &event);
     let connection = scene.model.written.len();
     scene.model.written.push(0);
     scene.model.drafts.push(Draft { has_own_id: false, connection, whole: Some(1), ..draft });

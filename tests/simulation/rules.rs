@@ -8,8 +8,8 @@ use downpour::conn::ConnOptions;
 use downpour::driver::sim::SimOptions;
 use downpour::frame::notice::KeepaliveStyle;
 use downpour::frame::outbox::OutboxLimits;
-use downpour::hub::HubOptions;
 use downpour::hub::retention::Retention;
+use downpour::hub::{Backlog, HubOptions};
 use downpour::log::sim::SimLogOptions;
 use downpour::shard::ShardOptions;
 
@@ -29,6 +29,10 @@ pub(crate) struct Rules {
     pub(crate) large_probability: f64,
     /// How likely an event goes to several channels.
     pub(crate) several_probability: f64,
+    /// How likely a log that is to do something is handed an event past the shards instead.
+    pub(crate) aside_probability: f64,
+    /// Some of those events go to all streams, or to a user's.
+    pub(crate) plays_all: bool,
     pub(crate) subscribers: usize,
     pub(crate) publishers: usize,
 }
@@ -46,14 +50,21 @@ impl Rules {
             bytes_max: *pick(random, &[100 * 1024, 256 * 1024, 1024 * 1024, 64 * 1024 * 1024]),
             age_max: pick(random, &[None, None, None, Some(1), Some(20)]).map(Duration::from_secs),
         };
+        let backlog = Backlog {
+            events_max: *pick(random, &[0, 5, 30, 8192]),
+            bytes_max: *pick(random, &[64 * 1024, 8 * 1024 * 1024]),
+        };
+        let plays_all = random.chance(0.5);
         Rules {
             net,
             log,
             log_eagerness: *pick(random, &[0.0, 0.5, 1.0]),
-            hub: HubOptions { retention, channels_max: 1000, shards: 1 },
+            hub: HubOptions { retention, channels_max: 1000, backlog, shards: *pick(random, &[1, 2, 2, 8]) },
             shard: shard(random),
             large_probability: *pick(random, &[0.0, 0.02, 0.2]),
             several_probability: *pick(random, &[0.0, 0.2, 0.5]),
+            aside_probability: if plays_all { 0.6 } else { 0.1 },
+            plays_all,
             subscribers: random.within(1..=12),
             publishers: random.within(1..=4),
         }

@@ -1,97 +1,210 @@
-//! The server under test: a whole shard, its hub and a log, over a driver that lets the world go on while it waits.
+//! The server under test: whole shards, their hub and a log. The world turns one shard or another, and each sleeps as a
+//! thread would: from the announcement of its wait until something wakes it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use downpour::base::id::{ConnId, Sequence};
 use downpour::base::mailbox::{Sender, Wake, mailbox};
-use downpour::base::name::ChannelName;
 use downpour::base::random::SplitMix64;
-use downpour::driver::sim::{SimDriver, SimSocket};
+use downpour::driver::sim::{SimDriver, SimNet, SimSocket};
 use downpour::driver::{Completion, Driver, SendStart};
 use downpour::frame::batch::Batch;
 use downpour::http::http_date;
-use downpour::hub::{Hub, Receivers};
+use downpour::hub::{Backlog, Hub, Receivers};
 use downpour::log::sim::SimLog;
 use downpour::log::{Log, Sink, Ticket};
 use downpour::shard::apply::Applier;
 use downpour::shard::board::Board;
-use downpour::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard};
+use downpour::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 use downpour::sse::event::Event;
 
-use crate::model::{CHANNELS, Recorder};
+use crate::model::{Recorder, TARGETS, target_name};
 use crate::world::World;
 
 /// One life of the server.
 pub(crate) struct Server {
-    pub(crate) shard: Shard<WaitingDriver>,
+    pub(crate) members: Vec<Member>,
     pub(crate) hub: Arc<Hub>,
+    connections: Arc<AtomicUsize>,
     start: Instant,
+}
+
+/// A shard, and what its thread would know.
+pub(crate) struct Member {
+    pub(crate) shard: Shard<MeddlingDriver>,
+    net: SimNet,
+    meddling: Rc<Meddling>,
+    woken: Arc<Woken>,
+    /// It sleeps; until then, where it knows how long.
+    is_sleeping: bool,
+    deadline: Option<Instant>,
+    /// Its thread does not run before this round.
+    pub(crate) lags_until: u64,
 }
 
 /// What the world has of a server.
 pub(crate) struct Reach {
     pub(crate) hub: Arc<Hub>,
     pub(crate) log: Arc<SimLog>,
-    pub(crate) mailbox: Sender<Message>,
+    pub(crate) mailboxes: Vec<Sender<Message>>,
+}
+
+impl Reach {
+    /// How far the slowest shard has taken the order.
+    pub(crate) fn taken_by_all(&self) -> u64 {
+        taken_by_all(&self.hub, self.mailboxes.len())
+    }
+}
+
+fn taken_by_all(hub: &Hub, shards: usize) -> u64 {
+    (0..shards).map(|shard| hub.cursor(shard).0).min().expect("there is a shard")
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turned {
+    Well,
+    /// With a panic, after which the shard began anew.
+    Panicked,
 }
 
 impl Server {
     /// Starts a server on what the world's medium holds, and lets the world reach it.
-    pub(crate) fn start(world: &Rc<RefCell<World>>) -> Server {
-        let mut borrowed = world.borrow_mut();
-        let World { rules, random, model, net, medium, now, reach, .. } = &mut *borrowed;
-        let driver = WaitingDriver { inner: net.driver(), world: Rc::clone(world) };
+    pub(crate) fn start(world: &mut World) -> Server {
+        let World { rules, random, model, nets, medium, now, reach, .. } = world;
         let hub = Arc::new(Hub::new(rules.hub));
-        let (sender, receiver) = mailbox(MAILBOX_MESSAGES_MAX, driver.waker());
-        let inner: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), vec![sender.clone()]));
+        let wakers: Vec<Arc<Woken>> = nets.iter().map(|_| Arc::default()).collect();
+        let wake = |woken: &Arc<Woken>| Arc::clone(woken) as Arc<dyn Wake>;
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            wakers.iter().map(|woken| mailbox(MAILBOX_MESSAGES_MAX, wake(woken))).unzip();
+        let inner: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), senders.clone()));
         let recorder = Arc::new(Recorder { model: Arc::clone(model), inner });
         let log = Arc::new(SimLog::open(medium, random.bits(), rules.log, recorder));
-        let eager = EagerLog {
+        let eager: Arc<dyn Log> = Arc::new(EagerLog {
             inner: Arc::clone(&log),
+            hub: Arc::clone(&hub),
+            backlog: rules.hub.backlog,
+            shards: nets.len(),
             eagerness: rules.log_eagerness,
             random: Mutex::new(SplitMix64::new(random.bits())),
-        };
-        let links = Links {
-            hub: Arc::clone(&hub),
-            log: Arc::new(eager),
-            mailbox: receiver,
-            publishers: vec![sender.clone()].into(),
-            connections: Arc::default(),
-            board: Arc::new(Board::new(vec![sender.clone()])),
-            random: Box::new(SplitMix64::new(random.bits())),
-        };
-        let shard = Shard::new(rules.shard.clone(), driver, links, *now);
-        *reach = Some(Reach { hub: Arc::clone(&hub), log, mailbox: sender });
-        Server { shard, hub, start: *now }
+        });
+        let connections = Arc::new(AtomicUsize::new(0));
+        let board = Arc::new(Board::new(senders.clone()));
+        let parts = nets.iter().zip(wakers).zip(receivers).enumerate();
+        let members = parts.map(|(number, ((net, woken), mailbox))| {
+            let meddling = Rc::new(Meddling {
+                log: Arc::clone(&log),
+                probability: rules.log_eagerness * 0.2,
+                random: RefCell::new(SplitMix64::new(random.bits())),
+                panics: Cell::new(false),
+            });
+            let driver = MeddlingDriver { inner: net.driver(), meddling: Rc::clone(&meddling) };
+            let links = Links {
+                hub: Arc::clone(&hub),
+                log: Arc::clone(&eager),
+                mailbox,
+                publishers: senders.clone().into(),
+                connections: Arc::clone(&connections),
+                board: Arc::clone(&board),
+                random: Box::new(SplitMix64::new(random.bits())),
+            };
+            let options = ShardOptions { number, ..rules.shard.clone() };
+            let shard = Shard::new(options, driver, links, *now);
+            let net = net.clone();
+            Member { shard, net, meddling, woken, is_sleeping: false, deadline: None, lags_until: 0 }
+        });
+        let members = members.collect();
+        *reach = Some(Reach { hub: Arc::clone(&hub), log, mailboxes: senders });
+        Server { members, hub, connections, start: *now }
     }
 
-    /// One turn of the loop that every shard's thread runs.
-    pub(crate) fn turn(&mut self, world: &RefCell<World>) {
-        let before = world.borrow().now;
-        self.shard.wait(before).expect("a simulated driver waits");
-        let now = world.borrow().now;
+    /// One turn of the loop that a shard's thread runs, up to its next sleep.
+    pub(crate) fn turn(&mut self, shard: usize, now: Instant) -> Turned {
         let since = now.duration_since(self.start);
-        self.hub.set_now(since);
-        self.shard.turn(now, http_date(SystemTime::UNIX_EPOCH + since));
+        let Member { shard, woken, is_sleeping, deadline, .. } = &mut self.members[shard];
+        woken.0.store(false, Ordering::Relaxed);
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            shard.wait(now).expect("a simulated driver waits");
+            self.hub.set_now(since);
+            shard.turn(now, http_date(SystemTime::UNIX_EPOCH + since));
+        }));
+        let turned = match served {
+            Ok(()) => Turned::Well,
+            Err(panic) if panic.is::<Forced>() => {
+                shard.restart();
+                Turned::Panicked
+            }
+            Err(panic) => resume_unwind(panic),
+        };
+        let timeout = if shard.is_drained() { None } else { shard.prepare_to_wait(now) };
+        *is_sleeping = timeout != Some(Duration::ZERO);
+        *deadline = timeout.map(|timeout| now + timeout);
+        turned
+    }
+
+    /// The deadline that comes first of those that shards sleep until.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.members.iter().filter_map(|member| member.deadline).min()
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.members.iter().all(|member| member.shard.is_drained())
+    }
+
+    pub(crate) fn connections_len(&self) -> usize {
+        self.members.iter().map(|member| member.shard.connections_len()).sum()
     }
 
     /// Checks that nothing of a drained server is left.
     pub(crate) fn check_drained(&self) {
-        assert_eq!(self.shard.connections_len(), 0);
+        assert_eq!((self.connections_len(), self.connections.load(Ordering::Relaxed)), (0, 0));
+        let taken = taken_by_all(&self.hub, self.members.len());
+        assert_eq!(taken, self.hub.head().0, "a shard that has ended holds the others up");
         let event = Event::new("to nobody");
-        let mut batch = Batch::new();
-        batch.push(&CHANNELS, &event);
-        let next = self.hub.head().next();
-        assert!(matches!(self.hub.apply(next, &batch, Some(0)).receivers, Receivers::Exactly(0)));
-        for (name, number) in CHANNELS.iter().zip(next.next().0..) {
-            let batch = Batch::of(&ChannelName::parse(name).expect("a name"), &event);
+        let names: Vec<String> = (0..TARGETS).map(target_name).collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        let each = all.chunks(1).chain([&all[..]]);
+        for (targets, number) in each.zip(self.hub.head().next().0..) {
+            let mut batch = Batch::new();
+            batch.push(targets, &event);
             let receivers = self.hub.apply(Sequence(number), &batch, Some(0)).receivers;
-            assert!(matches!(receivers, Receivers::Exactly(0)), "{name} has subscribers: {receivers:?}");
+            assert!(
+                matches!(receivers, Receivers::Exactly(0)),
+                "{targets:?} have subscribers: {receivers:?}"
+            );
         }
+    }
+}
+
+impl Member {
+    /// Returns true if and only if the thread would run now: it has work, or does not sleep any more.
+    pub(crate) fn is_awake(&self, now: Instant) -> bool {
+        if self.shard.is_drained() {
+            return false; // Its thread has ended.
+        }
+        let is_due = self.deadline.is_some_and(|deadline| now >= deadline);
+        !self.is_sleeping || is_due || self.woken.0.load(Ordering::Relaxed) || !self.net.is_quiet()
+    }
+
+    /// Has the shard panic when it next sends.
+    pub(crate) fn panic_soon(&self) {
+        self.meddling.panics.set(true);
+    }
+}
+
+/// Wakes a shard's thread.
+#[derive(Debug, Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -99,12 +212,17 @@ impl Server {
 #[derive(Debug)]
 struct EagerLog {
     inner: Arc<SimLog>,
+    hub: Arc<Hub>,
+    backlog: Backlog,
+    shards: usize,
     eagerness: f64,
     random: Mutex<SplitMix64>,
 }
 
 impl Log for EagerLog {
     fn append(&self, batch: Batch, ticket: Ticket) {
+        let behind = self.hub.head().0 - taken_by_all(&self.hub, self.shards);
+        assert!(behind <= self.backlog.events_max, "published with a shard {behind} events behind");
         self.inner.append(batch, ticket);
         if self.random.lock().unwrap_or_else(PoisonError::into_inner).chance(self.eagerness) {
             self.inner.step();
@@ -112,13 +230,25 @@ impl Log for EagerLog {
     }
 }
 
-/// The simulated driver, which lets the world go on during a wait, as long as a real one would have slept.
-pub(crate) struct WaitingDriver {
-    inner: SimDriver,
-    world: Rc<RefCell<World>>,
+/// What happens beside a shard, and to it, in the midst of its turn.
+struct Meddling {
+    /// Commits then, as on behalf of another shard.
+    log: Arc<SimLog>,
+    probability: f64,
+    random: RefCell<SplitMix64>,
+    panics: Cell<bool>,
 }
 
-impl Driver for WaitingDriver {
+/// The panic of a shard that was told to.
+struct Forced;
+
+/// The simulated driver, with a log that goes on meanwhile.
+pub(crate) struct MeddlingDriver {
+    inner: SimDriver,
+    meddling: Rc<Meddling>,
+}
+
+impl Driver for MeddlingDriver {
     type Socket = SimSocket;
 
     fn adopt(&mut self, socket: SimSocket, conn: ConnId) -> io::Result<()> {
@@ -130,6 +260,13 @@ impl Driver for WaitingDriver {
     }
 
     fn send(&mut self, conn: ConnId, batch: &[IoSlice<'_>]) -> SendStart {
+        let Meddling { log, probability, random, panics } = &*self.meddling;
+        if panics.take() {
+            resume_unwind(Box::new(Forced));
+        }
+        if random.borrow_mut().chance(*probability) {
+            log.step();
+        }
         self.inner.send(conn, batch)
     }
 
@@ -154,7 +291,6 @@ impl Driver for WaitingDriver {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.world.borrow_mut().pass(timeout, &mut self.inner);
         self.inner.wait(timeout)
     }
 

@@ -24,7 +24,8 @@ pub(crate) struct Stats {
     pub(crate) bad_requests: u64,
     pub(crate) receivers_exact: u64,
     pub(crate) receivers_within: u64,
-    pub(crate) sleeps: u64,
+    pub(crate) behind: u64,
+    pub(crate) delivered_to_all: u64,
     pub(crate) lost: u64,
     pub(crate) held_bytes_max: u64,
     pub(crate) kept_bytes_max: u64,
@@ -40,7 +41,7 @@ impl Stats {
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 23] {
+    fn counts(&mut self) -> [&mut u64; 24] {
         [
             &mut self.steps,
             &mut self.crashes,
@@ -63,7 +64,8 @@ impl Stats {
             &mut self.bad_requests,
             &mut self.receivers_exact,
             &mut self.receivers_within,
-            &mut self.sleeps,
+            &mut self.behind,
+            &mut self.delivered_to_all,
             &mut self.lost,
         ]
     }

@@ -20,15 +20,15 @@ pub(crate) struct Scene<'a> {
     pub(crate) model: &'a mut Model,
     pub(crate) stats: &'a mut Stats,
     pub(crate) rules: &'a Rules,
-    pub(crate) net: &'a SimNet,
+    pub(crate) nets: &'a [SimNet],
     pub(crate) step: u64,
     pub(crate) now: Instant,
     pub(crate) is_draining: bool,
     /// Nobody comes or goes.
     pub(crate) is_calm: bool,
-    /// When the shard last began anew, and ended all connections.
-    pub(crate) restarted_at: Option<u64>,
-    /// How far the shard has taken the order.
+    /// When each shard last began anew, and ended all its connections.
+    pub(crate) restarted_at: &'a [Option<u64>],
+    /// How far every shard has taken the order.
     pub(crate) taken: u64,
     /// The channels of streams that clients have left, of which the server may not know yet.
     pub(crate) ghosts: &'a mut Vec<Ghost>,
@@ -64,6 +64,8 @@ pub(crate) struct Subscriber {
 
 struct Stream {
     peer: SimPeer,
+    /// The shard that it is connected to.
+    shard: usize,
     begun: Instant,
     begun_at: u64,
     request: Vec<u8>,
@@ -105,18 +107,23 @@ impl Subscriber {
         ChannelSet::of(&self.indexes)
     }
 
-    /// Returns true if and only if the server may count its stream at `step` or later.
-    pub(crate) fn may_be_subscribed_after(&self, step: u64) -> bool {
-        let may_be = |stream: &Stream| stream.written > 0 && stream.view.over_at.is_none_or(|at| at >= step);
-        self.stream.as_ref().is_some_and(may_be)
+    /// Returns true if and only if the server may count its stream as one that receives event `number`, which was
+    /// published at `step` or later.
+    pub(crate) fn may_receive(&self, number: u64, step: u64) -> bool {
+        self.stream.as_ref().is_some_and(|stream| {
+            let is_before = stream.view.subscribed_at.is_none_or(|place| place < number);
+            is_before && stream.written > 0 && stream.view.over_at.is_none_or(|at| at >= step)
+        })
     }
 
-    /// Returns true if and only if the server must count its stream, and had to since before `step`.
-    pub(crate) fn is_subscribed_since(&self, step: u64, restarted_at: Option<u64>) -> bool {
+    /// Returns true if and only if the server must count its stream as one that receives event `number`, which was
+    /// published at `step` or later.
+    pub(crate) fn must_receive(&self, number: u64, step: u64, restarted_at: &[Option<u64>]) -> bool {
         self.stream.as_ref().is_some_and(|stream| {
-            let is_connected = stream.view.connected_at.is_some_and(|at| at < step);
+            let is_connected = stream.view.connected_at.is_some_and(|at| at < step)
+                || stream.view.subscribed_at.is_some_and(|place| place < number);
             let is_well = !stream.peer.was_reset() && !stream.peer.is_ended();
-            let is_well = is_well && restarted_at.is_none_or(|at| at < stream.begun_at);
+            let is_well = is_well && restarted_at[stream.shard].is_none_or(|at| at < stream.begun_at);
             is_connected && is_well && !stream.has_left && stream.view.over_at.is_none()
         })
     }
@@ -209,9 +216,11 @@ impl Subscriber {
             Some(place) => Begin::After(place),
             None => Begin::AfterUnknown,
         };
-        let view = View::new(&self.indexes, begin, &id, scene.model);
+        let view = View::new(&self.indexes, scene.rules.plays_all, begin, &id, scene.model);
+        let shard = scene.random.within(0..=scene.nets.len() - 1);
         let stream = Stream {
-            peer: scene.net.connect(),
+            peer: scene.nets[shard].connect(),
+            shard,
             begun: scene.now,
             begun_at: scene.step,
             request: self.request(&id, scene.random),
@@ -292,7 +301,7 @@ impl Subscriber {
             // A stream whose time is over is cut off where its client does not read its end.
             let patience = scene.rules.shard.conn.idle_timeout;
             let is_cut = scene.rules.shard.stream_age_max.is_some() && scene.now >= stream.begun + patience;
-            let is_cut = is_cut || scene.restarted_at.is_some_and(|at| at >= stream.begun_at);
+            let is_cut = is_cut || scene.restarted_at[stream.shard].is_some_and(|at| at >= stream.begun_at);
             let is_well = (stream.view.over_at.is_some() && is_whole) || is_cut;
             assert!(is_well, "subscriber {}: the stream just ends", self.number);
         }

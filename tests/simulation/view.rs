@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::model::{CHANNELS, ChannelSet, Model};
+use crate::model::{ALL, CHANNELS, ChannelSet, Model, TARGETS, target_name};
 use crate::rules::Rules;
 use crate::stats::Stats;
 
@@ -48,6 +48,8 @@ pub(crate) struct View {
     sent_id: String,
     /// The last number when the request was begun.
     head_at_request: u64,
+    /// The place of the subscription, where the server named it: events behind it count the stream, others do not.
+    pub(crate) subscribed_at: Option<u64>,
     /// When `connected` came.
     pub(crate) connected_at: Option<u64>,
     /// Everything up to here was seen, or is missing.
@@ -55,8 +57,12 @@ pub(crate) struct View {
     /// Published events so far.
     position: u64,
     /// The position of the last event that came through this channel alone.
-    last_sole: [u64; CHANNELS.len()],
+    last_sole: [u64; TARGETS],
     told: Vec<Told>,
+    /// Events that are missing, those that gaps counted, and the gaps that did not say.
+    missing: u64,
+    told_exactly: u64,
+    told_unknown: u64,
     has_gap: bool,
     replayed: u64,
     is_caught_up: bool,
@@ -71,19 +77,30 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn new(indexes: &[usize], begin: Begin, sent_id: &str, model: &Model) -> View {
+    pub(crate) fn new(
+        indexes: &[usize],
+        plays_all: bool,
+        begin: Begin,
+        sent_id: &str,
+        model: &Model,
+    ) -> View {
+        let all = plays_all.then_some(ALL);
         View {
-            channels: ChannelSet::of(indexes),
+            channels: ChannelSet::of(&indexes.iter().copied().chain(all).collect::<Vec<_>>()),
             names: indexes.iter().map(|&index| CHANNELS[index]).collect(),
             begin,
             last_id: sent_id.to_owned(),
             sent_id: sent_id.to_owned(),
             head_at_request: model.head(),
+            subscribed_at: None,
             connected_at: None,
             place: None,
             position: 0,
-            last_sole: [0; CHANNELS.len()],
+            last_sole: [0; TARGETS],
             told: Vec::new(),
+            missing: 0,
+            told_exactly: 0,
+            told_unknown: 0,
             has_gap: false,
             replayed: 0,
             is_caught_up: false,
@@ -156,6 +173,7 @@ impl View {
         assert!((self.head_at_request..=model.head()).contains(&place), "subscribed at {place}");
         assert_eq!(id, model.id_of(place));
         self.place = Some(place);
+        self.subscribed_at = Some(place);
     }
 
     fn take_gap(&mut self, now: &mut Now<'_>, json: &Value, last_id: &str) -> bool {
@@ -174,7 +192,7 @@ impl View {
         let is_live = self.begin == Begin::Head || self.is_caught_up;
         let reason = if is_live { "slow-consumer" } else { "history-expired" };
         assert_eq!(json["reason"], reason, "live: {is_live}");
-        if self.channels.len() == 1 {
+        if self.is_counting() {
             assert!(!is_live || missed.is_some(), "a live stream of one channel knows what it missed");
         } else {
             assert_eq!(missed, None, "several channels do not know");
@@ -189,6 +207,8 @@ impl View {
             self.place = Some(after);
         }
         self.told.push(Told { position: self.position, missed, is_accounted: false });
+        self.told_exactly += missed.unwrap_or(0);
+        self.told_unknown += u64::from(missed.is_none());
         let count = if is_live { &mut now.stats.gaps_slow } else { &mut now.stats.gaps_expired };
         *count += 1;
         false
@@ -231,11 +251,15 @@ impl View {
         self.seen.push(number);
         self.count_sent(now, number, common, data.len());
         now.stats.delivered += 1;
+        now.stats.delivered_to_all += u64::from(common.meets(ChannelSet::of(&[ALL])));
     }
 
     /// Checks that what is missing between `place` and `end` was told, where it is missing.
     fn account(&mut self, model: &Model, place: u64, end: u64) {
         let missing = model.between(place, end, self.channels);
+        self.missing += missing.len() as u64;
+        let is_told = self.told_unknown > 0 || self.missing <= self.told_exactly;
+        assert!(!self.is_counting() || is_told, "{} are missing before {end}: {self:?}", self.missing);
         let position = self.position;
         if self.channels.len() == 1 {
             let told = self.told.iter_mut().rev().take_while(|told| told.position == position);
@@ -255,7 +279,11 @@ impl View {
             for channel in event.channels.common(self.channels).indexes() {
                 let last = self.last_sole[channel];
                 let is_told = self.told.iter().rev().any(|told| told.position >= last);
-                assert!(is_told, "event {number} of {} is missing before {end}, untold", CHANNELS[channel]);
+                assert!(
+                    is_told,
+                    "event {number} of {} is missing before {end}, untold",
+                    target_name(channel)
+                );
             }
             self.explain_gaps(event.channels);
         }
@@ -276,9 +304,12 @@ impl View {
         assert!(self.begin == Begin::Head || self.is_caught_up, "the resume does not end: {self:?}");
         self.account(model, place, model.head() + 1);
         self.check_gaps();
+        self.place = Some(model.head());
+        if self.is_counting() {
+            self.check_told(self.missing);
+        }
         // What is missing at the end stays missing, and was told.
         if self.told.last().is_some_and(|told| told.position == self.position) {
-            self.place = Some(model.head());
             self.position += 1;
             self.channels.indexes().for_each(|channel| self.last_sole[channel] = self.position);
         }
@@ -295,10 +326,26 @@ impl View {
             self.told.clear();
             return;
         }
+        if self.is_counting() {
+            let last = model.between(place, model.head() + 1, self.channels).len() as u64;
+            assert!(self.missing + last >= self.told_exactly + self.told_unknown, "{self:?}");
+        }
         for number in model.between(place, model.head() + 1, self.channels) {
             self.explain_gaps(model.event(number).expect("it was committed").channels);
         }
         self.check_gaps();
+    }
+
+    /// Returns true if and only if no event can reach the stream in two ways: it is told how many it misses.
+    fn is_counting(&self) -> bool {
+        self.names.len() == 1
+    }
+
+    /// Checks that as many events are missing as were told, where they were counted.
+    fn check_told(&self, missing: u64) {
+        let (exactly, unknown) = (self.told_exactly, self.told_unknown);
+        let is_told = if unknown == 0 { missing == exactly } else { missing >= exactly + unknown };
+        assert!(is_told, "{missing} are missing; told are {exactly}, and {unknown} unknown: {self:?}");
     }
 
     fn check_gaps(&self) {

@@ -1,12 +1,10 @@
 //! The world of one seed: its clients, its network, its medium and its clock, and the lives of the server in it.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use downpour::base::random::SplitMix64;
-use downpour::driver::sim::{SimDriver, SimNet};
+use downpour::driver::sim::SimNet;
 use downpour::log::Ticket;
 use downpour::log::sim::SimMedium;
 use downpour::shard::Message;
@@ -14,12 +12,16 @@ use downpour::shard::Message;
 use crate::model::{Model, lock};
 use crate::publisher::{Publisher, append_aside};
 use crate::rules::{Rules, pick};
-use crate::server::{Reach, Server};
+use crate::server::{Reach, Server, Turned};
 use crate::stats::Stats;
 use crate::subscriber::{Ghost, Scene, Subscriber};
 
 /// Waits within which everything must have come to rest, or to its end.
 const WAITS_MAX: u64 = 200_000;
+
+/// Rounds of a millisecond without anything to do after which everything has come to rest: a publisher that waits for
+/// shards asks again within one.
+const CALM_ROUNDS: u64 = 3;
 
 /// Steps without anyone coming or going after everything has come to rest.
 const CALM_STEPS: u64 = 40;
@@ -37,8 +39,6 @@ enum Phase {
     Draining,
     /// It is to end without being told.
     Crashed,
-    /// It is to begin anew, as after a panic that was caught.
-    Restarting,
 }
 
 /// Everything but the server.
@@ -46,7 +46,8 @@ pub(crate) struct World {
     pub(crate) rules: Rules,
     pub(crate) random: SplitMix64,
     pub(crate) model: Arc<Mutex<Model>>,
-    pub(crate) net: SimNet,
+    /// A network for each shard.
+    pub(crate) nets: Vec<SimNet>,
     pub(crate) medium: SimMedium,
     pub(crate) now: Instant,
     pub(crate) reach: Option<Reach>,
@@ -65,8 +66,11 @@ pub(crate) struct World {
     waits: u64,
     /// The server was told to end.
     is_draining: bool,
-    /// When the shard last began anew.
-    restarted_at: Option<u64>,
+    /// When each shard last began anew.
+    restarted_at: Vec<Option<u64>>,
+    /// Rounds of everyone's turns, and how many of them nothing happened in.
+    round: u64,
+    calm_rounds: u64,
 }
 
 /// Plays `steps` steps of the world that `seed` determines.
@@ -74,39 +78,51 @@ pub(crate) struct World {
 /// # Panics
 /// When the server does something that it may not do.
 pub(crate) fn play(seed: u64, steps: u64) -> Stats {
-    let world = Rc::new(RefCell::new(World::new(seed, steps)));
+    let mut world = World::new(seed, steps);
     loop {
-        let mut server = Server::start(&world);
-        world.borrow_mut().begin_life();
-        serve(&mut server, &world);
+        let mut server = Server::start(&mut world);
+        world.begin_life();
+        serve(&mut server, &mut world);
         drop(server);
-        let mut world = world.borrow_mut();
         world.end_life();
         if world.step >= steps {
             world.stats.steps = world.step;
-            return world.stats.clone();
+            return world.stats;
         }
     }
 }
 
 /// Serves until the server has drained, or is to crash.
-fn serve(server: &mut Server, world: &RefCell<World>) {
+fn serve(server: &mut Server, world: &mut World) {
     loop {
-        server.turn(world);
-        let mut world = world.borrow_mut();
-        world.check_memory();
+        world.round += 1;
+        world.waits += 1;
         match world.phase {
-            Phase::Playing | Phase::Settling => {}
+            Phase::Playing => {
+                world.turn_some(server);
+                world.play_step(server);
+            }
+            Phase::Settling => {
+                assert!(world.waits < WAITS_MAX, "the server does not come to rest");
+                world.settle_some(server);
+            }
             Phase::Settled if world.is_draining => world.check_told(),
             Phase::Settled => world.check_settled(server),
-            Phase::Draining if server.shard.is_drained() => return server.check_drained(),
-            Phase::Draining => {}
-            Phase::Crashed => return,
-            Phase::Restarting => {
-                server.shard.restart();
-                world.begin(Phase::Playing);
+            Phase::Draining if server.is_drained() => return server.check_drained(),
+            Phase::Draining => {
+                assert!(world.waits < WAITS_MAX, "the server does not come to its end");
+                world.turn_some(server);
+                world.act();
+                if world.random.chance(0.1) {
+                    world.now = match server.next_deadline() {
+                        Some(deadline) if deadline > world.now => deadline,
+                        _ => world.now + Duration::from_millis(1),
+                    };
+                }
             }
+            Phase::Crashed => return,
         }
+        world.check_memory();
     }
 }
 
@@ -114,14 +130,16 @@ impl World {
     fn new(seed: u64, steps_max: u64) -> World {
         let mut random = SplitMix64::new(seed);
         let rules = Rules::draw(&mut random);
-        let net = SimNet::new(random.bits(), rules.net.clone());
+        let nets: Vec<SimNet> =
+            (0..rules.hub.shards).map(|_| SimNet::new(random.bits(), rules.net.clone())).collect();
         let subscribers = (0..rules.subscribers).map(|number| Subscriber::new(number, &mut random)).collect();
         let publishers = (0..rules.publishers).map(|_| Publisher::default()).collect();
         World {
             rules,
             random,
             model: Arc::default(),
-            net,
+            restarted_at: vec![None; nets.len()],
+            nets,
             medium: SimMedium::default(),
             now: Instant::now(),
             reach: None,
@@ -137,7 +155,8 @@ impl World {
             calm_until: 0,
             waits: 0,
             is_draining: false,
-            restarted_at: None,
+            round: 0,
+            calm_rounds: 0,
         }
     }
 
@@ -151,6 +170,7 @@ impl World {
     fn begin(&mut self, phase: Phase) {
         self.phase = phase;
         self.waits = 0;
+        self.calm_rounds = 0;
     }
 
     /// The server is gone. What it had flushed of the log's tail may be gone too.
@@ -168,55 +188,55 @@ impl World {
         }
     }
 
-    /// Lets the world go on while the server waits: until something wakes it, or for a moment where it only looks.
-    pub(crate) fn pass(&mut self, timeout: Option<Duration>, driver: &mut SimDriver) {
-        self.waits += 1;
-        let deadline = timeout.map(|timeout| self.now + timeout);
-        let sleeps = timeout != Some(Duration::ZERO);
-        self.stats.sleeps += u64::from(sleeps);
-        let mut is_woken = !sleeps;
-        loop {
-            is_woken |= driver.take_woken();
-            let is_due = deadline.is_some_and(|deadline| self.now >= deadline);
-            let is_awake = is_woken || is_due || !self.net.is_quiet();
-            match self.phase {
-                Phase::Playing if is_awake && self.random.chance(0.4) => return,
-                Phase::Playing => self.play_step(),
-                Phase::Settling => {
-                    assert!(self.waits < WAITS_MAX, "the server does not come to rest");
-                    let happened = self.settle_step();
-                    is_woken |= driver.take_woken();
-                    if is_woken || is_due || !self.net.is_quiet() {
-                        if !happened {
-                            self.now += Duration::from_millis(1); // For timers that round up.
-                        }
-                        return;
-                    }
-                    if !happened {
-                        self.begin(Phase::Settled);
-                        return;
-                    }
-                }
-                Phase::Draining => {
-                    assert!(self.waits < WAITS_MAX, "the server does not come to its end");
-                    if is_awake && self.random.chance(0.4) {
-                        return;
-                    }
-                    self.act();
-                    if self.random.chance(0.1) {
-                        self.now = match deadline {
-                            Some(deadline) if deadline > self.now => deadline,
-                            _ => self.now + Duration::from_millis(1),
-                        };
-                    }
-                }
-                Phase::Settled | Phase::Crashed | Phase::Restarting => return,
+    /// Lets shards run that are awake, in any order, but those that lag.
+    fn turn_some(&mut self, server: &mut Server) {
+        for shard in self.shards_in_any_order() {
+            let member = &server.members[shard];
+            let may_run = self.phase != Phase::Playing || member.lags_until <= self.round;
+            if may_run && member.is_awake(self.now) && self.random.chance(0.4) {
+                self.turn(server, shard);
             }
         }
     }
 
+    fn turn(&mut self, server: &mut Server, shard: usize) {
+        if server.turn(shard, self.now) == Turned::Panicked {
+            self.note_restart(shard);
+        }
+    }
+
+    fn note_restart(&mut self, shard: usize) {
+        self.restarted_at[shard] = Some(self.step);
+        self.stats.restarts += 1;
+    }
+
+    fn shards_in_any_order(&mut self) -> Vec<usize> {
+        let mut shards: Vec<usize> = (0..self.nets.len()).collect();
+        for index in 1..shards.len() {
+            let other = self.random.within(0..=index);
+            shards.swap(index, other);
+        }
+        shards
+    }
+
+    /// Lets everyone do what there is to do, and a moment pass where that was nothing.
+    fn settle_some(&mut self, server: &mut Server) {
+        let mut happened = self.settle_step();
+        for shard in self.shards_in_any_order() {
+            if server.members[shard].is_awake(self.now) {
+                happened = true;
+                self.turn(server, shard);
+            }
+        }
+        self.calm_rounds = if happened { 0 } else { self.calm_rounds + 1 };
+        if self.calm_rounds > CALM_ROUNDS {
+            self.begin(Phase::Settled);
+        }
+        self.now += Duration::from_millis(1);
+    }
+
     /// One step: time passes, somebody acts, or something ends.
-    fn play_step(&mut self) {
+    fn play_step(&mut self, server: &mut Server) {
         if self.step >= self.life_end {
             return self.end_soon();
         }
@@ -226,10 +246,20 @@ impl World {
         }
         self.step += 1;
         if self.random.chance(0.0005) {
-            self.restarted_at = Some(self.step);
-            self.stats.restarts += 1;
-            return self.begin(Phase::Restarting);
+            let shard = self.random.within(0..=self.nets.len() - 1);
+            if self.random.chance(0.5) {
+                server.members[shard].panic_soon();
+            } else {
+                server.members[shard].shard.restart();
+                self.note_restart(shard);
+                self.turn(server, shard);
+            }
         }
+        if self.random.chance(0.004) {
+            let shard = self.random.within(0..=self.nets.len() - 1);
+            server.members[shard].lags_until = self.round + self.random.within(20..=400) as u64;
+        }
+        self.stats.behind += u64::from(self.reach.as_ref().expect("the server lives").hub.is_behind());
         let millis = match self.random.within(0..=499) {
             0 => self.random.within(5000..=40_000),
             1..=10 => self.random.within(100..=1000),
@@ -247,7 +277,9 @@ impl World {
             return self.begin(Phase::Crashed);
         }
         let reach = self.reach.as_ref().expect("the server lives");
-        reach.mailbox.try_send(Message::Drain).expect("the mailbox has room");
+        for mailbox in &reach.mailboxes {
+            mailbox.try_send(Message::Drain).expect("the mailbox has room");
+        }
         self.stats.drains += 1;
         self.is_draining = true;
         let reads_at_once = self.random.chance(0.5);
@@ -257,7 +289,7 @@ impl World {
     /// Somebody acts.
     fn act(&mut self) {
         match self.random.within(0..=9) {
-            0 if self.random.chance(0.1) => {
+            0 if self.random.chance(self.rules.aside_probability) => {
                 let log = Arc::clone(&self.reach.as_ref().expect("the server lives").log);
                 let ticket = Ticket(u64::MAX - self.step); // Of a shard that there is not.
                 self.with_scene(|scene, _, _| append_aside(scene, &*log, ticket));
@@ -291,19 +323,19 @@ impl World {
     }
 
     fn with_scene(&mut self, act: impl FnOnce(&mut Scene<'_>, &mut [Subscriber], &mut [Publisher])) {
-        let hub = &self.reach.as_ref().expect("the server lives").hub;
+        let reach = self.reach.as_ref().expect("the server lives");
         let mut scene = Scene {
             random: &mut self.random,
             model: &mut lock(&self.model),
             stats: &mut self.stats,
             rules: &self.rules,
-            net: &self.net,
+            nets: &self.nets,
             step: self.step,
             now: self.now,
             is_draining: self.is_draining,
             is_calm: self.step < self.calm_until,
-            restarted_at: self.restarted_at,
-            taken: hub.cursor(0).0,
+            restarted_at: &self.restarted_at,
+            taken: reach.taken_by_all(),
             ghosts: &mut self.ghosts,
         };
         act(&mut scene, &mut self.subscribers, &mut self.publishers);
@@ -313,7 +345,8 @@ impl World {
     fn check_settled(&mut self, server: &Server) {
         let model = lock(&self.model);
         assert_eq!(server.hub.head().0, model.head(), "everything that was committed is applied");
-        assert_eq!(server.hub.cursor(0).0, model.head(), "everything that was applied is taken");
+        let taken = self.reach.as_ref().expect("the server lives").taken_by_all();
+        assert_eq!(taken, model.head(), "everything that was applied is taken");
         for subscriber in &mut self.subscribers {
             subscriber.check_settled(&model, &self.rules);
         }
@@ -323,7 +356,7 @@ impl World {
         let clients = self.subscribers.iter().filter(|subscriber| subscriber.is_connected()).count()
             + self.publishers.iter().filter(|publisher| publisher.is_connected()).count();
         // Those that linger are their clients' no more, and go with the time.
-        assert!(server.shard.connections_len() >= clients, "the server has forgotten a connection");
+        assert!(server.connections_len() >= clients, "the server has forgotten a connection");
         self.stats.settled += 1;
         self.calm_until = if self.random.chance(0.7) { self.step + CALM_STEPS } else { 0 };
         if *pick(&mut self.random, &[true, false]) {
@@ -341,7 +374,7 @@ impl World {
     /// Checks that the history keeps to its bound.
     fn check_memory(&mut self) {
         let Some(reach) = &self.reach else { return };
-        let untaken = reach.hub.head().0 - reach.hub.cursor(0).0;
+        let untaken = reach.hub.head().0 - reach.taken_by_all();
         let untaken = usize::try_from(untaken).expect("few events");
         let (held, most) = (reach.hub.held_bytes(), self.rules.held_bytes_max(untaken));
         assert!(

@@ -14,7 +14,7 @@ use super::values::{
 use crate::app::logging::{LogFormat, LogLevel, LogOptions};
 use crate::frame::notice::KeepaliveStyle;
 use crate::hub::SHARDS_MAX;
-use crate::server::{BYTES_MAX, COUNT_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST};
+use crate::server::{BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST};
 
 /// All that `downpour serve` is told, checked. Names say the unit; `None` says that a feature is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl ServeConfig {
             stream_channels_max: settings
                 .one(&table::MAX_CHANNELS_PER_STREAM, count_within(1..=COUNT_MAX))?,
             channels_max: settings.one(&table::MAX_CHANNELS, count_within(1..=COUNT_MAX))?,
-            body_bytes_max: settings.one(&table::MAX_BODY, bytes_within(1..=BODY_BYTES_MOST))?,
+            body_bytes_max: settings.one(&table::MAX_BODY, bytes_within(1..=BODY_BYTES_MAX))?,
             head_timeout: settings.one(&table::HEAD_TIMEOUT, duration_above_zero)?,
             body_timeout: settings.one(&table::BODY_TIMEOUT, duration_above_zero)?,
             idle_timeout: settings.one(&table::IDLE_TIMEOUT, duration_above_zero)?,

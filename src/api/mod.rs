@@ -33,7 +33,7 @@ pub use lines::{BadLine, ReadLines, read_lines};
 pub use subscribe::{DEFAULT_CHANNEL, SubscribeRequest};
 
 use crate::auth::Permission;
-use crate::conn::BodyPlan;
+use crate::conn::{BodyPlan, Plan};
 use crate::frame::batch::Batch;
 use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status, decode_path};
 use routes::{Endpoint, PublishForm};
@@ -74,23 +74,35 @@ pub enum Reply {
     },
     /// A stream is to begin, or, for a `HEAD`, its head alone is to be told.
     Subscribe(SubscribeRequest),
+    /// What all shards have counted is to be told.
+    Report(ReportForm),
+}
+
+/// How a report is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportForm {
+    /// As metrics, for Prometheus.
+    Metrics,
+    /// As JSON, with the channels.
+    Stats,
 }
 
 /// Says by a request's head alone what is to be done with its body. What it refuses needs no body to be refused.
 #[must_use]
-pub fn plan_body(head: &RequestHead) -> BodyPlan {
-    match try_plan_body(head) {
-        Ok(plan) => plan,
-        Err(problem) => BodyPlan::Refuse(problem),
-    }
-}
-
-fn try_plan_body(head: &RequestHead) -> Result<BodyPlan, Problem> {
-    let path = decode_path(head.path_raw())?;
-    let Endpoint::Publish(form) = routes::find(&path, head.method())? else {
-        return Ok(BodyPlan::Whole); // There is hardly ever one, and it means nothing.
+pub fn plan_body(head: &RequestHead) -> Plan {
+    let path = match decode_path(head.path_raw()) {
+        Ok(path) => path,
+        Err(error) => return Plan { body: BodyPlan::Refuse(error.into()), is_publish: false },
     };
-    plan_publish(head, form)
+    match routes::find(&path, head.method()) {
+        Ok(Endpoint::Publish(form)) => {
+            let body = plan_publish(head, form).unwrap_or_else(BodyPlan::Refuse);
+            Plan { body, is_publish: true }
+        }
+        // There is hardly ever a body, and it means nothing.
+        Ok(_) => Plan { body: BodyPlan::Whole, is_publish: false },
+        Err(problem) => Plan { body: BodyPlan::Refuse(problem), is_publish: false },
+    }
 }
 
 fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, Problem> {
@@ -198,6 +210,7 @@ fn try_handle(
             }
             Ok(Reply::Publish { batch, form })
         }
+        Endpoint::Report(form) => Ok(Reply::Report(form)),
         Endpoint::Healthz => respond(Response::new(Status::OK, "text/plain", b"ok\n".as_slice())),
         Endpoint::Readyz => match status {
             ServerStatus::Ready => respond(Response::new(Status::OK, "text/plain", b"ready\n".as_slice())),

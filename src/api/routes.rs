@@ -1,5 +1,6 @@
 //! The one table of paths, from which 404, 405, `Allow` and the answer to `OPTIONS` come.
 
+use super::ReportForm;
 use super::error::{ApiError, quoted};
 use super::fixed::FixedForm;
 use crate::http::{Method, Problem};
@@ -11,6 +12,8 @@ pub(super) enum Endpoint<'p> {
     Subscribe(Option<&'p str>),
     /// A publish.
     Publish(PublishForm<'p>),
+    /// What all shards have counted.
+    Report(ReportForm),
     /// Whether the process serves.
     Healthz,
     /// Whether it wants requests.
@@ -61,6 +64,7 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
             Ok(Endpoint::Publish(name.map_or(PublishForm::Envelopes, PublishForm::Verbatim)))
         }
         Some(Handler::Fixed(form)) => Ok(Endpoint::Publish(PublishForm::Fixed(form))),
+        Some(Handler::Report(form)) => Ok(Endpoint::Report(form)),
         Some(Handler::Healthz) => Ok(Endpoint::Healthz),
         Some(Handler::Readyz) => Ok(Endpoint::Readyz),
         None => Err(Problem::method_not_allowed(method, allow)),
@@ -91,6 +95,7 @@ enum Handler {
     Subscribe,
     Publish,
     Fixed(FixedForm),
+    Report(ReportForm),
     Healthz,
     Readyz,
 }
@@ -130,14 +135,14 @@ const ROUTES: &[Route] = &[
     fixed("/notify", FixedForm::Notify),
     fixed("/progress", FixedForm::Progress),
     fixed("/data-update", FixedForm::DataUpdate),
+    Route { path: Path::Is("/metrics"), read: Some(Handler::Report(ReportForm::Metrics)), write: None },
+    Route { path: Path::Is("/sse/stats"), read: Some(Handler::Report(ReportForm::Stats)), write: None },
     not_built(Path::Is("/channels")),
     not_built(Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" }),
     not_built(Path::Is("/events/subscribe")),
     not_built(Path::Is("/events/unsubscribe")),
     not_built(Path::Is("/sse/subscribe")),
     not_built(Path::Is("/sse/unsubscribe")),
-    not_built(Path::Is("/sse/stats")),
-    not_built(Path::Is("/metrics")),
     not_built(Path::Is("/dashboard")),
 ];
 
@@ -166,6 +171,8 @@ mod tests {
             (Method::Post, "/notify", Endpoint::Publish(PublishForm::Fixed(FixedForm::Notify))),
             (Method::Get, "/healthz", Endpoint::Healthz),
             (Method::Head, "/readyz", Endpoint::Readyz),
+            (Method::Get, "/metrics", Endpoint::Report(ReportForm::Metrics)),
+            (Method::Head, "/sse/stats", Endpoint::Report(ReportForm::Stats)),
             (Method::Options, "/publish", Endpoint::Options(&[Method::Post, Method::Options])),
             (Method::Options, "/sse", Endpoint::Options(&[Method::Get, Method::Head, Method::Options])),
             (Method::Options, "/channels/a", Endpoint::Options(EVERY_METHOD)),
@@ -188,7 +195,9 @@ mod tests {
             (Method::Put, "/events/send", Status::METHOD_NOT_ALLOWED),
             (Method::Delete, "/channels/a", Status::METHOD_NOT_ALLOWED),
             (Method::Other, "/healthz", Status::METHOD_NOT_ALLOWED),
-            (Method::Get, "/metrics", Status::NOT_IMPLEMENTED),
+            (Method::Post, "/metrics", Status::METHOD_NOT_ALLOWED),
+            (Method::Delete, "/sse/stats", Status::METHOD_NOT_ALLOWED),
+            (Method::Get, "/dashboard", Status::NOT_IMPLEMENTED),
             (Method::Delete, "/clients/x", Status::NOT_IMPLEMENTED),
         ] {
             assert_eq!(find(path, method).unwrap_err().status(), status, "{method:?} {path}");

@@ -28,7 +28,7 @@ pub(super) fn ask(line: &str, body: &str) -> Reply {
 pub(super) fn response(reply: Reply) -> Response<'static> {
     match reply {
         Reply::Respond(response) => response,
-        Reply::Publish { .. } | Reply::Subscribe(_) => panic!("no answer: {reply:?}"),
+        Reply::Publish { .. } | Reply::Subscribe(_) | Reply::Report(_) => panic!("no answer: {reply:?}"),
     }
 }
 
@@ -36,7 +36,7 @@ pub(super) fn published(reply: Reply) -> (Vec<(String, String)>, AnswerForm) {
     match reply {
         Reply::Publish { batch, form } => (events(&batch), form),
         Reply::Respond(response) => panic!("{}", String::from_utf8_lossy(response.body())),
-        Reply::Subscribe(_) => panic!("not a publish"),
+        Reply::Subscribe(_) | Reply::Report(_) => panic!("not a publish"),
     }
 }
 
@@ -213,7 +213,11 @@ fn the_head_says_what_is_done_with_the_body() {
         ("POST /dashboard", "", "501"),
         ("GET /channels/%", "", "400"),
     ] {
-        let found = match plan_body(&request(line, headers)) {
+        let plan = plan_body(&request(line, headers));
+        let is_publish =
+            line.starts_with("POST ") && !line.ends_with("/nothing") && !line.ends_with("/dashboard");
+        assert_eq!(plan.is_publish, is_publish, "{line}");
+        let found = match plan.body {
             BodyPlan::Whole => "whole".to_owned(),
             BodyPlan::Lines => "lines".to_owned(),
             BodyPlan::Refuse(problem) => problem.status().code().to_string(),

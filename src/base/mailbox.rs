@@ -54,6 +54,18 @@ impl<T> Sender<T> {
         Ok(())
     }
 
+    /// How many messages wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Returns true if and only if no message waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Wakes the receiver if it sleeps, for something that it finds elsewhere than in the mailbox: what the caller wrote
     /// before is seen by a receiver that looks for it after [`Receiver::prepare_to_sleep`].
     pub fn notify(&self) {

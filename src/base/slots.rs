@@ -105,6 +105,12 @@ impl<T> Slots<T> {
         }
     }
 
+    /// How many slots there are, free ones included.
+    #[must_use]
+    pub fn slots_len(&self) -> u32 {
+        u32::try_from(self.slots.len()).expect("the slab refuses to grow that far")
+    }
+
     /// The name of the value that is in slot `index` now; `None` if and only if the slot is free.
     #[must_use]
     pub fn id_at(&self, index: u32) -> Option<ConnId> {

@@ -30,7 +30,9 @@ use crate::http::{RequestHead, Response};
 
 use closing::Lingering;
 use exchange::Exchange;
-pub use state::{Action, BodyPlan, CloseReason, ConnOptions, Context, Input, Lines, OwnRuns};
+pub use state::{
+    Action, BodyPlan, CloseReason, Common, ConnOptions, Context, Input, Lines, OwnRuns, Plan, Refusals,
+};
 use stream::Stream;
 
 /// One connection.
@@ -102,7 +104,6 @@ impl Connection {
             }
             Input::Failed => self.close(CloseReason::Failed),
             Input::Writable => self.sending = Sending::Idle,
-            Input::Sent { bytes } => self.sent(context, bytes),
             Input::DeadlineReached => match &mut self.phase {
                 Phase::Exchange(exchange) => {
                     if let Some(reason) = exchange.deadline_reached(context) {
@@ -202,21 +203,27 @@ impl Connection {
         }
     }
 
-    /// Notes that what was offered is under way: [`Input::Sent`] follows.
+    /// Notes that what was offered is under way: [`Connection::sent`] follows.
     pub fn send_is_pending(&mut self) {
         self.sending = Sending::Pending;
     }
 
     /// Takes in how many of the offered bytes were written; fewer than all mean that the socket is full.
+    ///
+    /// Returns how many events were written whole by that; `None` where it is no stream.
     #[inline]
-    pub fn sent(&mut self, context: &Context<'_>, bytes: usize) {
+    pub fn sent(&mut self, context: &Context<'_>, bytes: usize) -> Option<u32> {
         debug_assert!(bytes <= self.offered, "no more is written than was offered");
         self.sending = if bytes == self.offered { Sending::Idle } else { Sending::Full };
         match &mut self.phase {
-            Phase::Exchange(exchange) => exchange.sent(context, bytes),
-            Phase::Stream(stream) => stream.sent(context.now, bytes),
+            Phase::Exchange(exchange) => {
+                exchange.sent(context, bytes);
+                None
+            }
+            Phase::Stream(stream) => Some(stream.sent(context.now, bytes)),
             Phase::Lingering(_) | Phase::Closed { .. } => {
                 debug_assert!(bytes == 0, "nothing is offered once the connection ends");
+                None
             }
         }
     }

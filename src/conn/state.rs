@@ -1,12 +1,13 @@
 //! What goes into a connection and what comes out, and the bounds it keeps.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use crate::frame::notice::{KeepaliveStyle, Notice};
 use crate::frame::outbox::OutboxLimits;
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
-use crate::http::{HttpDate, Problem, RequestHead};
+use crate::http::{HttpDate, Problem, RequestHead, Status};
 
 /// The bounds and times that all connections of a shard keep.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,16 @@ pub struct ConnOptions {
     /// What may wait for a stream.
     pub outbox: OutboxLimits,
     /// Says, by a request's head alone, what is to be done with its body.
-    pub plan_body: fn(&RequestHead) -> BodyPlan,
+    pub plan_body: fn(&RequestHead) -> Plan,
+}
+
+/// What a request's head alone decides.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What is to be done with the body.
+    pub body: BodyPlan,
+    /// The request publishes: an error that answers it counts among the [`Refusals`].
+    pub is_publish: bool,
 }
 
 /// What is to be done with a request's body.
@@ -51,8 +61,45 @@ pub struct Context<'a> {
     pub date: &'a HttpDate,
     /// Bounds and times.
     pub options: &'a ConnOptions,
+    /// What the shard's connections share.
+    pub common: &'a Common,
+}
+
+/// What the connections of a shard share.
+#[derive(Clone, Debug)]
+pub struct Common {
     /// What is told to many streams alike.
-    pub runs: &'a OwnRuns,
+    pub runs: OwnRuns,
+    /// How many publishes were refused.
+    pub refusals: Refusals,
+}
+
+impl Common {
+    /// What a shard begins with.
+    #[must_use]
+    pub fn new(style: KeepaliveStyle) -> Common {
+        Common { runs: OwnRuns::new(style), refusals: Refusals::default() }
+    }
+}
+
+/// How many publishes were answered with which error.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals(RefCell<Vec<(Status, u64)>>);
+
+impl Refusals {
+    /// The statuses that there were, in order, each with its number.
+    #[must_use]
+    pub fn by_status(&self) -> Vec<(Status, u64)> {
+        self.0.borrow().clone()
+    }
+
+    pub(super) fn add(&self, status: Status) {
+        let mut counts = self.0.borrow_mut();
+        match counts.binary_search_by_key(&status, |&(counted, _)| counted) {
+            Ok(index) => counts[index].1 += 1,
+            Err(index) => counts.insert(index, (status, 1)),
+        }
+    }
 }
 
 /// What the server tells many streams in the same words, rendered once.
@@ -91,11 +138,6 @@ pub enum Input<'a> {
     ReceiveEnded,
     /// The peer is gone.
     Failed,
-    /// The pending send ended with so many bytes written.
-    Sent {
-        /// How many.
-        bytes: usize,
-    },
     /// After a short send there is room again.
     Writable,
     /// [`super::Connection::deadline`] has come, or may have.
@@ -149,4 +191,29 @@ pub enum CloseReason {
     TooSlow,
     /// The server ended it at once.
     Aborted,
+}
+
+impl CloseReason {
+    /// Every reason, in the order in which they are declared.
+    pub const ALL: [CloseReason; 6] = [
+        CloseReason::Peer,
+        CloseReason::Failed,
+        CloseReason::Finished,
+        CloseReason::Idle,
+        CloseReason::TooSlow,
+        CloseReason::Aborted,
+    ];
+
+    /// The reason as metrics say it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CloseReason::Peer => "peer",
+            CloseReason::Failed => "failed",
+            CloseReason::Finished => "finished",
+            CloseReason::Idle => "idle",
+            CloseReason::TooSlow => "too-slow",
+            CloseReason::Aborted => "aborted",
+        }
+    }
 }

@@ -80,13 +80,14 @@ impl Stream {
         self.is_ending = true;
     }
 
-    /// Takes in what was written.
+    /// Takes in what was written; returns how many frames of events wait no more.
     #[inline]
-    pub(super) fn sent(&mut self, now: Instant, bytes: usize) {
-        if bytes > 0 {
-            self.outbox.sent(bytes);
-            self.last_write = now;
+    pub(super) fn sent(&mut self, now: Instant, bytes: usize) -> u32 {
+        if bytes == 0 {
+            return 0;
         }
+        self.last_write = now;
+        self.outbox.sent(bytes)
     }
 
     /// The keepalive, the stream's age, or, once it ends, the patience with a client that does not read its end.
@@ -107,7 +108,7 @@ impl Stream {
         if let Some(interval) = context.options.keepalive
             && self.keepalive_due(context.now, interval)
         {
-            self.outbox.push_unbounded(context.runs.ping(self.framing));
+            self.outbox.push_unbounded(context.common.runs.ping(self.framing));
         }
         None
     }

@@ -19,6 +19,10 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// Every reason, in the order in which they are declared.
+    pub const ALL: [GapReason; 3] =
+        [GapReason::SlowConsumer, GapReason::HistoryExpired, GapReason::UnknownId];
+
     /// The reason as the `gap` event says it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -116,25 +116,29 @@ impl Outbox {
 
     /// Forgets the first `bytes` bytes, which are written.
     ///
+    /// Returns how many frames wait no more: those of a run once all of it is written.
+    ///
     /// # Panics
     /// If fewer wait.
     #[inline]
-    pub fn sent(&mut self, bytes: usize) {
+    pub fn sent(&mut self, bytes: usize) -> u32 {
         assert!(bytes <= self.bytes, "{bytes} bytes written where {} waited", self.bytes);
         self.bytes -= bytes;
         let mut left = bytes + self.front_sent;
+        let mut frames = self.frames;
         while let Some(front) = &self.front {
             if left < front.len() {
                 break;
             }
             left -= front.len();
-            self.frames -= front.frames();
+            frames -= front.frames();
             self.front = self.rest.as_mut().and_then(|rest| rest.pop_front());
         }
         self.front_sent = left;
         if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
             self.rest = None;
         }
+        std::mem::replace(&mut self.frames, frames) - frames
     }
 }
 
@@ -147,8 +151,10 @@ mod tests {
 
     const LIMITS: OutboxLimits = OutboxLimits { bytes_max: 10, frames_max: 3 };
 
+    /// One frame.
     fn own(text: &str) -> Run {
-        Run::own(text.as_bytes().to_vec())
+        let source = Rc::new(Source::Own(text.as_bytes().into()));
+        Run::new(source, 0, u32::try_from(text.len()).unwrap(), 1)
     }
 
     fn waiting(outbox: &Outbox) -> String {
@@ -190,14 +196,14 @@ mod tests {
         let source = Rc::new(Source::Shared(Segment::of(b"abcdef")));
         let mut outbox = Outbox::default();
         assert_eq!(outbox.push(Run::new(Rc::clone(&source), 0, 3, 1), LIMITS), Pushed::Queued);
-        outbox.sent(2);
+        assert_eq!(outbox.sent(2), 0);
         assert_eq!((waiting(&outbox).as_str(), outbox.bytes(), outbox.frames()), ("c", 1, 1));
         assert_eq!(outbox.push(Run::new(source, 3, 6, 1), LIMITS), Pushed::Queued);
         assert_eq!(outbox.push(own("gh"), LIMITS), Pushed::Queued);
         assert_eq!(waiting(&outbox), "cdefgh");
-        outbox.sent(5);
+        assert_eq!(outbox.sent(5), 2, "the frame that was begun, and the one that followed it");
         assert_eq!((waiting(&outbox).as_str(), outbox.frames()), ("h", 1));
-        outbox.sent(1);
+        assert_eq!(outbox.sent(1), 1);
         assert!(outbox.is_empty() && outbox.rest.is_none(), "an empty outbox owns no heap");
         assert_eq!((outbox.bytes(), outbox.frames()), (0, 0));
     }

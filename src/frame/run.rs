@@ -45,14 +45,15 @@ impl Run {
         Run { source, from, to, frames }
     }
 
-    /// A run of bytes that belong to one stream, counted as one frame.
+    /// A run of bytes that the server itself says: no frame of an event, so that it counts as none.
     ///
     /// # Panics
     /// If `bytes` is empty, or 4 GiB or longer.
     #[must_use]
     pub fn own(bytes: Vec<u8>) -> Run {
         let to = u32::try_from(bytes.len()).expect("what the server says itself is short");
-        Run::new(Rc::new(Source::Own(bytes.into_boxed_slice())), 0, to, 1)
+        debug_assert!(to > 0, "a run is not empty");
+        Run { source: Rc::new(Source::Own(bytes.into_boxed_slice())), from: 0, to, frames: 0 }
     }
 
     /// How many bytes it has.
@@ -62,13 +63,13 @@ impl Run {
         (self.to - self.from) as usize
     }
 
-    /// Never true: a run has at least one frame.
+    /// Never true: a run has at least one byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.from == self.to
     }
 
-    /// How many frames it has.
+    /// How many frames of events it has.
     #[must_use]
     #[inline]
     pub fn frames(&self) -> u32 {

@@ -69,6 +69,12 @@ impl Status {
         self.0
     }
 
+    /// True if and only if it says that the request was not granted (RFC 9110 15.5, 15.6).
+    #[must_use]
+    pub const fn is_error(self) -> bool {
+        self.0 >= 400
+    }
+
     /// True if and only if a response of this status has no body and no `Content-Length` (RFC 9110 8.6).
     #[must_use]
     pub const fn is_bodiless(self) -> bool {

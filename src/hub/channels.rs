@@ -132,6 +132,17 @@ impl Channels {
         self.bytes
     }
 
+    /// Channels from a place in the table on, at most `places_max` places further, and where to go on; `None` at its end.
+    pub(super) fn part(
+        &self,
+        from: usize,
+        places_max: usize,
+    ) -> (impl Iterator<Item = &Channel>, Option<usize>) {
+        let to = from.saturating_add(places_max).min(self.slots.len());
+        let next = (to < self.slots.len()).then_some(to);
+        (self.slots[from.min(to)..to].iter().flatten(), next)
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
         self.by_name.get(name).copied()
     }

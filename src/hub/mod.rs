@@ -10,6 +10,7 @@
 //! where it turns live: no event lies between the two, and none is seen by both.
 
 mod channels;
+pub mod counts;
 mod epochs;
 mod history;
 pub mod index;
@@ -83,6 +84,12 @@ impl ShardSet {
         self.0 & (1 << shard) != 0
     }
 
+    /// The set of which each bit says whether the shard of that number is in it.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> ShardSet {
+        ShardSet(bits)
+    }
+
     fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -137,6 +144,8 @@ struct State {
     targets: Targets,
     history: History,
     retention: Retention,
+    /// How many events were applied.
+    applied: u64,
     /// How far each shard has taken the order.
     cursors: Vec<Sequence>,
     /// How many streams of each shard subscribe to which channel.
@@ -168,6 +177,7 @@ impl Hub {
                 targets: Targets::default(),
                 history: History::default(),
                 retention: options.retention,
+                applied: 0,
                 cursors: vec![Sequence::START; options.shards],
                 subscribed: (0..options.shards).map(|_| HashMap::default()).collect(),
                 idle: Vec::new(),
@@ -236,6 +246,7 @@ impl Hub {
                 *cursor = last;
             }
         }
+        state.applied += batch.len() as u64;
         state.enforce_retention();
         self.publish_counts(state);
         self.head.store(last.0, Ordering::Release);

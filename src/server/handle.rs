@@ -14,6 +14,7 @@ use crate::base::name::ChannelName;
 use crate::hub::Hub;
 use crate::log::Log;
 use crate::shard::apply::application_ticket;
+use crate::shard::board::Board;
 use crate::shard::{Message, PAUSE};
 use crate::sse::event::Event;
 
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     pub(super) shards: Vec<Sender<Message>>,
     /// How many connections all shards hold.
     pub(super) connections: Arc<AtomicUsize>,
+    /// Where they put up what they have counted.
+    pub(super) board: Arc<Board>,
     pub(super) channels_max: usize,
     pub(super) body_bytes_max: usize,
     pub(super) publish_timeout: Duration,

@@ -43,6 +43,7 @@ use crate::hub::{Backlog, Hub, HubOptions, SHARDS_MAX};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::shard::apply::{Application, Applier, Publishers};
+use crate::shard::board::Board;
 use crate::shard::{CONNECTIONS_OVER_LIMIT_MAX, Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
@@ -139,6 +140,7 @@ impl Server {
             hub,
             log,
             desk: Arc::clone(&desk),
+            board: Arc::new(Board::new(senders.clone())),
             shards: senders,
             connections: Arc::new(AtomicUsize::new(0)),
             channels_max: settings.channels_max,
@@ -197,6 +199,7 @@ impl Server {
                     mailbox,
                     publishers,
                     connections: Arc::clone(&shared.connections),
+                    board: Arc::clone(&shared.board),
                     random: Box::new(OsRandom),
                 };
                 // A shard counts by plain integers, so it is made where it stays.

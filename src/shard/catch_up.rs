@@ -32,7 +32,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn read_slice(&mut self, conn: ConnId) {
-        let Shard { peers, hub, options, slice, sources, sources_used, ahead, now, .. } = self;
+        let Shard { peers, hub, options, slice, sources, sources_used, ahead, counters, now, .. } = self;
         let Some(peer) = peers.get_mut(conn) else { return };
         peer.is_queued = false;
         let (Some(behind), Some(framing)) = (&mut peer.behind, peer.conn.framing()) else { return };
@@ -56,8 +56,10 @@ impl<D: Driver> Shard<D> {
                 last_event_id: Some(&after),
                 id: None,
             };
+            counters.note_gap(behind.reason);
             peer.conn.tell(own(&notice, framing));
         }
+        counters.history_reads += u64::from(slice.frames);
         if !slice.runs.is_empty() {
             *sources_used = Some(*now);
         }
@@ -82,6 +84,7 @@ impl<D: Driver> Shard<D> {
         }
         if slice.is_live {
             peer.behind = None;
+            counters.streams_catching_up -= 1;
         } else if slice.gap.is_none() && slice.frames == 0 && !has_stopped {
             peer.is_queued = true;
             ahead.push(conn.index);

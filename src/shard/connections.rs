@@ -16,8 +16,8 @@ impl<D: Driver> Shard<D> {
     /// Handles the driver's next completion; returns the connection that may want something now.
     pub(super) fn next_completion(&mut self) -> Option<ConnId> {
         loop {
-            let Shard { driver, peers, options, runs, now, date, .. } = self;
-            let context = Context { now: *now, date, options: &options.conn, runs };
+            let Shard { driver, peers, options, common, counters, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, common };
             let (conn, input) = match driver.next()? {
                 Completion::Accepted { socket, listener } => {
                     if let Some(conn) = self.accept(socket, listener) {
@@ -31,7 +31,11 @@ impl<D: Driver> Shard<D> {
                 }
                 Completion::Received { conn, bytes } => (conn, Input::Received(bytes)),
                 Completion::ReceiveEnded { conn } => (conn, Input::ReceiveEnded),
-                Completion::Sent { conn, bytes } => (conn, Input::Sent { bytes }),
+                Completion::Sent { conn, bytes } => {
+                    let Some(peer) = peers.get_mut(conn) else { continue };
+                    counters.note_sent(bytes, peer.conn.sent(&context, bytes));
+                    return Some(conn);
+                }
                 Completion::Writable { conn } => (conn, Input::Writable),
                 Completion::Failed { conn, .. } => (conn, Input::Failed),
             };
@@ -44,6 +48,7 @@ impl<D: Driver> Shard<D> {
 
     /// A full table of files fails at nearly every try; one line a while says so.
     fn note_accept_failure(&mut self, error: &io::Error) {
+        self.counters.accept_failures += 1;
         if self.accept_failure_told.is_none_or(|told| self.now >= told + TELL_AGAIN) {
             self.accept_failure_told = Some(self.now);
             tracing::warn!(%error, "cannot accept connections; trying again");
@@ -54,12 +59,14 @@ impl<D: Driver> Shard<D> {
         let (len, most) = (self.connections.load(Ordering::Relaxed), self.options.connections_max);
         if len >= most + CONNECTIONS_OVER_LIMIT_MAX {
             self.driver.refuse(socket);
+            self.counters.dropped += 1;
             return None;
         }
         let conn = self.peers.insert(Peer::new(self.now, listener, len >= most));
         match self.driver.adopt(socket, conn) {
             Ok(()) => {
                 self.connections.fetch_add(1, Ordering::Relaxed);
+                self.counters.accepted += 1;
                 Some(conn)
             }
             Err(error) => {
@@ -73,13 +80,13 @@ impl<D: Driver> Shard<D> {
     /// Carries out what a connection wants, until it wants no more.
     pub(super) fn act(&mut self, conn: ConnId) {
         for _ in 0..ACTIONS_PER_TURN_MAX {
-            let Shard { peers, driver, options, runs, now, date, .. } = self;
-            let context = Context { now: *now, date, options: &options.conn, runs };
+            let Shard { peers, driver, options, common, counters, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, common };
             let Some(peer) = peers.get_mut(conn) else { return };
             match peer.conn.poll_action(&context) {
                 Some(Action::Receive) => driver.recv(conn),
                 Some(Action::Send) => match peer.conn.offer(|batch| driver.send(conn, batch)) {
-                    SendStart::Sent(bytes) => peer.conn.sent(&context, bytes),
+                    SendStart::Sent(bytes) => counters.note_sent(bytes, peer.conn.sent(&context, bytes)),
                     SendStart::Pending => peer.conn.send_is_pending(),
                     SendStart::Failed(_) => peer.conn.handle(&context, Input::Failed),
                 },
@@ -93,6 +100,7 @@ impl<D: Driver> Shard<D> {
                     self.driver.close(conn);
                     self.peers.remove(conn);
                     self.connections.fetch_sub(1, Ordering::Relaxed);
+                    self.counters.note_close(reason);
                     return;
                 }
                 Some(Action::Request) => self.handle_request(conn),
@@ -140,6 +148,7 @@ impl<D: Driver> Shard<D> {
         match api::handle(&head, &body, &self.options.api[listener], status) {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),
+            Reply::Report(form) => self.begin_report(conn, form),
             Reply::Publish { .. } if is_over_limit => self.refuse_publish_over_limit(conn),
             Reply::Publish { batch, form } => self.publish(conn, batch, publish::Form::Whole(form)),
         }
@@ -153,8 +162,8 @@ impl<D: Driver> Shard<D> {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(self.now, &mut due);
         for conn in due.drain(..) {
-            let Shard { peers, options, runs, now, date, .. } = self;
-            let context = Context { now: *now, date, options: &options.conn, runs };
+            let Shard { peers, options, common, now, date, .. } = self;
+            let context = Context { now: *now, date, options: &options.conn, common };
             let Some(peer) = peers.get_mut(conn) else { continue };
             peer.armed = None;
             // Most deadlines have moved on meanwhile, which nobody told the wheel.

@@ -44,6 +44,9 @@ impl<D: Driver> Shard<D> {
             self.deliver(&run);
         }
         self.taken = taken;
+        if !self.marked.is_empty() {
+            self.fan_out_began.get_or_insert(self.now);
+        }
         self.requeue_ahead();
     }
 
@@ -116,12 +119,14 @@ impl<D: Driver> Shard<D> {
 
     /// From here on a stream reads the events from `first` on in the history, as its socket drains.
     fn fall_behind(&mut self, slot: u32, first: Sequence) {
-        let Shard { peers, index, all_count, .. } = self;
+        let Shard { peers, index, all_count, counters, now, .. } = self;
         let Some(peer) = peers.get_at_mut(slot) else { return };
         let counts = peer.subscriptions.iter().filter_map(|kept| index.get(kept.channel));
         let seen = peer.is_counting.then(|| *all_count + counts.map(|channel| channel.count).sum::<u64>());
         let cursor = Cursor::behind(Sequence(first.0 - 1), seen);
-        peer.behind = Some(Box::new(Behind { cursor, reason: GapReason::SlowConsumer, replay: None }));
+        let behind = Behind { cursor, reason: GapReason::SlowConsumer, replay: None, since: *now };
+        peer.behind = Some(Box::new(behind));
+        counters.note_fall_behind();
     }
 }
 

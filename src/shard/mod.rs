@@ -7,13 +7,19 @@
 //! waits for the end of a fan-out. Nothing in a shard blocks but the driver's wait.
 
 pub mod apply;
+pub mod board;
 mod catch_up;
 mod connections;
+pub mod counters;
 mod drain;
 mod fan_out;
+mod metrics;
 mod peer;
 mod publish;
+pub mod report;
+mod slow;
 mod sources;
+mod stats;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -31,7 +37,7 @@ use crate::base::mailbox::Receiver;
 use crate::base::random::Random;
 use crate::base::slots::Slots;
 use crate::base::wheel::Wheel;
-use crate::conn::{ConnOptions, OwnRuns};
+use crate::conn::{Common, ConnOptions};
 use crate::driver::Driver;
 use crate::http::{HttpDate, http_date};
 use crate::hub::Hub;
@@ -41,9 +47,13 @@ use crate::hub::reader::Slice;
 use crate::log::Log;
 
 use apply::{Outcome, Publishers};
+use board::Board;
+use counters::Counters;
 use drain::Drain;
 use peer::Peer;
 use publish::Tickets;
+use report::PendingReport;
+use slow::SlowLook;
 use sources::Sources;
 
 /// The step of the shard's timer wheel: deadlines are kept at most this late.
@@ -113,6 +123,8 @@ pub struct Links {
     pub publishers: Publishers,
     /// How many connections all shards hold together.
     pub connections: Arc<AtomicUsize>,
+    /// Where all shards put up what they have counted.
+    pub board: Arc<Board>,
     /// Where its random bits come from. Clients are named by them: nobody may be able to predict them.
     pub random: Box<dyn Random>,
 }
@@ -129,8 +141,10 @@ pub struct Shard<D: Driver> {
     mailbox: Receiver<Message>,
     publishers: Publishers,
     connections: Arc<AtomicUsize>,
+    board: Arc<Board>,
     random: Box<dyn Random>,
-    runs: OwnRuns,
+    common: Common,
+    counters: Counters,
     index: Index,
     /// How many events to all there were up to the shard's cursor.
     all_count: u64,
@@ -152,6 +166,13 @@ pub struct Shard<D: Driver> {
     /// Slots of connections that wait to publish, since a shard is behind.
     paused: VecDeque<ConnId>,
     drain: Drain,
+    /// Requests that wait for what all shards have counted.
+    reports: Vec<PendingReport>,
+    slow_look: SlowLook,
+    /// When events were taken that some streams have yet to be sent.
+    fan_out_began: Option<Instant>,
+    /// A turn has begun at `now` whose length is not noted yet.
+    has_turned: bool,
     /// When it was last logged that connections cannot be accepted.
     accept_failure_told: Option<Instant>,
     /// The present moment, as of this turn.
@@ -163,9 +184,9 @@ impl<D: Driver> Shard<D> {
     /// A shard that accepts from `driver`'s listeners. `now` is the instant from which its times count.
     #[must_use]
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
-        let Links { hub, log, mailbox, publishers, connections, random } = links;
+        let Links { hub, log, mailbox, publishers, connections, board, random } = links;
         let cursor = hub.cursor(options.number);
-        let runs = OwnRuns::new(options.conn.keepalive_style);
+        let common = Common::new(options.conn.keepalive_style);
         Shard {
             options,
             driver,
@@ -177,8 +198,10 @@ impl<D: Driver> Shard<D> {
             mailbox,
             publishers,
             connections,
+            board,
             random,
-            runs,
+            common,
+            counters: Counters::default(),
             index: Index::default(),
             all_count: 0,
             cursor,
@@ -193,6 +216,10 @@ impl<D: Driver> Shard<D> {
             tickets: Tickets::default(),
             paused: VecDeque::new(),
             drain: Drain::No,
+            reports: Vec::new(),
+            slow_look: SlowLook::default(),
+            fan_out_began: None,
+            has_turned: false,
             accept_failure_told: None,
             now,
             date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
@@ -213,6 +240,7 @@ impl<D: Driver> Shard<D> {
     /// Announces a wait, and says how long that is at the most; `None` without bound. [`Shard::wait`] does this by itself:
     /// a simulation, whose drivers never block, lets the world go on in between.
     pub fn prepare_to_wait(&mut self, now: Instant) -> Option<Duration> {
+        self.note_durations(now);
         // Looked at after the sleep is announced: whoever applies later finds this shard asleep, and wakes it.
         let may_sleep = self.mailbox.prepare_to_sleep() && !self.has_events() && !self.has_work();
         if may_sleep {
@@ -226,21 +254,27 @@ impl<D: Driver> Shard<D> {
     pub fn turn(&mut self, now: Instant, date: HttpDate) {
         self.now = now;
         self.date = date;
+        self.has_turned = true;
         while let Some(conn) = self.next_completion() {
             self.act(conn);
         }
         self.take_messages();
+        self.settle_reports(); // Before their time is over, and they are answered so.
         self.expire();
         self.settle_tallies();
         self.fan_out();
         self.catch_up();
         self.resume_paused();
         self.advance_drain();
+        self.look_for_slow_streams();
+        self.put_up_counters();
     }
 
     /// Begins anew after a panic in [`Shard::turn`]: all connections are closed, and everything that was known of them is
     /// forgotten. Clients come back and resume; batches under way are published, and nobody is told.
     pub fn restart(&mut self) {
+        self.counters.connections = self.peers.len() as u64;
+        self.counters.note_restart();
         for conn in self.peers.ids().collect::<Vec<_>>() {
             self.driver.close(conn);
             self.peers.remove(conn);
@@ -256,6 +290,10 @@ impl<D: Driver> Shard<D> {
         self.readers.clear();
         self.ahead.clear();
         self.paused.clear();
+        self.reports.clear();
+        self.board.stop_waiting(self.options.number);
+        self.fan_out_began = None;
+        self.has_turned = false;
         self.tickets.forget_all();
         for waiting in self.hub.forget_shard(self.options.number) {
             self.publishers.tell_counted(waiting);
@@ -278,7 +316,11 @@ impl<D: Driver> Shard<D> {
     /// Returns true if and only if there is work that waits for nothing.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.marked.is_empty() || !self.readers.is_empty() || self.tickets.has_settled()
+        !self.marked.is_empty()
+            || !self.readers.is_empty()
+            || self.tickets.has_settled()
+            || self.board.is_asked(self.options.number)
+            || self.has_settled_reports()
     }
 
     /// Returns true if and only if there are events to take. What does not concern this shard the hub passes over for it.
@@ -293,7 +335,15 @@ impl<D: Driver> Shard<D> {
         let sources = self.sources_used.map(|used| used + SOURCES_KEPT);
         // Nobody tells a publisher's shard when the others have caught up: it asks.
         let paused = (!self.paused.is_empty()).then(|| self.now + PAUSE);
-        [self.wheel.next_deadline(), sources, self.drain.deadline(), paused].into_iter().flatten().min()
+        let deadlines = [
+            self.wheel.next_deadline(),
+            sources,
+            self.drain.deadline(),
+            paused,
+            self.reports_deadline(),
+            self.slow_look.deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     fn take_messages(&mut self) {

@@ -27,6 +27,8 @@ pub(super) struct Peer {
     pub(super) subscribed_at: Sequence,
     /// When the timer wheel names it next; it may be looked at earlier than it needs.
     pub(super) armed: Option<Instant>,
+    /// It is a stream that has not ended.
+    pub(super) is_stream: bool,
     /// It stands in the shard's list of streams that have something to say.
     pub(super) is_marked: bool,
     /// It stands in one of the shard's queues of streams that read the history.
@@ -47,6 +49,7 @@ impl Peer {
             is_counting: false,
             subscribed_at: Sequence::START,
             armed: None,
+            is_stream: false,
             is_marked: false,
             is_queued: false,
             listener,
@@ -63,6 +66,8 @@ pub(super) struct Behind {
     pub(super) reason: GapReason,
     /// The replay that the client asked for by its last event id; its end is told.
     pub(super) replay: Option<Replay>,
+    /// When it began to read the history.
+    pub(super) since: Instant,
 }
 
 /// What a replay has come to so far.

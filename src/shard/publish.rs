@@ -148,6 +148,7 @@ impl<D: Driver> Shard<D> {
         if is_full || self.hub.is_behind() {
             publishing.paused = Some((batch, form));
             self.paused.push_back(conn);
+            self.counters.publish_pauses += 1;
             return;
         }
         let under_way = UnderWay { conn, form, events: batch.len() };
@@ -240,8 +241,8 @@ impl<D: Driver> Shard<D> {
 
     /// Reads more lines, or answers the body that has ended.
     fn go_on_with_lines(&mut self, conn: ConnId, end: Option<LinesEnd>) {
-        let Shard { peers, options, runs, now, date, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, runs };
+        let Shard { peers, options, common, now, date, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
         let Some(peer) = peers.get_mut(conn) else { return };
         let Some(end) = end else { return peer.conn.take_more_lines(&context) };
         let account = peer.publishing.as_mut().map(|publishing| std::mem::take(&mut publishing.lines));
@@ -255,8 +256,8 @@ impl<D: Driver> Shard<D> {
 
     /// Answers the request that a connection has handed over.
     pub(super) fn answer(&mut self, conn: ConnId, response: &Response<'_>) {
-        let Shard { peers, options, runs, now, date, drain, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, runs };
+        let Shard { peers, options, common, now, date, drain, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
         let Some(peer) = peers.get_mut(conn) else { return };
         if drain.is_on() || peer.is_over_limit {
             peer.conn.drain(); // Its last answer.

@@ -12,26 +12,28 @@ use crate::hub::{Begin, Begun};
 
 use super::Shard;
 use super::catch_up::own;
+use super::counters::StreamRefusal;
 use super::peer::{Behind, Replay};
 
 impl<D: Driver> Shard<D> {
     /// Answers a subscribe: with a stream, or with one that only says why there is none now.
     pub(super) fn subscribe(&mut self, conn: ConnId, request: &SubscribeRequest) {
-        let Shard { peers, options, runs, now, date, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, runs };
+        let Shard { peers, options, common, now, date, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
         let Some(peer) = peers.get_mut(conn) else { return };
         let is_over_limit = peer.is_over_limit;
         let Some(framing) = peer.conn.begin_stream(&context, &[]) else { return };
         if self.drain.is_on() {
+            self.counters.note_stream_refused(StreamRefusal::Draining);
             return self.end_stream_for_drain(conn);
         }
         if is_over_limit {
-            return self.refuse_stream(conn);
+            return self.refuse_stream(conn, StreamRefusal::Connections);
         }
         let number = self.options.number;
         let user = request.user.as_ref().map(UserId::as_str);
         let Ok(subscribed) = self.hub.subscribe(number, &request.channels, user, request.begin) else {
-            return self.refuse_stream(conn);
+            return self.refuse_stream(conn, StreamRefusal::Channels);
         };
 
         let client = ClientId {
@@ -64,12 +66,15 @@ impl<D: Driver> Shard<D> {
         peer.subscriptions.shrink_to_fit();
         let until = subscribed.id.sequence;
         let replay = Some(Replay { replayed: 0, is_complete: true });
+        let since = self.now;
         let behind = match subscribed.begun {
             Begun::AtHead(cursor) if cursor.place == subscribed.shard_cursor => None,
-            Begun::AtHead(cursor) => Some(Behind { cursor, reason: GapReason::SlowConsumer, replay: None }),
+            Begun::AtHead(cursor) => {
+                Some(Behind { cursor, reason: GapReason::SlowConsumer, replay: None, since })
+            }
             Begun::After(cursor) => {
                 let cursor = cursor.stopping_at(until);
-                Some(Behind { cursor, reason: GapReason::HistoryExpired, replay })
+                Some(Behind { cursor, reason: GapReason::HistoryExpired, replay, since })
             }
             Begun::Unknown(cursor) => {
                 let gap = Notice::Gap {
@@ -79,18 +84,25 @@ impl<D: Driver> Shard<D> {
                     id: Some(subscribed.id),
                 };
                 peer.conn.tell(own(&gap, framing));
+                self.counters.note_gap(GapReason::UnknownId);
                 let cursor = cursor.stopping_at(until);
                 let replay = Some(Replay { replayed: 0, is_complete: false });
-                Some(Behind { cursor, reason: GapReason::HistoryExpired, replay })
+                Some(Behind { cursor, reason: GapReason::HistoryExpired, replay, since })
             }
         };
+        peer.is_stream = true;
+        self.counters.streams_begun += 1;
+        self.counters.streams += 1;
+        self.counters.streams_catching_up += u64::from(behind.is_some());
+        self.counters.replays += u64::from(request.begin != Begin::AtHead);
         peer.behind = behind.map(Box::new);
     }
 
     /// Ends the subscriptions of a stream, if it has any.
     pub(super) fn leave(&mut self, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        peer.behind = None;
+        self.counters.streams_catching_up -= u64::from(peer.behind.take().is_some());
+        self.counters.streams -= u64::from(std::mem::take(&mut peer.is_stream));
         if peer.subscriptions.is_empty() {
             return;
         }
@@ -117,7 +129,8 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Tells a stream that the server takes no more now, and ends it.
-    fn refuse_stream(&mut self, conn: ConnId) {
+    fn refuse_stream(&mut self, conn: ConnId, refusal: StreamRefusal) {
+        self.counters.note_stream_refused(refusal);
         // Spread, so that those who were refused together do not come again together.
         let retry_after = self.options.retry + self.random_up_to(self.options.retry);
         self.end_stream(conn, &Notice::Overloaded { retry_after });

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::{Value, json};
+
 use super::apply::{Applier, application_ticket};
+use super::board::Board;
 use super::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use crate::api::{self, ApiOptions, Hosts};
 use crate::base::id::{EpochTag, Sequence};
@@ -56,6 +59,7 @@ impl Servers {
         let applier: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), senders.clone()));
         let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(7), applier));
         let connections = Arc::new(AtomicUsize::new(0));
+        let board = Arc::new(Board::new(senders.clone()));
         let parts = drivers.into_iter().zip(receivers).enumerate();
         let shards = parts.map(|(number, (driver, mailbox))| {
             let random = Brittle {
@@ -69,6 +73,7 @@ impl Servers {
                 mailbox,
                 publishers: senders.clone().into(),
                 connections: Arc::clone(&connections),
+                board: Arc::clone(&board),
                 random: Box::new(random),
             };
             Shard::new(options(number), driver, links, now)
@@ -241,6 +246,55 @@ fn a_panic_ends_the_streams_of_its_shard_alone_and_the_shard_serves_again() {
     drop((kept, back));
     servers.settle();
     assert!(servers.publish(1, r#"{"channel":"a","text":"x"}"#).ends_with("\"receivers\":0}"));
+}
+
+const GET_STATS: &str = "GET /sse/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+fn stats(peer: &SimPeer) -> Value {
+    let answer = read(peer);
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}")).1).unwrap()
+}
+
+#[test]
+fn a_report_counts_a_panic_and_what_it_ended() {
+    let mut servers = Servers::new(Some(5));
+    let _streams = [servers.subscribe(0, "a"), servers.subscribe(1, "a")];
+    servers.settle();
+    let _culprit = servers.subscribe(0, "a");
+    assert_eq!(servers.settle(), 1);
+    let asking = servers.request(1, GET_STATS);
+    servers.settle();
+    let stats = stats(&asking);
+    assert_eq!((&stats["shard_restarts"], &stats["connections_closed"]["panic"]), (&json!(1), &json!(2)));
+    assert_eq!((&stats["connections_accepted"], &stats["connections"]), (&json!(4), &json!(2)));
+    assert_eq!((&stats["total_clients"], &stats["channels"]["a"]), (&json!(1), &json!(1)));
+}
+
+#[test]
+fn a_report_waits_half_a_second_for_a_shard_and_says_that_it_is_late() {
+    let mut servers = Servers::new(None);
+    let _stream = servers.subscribe(0, "a");
+    servers.settle();
+    let early = servers.request(1, GET_STATS);
+    servers.settle();
+    assert_eq!(stats(&early)["shards_late"], json!(0));
+
+    let asking = servers.request(1, GET_STATS);
+    let turn = |servers: &mut Servers, after: Duration| {
+        servers.now += after;
+        servers.shards[1].wait(servers.now).unwrap();
+        servers.shards[1].turn(servers.now, http_date(SystemTime::UNIX_EPOCH));
+    };
+    turn(&mut servers, Duration::ZERO);
+    turn(&mut servers, Duration::from_millis(499));
+    assert_eq!(read(&asking), "");
+    turn(&mut servers, Duration::from_millis(1));
+    let stats = stats(&asking);
+    assert_eq!(
+        (&stats["shards_late"], &stats["total_clients"]),
+        (&json!(1), &json!(1)),
+        "it has the earlier one's"
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ use downpour::hub::{Backlog, Hub, Receivers};
 use downpour::log::sim::SimLog;
 use downpour::log::{Log, Sink, Ticket};
 use downpour::shard::apply::Applier;
+use downpour::shard::board::Board;
 use downpour::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 use downpour::sse::event::Event;
 
@@ -94,6 +95,7 @@ impl Server {
             random: Mutex::new(SplitMix64::new(random.bits())),
         });
         let connections = Arc::new(AtomicUsize::new(0));
+        let board = Arc::new(Board::new(senders.clone()));
         let parts = nets.iter().zip(wakers).zip(receivers).enumerate();
         let members = parts.map(|(number, ((net, woken), mailbox))| {
             let meddling = Rc::new(Meddling {
@@ -109,6 +111,7 @@ impl Server {
                 mailbox,
                 publishers: senders.clone().into(),
                 connections: Arc::clone(&connections),
+                board: Arc::clone(&board),
                 random: Box::new(SplitMix64::new(random.bits())),
             };
             let options = ShardOptions { number, ..rules.shard.clone() };

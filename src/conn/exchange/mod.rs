@@ -74,10 +74,12 @@ struct Asker {
     version: Version,
     is_persistent: bool,
     head_only: bool,
+    is_publish: bool,
 }
 
 /// Whom an error answers that comes before a head was read.
-const UNKNOWN_ASKER: Asker = Asker { version: Version::Http11, is_persistent: false, head_only: false };
+const UNKNOWN_ASKER: Asker =
+    Asker { version: Version::Http11, is_persistent: false, head_only: false, is_publish: false };
 
 impl Exchange {
     pub(super) fn new(now: Instant) -> Exchange {
@@ -249,7 +251,7 @@ impl Exchange {
         if !matches!(self.progress, Progress::Asked) {
             return None;
         }
-        let Asker { version, is_persistent, head_only } = self.asker;
+        let Asker { version, is_persistent, head_only, .. } = self.asker;
         let persistent = !head_only || (is_persistent && !self.is_last);
         let mut bytes = Vec::new();
         let response = ResponseContext { version, persistent, head_only, date: *context.date };
@@ -286,7 +288,10 @@ impl Exchange {
 
     fn put_answer(&mut self, context: &Context<'_>, response: &Response<'_>, is_whole: bool) {
         self.asker.is_persistent &= is_whole && !self.is_last;
-        let Asker { version, is_persistent, head_only } = self.asker;
+        let Asker { version, is_persistent, head_only, is_publish } = self.asker;
+        if is_publish && response.status().is_error() {
+            context.common.refusals.add(response.status());
+        }
         let context_of_response =
             ResponseContext { version, persistent: is_persistent, head_only, date: *context.date };
         let mut bytes = Vec::new();

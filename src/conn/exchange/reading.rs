@@ -4,7 +4,7 @@ use super::lines::LinesProgress;
 use super::{
     ANSWER_BYTES_MAX, Asker, DISCARD_BYTES_MAX, Exchange, IDLE_BUFFER_BYTES_MAX, Progress, UNKNOWN_ASKER,
 };
-use crate::conn::state::{BodyPlan, Context};
+use crate::conn::state::{BodyPlan, Context, Plan};
 use crate::http::{BodyDecoder, CONTINUE, Framing, Method, Problem, RequestError, RequestHead};
 
 impl Exchange {
@@ -52,12 +52,13 @@ impl Exchange {
 
     /// Decides by the head alone how to go on.
     fn begin_request(&mut self, context: &Context<'_>, head: RequestHead) {
+        let Plan { body: plan, is_publish } = (context.options.plan_body)(&head);
         self.asker = Asker {
             version: head.version(),
             is_persistent: head.is_persistent(),
             head_only: head.method() == Method::Head,
+            is_publish,
         };
-        let plan = (context.options.plan_body)(&head);
         let bytes_max = match &plan {
             BodyPlan::Whole => context.options.body_bytes_max as u64,
             BodyPlan::Lines => u64::MAX,

@@ -19,12 +19,13 @@ pub(super) fn options() -> ConnOptions {
     }
 }
 
-fn plan_body(head: &RequestHead) -> BodyPlan {
-    match head.path_raw() {
+fn plan_body(head: &RequestHead) -> Plan {
+    let body = match head.path_raw() {
         "/lines" => BodyPlan::Lines,
         "/refused" => BodyPlan::Refuse(Problem::not_found("nothing is here")),
         _ => BodyPlan::Whole,
-    }
+    };
+    Plan { body, is_publish: head.method() == Method::Post }
 }
 
 /// A request in two parts, of which the second has the last two bytes.

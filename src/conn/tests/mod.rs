@@ -14,7 +14,7 @@ mod stream;
 
 use std::time::{Duration, Instant};
 
-use super::{Action, CloseReason, ConnOptions, Connection, Context, Input, Lines, OwnRuns, Phase};
+use super::{Action, CloseReason, Common, ConnOptions, Connection, Context, Input, Lines, Phase, Plan};
 use crate::base::limits::READ_BUFFER_BYTES;
 use crate::http::{HttpDate, Method, Problem, RequestHead, Response, ResponseContext, Status, Version};
 
@@ -66,7 +66,7 @@ enum UnderWay {
 struct Bench {
     conn: Connection,
     options: ConnOptions,
-    runs: OwnRuns,
+    common: Common,
     start: Instant,
     now: Instant,
     /// What the peer got.
@@ -91,7 +91,7 @@ impl Bench {
         let mut bench = Bench {
             conn: Connection::new(start),
             options: options(),
-            runs: OwnRuns::new(options().keepalive_style),
+            common: Common::new(options().keepalive_style),
             start,
             now: start,
             wire: Vec::new(),
@@ -114,7 +114,7 @@ impl Bench {
     }
 
     fn with<R>(&mut self, call: impl FnOnce(&mut Connection, &Context<'_>) -> R) -> R {
-        let context = Context { now: self.now, date: &DATE, options: &self.options, runs: &self.runs };
+        let context = Context { now: self.now, date: &DATE, options: &self.options, common: &self.common };
         call(&mut self.conn, &context)
     }
 
@@ -188,7 +188,8 @@ impl Bench {
         let under_way = std::mem::replace(&mut self.under_way, UnderWay::Nothing);
         let UnderWay::Send { taken, offered } = under_way else { panic!("an offer is under way") };
         self.note_taken(&taken, offered);
-        self.handle(Input::Sent { bytes: taken.len() });
+        self.with(|conn, context| conn.sent(context, taken.len()));
+        self.act();
     }
 
     /// The socket takes so many bytes more.

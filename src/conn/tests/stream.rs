@@ -172,7 +172,7 @@ fn a_ping_comes_exactly_when_nothing_was_written_for_the_interval() {
 fn a_ping_is_a_comment_where_that_is_its_style() {
     for (version, expected) in [("1.1", "8\r\n: ping\n\n\r\n"), ("1.0", ": ping\n\n")] {
         let mut bench = Bench::new();
-        bench.runs = OwnRuns::new(KeepaliveStyle::Comment);
+        bench.common = Common::new(KeepaliveStyle::Comment);
         bench.receive(format!("GET /sse HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
         bench.wire.clear();
         bench.expire(KEEPALIVE);

@@ -1,0 +1,146 @@
+//! Reports of what all shards have counted: a request for one is answered when every shard has put up its counters since,
+//! or, where one is late, with what it put up last.
+
+use std::time::{Duration, Instant};
+
+use super::Shard;
+use super::board::{Board, Question};
+use super::counters::Counters;
+use super::{metrics, stats};
+use crate::api::ReportForm;
+use crate::base::id::ConnId;
+use crate::driver::Driver;
+use crate::http::{Response, Status};
+use crate::hub::Hub;
+use crate::hub::counts::HubCounts;
+
+/// How long a report waits for shards. A shard answers after its present turn, which takes some milliseconds.
+const REPORT_WAIT: Duration = Duration::from_millis(500);
+
+/// The content type of metrics, as the specification of OpenMetrics 1.0 gives it and Prometheus asks for it.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What a server has counted.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What each shard has.
+    pub shards: Vec<Counters>,
+    /// Messages that wait for each shard.
+    pub mailbox_messages: Vec<usize>,
+    /// Shards that did not answer in time, whose counters are those of an earlier report.
+    pub late: usize,
+    /// What the hub has.
+    pub hub: HubCounts,
+}
+
+impl Report {
+    /// Reads what there is after a question, whether or not all shards have answered it.
+    #[must_use]
+    pub fn read(board: &Board, question: Question, hub: &Hub) -> Report {
+        Report {
+            late: board.unanswered(question),
+            shards: board.snapshots(),
+            mailbox_messages: board.mailbox_messages(),
+            hub: hub.counts(),
+        }
+    }
+
+    /// What all shards have counted together.
+    #[must_use]
+    pub fn total(&self) -> Counters {
+        let mut total = Counters::default();
+        self.shards.iter().for_each(|counters| total.add(counters));
+        total
+    }
+}
+
+/// A request that waits for its report.
+#[derive(Debug)]
+pub(super) struct PendingReport {
+    conn: ConnId,
+    form: ReportForm,
+    question: Question,
+    deadline: Instant,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Asks all shards what they have counted, for a connection that wants to know.
+    pub(super) fn begin_report(&mut self, conn: ConnId, form: ReportForm) {
+        let question = self.board.ask(Some(self.options.number));
+        // Answered before the connection gives up waiting for its answer.
+        let wait = REPORT_WAIT.min(self.options.conn.publish_timeout / 2);
+        self.reports.push(PendingReport { conn, form, question, deadline: self.now + wait });
+    }
+
+    /// Puts up what this shard has counted, if it was asked to.
+    pub(super) fn put_up_counters(&mut self) {
+        let number = self.options.number;
+        let is_over = self.is_drained();
+        if !is_over && !self.board.is_asked(number) {
+            return;
+        }
+        let question = self.board.last_question();
+        self.counters.connections = self.peers.len() as u64;
+        self.counters.publishers_paused = self.paused.len() as u64;
+        self.counters.publishes_refused = self.common.refusals.by_status();
+        let snapshot = self.counters.clone();
+        if is_over {
+            self.board.answer_for_good(number, snapshot);
+        } else {
+            self.board.answer(number, question, snapshot);
+        }
+    }
+
+    /// Returns true if and only if a report waits whose shards have all answered.
+    pub(super) fn has_settled_reports(&self) -> bool {
+        self.reports.iter().any(|report| self.board.unanswered(report.question) == 0)
+    }
+
+    /// When the first report waits no longer.
+    pub(super) fn reports_deadline(&self) -> Option<Instant> {
+        self.reports.first().map(|report| report.deadline)
+    }
+
+    /// Answers the reports that have what they waited for, or waited long enough.
+    pub(super) fn settle_reports(&mut self) {
+        if self.reports.is_empty() {
+            return;
+        }
+        let (mut as_metrics, mut as_stats) = (None, None); // What is told to several is rendered once.
+        for pending in std::mem::take(&mut self.reports) {
+            if self.board.unanswered(pending.question) > 0 && self.now < pending.deadline {
+                self.reports.push(pending);
+                continue;
+            }
+            let report = || Report::read(&self.board, pending.question, &self.hub);
+            let response = match pending.form {
+                ReportForm::Metrics => as_metrics.get_or_insert_with(|| {
+                    Response::new(Status::OK, METRICS_TYPE, metrics::render(report()).into_bytes())
+                }),
+                ReportForm::Stats => as_stats.get_or_insert_with(|| {
+                    let text = stats::render(&report(), &self.hub.subscribed());
+                    Response::json(Status::OK, text.into_bytes())
+                }),
+            }
+            .clone();
+            self.answer(pending.conn, &response);
+            self.act(pending.conn);
+        }
+        if self.reports.is_empty() {
+            self.board.stop_waiting(self.options.number);
+        }
+    }
+
+    /// Notes how long the last turn took, and the fan-out that ended with it, if one did: `now` is its end.
+    pub(super) fn note_durations(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.has_turned) {
+            return;
+        }
+        self.counters.turns.note(now.saturating_duration_since(self.now));
+        if self.marked.is_empty()
+            && let Some(began) = self.fan_out_began.take()
+        {
+            self.counters.fan_outs.note(now.saturating_duration_since(began));
+        }
+    }
+}

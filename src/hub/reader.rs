@@ -5,7 +5,7 @@
 //! shard's own cursor: what follows is the shard's to deliver.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -167,12 +167,22 @@ impl State {
 
     /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.
     pub(super) fn place_before_last(&self, count: usize, channels: &[ChannelId]) -> Option<Sequence> {
-        let newest = |&id: &ChannelId| self.channels.get(id).retained.iter().rev().take(count).copied();
-        let mut last: Vec<Sequence> = channels.iter().flat_map(newest).collect();
+        let before = |first: &Sequence| Sequence(first.0 - 1);
+        let retained = || channels.iter().map(|&id| &self.channels.get(id).retained);
+        // A large count is all there is, and one channel has its numbers in order: neither needs a look at each of them.
+        if retained().map(VecDeque::len).sum::<usize>() <= count {
+            return retained().filter_map(VecDeque::front).min().map(before);
+        }
+        if let &[only] = channels {
+            let numbers = &self.channels.get(only).retained;
+            return numbers.get(numbers.len() - count).map(before);
+        }
+        let mut last: Vec<Sequence> =
+            retained().flat_map(|numbers| numbers.iter().rev().take(count).copied()).collect();
         last.sort_unstable_by_key(|&sequence| Reverse(sequence));
         last.dedup();
         last.truncate(count);
-        last.last().map(|first| Sequence(first.0 - 1))
+        last.last().map(before)
     }
 
     /// Finds out whether events after the cursor's place are lost, and notes what is told of it.
@@ -187,7 +197,7 @@ impl State {
         }
         let after = self.epochs.id_of(cursor.place).expect("a cursor's place lies in an epoch");
         let passed = cursor.is_counting.then(|| self.count_passed(channels, &lost, cursor.place));
-        let missed = passed.zip(cursor.seen).map(|(passed, seen)| passed - seen);
+        let missed = passed.zip(cursor.seen).and_then(|(passed, seen)| passed.checked_sub(seen));
         cursor.seen = passed;
         let place = cursor.place;
         cursor

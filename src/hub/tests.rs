@@ -345,6 +345,9 @@ fn what_is_retained_is_replayed_wholly_or_from_its_last_events_on_without_a_gap(
     assert_eq!(replay(&["a"], Begin::LastRetained(1)), "a5 all5");
     assert_eq!(replay(&["a", "b"], Begin::LastRetained(3)), "b4 all4 a5 b5 all5");
     assert_eq!(replay(&["a"], Begin::LastRetained(100)), "a3 all3 a4 all4 a5 all5");
+    assert_eq!(replay(&["a"], Begin::LastRetained(2)), "a4 all4 a5 all5");
+    assert_eq!(replay(&["a", "b"], Begin::LastRetained(100)), "a3 b3 all3 a4 b4 all4 a5 b5 all5");
+    assert_eq!(replay(&["a", "b"], Begin::LastRetained(0)), "");
     assert_eq!(replay(&["a"], Begin::LastRetained(0)), "");
     assert_eq!(replay(&["c"], Begin::LastRetained(5)), "");
 }

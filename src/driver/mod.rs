@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod epoll;
 pub mod sim;
 pub mod socket;
+pub mod uring;
 
 #[cfg(test)]
 mod contract_tests;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::base::id::ConnId;
 use crate::base::mailbox::Wake;
+use crate::frame::offer::Offer;
 
 /// Moves the bytes of one shard's connections.
 ///
@@ -49,10 +51,17 @@ pub trait Driver {
     /// Asks for bytes. Asking again while a receive is outstanding changes nothing.
     fn recv(&mut self, conn: ConnId);
 
-    /// Offers the bytes of `batch` (1 to [`SEND_SLICES_MAX`](crate::base::limits::SEND_SLICES_MAX) slices, not all
-    /// empty), and says how many of them were taken. They are looked at only during the call.
+    /// As [`recv`](Driver::recv), where hardly anything but the end will come: on a stream. A driver may take the cheapest
+    /// way there is to notice that, though bytes then cost it more.
+    fn watch(&mut self, conn: ConnId) {
+        self.recv(conn);
+    }
+
+    /// Offers the bytes of `offer` (1 to [`SEND_SLICES_MAX`](crate::base::limits::SEND_SLICES_MAX) slices, not all
+    /// empty), and says how many of them were taken. Where that is said later, the driver holds their runs until then,
+    /// whatever happens to the connection.
     #[must_use]
-    fn send(&mut self, conn: ConnId, batch: &[IoSlice<'_>]) -> SendStart;
+    fn send(&mut self, conn: ConnId, offer: Offer<'_>) -> SendStart;
 
     /// Ends our side: what was sent arrives, then the end does. Neither `Writable` nor another send comes after it; may
     /// not be called while a send is [`Pending`](SendStart::Pending).
@@ -150,4 +159,12 @@ pub enum Completion<'a, S> {
 /// Returns the bytes of all slices together.
 fn batch_bytes(batch: &[IoSlice<'_>]) -> usize {
     batch.iter().map(|slice| slice.len()).sum()
+}
+
+/// Has `send` offered each part as a run of its own.
+#[cfg(test)]
+fn with_offer<R>(parts: &[&[u8]], send: impl FnOnce(Offer<'_>) -> R) -> R {
+    let mut outbox = crate::frame::outbox::Outbox::default();
+    parts.iter().for_each(|part| outbox.push_unbounded(crate::frame::run::Run::own(part.to_vec())));
+    outbox.offer(send)
 }

@@ -109,6 +109,27 @@ fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Returns true if and only if the connection, not accepting, has failed: `accept(2)` reports errors that were pending
+/// on the new connection, and asks that they be treated as if it had never come.
+pub(super) fn is_peers_fault(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPERM
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+        )
+    )
+}
+
 /// Why an address cannot be listened on. Every variant is for the operator to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use crate::base::limits::SEND_SLICES_MAX;
+use crate::frame::offer::Offer;
 use crate::frame::run::Run;
 
 /// How much an outbox may hold.
@@ -100,10 +101,10 @@ impl Outbox {
 
     /// Calls `offer` with the slices of the next send, first bytes first; with none where nothing waits.
     #[inline]
-    pub fn offer<R>(&self, offer: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
-        let Some(front) = &self.front else { return offer(&[]) };
+    pub fn offer<R>(&self, offer: impl FnOnce(Offer<'_>) -> R) -> R {
+        let Some(front) = &self.front else { return offer(Offer::new(&[], None, None)) };
         let first = IoSlice::new(&front.bytes()[self.front_sent..]);
-        let Some(rest) = &self.rest else { return offer(&[first]) };
+        let Some(rest) = &self.rest else { return offer(Offer::new(&[first], Some(front), None)) };
         let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
         slices[0] = first;
         let mut len = 1;
@@ -111,7 +112,7 @@ impl Outbox {
             *slice = IoSlice::new(run.bytes());
             len += 1;
         }
-        offer(&slices[..len])
+        offer(Offer::new(&slices[..len], Some(front), Some(rest)))
     }
 
     /// Forgets the first `bytes` bytes, which are written.
@@ -206,6 +207,21 @@ mod tests {
         assert_eq!(outbox.sent(1), 1);
         assert!(outbox.is_empty() && outbox.rest.is_none(), "an empty outbox owns no heap");
         assert_eq!((outbox.bytes(), outbox.frames()), (0, 0));
+    }
+
+    #[test]
+    fn each_slice_lies_in_its_run() {
+        let mut outbox = Outbox::default();
+        ["abc", "de", "f"].into_iter().for_each(|text| outbox.push_unbounded(own(text)));
+        outbox.sent(1);
+        outbox.offer(|offer| {
+            let runs: Vec<Run> = offer.runs().cloned().collect();
+            assert_eq!((runs.len(), offer.slices().len(), offer.bytes()), (3, 3, 5));
+            for (run, slice) in runs.iter().zip(offer.slices()) {
+                let (run, slice) = (run.bytes().as_ptr_range(), slice.as_ptr_range());
+                assert!(run.start <= slice.start && slice.end == run.end);
+            }
+        });
     }
 
     #[test]

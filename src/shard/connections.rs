@@ -84,6 +84,7 @@ impl<D: Driver> Shard<D> {
             let context = Context { now: *now, date, options: &options.conn, common };
             let Some(peer) = peers.get_mut(conn) else { return };
             match peer.conn.poll_action(&context) {
+                Some(Action::Receive) if peer.conn.is_streaming() => driver.watch(conn),
                 Some(Action::Receive) => driver.recv(conn),
                 Some(Action::Send) => match peer.conn.offer(|batch| driver.send(conn, batch)) {
                     SendStart::Sent(bytes) => counters.note_sent(bytes, peer.conn.sent(&context, bytes)),

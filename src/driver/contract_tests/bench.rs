@@ -1,7 +1,8 @@
 //! The bench on which a driver is tested: the driver, a network with peers, and what came of waiting.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::marker::PhantomData;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use socket2::SockRef;
 use crate::base::id::ConnId;
 use crate::driver::epoll::EpollDriver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
-use crate::driver::socket::{SocketOptions, bind};
-use crate::driver::{Completion, Driver, SendStart};
+use crate::driver::socket::{Listener, SocketOptions, bind};
+use crate::driver::uring::{PreparedUring, UringDriver};
+use crate::driver::{Completion, Driver, SendStart, with_offer};
 
 /// Where peers come from.
 pub(super) trait Net {
@@ -119,9 +121,14 @@ impl<N: Net> Bench<N> {
         (peer, conn)
     }
 
+    /// Offers each part as a run of its own, which nobody but the driver holds afterwards.
+    pub(super) fn offer(&mut self, conn: ConnId, parts: &[&[u8]]) -> SendStart {
+        with_offer(parts, |offer| self.driver.send(conn, offer))
+    }
+
     /// Sends, waits for what came of it, and returns how many bytes were taken.
-    pub(super) fn send(&mut self, conn: ConnId, batch: &[IoSlice<'_>]) -> usize {
-        match self.driver.send(conn, batch) {
+    pub(super) fn send(&mut self, conn: ConnId, parts: &[&[u8]]) -> usize {
+        match self.offer(conn, parts) {
             SendStart::Sent(bytes) => bytes,
             SendStart::Pending => {
                 let seen = self.next();
@@ -137,7 +144,7 @@ impl<N: Net> Bench<N> {
         let (mut sent, mut read) = (0, Vec::new());
         while sent < bytes.len() {
             let rest = &bytes[sent..];
-            let taken = self.send(conn, &[IoSlice::new(rest)]);
+            let taken = self.send(conn, &[rest]);
             sent += taken;
             if taken < rest.len() {
                 read.extend(peer.read());
@@ -152,7 +159,7 @@ impl<N: Net> Bench<N> {
         let bytes = vec![b'x'; 16 * 1024];
         let mut sent = 0;
         loop {
-            let taken = self.send(conn, &[IoSlice::new(&bytes)]);
+            let taken = self.send(conn, &[&bytes]);
             sent += taken;
             if taken < bytes.len() && self.settle().is_empty() {
                 return sent;
@@ -175,8 +182,9 @@ impl<N: Net> Bench<N> {
     }
 }
 
-pub(super) struct Sockets {
+pub(super) struct Sockets<D> {
     address: SocketAddr,
+    driver: PhantomData<D>,
 }
 
 pub(super) struct SocketPeer {
@@ -185,15 +193,27 @@ pub(super) struct SocketPeer {
     is_over: bool,
 }
 
-pub(super) fn over_sockets() -> Bench<Sockets> {
-    let options = SocketOptions { send_buffer_bytes: Some(32 * 1024), ..SocketOptions::default() };
-    let listener = bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
-    let net = Sockets { address: listener.address() };
-    Bench::new(net, EpollDriver::new(vec![listener]).unwrap())
+pub(super) fn over_epoll() -> Bench<Sockets<EpollDriver>> {
+    over_sockets(|listener| EpollDriver::new(vec![listener]).unwrap())
 }
 
-impl Net for Sockets {
-    type Driver = EpollDriver;
+/// `None` where the kernel has no io_uring and that is allowed.
+pub(super) fn over_io_uring() -> Option<Bench<Sockets<UringDriver>>> {
+    let proven = crate::driver::uring::tests::proven()?;
+    Some(over_sockets(|listener| {
+        PreparedUring::new(vec![listener], 10_000, proven).unwrap().start().unwrap()
+    }))
+}
+
+fn over_sockets<D: Driver>(driver: impl FnOnce(Listener) -> D) -> Bench<Sockets<D>> {
+    let options = SocketOptions { send_buffer_bytes: Some(32 * 1024), ..SocketOptions::default() };
+    let listener = bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+    let net = Sockets { address: listener.address(), driver: PhantomData };
+    Bench::new(net, driver(listener))
+}
+
+impl<D: Driver> Net for Sockets<D> {
+    type Driver = D;
     type Peer = SocketPeer;
     const MANY_BYTES: usize = 10_000_000;
 

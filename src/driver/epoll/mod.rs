@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -25,10 +25,11 @@ use socket2::Socket;
 use self::accept::{Accept, Acceptor};
 use self::table::{Connection, Source, Table};
 use super::socket::Listener;
-use super::{Completion, Driver, SendStart, batch_bytes};
+use super::{Completion, Driver, SendStart};
 use crate::base::id::ConnId;
 use crate::base::limits::{COMPLETIONS_PER_WAIT_MAX, READ_BUFFER_BYTES, SEND_SLICES_MAX};
 use crate::base::mailbox::Wake;
+use crate::frame::offer::Offer;
 
 /// Serves sockets through epoll. See the [module](self).
 pub struct EpollDriver {
@@ -186,7 +187,8 @@ impl Driver for EpollDriver {
         enqueue(&mut self.ready, connection, conn);
     }
 
-    fn send(&mut self, conn: ConnId, batch: &[IoSlice<'_>]) -> SendStart {
+    fn send(&mut self, conn: ConnId, offer: Offer<'_>) -> SendStart {
+        let batch = offer.slices();
         debug_assert!((1..=SEND_SLICES_MAX).contains(&batch.len()), "a batch has 1 to 64 slices");
         let Some(connection) = self.table.get_mut(conn) else {
             return SendStart::Failed(ErrorKind::NotConnected.into());
@@ -201,7 +203,7 @@ impl Driver for EpollDriver {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
             Err(error) => return SendStart::Failed(error),
         };
-        if sent == batch_bytes(batch) {
+        if sent == offer.bytes() {
             return SendStart::Sent(sent);
         }
         connection.awaits_room = true;

@@ -40,6 +40,6 @@ pub use base::id::EventId;
 pub use base::name::{ChannelName, NameError};
 pub use frame::notice::KeepaliveStyle;
 pub use server::{
-    Batch, BatchError, Handle, PublishError, Published, RunningServer, ServeError, Server, ServerBuilder,
+    Batch, BatchError, Handle, Io, PublishError, Published, RunningServer, ServeError, Server, ServerBuilder,
 };
 pub use sse::event::{Event, EventError};

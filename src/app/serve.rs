@@ -20,10 +20,10 @@ pub fn run(config: ServeConfig) -> Result<(), CommandError> {
         handle.drain();
     };
     let _signals = SignalWatch::start(drain).map_err(CommandError::Signals)?;
-    let shards = server.shards();
+    let (io, shards) = (server.io(), server.shards());
     let running = server.start()?;
     let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
-    eprintln!("listening on {} io=epoll shards={shards}", addresses.join(", "));
+    eprintln!("listening on {} io={io} shards={shards}", addresses.join(", "));
     running.wait()?;
     tracing::info!("drained");
     Ok(())
@@ -32,6 +32,7 @@ pub fn run(config: ServeConfig) -> Result<(), CommandError> {
 fn builder(config: ServeConfig) -> ServerBuilder {
     let mut builder = Server::builder()
         .shards(config.shards)
+        .io(config.io)
         .keepalive_interval(config.keepalive_interval)
         .keepalive_style(config.keepalive_style)
         .retry_delay(config.retry_delay)

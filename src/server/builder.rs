@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ServeError, Server};
+use super::{Io, ServeError, Server};
 use crate::api::Hosts;
 use crate::frame::notice::KeepaliveStyle;
 use crate::hub::SHARDS_MAX;
@@ -51,6 +51,7 @@ pub struct ServerBuilder {
     pub(super) hosts: Hosts,
     pub(super) is_insecure: bool,
     pub(super) shards: Option<usize>,
+    pub(super) io: Io,
     pub(super) keepalive_interval: Option<Duration>,
     pub(super) keepalive_style: KeepaliveStyle,
     pub(super) retry_delay: Duration,
@@ -79,6 +80,7 @@ impl Default for ServerBuilder {
             hosts: Hosts::default(),
             is_insecure: false,
             shards: None,
+            io: Io::Auto,
             keepalive_interval: Some(Duration::from_secs(30)),
             keepalive_style: KeepaliveStyle::Event,
             retry_delay: Duration::from_secs(3),
@@ -144,6 +146,8 @@ impl ServerBuilder {
     settings! {
         /// How many event loops there are, each a thread (`--shards`); `None`, the default, is one for each processor.
         shards: impl Into<Option<usize>>;
+        /// How bytes go in and out (`--io`, auto). [`Server::io`] tells which it has become.
+        io: Io;
         /// Silence after which a stream is sent a ping (`--keepalive`, 30 s); `None` for none.
         keepalive_interval: impl Into<Option<Duration>>;
         /// What such a ping is (`--keepalive-style`, an event).
@@ -165,7 +169,8 @@ impl ServerBuilder {
         /// The same, in events (`--queue-frames`, 256).
         outbox_frames_max: usize;
         /// Connections at once (`--max-connections`). `None`, the default, is as many as the process may have open files,
-        /// less some; never more. The command line raises that limit for its own process; a library leaves it alone.
+        /// less some. With epoll it is never more, with io_uring never more than that for each event loop. The command
+        /// line raises that limit for its own process; a library leaves it alone.
         connections_max: impl Into<Option<usize>>;
         /// Channels of one stream (`--max-channels-per-stream`, 128).
         stream_channels_max: usize;

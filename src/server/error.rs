@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::driver::socket::BindError;
+use crate::driver::uring::UringError;
 
 /// Why a server could not start or serve on.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +36,11 @@ pub enum ServeError {
     #[error("cannot draw random bits from the kernel")]
     Random(#[source] io::Error),
     /// The I/O driver cannot be set up, or is broken.
-    #[error("cannot wait for connections: the kernel refuses epoll")]
+    #[error("cannot wait for connections: the kernel refuses it")]
     Driver(#[source] io::Error),
+    /// io_uring was asked for, and cannot be used here.
+    #[error(transparent)]
+    Uring(#[from] UringError),
     /// A thread cannot be started.
     #[error("cannot start a thread for each shard and one for callbacks")]
     Thread(#[source] io::Error),

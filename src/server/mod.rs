@@ -9,6 +9,7 @@ mod builder;
 mod desk;
 mod error;
 mod handle;
+mod io;
 mod shards;
 
 use std::fmt;
@@ -23,6 +24,7 @@ pub use batch::{Batch, BatchError};
 pub use builder::ServerBuilder;
 pub use error::ServeError;
 pub use handle::{Handle, PublishError, Published};
+pub use io::Io;
 
 pub(crate) use builder::{
     BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST,
@@ -30,6 +32,7 @@ pub(crate) use builder::{
 
 use crate::api::{self, ApiOptions};
 use crate::base::id::EpochTag;
+use crate::base::mailbox::Wake;
 use crate::base::mailbox::{Receiver, mailbox};
 use crate::base::random::Random;
 use crate::conn::ConnOptions;
@@ -37,6 +40,7 @@ use crate::driver::Driver;
 use crate::driver::descriptors::open_files_limit;
 use crate::driver::epoll::EpollDriver;
 use crate::driver::socket::{Listener, SocketOptions, bind_many};
+use crate::driver::uring::PreparedUring;
 use crate::frame::outbox::OutboxLimits;
 use crate::hub::retention::Retention;
 use crate::hub::{Backlog, Hub, HubOptions, SHARDS_MAX};
@@ -44,14 +48,11 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::shard::apply::{Application, Applier, Publishers};
 use crate::shard::board::Board;
-use crate::shard::{CONNECTIONS_OVER_LIMIT_MAX, Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
+use crate::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
+use io::{Choice, Room};
 use shards::{OsRandom, run_shard};
-
-/// File descriptors that are not for connections within the limit: listeners, epoll, standard streams, and those of
-/// connections that are told that the limit is reached. At most a quarter of all.
-const DESCRIPTORS_RESERVED_MAX: usize = 64 + SHARDS_MAX * 4 + CONNECTIONS_OVER_LIMIT_MAX;
 
 /// Bytes not yet sent that the kernel takes for one stream before it calls its socket full. Without a bound it was seen
 /// to take 4.2 MB for a client that had stopped reading.
@@ -82,6 +83,7 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// ```
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    io: Io,
     handle: Handle,
     /// What the shards are made of, by their numbers.
     parts: Vec<ShardParts>,
@@ -95,8 +97,32 @@ pub struct Server {
 /// What one shard is made of.
 struct ShardParts {
     options: ShardOptions,
-    driver: EpollDriver,
+    driver: ShardDriver,
     mailbox: Receiver<Message>,
+}
+
+/// The driver of one shard, until its thread has it.
+enum ShardDriver {
+    Epoll(EpollDriver),
+    Uring(Box<PreparedUring>),
+}
+
+impl ShardDriver {
+    fn new(choice: Choice, listeners: Vec<Listener>) -> Result<ShardDriver, ServeError> {
+        Ok(match choice {
+            Choice::Epoll => ShardDriver::Epoll(EpollDriver::new(listeners).map_err(ServeError::Driver)?),
+            Choice::Uring { proven, files } => {
+                ShardDriver::Uring(Box::new(PreparedUring::new(listeners, files, proven)?))
+            }
+        })
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        match self {
+            ShardDriver::Epoll(driver) => driver.waker(),
+            ShardDriver::Uring(prepared) => prepared.waker(),
+        }
+    }
 }
 
 impl Server {
@@ -110,6 +136,9 @@ impl Server {
         let mut random = OsRandom::new().map_err(ServeError::Random)?;
         let shards = settings.shards.unwrap_or_else(cpus).clamp(1, SHARDS_MAX);
         let (addresses, listeners) = listen(&settings.listen, shards)?;
+        let backlog = addresses.len() * SocketOptions::default().backlog as usize;
+        let room = Room { descriptors_max, shards, backlog };
+        let chosen = io::choose(settings.io, settings.connections_max, room)?;
         let hub = Arc::new(Hub::new(HubOptions {
             retention: Retention {
                 events_max: settings.history_events_max,
@@ -122,9 +151,9 @@ impl Server {
         }));
         let (mut parts, mut senders) = (Vec::new(), Vec::new());
         for (number, listeners) in listeners.into_iter().enumerate() {
-            let driver = EpollDriver::new(listeners).map_err(ServeError::Driver)?;
+            let driver = ShardDriver::new(chosen.choice, listeners)?;
             let (sender, mailbox) = mailbox(MAILBOX_MESSAGES_MAX, driver.waker());
-            let options = shard_options(&settings, number, &addresses, descriptors_max);
+            let options = shard_options(&settings, number, &addresses, chosen.connections_max);
             senders.push(sender);
             parts.push(ShardParts { options, driver, mailbox });
         }
@@ -148,7 +177,8 @@ impl Server {
             publish_timeout: settings.publish_timeout,
         });
         let (desk, start) = (OpenDesk(desk), Instant::now());
-        Ok(Server { addresses, handle, parts, publishers, start, desk, caller })
+        let io = chosen.choice.io();
+        Ok(Server { addresses, io, handle, parts, publishers, start, desk, caller })
     }
 
     /// The addresses that it listens on, in the order they were given, with the ports that the kernel chose.
@@ -161,6 +191,12 @@ impl Server {
     #[must_use]
     pub fn shards(&self) -> usize {
         self.parts.len()
+    }
+
+    /// The I/O driver that it has chosen: never [`Io::Auto`].
+    #[must_use]
+    pub fn io(&self) -> Io {
+        self.io
     }
 
     /// Publishes to it, counts and drains, from any thread.
@@ -182,7 +218,7 @@ impl Server {
     /// # Errors
     /// [`ServeError::Thread`]; what had begun to serve by then drains.
     pub fn start(self) -> Result<RunningServer, ServeError> {
-        let Server { addresses, handle, parts, publishers, start, desk, caller } = self;
+        let Server { addresses, io: _, handle, parts, publishers, start, desk, caller } = self;
         let desk = Arc::new(desk);
         let mut running =
             RunningServer { addresses, handle, threads: Vec::new(), desk, caller: Some(caller) };
@@ -203,7 +239,14 @@ impl Server {
                     random: Box::new(OsRandom),
                 };
                 // A shard counts by plain integers, so it is made where it stays.
-                let run = || run_shard(Shard::new(options, driver, links, start), &shared.hub, start);
+                let run = || match driver {
+                    ShardDriver::Epoll(driver) => {
+                        run_shard(Shard::new(options, driver, links, start), &shared.hub, start)
+                    }
+                    ShardDriver::Uring(prepared) => {
+                        run_shard(Shard::new(options, prepared.start()?, links, start), &shared.hub, start)
+                    }
+                };
                 let served = match catch_unwind(AssertUnwindSafe(run)) {
                     Ok(served) => served.map_err(ServeError::Driver),
                     Err(_) => Err(ServeError::Lost), // What it said is the panic hook's.
@@ -311,9 +354,8 @@ fn shard_options(
     settings: &ServerBuilder,
     number: usize,
     addresses: &[SocketAddr],
-    descriptors_max: usize,
+    connections_max: usize,
 ) -> ShardOptions {
-    let room = (descriptors_max - DESCRIPTORS_RESERVED_MAX.min(descriptors_max / 4)).max(1);
     ShardOptions {
         number,
         conn: ConnOptions {
@@ -331,7 +373,7 @@ fn shard_options(
             plan_body: api::plan_body,
         },
         api: addresses.iter().map(|address| api_options(settings, address)).collect(),
-        connections_max: settings.connections_max.unwrap_or(room).min(room),
+        connections_max,
         retry: settings.retry_delay,
         retry_jitter: settings.retry_jitter,
         stream_age_max: settings.stream_age_max,

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::random::Random;
-use crate::driver::epoll::EpollDriver;
+use crate::driver::Driver;
 use crate::http::{HttpDate, http_date};
 use crate::hub::Hub;
 use crate::shard::Shard;
@@ -16,7 +16,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs one shard until it has drained. A panic in it ends its connections and nothing else. `start` is the instant
 /// from which the hub's time counts.
-pub(super) fn run_shard(mut shard: Shard<EpollDriver>, hub: &Hub, start: Instant) -> io::Result<()> {
+pub(super) fn run_shard<D: Driver>(mut shard: Shard<D>, hub: &Hub, start: Instant) -> io::Result<()> {
     let mut clock = Clock::new();
     loop {
         let served = catch_unwind(AssertUnwindSafe(|| {

@@ -14,7 +14,7 @@ use super::values::{
 use crate::app::logging::{LogFormat, LogLevel, LogOptions};
 use crate::frame::notice::KeepaliveStyle;
 use crate::hub::SHARDS_MAX;
-use crate::server::{BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST};
+use crate::server::{BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, HISTORY_BYTES_LEAST, Io, OUTBOX_BYTES_LEAST};
 
 /// All that `downpour serve` is told, checked. Names say the unit; `None` says that a feature is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct ServeConfig {
     pub insecure: bool,
     /// Event loops; `None` for one a processor.
     pub shards: Option<usize>,
+    /// How bytes go in and out.
+    pub io: Io,
     /// Silence after which a stream is sent a ping.
     pub keepalive_interval: Option<Duration>,
     /// What such a ping is.
@@ -90,6 +92,7 @@ impl ServeConfig {
             },
             insecure: settings.switch(&table::INSECURE)?,
             shards: settings.one(&table::SHARDS, count_or_auto(1..=SHARDS_MAX))?,
+            io: settings.one(&table::IO, choice(&Io::WORDS))?,
             keepalive_interval: settings.one(&table::KEEPALIVE, duration_or_off)?,
             keepalive_style: settings.one(&table::KEEPALIVE_STYLE, choice(&KeepaliveStyle::WORDS))?,
             retry_delay: settings.one(&table::RETRY, duration_above_zero)?,
@@ -243,6 +246,7 @@ mod tests {
             hosts: Hosts::default(),
             insecure: false,
             shards: None,
+            io: Io::Auto,
             keepalive_interval: Some(seconds(30)),
             keepalive_style: KeepaliveStyle::Event,
             retry_delay: seconds(3),

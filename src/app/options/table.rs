@@ -77,6 +77,10 @@ options! {
     SHARDS: "shards" "N|auto" One ["auto"], LISTENING,
         "How many event loops serve, each on a thread of its own. auto is one for each processor that the server may \
          run on.";
+    IO: "io" "auto|epoll|uring" One ["auto"], LISTENING,
+        "How bytes go in and out. With epoll each connection is an open file. With uring (Linux 6.1 or newer) none is, \
+         and each event loop holds as many as the limit on open files says. auto is uring where --max-connections is \
+         more than epoll can hold and the kernel offers all it needs; the log says which it is and why.";
     INSECURE: "insecure" "true|false" Switch ["false"], LISTENING,
         "Listen on addresses that other machines can reach although anybody there may then publish. Only for \
          networks you trust, or behind a proxy that checks who publishes.";
@@ -113,7 +117,7 @@ options! {
 
     MAX_CONNECTIONS: "max-connections" "N|auto" One ["auto"], LIMITS,
         "How many connections are held at once; clients beyond it are told to come back later. auto is as many as \
-         the limit on open files allows (see `ulimit -n`).";
+         the limit on open files allows (see `ulimit -n`); more need --io uring and as many --shards.";
     MAX_CHANNELS_PER_STREAM: "max-channels-per-stream" "N" One ["128"], LIMITS,
         "How many channels one stream may subscribe to.";
     MAX_CHANNELS: "max-channels" "N" One ["100000"], LIMITS,

@@ -3,10 +3,10 @@
 
 mod bench;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::bench::{Bench, Net, Peer, Seen};
-use super::{Driver, SendStart};
+use super::{Completion, Driver, SendStart};
 use crate::base::id::ConnId;
 
 macro_rules! for_each_driver {
@@ -50,6 +50,10 @@ for_each_driver!(
     a_vectored_send_keeps_its_order,
     a_paused_driver_leaves_newcomers_waiting,
     those_who_wait_are_taken_before_the_listeners_close,
+    nobody_sleeps_upon_the_last_listeners_end,
+    watching_tells_of_bytes_and_of_the_end,
+    a_watched_connection_is_closed_at_once,
+    bytes_are_held_until_they_are_sent,
     a_refused_socket_is_closed,
     dropping_the_driver_closes_everything,
 );
@@ -264,6 +268,62 @@ fn those_who_wait_are_taken_before_the_listeners_close<N: Net>(mut bench: Bench<
     }
     assert_eq!(accepted, 3);
     assert!(bench.net.try_connect().is_none(), "nobody listens");
+}
+
+fn nobody_sleeps_upon_the_last_listeners_end<N: Net>(mut bench: Bench<N>) {
+    bench.wait();
+    bench.driver.stop_listening();
+    while bench.driver.is_listening() {
+        // The bound is there to fail the test rather than hang it.
+        let asleep_since = Instant::now();
+        bench.driver.wait(Some(Duration::from_secs(20))).unwrap();
+        assert!(asleep_since.elapsed() < Duration::from_secs(10), "it slept");
+        assert!(bench.driver.next().is_none_or(|seen| matches!(seen, Completion::AcceptFailed { .. })));
+    }
+}
+
+fn watching_tells_of_bytes_and_of_the_end<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    for _ in 0..3 {
+        bench.driver.watch(conn);
+        bench.driver.recv(conn); // One is outstanding already.
+        assert_eq!(bench.settle(), []);
+        assert_eq!(peer.write(b"x"), 1);
+        assert_eq!(bench.next(), Seen::Received(conn, b"x".to_vec()));
+    }
+    assert_eq!(bench.settle(), []);
+    bench.driver.watch(conn);
+    peer.shutdown_write();
+    assert_eq!(bench.next(), Seen::Ended(conn));
+    bench.driver.watch(conn);
+    assert_eq!(bench.next(), Seen::Ended(conn));
+}
+
+fn a_watched_connection_is_closed_at_once<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    let sent = bench.fill(conn);
+    bench.driver.watch(conn);
+    bench.settle();
+    bench.driver.close(conn);
+    assert_eq!(bench.read_to_end(&mut peer).len(), sent);
+}
+
+fn bytes_are_held_until_they_are_sent<N: Net>(mut bench: Bench<N>) {
+    let mut peers: Vec<(N::Peer, ConnId)> = (0..4).map(|_| bench.connect()).collect();
+    // Each connection ends before anybody waits, and what it was offered is nobody's but the driver's.
+    let mut taken = Vec::new();
+    for (n, (_, conn)) in (0_u8..).zip(&peers) {
+        taken.push(match bench.offer(*conn, &[&[n; 100], &[n; 20]]) {
+            SendStart::Sent(bytes) => bytes,
+            SendStart::Pending => 0, // How many, nobody is told any more.
+            SendStart::Failed(error) => panic!("{error}"),
+        });
+        bench.driver.close(*conn);
+    }
+    for (n, ((peer, _), least)) in (0_u8..).zip(peers.iter_mut().zip(taken)) {
+        let read = bench.read_to_end(peer);
+        assert!(read.len() >= least && read.iter().all(|&byte| byte == n), "{n}: {read:?}");
+    }
 }
 
 fn a_refused_socket_is_closed<N: Net>(mut bench: Bench<N>) {

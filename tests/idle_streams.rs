@@ -8,8 +8,10 @@ mod common;
 
 use std::fs;
 
-use common::{Client, EventStream, Server};
+use common::{Client, DriverKind, EventStream, Server, for_each_driver};
 use downpour::driver::descriptors::raise_open_files_limit;
+
+for_each_driver!(fifteen_thousand_idle_streams_cost_little_and_get_what_is_published,);
 
 const STREAMS: usize = 15_000;
 
@@ -27,14 +29,13 @@ fn socket_bytes() -> u64 {
     words.nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
-#[test]
-fn fifteen_thousand_idle_streams_cost_little_and_get_what_is_published() {
+fn fifteen_thousand_idle_streams_cost_little_and_get_what_is_published(io: DriverKind) {
     let descriptors_max = raise_open_files_limit().unwrap();
     assert!(
         descriptors_max > STREAMS + 100,
         "this process may open {descriptors_max} files, too few for {STREAMS} clients: raise `ulimit -Hn`"
     );
-    let server = Server::start(&["--keepalive", "0"]);
+    let server = Server::start(io, &["--keepalive", "0"]);
     let open = |source: [u8; 4]| {
         let client = Client::connect_as(&server, source, None);
         let mut stream = EventStream::over(client, "GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n", "");

@@ -1,11 +1,12 @@
 //! Errors, each with its status, headers and words.
 
-use super::common::Server;
+use super::common::{DriverKind, Server, for_each_driver};
 use super::{check, problem};
 
-#[test]
-fn what_is_wrong_is_told_as_a_problem() {
-    let server = Server::start(&["--max-body", "100"]);
+for_each_driver!(what_is_wrong_is_told_as_a_problem,);
+
+fn what_is_wrong_is_told_as_a_problem(io: DriverKind) {
+    let server = Server::start(io, &["--max-body", "100"]);
     let get = |target: &str, headers: &str| format!("GET {target} HTTP/1.1\nHost: localhost\n{headers}\n");
     let post = |target: &str, headers: &str, body: &str| {
         format!("POST {target} HTTP/1.1\nHost: localhost\n{headers}Content-Length: {}\n\n{body}", body.len())

@@ -21,6 +21,8 @@ pub(super) trait Net {
     type Peer: Peer;
     /// More than the buffers of a connection hold.
     const MANY_BYTES: usize;
+    /// Whether it has races that only repetition finds.
+    const IS_REAL: bool;
     /// Connects; `None` where nobody listens.
     fn try_connect(&mut self) -> Option<Self::Peer>;
     fn connect(&mut self) -> Self::Peer {
@@ -216,6 +218,7 @@ impl<D: Driver> Net for Sockets<D> {
     type Driver = D;
     type Peer = SocketPeer;
     const MANY_BYTES: usize = 10_000_000;
+    const IS_REAL: bool = true;
 
     fn try_connect(&mut self) -> Option<SocketPeer> {
         let stream = TcpStream::connect(self.address).ok()?;
@@ -278,6 +281,7 @@ impl Net for SimNet {
     type Driver = SimDriver;
     type Peer = SimPeer;
     const MANY_BYTES: usize = 100_000;
+    const IS_REAL: bool = false;
 
     fn try_connect(&mut self) -> Option<SimPeer> {
         let peer = SimNet::connect(self);

@@ -47,6 +47,7 @@ for_each_driver!(
     a_peer_that_is_gone_fails_the_send,
     no_writable_follows_a_shutdown,
     shutdown_comes_after_what_was_sent,
+    the_end_of_one_connection_is_not_its_successors,
     a_vectored_send_keeps_its_order,
     a_paused_driver_leaves_newcomers_waiting,
     those_who_wait_are_taken_before_the_listeners_close,
@@ -238,6 +239,26 @@ fn shutdown_comes_after_what_was_sent<N: Net>(mut bench: Bench<N>) {
     assert_eq!(peer.write(b"still here"), 10);
     bench.driver.recv(conn);
     assert!(matches!(bench.next(), Seen::Received(..)));
+}
+
+fn the_end_of_one_connection_is_not_its_successors<N: Net>(mut bench: Bench<N>) {
+    let rounds = if N::IS_REAL { 300 } else { 3 };
+    for _ in 0..rounds {
+        let (_first, old) = bench.connect();
+        let mut second = bench.net.connect();
+        bench.driver.shutdown(old);
+        bench.driver.close(old);
+        let seen = bench.next();
+        let Seen::Accepted(new) = seen else { panic!("{seen:?}") };
+        let sent = bench.send_all(new, &mut second, b"still open");
+        let mut read = sent;
+        while read.len() < 10 {
+            bench.wait();
+            read.extend(second.read());
+            assert!(!second.is_over(), "the newcomer was ended");
+        }
+        bench.driver.close(new);
+    }
 }
 
 fn a_vectored_send_keeps_its_order<N: Net>(mut bench: Bench<N>) {

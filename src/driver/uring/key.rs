@@ -15,6 +15,8 @@ pub(super) enum Key {
     Arrival(ConnId),
     /// The poll of a connection for room.
     Room(ConnId),
+    /// The end of our side of a connection.
+    Shutdown(ConnId),
     /// The send with this number in flight.
     Send(u32),
     /// Nobody's business: it fails only where what it was for has happened already.
@@ -45,6 +47,7 @@ impl Key {
             Key::Arrival(conn) => bits(4, conn.index, conn.generation),
             Key::Room(conn) => bits(5, conn.index, conn.generation),
             Key::Send(number) => bits(6, number, 0),
+            Key::Shutdown(conn) => bits(7, conn.index, conn.generation),
         }
     }
 
@@ -58,6 +61,7 @@ impl Key {
             4 => Key::Arrival(conn),
             5 => Key::Room(conn),
             6 => Key::Send(index),
+            7 => Key::Shutdown(conn),
             _ => Key::Nobody,
         }
     }
@@ -76,6 +80,7 @@ mod tests {
             Key::Receive(conn),
             Key::Arrival(conn),
             Key::Room(conn),
+            Key::Shutdown(conn),
             Key::Send(255),
             Key::Nobody,
         ] {

@@ -11,6 +11,7 @@
 //! | `watch` | a poll, and a receive once that has told of something: a poll costs an idle stream a third of it |
 //! | `send` | [`sends`]: never waits, and success is not told one by one |
 //! | `Writable` | a poll, after a short send |
+//! | `shutdown` | on a thread of the kernel's; the descriptor stays until that is done |
 //! | `close` | what is outstanding is cancelled, each by its key: to cancel everything is quadratic in the kernel |
 //!
 //! **Whose memory.** The kernel looks at two kinds: bytes that are sent, whose runs stand in [`sends`] until their send is
@@ -31,7 +32,7 @@ pub(super) mod tests;
 mod waker;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
@@ -49,7 +50,7 @@ use self::buffers::Buffers;
 use self::key::{Key, SLOTS_MAX};
 use self::ring::Ring;
 use self::sends::{Done, Sends};
-use self::table::{Receiving, Table};
+use self::table::{Receiving, Room, Table};
 use self::waker::EventFd;
 use super::{Completion, Driver, SendStart};
 use crate::base::id::ConnId;
@@ -71,6 +72,8 @@ pub struct UringDriver {
     events: VecDeque<Event>,
     /// Connections whose receive found no buffer.
     starved: VecDeque<ConnId>,
+    /// Direct descriptors of connections that were closed while the end of our side was under way.
+    ending: HashMap<ConnId, u32>,
     /// Direct descriptors of sockets that were dropped.
     dropped: Dropped,
     /// Receives in the kernel, also those of connections that are closed.
@@ -177,11 +180,19 @@ impl UringDriver {
             }
             Key::Room(conn) => {
                 let Some(connection) = self.table.get_mut(conn) else { return };
-                connection.polls_room = false;
-                if std::mem::take(&mut connection.awaits_room) && !connection.has_failed {
+                let room = std::mem::replace(&mut connection.room, Room::Enough);
+                if room == Room::Awaited && !connection.has_failed {
                     self.events.push_back(Event::Writable(conn));
                 }
             }
+            Key::Shutdown(conn) => match self.table.get_mut(conn) {
+                Some(connection) => connection.is_ending = false,
+                None => {
+                    if let Some(file) = self.ending.remove(&conn) {
+                        self.close_file(file);
+                    }
+                }
+            },
             Key::Receive(conn) => self.note_received(conn, result, cqueue::buffer_select(flags)),
         }
     }
@@ -234,12 +245,14 @@ impl UringDriver {
         }
     }
 
+    fn close_file(&mut self, file: u32) {
+        self.ring.close(file);
+        self.acceptor.note_closed();
+    }
+
     fn close_dropped(&mut self) {
-        let mut dropped = self.dropped.borrow_mut();
-        for file in dropped.drain(..) {
-            self.ring.close(file);
-            self.acceptor.note_closed();
-        }
+        let dropped = std::mem::take(&mut *self.dropped.borrow_mut());
+        dropped.into_iter().for_each(|file| self.close_file(file));
     }
 
     fn return_lent(&mut self) {
@@ -302,10 +315,8 @@ fn note_sent(done: Done, ring: &mut Ring, table: &mut Table, events: &mut VecDeq
         }
     };
     if bytes < offered {
-        connection.awaits_room = true;
-        if !std::mem::replace(&mut connection.polls_room, true) {
-            ring.poll(connection.file, ROOM, Key::Room(conn));
-        }
+        connection.room = Room::Awaited;
+        ring.poll(connection.file, ROOM, Key::Room(conn));
     }
     events.push_back(Event::Sent { conn, bytes });
 }
@@ -351,7 +362,7 @@ impl Driver for UringDriver {
         };
         match table.get_mut(conn) {
             Some(connection) if !connection.has_failed => {
-                debug_assert!(!connection.awaits_room, "a send is outstanding");
+                debug_assert!(connection.room == Room::Enough, "a send is outstanding");
                 if sends.is_full() {
                     // Only where the kernel had no memory for any of those before.
                     return SendStart::Failed(io::Error::from_raw_os_error(libc::ENOBUFS));
@@ -365,8 +376,12 @@ impl Driver for UringDriver {
 
     fn shutdown(&mut self, conn: ConnId) {
         let Some(connection) = self.table.get_mut(conn) else { return };
-        connection.awaits_room = false;
-        self.ring.shutdown(connection.file);
+        if connection.room == Room::Awaited {
+            connection.room = Room::Forgotten;
+        }
+        if !std::mem::replace(&mut connection.is_ending, true) {
+            self.ring.shutdown(connection.file, Key::Shutdown(conn));
+        }
     }
 
     fn close(&mut self, conn: ConnId) {
@@ -376,11 +391,14 @@ impl Driver for UringDriver {
             Receiving::Begun => self.ring.cancel(Key::Receive(conn)),
             Receiving::No | Receiving::Starved | Receiving::Ended => {}
         }
-        if connection.polls_room {
+        if connection.room != Room::Enough {
             self.ring.cancel(Key::Room(conn));
         }
-        self.ring.close(connection.file);
-        self.acceptor.note_closed();
+        if connection.is_ending {
+            self.ending.insert(conn, connection.file);
+        } else {
+            self.close_file(connection.file);
+        }
     }
 
     fn pause_accepting(&mut self, paused: bool) {

@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
+use std::thread;
 use std::time::Duration;
 
 use io_uring::cqueue;
@@ -43,6 +44,14 @@ const CONN: ConnId = ConnId { index: 0, generation: 0 };
 /// # Errors
 /// [`UringError`] names what is missing or in the way.
 pub fn prove() -> Result<Proven, UringError> {
+    // The kernel takes a ring apart some time after it was closed, and interrupts system calls of the thread that used
+    // it (`EINTR`): not of the caller's.
+    let trial = thread::Builder::new().name("io_uring-probe".to_owned()).spawn(prove_here);
+    let trial = trial.map_err(UringError::refused)?;
+    trial.join().unwrap_or_else(|_| Err(UringError::refused(io::Error::other("the probe has panicked"))))
+}
+
+fn prove_here() -> Result<Proven, UringError> {
     let ring = Ring::new(16, 32).map_err(UringError::refused)?;
     let parameters = ring.parameters();
     for (has, what) in [
@@ -190,8 +199,8 @@ impl Trial {
     }
 
     fn finish(&mut self, peer: &mut Socket, file: u32) -> io::Result<()> {
-        self.ring.shutdown(file);
-        self.ring.enter(Some(Duration::ZERO))?;
+        self.ring.shutdown(file, Key::Shutdown(CONN));
+        require(self.completion(Key::Shutdown(CONN))?.result() == 0)?;
         require(peer.read(&mut [0])? == 0)?;
         self.ring.close(file);
         let key = Key::Room(CONN);

@@ -97,9 +97,11 @@ impl Ring {
         self.push(PollAdd::new(Fd(fd), events).multi(true).build().user_data(key.bits()));
     }
 
-    /// Ends our side of a connection.
-    pub(super) fn shutdown(&mut self, file: u32) {
-        self.push(quiet(Shutdown::new(Fixed(file), libc::SHUT_WR).build()));
+    /// Ends our side of a connection. The kernel does it on another thread, and looks only there which connection the
+    /// descriptor is of: it may not be closed before the completion, or the connection that takes it next is the one
+    /// that ends.
+    pub(super) fn shutdown(&mut self, file: u32, key: Key) {
+        self.push(Shutdown::new(Fixed(file), libc::SHUT_WR).build().user_data(key.bits()));
     }
 
     /// Closes a direct descriptor. What is outstanding holds the connection itself open: it is to be cancelled first.

@@ -1,7 +1,7 @@
 //! A driver before its thread has it: everything that may fail is done where the server starts, and says why.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -72,6 +72,7 @@ impl PreparedUring {
             table: Table::default(),
             events: VecDeque::new(),
             starved: VecDeque::new(),
+            ending: HashMap::new(),
             dropped: Rc::new(RefCell::new(Vec::new())),
             receives: 0,
             lent: None,

@@ -22,10 +22,9 @@ pub(super) struct Connection {
     /// Its place in the ring's table of direct descriptors.
     pub(super) file: u32,
     pub(super) receiving: Receiving,
-    /// A short send waits for its `Writable`.
-    pub(super) awaits_room: bool,
-    /// A poll for room is in the kernel, also where nobody waits for it any more.
-    pub(super) polls_room: bool,
+    pub(super) room: Room,
+    /// The end of our side is under way.
+    pub(super) is_ending: bool,
     /// `Failed` was told, or will be: nothing follows.
     pub(super) has_failed: bool,
 }
@@ -45,6 +44,17 @@ pub(super) enum Receiving {
     Ended,
 }
 
+/// Whether a short send waits for its `Writable`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// No.
+    Enough,
+    /// Yes: the kernel polls for room.
+    Awaited,
+    /// Not any more, though the kernel still polls.
+    Forgotten,
+}
+
 impl Table {
     pub(super) fn insert(&mut self, conn: ConnId, file: u32) {
         let index = conn.index as usize;
@@ -58,8 +68,8 @@ impl Table {
             connection: Some(Connection {
                 file,
                 receiving: Receiving::No,
-                awaits_room: false,
-                polls_room: false,
+                room: Room::Enough,
+                is_ending: false,
                 has_failed: false,
             }),
         };

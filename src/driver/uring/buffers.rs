@@ -12,7 +12,7 @@ use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
 /// Buffers of one ring; a power of two.
-const BUFFERS: u16 = 128;
+const BUFFERS: u16 = 64;
 
 /// Bytes of one of them.
 const BUFFER_BYTES: u32 = 8 * 1024;

@@ -52,12 +52,17 @@ impl Client {
     /// Connects from `source`, with a receive buffer of about `receive_bytes` where given: what the kernel takes for a
     /// client that does not read.
     pub(crate) fn connect_as(server: &Server, source: [u8; 4], receive_bytes: Option<usize>) -> Client {
+        Client::connect_from(server.address(), source, receive_bytes)
+    }
+
+    /// As [`Client::connect_as`], to whoever listens on an address.
+    pub(crate) fn connect_from(address: SocketAddr, source: [u8; 4], receive_bytes: Option<usize>) -> Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         if let Some(bytes) = receive_bytes {
             socket.set_recv_buffer_size(bytes).unwrap();
         }
         socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-        socket.connect(&server.address().into()).unwrap();
+        socket.connect(&address.into()).unwrap();
         Client::over(socket.into())
     }
 

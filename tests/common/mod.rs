@@ -4,7 +4,7 @@
 //! Every wait is for a condition and is bounded by [`PATIENCE`]; a server is ended by its process id, also when its test
 //! fails.
 
-#![allow(dead_code, unused_imports, reason = "each test file uses a part of this")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses a part of this")]
 
 mod client;
 mod drivers;

@@ -33,7 +33,8 @@ pub(super) struct Acceptor {
     free: usize,
     /// So many or fewer may be gone in one go: those that all backlogs hold.
     reserve: usize,
-    taken: VecDeque<Accept>,
+    /// What came of accepting, of each listener by its number.
+    taken: Vec<VecDeque<Accept>>,
     is_paused: bool,
     is_stopping: bool,
     /// How many more connections may be handed over before the next wait.
@@ -81,7 +82,7 @@ impl Acceptor {
             reserve += backlog as usize;
             watched.push(Some(Watched { socket, arm: Arm::Idle, retry_at: None, last_count: backlog }));
         }
-        let taken = VecDeque::new();
+        let taken = watched.iter().map(|_| VecDeque::new()).collect();
         let budget = ACCEPTS_PER_WAIT_MAX;
         Ok(Acceptor {
             listeners: watched,
@@ -104,7 +105,7 @@ impl Acceptor {
     }
 
     pub(super) fn is_listening(&self) -> bool {
-        !self.taken.is_empty() || self.listeners.iter().any(Option::is_some)
+        self.has_taken() || self.listeners.iter().any(Option::is_some)
     }
 
     /// A direct descriptor is free again.
@@ -115,7 +116,7 @@ impl Acceptor {
 
     /// Returns true if and only if a wait would keep something up.
     pub(super) fn is_ready(&self) -> bool {
-        (self.is_taking() && !self.taken.is_empty())
+        (self.is_taking() && self.has_taken())
             || (self.is_stopping && self.listeners.iter().any(Option::is_some))
     }
 
@@ -188,7 +189,7 @@ impl Acceptor {
         if let Ok(file) = u32::try_from(result) {
             self.free = self.free.saturating_sub(1);
             listener.last_count = listener.last_count.saturating_sub(u32::from(self.is_stopping));
-            self.taken.push_back(Accept::Taken { file, listener: index });
+            self.taken[index].push_back(Accept::Taken { file, listener: index });
             return;
         }
         let error = io::Error::from_raw_os_error(-result);
@@ -203,7 +204,7 @@ impl Acceptor {
         } else if let Some(listener) = &mut self.listeners[index] {
             listener.retry_at = Some(Instant::now() + RETRY_INTERVAL);
         }
-        self.taken.push_back(Accept::Failed(error));
+        self.taken[index].push_back(Accept::Failed(error));
     }
 
     /// Hands over a connection, or says why none can be taken although some wait.
@@ -211,9 +212,16 @@ impl Acceptor {
         if self.budget == 0 || !self.is_taking() {
             return None;
         }
-        let next = self.taken.pop_front()?;
+        // The search begins elsewhere each time, so that no listener starves another.
+        let count = self.taken.len();
+        let number =
+            (0..count).map(|at| (at + self.budget) % count).find(|&at| !self.taken[at].is_empty())?;
         self.budget -= 1;
-        Some(next)
+        self.taken[number].pop_front()
+    }
+
+    fn has_taken(&self) -> bool {
+        self.taken.iter().any(|taken| !taken.is_empty())
     }
 
     fn is_taking(&self) -> bool {
@@ -228,7 +236,7 @@ impl Acceptor {
                 let _ = listener.socket.shutdown(Shutdown::Both); // It fails only where it has ended.
             }
         }
-        for accept in self.taken.drain(..) {
+        for accept in self.taken.drain(..).flatten() {
             if let Accept::Taken { file, .. } = accept {
                 ring.close(file);
             }

@@ -23,9 +23,7 @@ pub enum UringError {
         source: io::Error,
     },
     /// The kernel gives no table of direct descriptors that is large enough.
-    #[error(
-        "io_uring cannot hold {files} connections in each shard: the limit on open files (ulimit -n) bounds that"
-    )]
+    #[error("io_uring cannot hold {files} connections in each shard")]
     Table {
         /// Places asked for.
         files: u32,
@@ -38,9 +36,14 @@ pub enum UringError {
 }
 
 impl UringError {
-    /// What the kernel lacks, for `map_err`.
+    /// What the kernel lacks, for `map_err`; or what is in the way of finding that out.
     pub(super) fn lacks(what: &'static str) -> impl Fn(io::Error) -> UringError {
-        move |source| UringError::Lacks { what, source }
+        move |source| match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
+                UringError::refused(source)
+            }
+            _ => UringError::Lacks { what, source },
+        }
     }
 
     /// Why the kernel gave no ring.

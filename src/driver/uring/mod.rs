@@ -421,10 +421,10 @@ impl Driver for UringDriver {
         self.return_lent();
         self.close_dropped();
         self.feed_starved();
-        let is_ready = self.acceptor.is_ready(); // Before the last listener may close, which is not to be slept upon.
+        let was_ready = self.acceptor.is_ready(); // Before its last listener may close, which is not to be slept upon.
         let retry = self.acceptor.begin_wait(&mut self.ring);
         let sends = self.sends.as_ref().is_some_and(|sends| !sends.is_empty());
-        let mut timeout = if sends || !self.events.is_empty() || is_ready {
+        let mut timeout = if sends || !self.events.is_empty() || was_ready || self.acceptor.is_ready() {
             Some(Duration::ZERO)
         } else {
             timeout.into_iter().chain(retry).min()

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use common::{Client, DriverKind, EventStream, Server};
+use common::{Client, DriverKind, EventStream, Server, wait_for};
 use downpour::driver::descriptors::raise_open_files_limit;
 
 /// What the server may have open.
@@ -83,6 +83,49 @@ fn a_holder_holds_streams() {
         println!("all have the {data}");
     }
     drop(std::io::stdin().read_line(&mut String::new())); // Until the test lets it end.
+}
+
+/// `serve` with these options and so many open files.
+fn serve_with_files(files: u32, options: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    let serve = format!("ulimit -n {files} && exec \"$0\" serve --listen 127.0.0.1:0 {options}");
+    command.args(["-c", &serve, env!("CARGO_BIN_EXE_downpour")]).env_clear();
+    command
+}
+
+#[test]
+fn auto_is_io_uring_where_open_files_do_not_suffice() {
+    if !DriverKind::IoUring.is_available() {
+        return;
+    }
+    for (options, io, why) in [
+        ("--max-connections 300", "epoll", "open files allow all connections"),
+        ("--max-connections 500", "uring", "500 connections are more than open files allow (300)"),
+        ("--max-connections 500 --io epoll", "epoll", "the limit on open files allows 300 here"),
+        ("--max-connections 5000 --io uring", "uring", "the limit on open files allows 600 here"),
+    ] {
+        let server = Server::launch(serve_with_files(400, &format!("--shards 2 {options}")));
+        wait_for("the line that says which", || {
+            server.log().contains(&format!(" io={io} shards=2\n")).then_some(())
+        });
+        assert!(server.log().contains(why), "{options}: {}", server.log());
+    }
+}
+
+#[test]
+fn io_uring_that_cannot_be_had_is_an_error_that_says_why() {
+    if !DriverKind::IoUring.is_available() {
+        return;
+    }
+    // The listener, the probe's ring, and nothing more.
+    let output = serve_with_files(5, "--shards 1 --io uring").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("io_uring cannot be used here: file descriptors have run out (ulimit -n)"),
+        "{said}"
+    );
+    assert!(!said.contains("listening on"), "{said}");
 }
 
 #[test]

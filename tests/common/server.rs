@@ -51,7 +51,8 @@ impl Server {
         Server::launch(command)
     }
 
-    fn launch(mut command: Command) -> Server {
+    /// Runs `command`, a `serve`, and waits until it serves.
+    pub(crate) fn launch(mut command: Command) -> Server {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));

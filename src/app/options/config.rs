@@ -305,6 +305,8 @@ mod tests {
         assert_eq!(config(&[("drain", "0")]).drain_timeout, Duration::ZERO);
         assert_eq!(config(&[("max-connections", "7")]).connections_max, Some(7));
         assert!(refusal(&[("log-level", "inf")]).contains("did you mean info?"));
+        assert_eq!(config(&[("io", "uring")]).io, Io::Uring);
+        assert!(refusal(&[("io", "io_uring")]).contains("it must be one of auto, epoll, uring"));
     }
 
     #[test]

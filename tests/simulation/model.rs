@@ -11,6 +11,18 @@ use downpour::sse::decode::Decoder;
 /// The channels there are.
 pub(crate) const CHANNELS: [&str; 6] = ["a", "news", "entity:42", "größe", "chat/7", "user.9"];
 
+/// The patterns there are, besides channels, to subscribe to.
+pub(crate) const PATTERNS: [&str; 4] = ["*", "entity:*", "n*", "gr*"];
+
+/// The channels that a name in a subscription stands for, by their indexes.
+pub(crate) fn channels_of(name: &str) -> Vec<usize> {
+    let is_meant = |channel: &str| match name.strip_suffix('*') {
+        Some(prefix) => channel.starts_with(prefix),
+        None => channel == name,
+    };
+    (0..CHANNELS.len()).filter(|&index| is_meant(CHANNELS[index])).collect()
+}
+
 /// The users there are.
 pub(crate) const USERS: [&str; 2] = ["ann", "9"];
 

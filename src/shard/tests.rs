@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::apply::{Applier, application_ticket};
 use super::board::Board;
+use super::keys::IdempotencyKeys;
 use super::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use crate::api::{self, ApiOptions, Hosts};
 use crate::base::id::{EpochTag, Sequence};
@@ -56,7 +57,9 @@ impl Servers {
         let drivers: Vec<SimDriver> = nets.iter().map(SimNet::driver).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             drivers.iter().map(|driver| mailbox(MAILBOX_MESSAGES_MAX, driver.waker())).unzip();
-        let applier: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), senders.clone()));
+        let keys = Arc::new(IdempotencyKeys::new(100, senders.clone()));
+        let applier: Arc<dyn Sink> =
+            Arc::new(Applier::new(Arc::clone(&hub), senders.clone(), Arc::clone(&keys)));
         let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(7), applier));
         let connections = Arc::new(AtomicUsize::new(0));
         let board = Arc::new(Board::new(senders.clone()));
@@ -72,6 +75,7 @@ impl Servers {
                 log: Arc::clone(&log),
                 mailbox,
                 publishers: senders.clone().into(),
+                keys: Arc::clone(&keys),
                 connections: Arc::clone(&connections),
                 board: Arc::clone(&board),
                 random: Box::new(random),

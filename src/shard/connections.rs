@@ -142,7 +142,7 @@ impl<D: Driver> Shard<D> {
         let Peer { is_over_limit, listener, .. } = *peer;
         let Some((head, body)) = peer.conn.take_request(self.now) else { return };
         if let Some(publishing) = &mut peer.publishing {
-            publishing.forget_waiting(); // Its request ran out of time.
+            publishing.forget_request(); // One before ran out of time.
         }
         match api::handle(&head, &body, &self.options.api[listener], status, self.keys.fingerprints()) {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
@@ -176,7 +176,7 @@ impl<D: Driver> Shard<D> {
                     if let Some(publishing) = &mut peer.publishing
                         && !peer.conn.awaits_answer()
                     {
-                        publishing.forget_waiting(); // Its time is over, and it was answered so.
+                        publishing.forget_request(); // Its time is over, and it was answered so.
                     }
                 }
             }

@@ -22,6 +22,8 @@ mod peer;
 mod publish;
 pub mod report;
 mod retries;
+#[cfg(test)]
+mod retries_tests;
 mod slow;
 mod sources;
 mod stats;

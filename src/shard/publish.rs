@@ -93,10 +93,11 @@ pub(super) struct Publishing {
 }
 
 impl Publishing {
-    /// Forgets what waits of a request that was answered meanwhile: nothing of it is published any more, and its
-    /// idempotency keys are free.
-    pub(super) fn forget_waiting(&mut self) {
+    /// Forgets a request that was answered as its time ran out: what of it waits is not published any more, and its
+    /// idempotency keys are free; what the log says of the rest is no answer to the next request.
+    pub(super) fn forget_request(&mut self) {
         self.waiting = None;
+        self.ticket = None;
     }
 
     fn take_for_shards(&mut self) -> Option<Submission> {
@@ -172,7 +173,7 @@ impl<D: Driver> Shard<D> {
         let publishing = peer.publishing.get_or_insert_default();
         if let Some(head) = &lines.head {
             publishing.lines = LinesAccount::default();
-            publishing.forget_waiting(); // Its request ran out of time.
+            publishing.forget_request(); // One before ran out of time.
             match api::admit(head, &self.options.api[peer.listener], status) {
                 Ok(_) if is_over_limit => return self.refuse_publish_over_limit(conn),
                 Ok(permission) => publishing.permission = Some(permission),
@@ -213,7 +214,6 @@ impl<D: Driver> Shard<D> {
         }
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let publishing = peer.publishing.get_or_insert_default();
-        publishing.ticket = None; // Whatever it stood for ran out of time.
         let is_full = self.tickets.under_way.len() >= BATCHES_UNDER_WAY_MAX;
         if is_full || self.hub.is_behind() {
             publishing.waiting = Some(Waiting::Shards(submission));

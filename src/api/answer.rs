@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn too_many_ids_are_left_out() {
         let mut account = LinesAccount::default();
-        account.add(Some(id(1)), &places(LISTED_EVENTS_MAX as usize, &[]));
+        account.add(Some(id(1)), &places(usize::try_from(LISTED_EVENTS_MAX).unwrap(), &[]));
         assert!(text(&account.answer()).contains(r#""ids":["AAAAAAAAAAA.000000000000001","#));
         account.add(Some(id(LISTED_EVENTS_MAX + 1)), &places(1, &[]));
         account.add(Some(id(LISTED_EVENTS_MAX + 2)), &places(1, &[(0, "x")]));

@@ -103,21 +103,21 @@ impl Publishing {
     fn take_for_shards(&mut self) -> Option<Submission> {
         match self.waiting.take()? {
             Waiting::Shards(submission) => Some(submission),
-            other => self.put_back(other),
+            other @ (Waiting::Key(_) | Waiting::Count(_)) => self.put_back(other),
         }
     }
 
     pub(super) fn take_for_key(&mut self) -> Option<Submission> {
         match self.waiting.take()? {
             Waiting::Key(submission) => Some(submission),
-            other => self.put_back(other),
+            other @ (Waiting::Shards(_) | Waiting::Count(_)) => self.put_back(other),
         }
     }
 
     pub(super) fn take_for_count(&mut self) -> Option<Recount> {
         match self.waiting.take()? {
             Waiting::Count(recount) => Some(recount),
-            other => self.put_back(other),
+            other @ (Waiting::Shards(_) | Waiting::Key(_)) => self.put_back(other),
         }
     }
 

@@ -66,6 +66,8 @@ pub(super) struct Published {
     pub(super) receivers: Option<Receivers>,
 }
 
+const _: () = assert!(size_of::<Settled>() <= 88, "docs/operations.md says what a key costs");
+
 /// Why the events of some keys cannot be published now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Held {

@@ -137,3 +137,84 @@ impl Drop for Reservation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::super::Message;
+    use super::*;
+    use crate::base::id::{EpochTag, Sequence};
+    use crate::base::mailbox::{Receiver, Wake, mailbox};
+
+    #[derive(Default)]
+    struct CountingWake(AtomicUsize);
+
+    impl Wake for CountingWake {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Two shards that sleep, of which only the second waits for the key.
+    struct Bench {
+        keys: Arc<IdempotencyKeys>,
+        wakes: [Arc<CountingWake>; 2],
+        _mailboxes: Vec<Receiver<Message>>,
+        reservation: Option<Reservation>,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let wakes: [Arc<CountingWake>; 2] = [Arc::default(), Arc::default()];
+            let (senders, mailboxes): (Vec<_>, Vec<Receiver<Message>>) =
+                wakes.iter().map(|wake| mailbox(1, Arc::clone(wake) as Arc<dyn Wake>)).unzip();
+            assert!(mailboxes.iter().all(Receiver::prepare_to_sleep));
+            let keys = Arc::new(IdempotencyKeys::new(10, senders));
+            let print = keys.fingerprints().of("k");
+            let (claim, now) = (Claim { key: print, body: print }, Instant::now());
+            let (_, reservation) = keys.begin(&[claim], 0, now).unwrap();
+            assert_eq!(keys.begin(&[claim], 1, now).unwrap_err(), Held::UnderWay);
+            Bench { keys, wakes, _mailboxes: mailboxes, reservation: Some(reservation) }
+        }
+
+        fn hand_over(&mut self) {
+            self.reservation.take().unwrap().hand_over(Ticket(1));
+            assert_eq!((self.woken(), self.keys.has_told(1)), ([0, 0], false));
+        }
+
+        fn woken(&self) -> [usize; 2] {
+            self.wakes.each_ref().map(|wake| wake.0.load(Ordering::Relaxed))
+        }
+
+        #[track_caller]
+        fn check_told(&self) {
+            assert_eq!(self.woken(), [0, 1]);
+            assert!(!self.keys.take_told(0) && self.keys.take_told(1) && !self.keys.take_told(1));
+        }
+    }
+
+    #[test]
+    fn whoever_waits_for_a_key_is_woken_when_it_is_settled() {
+        let mut bench = Bench::new();
+        bench.hand_over();
+        let id = EventId { tag: EpochTag::from_bits(1), sequence: Sequence(1) };
+        bench.keys.committed(Ticket(1), id, None);
+        bench.check_told();
+        assert_eq!(bench.keys.count(), 1);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_key_is_woken_when_it_is_free_again() {
+        let mut refused = Bench::new();
+        refused.hand_over();
+        refused.keys.refused(Ticket(1), &Refusal::Refused { reason: String::new() });
+        refused.check_told();
+        assert_eq!(refused.keys.count(), 0);
+
+        let mut dropped = Bench::new();
+        dropped.reservation = None;
+        dropped.check_told();
+        assert_eq!(dropped.keys.count(), 0);
+    }
+}

@@ -83,6 +83,7 @@ impl<'p> Publication<'p> {
         let retry_ms = take_retry(&mut envelope)?;
         let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
         if let Some(idempotency_key) = envelope.take_text(Field::IdempotencyKey)? {
+            // All that would make it another event.
             let content = (&target, &event, key.as_deref());
             let same = self.keys.add(&idempotency_key, content, self.batch.len(), part)?;
             self.places.note_key();

@@ -1,17 +1,17 @@
 //! The publishes of fixed form (section "The endpoints of the templates" of the contract): each of these endpoints says
 //! by its path what its body and its query hold, and where its events go.
 
-use super::AnswerForm;
 use super::envelope::{Field, FieldSet, RawEnvelope};
 use super::error::ApiError;
+use super::keys::Part;
 use super::object::{read_body, read_value};
 use super::parameters::{self, Parameter};
-use super::publish::{Publication, Shape, utf8};
+use super::publish::{Asked, Publication, Shape, utf8};
 use super::subscribe::DEFAULT_CHANNEL;
 use super::target::Target;
 use crate::auth::Permission;
-use crate::base::name::ChannelName;
-use crate::frame::batch::Batch;
+use crate::base::fingerprint::Fingerprints;
+use crate::base::name::{ChannelName, NameError};
 use crate::http::{Pairs, Problem};
 use crate::sse::event::Event;
 
@@ -40,18 +40,19 @@ pub(super) fn read(
     query: Pairs<'_>,
     body: &[u8],
     permission: &Permission,
-) -> Result<(Batch, AnswerForm), Problem> {
+    fingerprints: &Fingerprints,
+) -> Result<Asked, Problem> {
     let body = utf8(body)?;
-    let mut publication = Publication::new(permission);
+    let mut publication = Publication::new(permission, fingerprints);
     match form {
         FixedForm::Send => {
             parameters::check_none(query)?;
-            publication.add_shaped(read_envelope(body)?, &SEND)?;
+            publication.add_shaped(read_envelope(body)?, &SEND, Part::Whole)?;
         }
         FixedForm::Broadcast => {
             let [channel, event_type] = parameters::read(query, [&["channel"], &["event"]])?;
             if channel.is_none() && event_type.is_none() {
-                publication.add_shaped(read_envelope(body)?, &BROADCAST)?;
+                publication.add_shaped(read_envelope(body)?, &BROADCAST, Part::Whole)?;
             } else {
                 let channel = channel.map_or(DEFAULT_CHANNEL.into(), |given| given.value);
                 let target = Target::channel(Field::Channel.name(), channel)?;
@@ -150,7 +151,10 @@ fn push_data_update(publication: &mut Publication<'_>, body: &str) -> Result<(),
     let [entity, action, data] = read_body(body, ["entity", "action", "data"])?;
     let name = entity.string()?;
     // As it stands there, so that places in it are told as the client sees them; then as a whole, for its length.
-    ChannelName::check(&name).map_err(|error| ApiError::BadName { field: "entity", error })?;
+    match ChannelName::check(&name) {
+        Ok(()) | Err(NameError::Pattern) => {} // A pattern is refused as what it would make of the channel.
+        Err(error) => return Err(ApiError::BadName { field: "entity", error }),
+    }
     let target = Target::channel("entity", format!("entity:{name}").into())?;
     action.check_word(&["created", "updated", "deleted"], "`created`, `updated` or `deleted`")?;
     data.check_object()?;

@@ -1,12 +1,21 @@
 //! The channels: their names, who subscribes to them, and which retained events are theirs.
+//!
+//! A pattern is an entry of the table too, under its text with the `*`, which no channel's name ends in. It retains
+//! nothing: its events are those of the channels that it matches, and what is evicted from them is lost to it.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::base::id::Sequence;
+use crate::base::name::prefix_of;
 use crate::frame::batch::{TARGET_ALL, is_channel};
 use crate::hub::ShardSet;
+use crate::hub::forgotten::{Forgotten, beginning_with};
+use crate::hub::patterns::Patterns;
+use crate::hub::reader::Told;
 
 /// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,7 +47,7 @@ impl Hasher for ChannelHasher {
     }
 }
 
-/// One channel.
+/// One channel, or one pattern.
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) name: Arc<str>,
@@ -59,6 +68,11 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// What the names of its channels begin with; `None` if and only if it is no pattern.
+    pub(super) fn prefix(&self) -> Option<&str> {
+        pattern_prefix(&self.name)
+    }
+
     /// How many events it had up to `place`, since it has been in the table; exact where none after `place` was
     /// evicted, which holds for every shard's cursor.
     pub(super) fn count_through(&self, place: Sequence) -> u64 {
@@ -66,9 +80,16 @@ impl Channel {
     }
 }
 
+fn pattern_prefix(name: &str) -> Option<&str> {
+    prefix_of(name).filter(|_| is_channel(name))
+}
+
 /// What a channel costs beside its name and its events: the entry, its slot in the map of names, and an allocation each
 /// for the name and the queue, in bytes.
 const CHANNEL_BYTES: usize = size_of::<Option<Channel>>() + 2 * size_of::<(Arc<str>, ChannelId)>() + 32;
+
+/// What a channel costs in the order of names: its entry, and what a B-tree has of free room, in bytes.
+const SORTED_BYTES: usize = size_of::<(Arc<str>, ChannelId)>() * 3 / 2;
 
 /// What became of a channel that may be idle.
 #[must_use]
@@ -88,16 +109,13 @@ pub(super) struct Channels {
     slots: Vec<Option<Channel>>,
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, ChannelId>,
-    /// How many are channels by name, and not a user's or that of all.
+    /// How many are channels by name or patterns, and not a user's or that of all.
     named_len: usize,
-    hasher: RandomState,
-    /// How far channels were evicted that are in the table no more, by the hash of their name, so that a resume is
-    /// told of a gap if and only if there is one. Bounded: `forgotten_order` has the oldest first.
-    forgotten: HashMap<u64, Sequence>,
-    forgotten_order: VecDeque<u64>,
-    forgotten_max: usize,
-    /// What a channel may have lost of which nothing at all is remembered any more.
-    forgotten_through: Sequence,
+    patterns: Patterns,
+    /// The channels in the order of their names, from the first pattern on.
+    sorted: Option<BTreeMap<Arc<str>, ChannelId>>,
+    /// The channels that are in the table no more.
+    forgotten: Forgotten,
     /// Bytes that the table holds, by its own account.
     bytes: usize,
 }
@@ -110,11 +128,9 @@ impl Channels {
             free: Vec::new(),
             by_name: HashMap::new(),
             named_len: 0,
-            hasher: RandomState::new(),
-            forgotten: HashMap::new(),
-            forgotten_order: VecDeque::new(),
-            forgotten_max,
-            forgotten_through: Sequence::START,
+            patterns: Patterns::default(),
+            sorted: None,
+            forgotten: Forgotten::new(forgotten_max),
             bytes: 0,
         };
         let all = channels.enter(TARGET_ALL);
@@ -122,7 +138,7 @@ impl Channels {
         channels
     }
 
-    /// How many channels there are by name.
+    /// How many channels and patterns there are by name.
     pub(super) fn len(&self) -> usize {
         self.named_len
     }
@@ -153,11 +169,12 @@ impl Channels {
             return id;
         }
         let name: Arc<str> = Arc::from(name);
-        let evicted_through = if self.forgotten.is_empty() {
-            self.forgotten_through
-        } else {
-            let hash = self.hasher.hash_one(&*name);
-            self.forgotten.get(&hash).copied().unwrap_or(self.forgotten_through)
+        let evicted_through = match pattern_prefix(&name) {
+            Some(prefix) => {
+                self.sort();
+                self.evicted_through_of(prefix)
+            }
+            None => self.forgotten.evicted_through(&name),
         };
         let channel = Channel {
             name: Arc::clone(&name),
@@ -182,12 +199,78 @@ impl Channels {
                 slot
             }
         };
-        self.by_name.insert(name, ChannelId(slot));
-        ChannelId(slot)
+        let id = ChannelId(slot);
+        match (pattern_prefix(&name), &mut self.sorted) {
+            (Some(prefix), _) => self.patterns.insert(prefix, id),
+            (None, Some(sorted)) if is_channel(&name) => {
+                sorted.insert(Arc::clone(&name), id);
+                self.bytes += SORTED_BYTES;
+            }
+            (None, _) => {}
+        }
+        self.by_name.insert(name, id);
+        id
+    }
+
+    /// Puts the channels in the order of their names, and keeps them so.
+    fn sort(&mut self) {
+        if self.sorted.is_none() {
+            let channels =
+                self.by_name.iter().filter(|(name, _)| is_channel(name) && pattern_prefix(name).is_none());
+            let sorted: BTreeMap<_, _> = channels.map(|(name, &id)| (Arc::clone(name), id)).collect();
+            self.bytes += sorted.len() * SORTED_BYTES;
+            self.sorted = Some(sorted);
+        }
+    }
+
+    /// The channels whose names begin with a prefix, in the order of their names. There is a pattern of that prefix.
+    pub(super) fn beginning_with(&self, prefix: &str) -> impl Iterator<Item = ChannelId> {
+        let from = self.sorted.iter().flat_map(move |sorted| beginning_with(sorted, prefix));
+        from.map(|(_, &id)| id)
+    }
+
+    /// The last event that any channel of this prefix has lost, those that are in the table no more included.
+    fn evicted_through_of(&self, prefix: &str) -> Sequence {
+        let present = self.beginning_with(prefix).map(|id| self.get(id).evicted_through);
+        present.fold(self.forgotten.evicted_through_of(prefix), Sequence::max)
+    }
+
+    /// How many events the channels of a pattern have given up since it is in the table; 0 for a channel.
+    pub(super) fn evictions(&self, id: ChannelId) -> u64 {
+        self.patterns.evictions(id)
+    }
+
+    /// The last event after `place` that a channel, or a channel of a pattern, has lost since `told`, if it has.
+    pub(super) fn lost_after(&self, id: ChannelId, place: Sequence, told: Option<&Told>) -> Option<Sequence> {
+        let channel = self.get(id);
+        let (lost, place) = match told {
+            None => (channel.evicted_through, place),
+            Some(told) if channel.prefix().is_some() => {
+                (self.patterns.evicted_since(id, told.evictions).unwrap_or(Sequence::START), place)
+            }
+            Some(told) => (channel.evicted_through, told.through.max(place)),
+        };
+        (lost > place).then_some(lost)
+    }
+
+    /// Returns true if and only if there are patterns.
+    pub(super) fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty()
+    }
+
+    /// The patterns with subscribers that a channel's name matches.
+    pub(super) fn patterns_of(&self, name: &str) -> impl Iterator<Item = ChannelId> {
+        self.patterns.matching(name).filter(|&id| self.get(id).subscribers > 0)
     }
 
     pub(super) fn get(&self, id: ChannelId) -> &Channel {
         self.slots[id.0 as usize].as_ref().expect("a channel that is referred to is in the table")
+    }
+
+    /// What has this id now. The history remembers of an event where it went as long as anything retains it: of several
+    /// channels one may have gone, and another may have its id.
+    pub(super) fn peek(&self, id: ChannelId) -> Option<&Channel> {
+        self.slots.get(id.0 as usize).and_then(Option::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, id: ChannelId) -> &mut Channel {
@@ -204,6 +287,11 @@ impl Channels {
         self.bytes += (channel.retained.capacity() - before) * size_of::<Sequence>();
     }
 
+    /// Notes an event of a channel that a pattern matches.
+    pub(super) fn pass(&mut self, pattern: ChannelId, sequence: Sequence) {
+        self.get_mut(pattern).last = sequence;
+    }
+
     /// Gives up the channel's oldest event and returns its number.
     pub(super) fn evict_oldest(&mut self, id: ChannelId) -> Option<Sequence> {
         let channel = self.slots[id.0 as usize].as_mut()?;
@@ -216,6 +304,38 @@ impl Channels {
             self.bytes -= (capacity - channel.retained.capacity()) * size_of::<Sequence>();
         }
         Some(sequence)
+    }
+
+    /// Notes that the channels `evicted` have given up an event of `target`. It is lost to the patterns that match them,
+    /// but for those that match another channel of the target, which retains it still.
+    pub(super) fn note_lost(&mut self, evicted: &[ChannelId], target: &[ChannelId], sequence: Sequence) {
+        if self.patterns.is_empty() {
+            return;
+        }
+        let mut lost_to: SmallVec<[ChannelId; 8]> = SmallVec::new();
+        let names = evicted.iter().map(|&id| &self.get(id).name);
+        for name in names.filter(|name| is_channel(name)) {
+            for pattern in self.patterns.matching(name) {
+                let is_kept = || target.iter().any(|&id| self.keeps_for(pattern, id, sequence));
+                if !lost_to.contains(&pattern) && !is_kept() {
+                    lost_to.push(pattern);
+                }
+            }
+        }
+        for pattern in lost_to {
+            let evicted_through = &mut self.get_mut(pattern).evicted_through;
+            *evicted_through = sequence.max(*evicted_through);
+            self.patterns.note_eviction(pattern, sequence);
+        }
+    }
+
+    /// Returns true if and only if a pattern matches a channel that retains `sequence`.
+    fn keeps_for(&self, pattern: ChannelId, id: ChannelId, sequence: Sequence) -> bool {
+        let channel = self.peek(id).filter(|channel| channel.retained.binary_search(&sequence).is_ok());
+        let prefix = self.get(pattern).prefix();
+        channel
+            .zip(prefix)
+            .is_some_and(|(channel, prefix)| is_channel(&channel.name) && channel.name.starts_with(prefix))
     }
 
     /// Takes a channel out of the table if and only if nobody subscribes to it, none of its events is retained, and
@@ -239,29 +359,52 @@ impl Channels {
         self.named_len -= usize::from(is_channel(&channel.name));
         self.bytes -=
             CHANNEL_BYTES + channel.name.len() + channel.retained.capacity() * size_of::<Sequence>();
-        if channel.evicted_through > self.forgotten_through {
-            self.remember(&channel.name, channel.evicted_through);
+        if let Some(prefix) = channel.prefix() {
+            self.patterns.remove(prefix);
+            return Removal::Removed;
         }
+        if self.sorted.as_mut().is_some_and(|sorted| sorted.remove(&channel.name).is_some()) {
+            self.bytes -= SORTED_BYTES;
+        }
+        self.forgotten.remember(channel.name, channel.evicted_through);
         Removal::Removed
-    }
-
-    fn remember(&mut self, name: &str, evicted_through: Sequence) {
-        let hash = self.hasher.hash_one(name);
-        if self.forgotten.insert(hash, evicted_through).is_none() {
-            self.forgotten_order.push_back(hash);
-        }
-        if self.forgotten_order.len() > self.forgotten_max
-            && let Some(oldest) = self.forgotten_order.pop_front()
-            && let Some(through) = self.forgotten.remove(&oldest)
-        {
-            self.forgotten_through = self.forgotten_through.max(through);
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_has_lost_what_any_of_its_channels_has_lost() {
+        let mut channels = Channels::new(10);
+        let lose = |channels: &mut Channels, name: &str, number: u64| {
+            let id = channels.enter(name);
+            channels.retain(id, Sequence(number));
+            channels.evict_oldest(id);
+            channels.note_lost(&[id], &[id], Sequence(number));
+            id
+        };
+        let gone = lose(&mut channels, "chat/1", 5);
+        assert_eq!(channels.remove_if_idle(gone, ALL), Removal::Removed);
+        lose(&mut channels, "chat/2", 3);
+        lose(&mut channels, "other", 9);
+        let pattern = channels.enter("chat/*");
+        assert_eq!(channels.get(pattern).evicted_through, Sequence(5), "also of a channel that went");
+        lose(&mut channels, "chat/3", 11);
+        lose(&mut channels, "other", 12);
+        assert_eq!(channels.get(pattern).evicted_through, Sequence(11));
+        let all = channels.enter("*");
+        assert_eq!(channels.get(all).evicted_through, Sequence(12));
+        lose(&mut channels, TARGET_ALL, 13);
+        assert_eq!(channels.get(all).evicted_through, Sequence(12), "what goes to all is no channel's");
+        assert_eq!(channels.remove_if_idle(all, ALL), Removal::Removed);
+        let names: Vec<&str> = channels.beginning_with("chat/").map(|id| &*channels.get(id).name).collect();
+        assert_eq!(names, ["chat/2", "chat/3"]);
+        assert_eq!(channels.len(), 4, "a pattern is a name that somebody subscribes to");
+        assert_eq!(channels.remove_if_idle(pattern, ALL), Removal::Removed);
+        assert!(!channels.has_patterns());
+    }
 
     const ALL: Sequence = Sequence(u64::MAX);
 
@@ -296,24 +439,5 @@ mod tests {
         assert_eq!(channels.get(back).evicted_through, Sequence(7));
         let other = channels.enter("other");
         assert_eq!(channels.get(other).evicted_through, Sequence::START, "it never had an event");
-    }
-
-    #[test]
-    fn what_is_forgotten_altogether_counts_as_lost_for_every_unknown_channel() {
-        let mut channels = Channels::new(1);
-        for (name, number) in [("a", 5), ("b", 8)] {
-            let id = channels.enter(name);
-            channels.retain(id, Sequence(number));
-            channels.evict_oldest(id);
-            assert_eq!(channels.remove_if_idle(id, ALL), Removal::Removed);
-        }
-        let a = channels.enter("a");
-        assert_eq!(
-            channels.get(a).evicted_through,
-            Sequence(5),
-            "a was forgotten, so 5 is all that is known"
-        );
-        let b = channels.enter("b");
-        assert_eq!(channels.get(b).evicted_through, Sequence(8));
     }
 }

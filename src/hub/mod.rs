@@ -12,9 +12,11 @@
 mod channels;
 pub mod counts;
 mod epochs;
+mod forgotten;
 mod history;
 pub mod index;
 pub mod live;
+mod patterns;
 pub mod reader;
 mod receivers;
 pub mod retention;
@@ -22,9 +24,10 @@ mod subscribe;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -90,11 +93,20 @@ impl ShardSet {
         ShardSet(bits)
     }
 
-    fn is_empty(self) -> bool {
+    /// The set as bits, each of which says whether the shard of that number is in it.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Returns true if and only if no shard is in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    fn union(&mut self, other: ShardSet) {
+    /// Puts in all shards of another set.
+    pub fn union(&mut self, other: ShardSet) {
         self.0 |= other.0;
     }
 }
@@ -135,6 +147,8 @@ pub struct Hub {
     backlog: Backlog,
     /// How many channels there are, readable without the lock.
     channels_len: AtomicU32,
+    /// A shard is further behind than it should be, readable without the lock.
+    is_behind: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -191,6 +205,7 @@ impl Hub {
             channels_max: options.channels_max,
             backlog: options.backlog,
             channels_len: AtomicU32::new(0),
+            is_behind: AtomicBool::new(false),
         }
     }
 
@@ -229,15 +244,21 @@ impl Hub {
             let sequence = Sequence(number);
             channels.clear();
             channels.extend(draft.targets().map(|name| state.channels.enter(name)));
+            let retaining = channels.len();
+            state.add_patterns(draft.targets(), &mut channels);
             let target = state.targets.enter(&channels);
-            let holders = u32::try_from(channels.len()).expect("an event's channels are bounded by its body");
+            let holders = u32::try_from(retaining).expect("an event's channels are bounded by its body");
             state.history.append(EventId { tag, sequence }, draft, target, state.now, holders);
             if let Some(shard) = waiting_shard.filter(|_| sequence == last) {
                 receivers = state.count_receivers(&channels, sequence, shard);
             }
-            for &channel in &channels {
+            for (index, &channel) in channels.iter().enumerate() {
                 interested.union(state.channels.get(channel).shards);
-                state.retain(channel, sequence);
+                if index < retaining {
+                    state.retain(channel, sequence);
+                } else {
+                    state.channels.pass(channel, sequence);
+                }
             }
         }
         for (shard, cursor) in state.cursors.iter_mut().enumerate() {
@@ -296,13 +317,7 @@ impl Hub {
     /// Returns true if and only if a shard is further behind the head than it should be: who publishes is to wait.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        let state = self.lock();
-        let head = state.epochs.head();
-        state.cursors.iter().any(|&cursor| {
-            cursor < head
-                && (head.0 - cursor.0 > self.backlog.events_max
-                    || state.history.bytes_of_pages_after(cursor) > self.backlog.bytes_max)
-        })
+        self.is_behind.load(Ordering::Acquire)
     }
 
     /// Bytes that the history holds: segments, entries, names.
@@ -328,6 +343,7 @@ impl Hub {
     fn publish_counts(&self, state: &State) {
         let len = u32::try_from(state.channels.len()).expect("channels are bounded far below 2^32");
         self.channels_len.store(len, Ordering::Relaxed);
+        self.is_behind.store(state.is_behind(self.backlog), Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -347,6 +363,27 @@ impl Hub {
 }
 
 impl State {
+    /// Adds the patterns with subscribers that any of `names` matches to its channels, each once.
+    fn add_patterns<'n>(&self, names: impl Iterator<Item = &'n str>, channels: &mut Vec<ChannelId>) {
+        if !self.channels.has_patterns() {
+            return;
+        }
+        for pattern in names.filter(|name| is_channel(name)).flat_map(|name| self.channels.patterns_of(name))
+        {
+            if !channels.contains(&pattern) {
+                channels.push(pattern);
+            }
+        }
+    }
+
+    /// Returns true if and only if a shard is further behind the head than `backlog` allows.
+    fn is_behind(&self, backlog: Backlog) -> bool {
+        let (slowest, head) = (self.taken_by_all(), self.epochs.head());
+        slowest < head
+            && (head.0 - slowest.0 > backlog.events_max
+                || self.history.bytes_of_pages_after(slowest) > backlog.bytes_max)
+    }
+
     /// How far every shard has taken the order.
     fn taken_by_all(&self) -> Sequence {
         self.cursors.iter().copied().min().unwrap_or(Sequence::START)

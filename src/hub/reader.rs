@@ -1,8 +1,9 @@
 //! Reading the history: how a stream that resumes, or that fell behind, gets every retained event after its place.
 //!
 //! A [`Cursor`] is all that such a stream holds: no frames. Each slice is read under the lock as references of at most
-//! [`SLICE_FRAMES_MAX`] frames, merged in the order of the sequence from all channels of the stream, and not beyond the
-//! shard's own cursor: what follows is the shard's to deliver.
+//! [`SLICE_FRAMES_MAX`] frames in the order of the sequence, merged from all channels of the stream or, where patterns
+//! match many channels, picked from all there is (`walk`), and not beyond the shard's own cursor: what follows is the
+//! shard's to deliver.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -13,6 +14,7 @@ use smallvec::SmallVec;
 use crate::base::id::{EventId, Sequence};
 use crate::frame::segment::Segment;
 use crate::hub::channels::ChannelId;
+use crate::hub::history::Place;
 use crate::hub::{Hub, State};
 
 /// Frames that one slice refers to at the most.
@@ -29,8 +31,18 @@ pub struct Cursor {
     is_counting: bool,
     /// Nothing is read beyond this place.
     stop: Option<Sequence>,
-    /// Up to where the loss of a channel was told, where that lies beyond `place`.
-    told: Vec<(ChannelId, Sequence)>,
+    /// What was told as lost beyond `place`.
+    told: Vec<Told>,
+}
+
+/// Up to where the loss of a channel was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    channel: ChannelId,
+    /// The last event that was lost.
+    pub(super) through: Sequence,
+    /// For a pattern: how many events its channels had given up by then.
+    pub(super) evictions: u64,
 }
 
 impl Cursor {
@@ -57,9 +69,8 @@ impl Cursor {
         self.stop = None;
     }
 
-    fn told_through(&self, channel: ChannelId) -> Sequence {
-        let told = self.told.iter().find(|(lost, _)| *lost == channel);
-        told.map_or(self.place, |&(_, through)| through.max(self.place))
+    fn told_of(&self, channel: ChannelId) -> Option<&Told> {
+        self.told.iter().find(|told| told.channel == channel)
     }
 }
 
@@ -105,6 +116,10 @@ pub struct Slice {
     pub frames: u32,
     /// Nothing more is to be read up to the shard's cursor, and the stream's place is that cursor: it is live.
     pub is_live: bool,
+    /// Nothing was read, and nothing is to be read until the shard's cursor has moved on.
+    pub is_ahead: bool,
+    /// Bytes of the frames.
+    bytes: usize,
     /// Merges the channels by their next number.
     heap: BinaryHeap<Reverse<(Sequence, usize)>>,
 }
@@ -115,7 +130,33 @@ impl Slice {
         self.runs.clear();
         self.frames = 0;
         self.is_live = false;
+        self.is_ahead = false;
+        self.bytes = 0;
         self.heap.clear();
+    }
+
+    /// Takes a frame behind the others; returns false where it holds as much as it may.
+    pub(super) fn push(&mut self, place: &Place<'_>, limits: SliceLimits) -> bool {
+        let len = (place.to - place.from) as usize;
+        let is_full = self.frames > 0 && self.bytes + len > limits.bytes_max;
+        if is_full || self.frames == limits.frames_max.min(SLICE_FRAMES_MAX) {
+            return false;
+        }
+        self.bytes += len;
+        self.frames += 1;
+        match self.runs.last_mut() {
+            Some(last) if last.to == place.from && Arc::ptr_eq(&last.segment, place.segment) => {
+                last.to = place.to;
+                last.frames += 1;
+            }
+            _ => self.runs.push(HistoryRun {
+                segment: Arc::clone(place.segment),
+                from: place.from,
+                to: place.to,
+                frames: 1,
+            }),
+        }
+        true
     }
 }
 
@@ -134,16 +175,23 @@ impl Hub {
         let state = self.lock();
         let end = state.cursors[shard];
         if cursor.place > end {
-            return; // It subscribed at a place that its shard has yet to reach.
+            slice.is_ahead = true; // It subscribed at a place that its shard has yet to reach.
+            return;
         }
         let channels: SmallVec<[ChannelId; 8]> = channels.iter().copied().chain([ChannelId::ALL]).collect();
         slice.gap = state.tell_gap(&channels, cursor);
         let stop = cursor.stop.map_or(end, |stop| stop.min(end));
-        if state.read_frames(&channels, cursor, stop, limits, slice) {
+        let has_reached = match state.merged(&channels) {
+            Some(merged) => state.read_frames(&merged, cursor, stop, limits, slice),
+            None => state.walk(&channels, cursor, stop, limits, slice),
+        };
+        if has_reached {
             let place = stop.max(cursor.place);
             cursor.place = place;
-            cursor.told.retain(|&(_, through)| through > place);
+            cursor.told.retain(|told| told.through > place);
             slice.is_live = stop == end && cursor.stop.is_none_or(|stop| stop <= end);
+            slice.is_ahead =
+                slice.gap.is_none() && slice.frames == 0 && !slice.is_live && !cursor.has_stopped();
         }
     }
 }
@@ -160,38 +208,58 @@ impl State {
     /// A cursor at `place` of a stream that asks for what is retained after it, and misses nothing else.
     pub(super) fn cursor_of_retained(&self, place: Sequence, channels: &[ChannelId]) -> Cursor {
         let targets = channels.iter().copied().chain([ChannelId::ALL]);
-        let lost = targets.map(|id| (id, self.channels.get(id).evicted_through));
-        let told = lost.filter(|&(_, through)| through > place).collect();
+        let lost = targets.filter_map(|id| Some((id, self.channels.lost_after(id, place, None)?)));
+        let told = lost.map(|(id, through)| self.told(id, through)).collect();
         Cursor { place, seen: None, is_counting: false, stop: None, told }
     }
 
     /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.
     pub(super) fn place_before_last(&self, count: usize, channels: &[ChannelId]) -> Option<Sequence> {
         let before = |first: &Sequence| Sequence(first.0 - 1);
-        let retained = || channels.iter().map(|&id| &self.channels.get(id).retained);
+        let mut ids = Vec::new();
+        for &id in channels {
+            match self.channels.get(id).prefix() {
+                Some(prefix) => ids.extend(self.channels.beginning_with(prefix)),
+                None => ids.push(id),
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let retained = || ids.iter().map(|&id| &self.channels.get(id).retained);
         // A large count is all there is, and one channel has its numbers in order: neither needs a look at each of them.
         if retained().map(VecDeque::len).sum::<usize>() <= count {
             return retained().filter_map(VecDeque::front).min().map(before);
         }
-        if let &[only] = channels {
+        if let &[only] = &ids[..] {
             let numbers = &self.channels.get(only).retained;
             return numbers.get(numbers.len() - count).map(before);
         }
-        let mut last: Vec<Sequence> =
-            retained().flat_map(|numbers| numbers.iter().rev().take(count).copied()).collect();
-        last.sort_unstable_by_key(|&sequence| Reverse(sequence));
-        last.dedup();
-        last.truncate(count);
-        last.last().map(before)
+        // Merged from the newest backwards.
+        let mut numbers: Vec<_> = retained().map(|numbers| numbers.iter().rev()).collect();
+        let newest = numbers.iter_mut().enumerate();
+        let mut heap: BinaryHeap<_> =
+            newest.filter_map(|(index, numbers)| Some((numbers.next()?, index))).collect();
+        let (mut found, mut first) = (0, None);
+        while let Some((sequence, index)) = heap.pop() {
+            if first != Some(sequence) {
+                if found == count {
+                    break;
+                }
+                found += 1;
+                first = Some(sequence);
+            }
+            heap.extend(numbers[index].next().map(|sequence| (sequence, index)));
+        }
+        first.map(before)
     }
 
     /// Finds out whether events after the cursor's place are lost, and notes what is told of it.
     fn tell_gap(&self, channels: &[ChannelId], cursor: &mut Cursor) -> Option<Gap> {
-        let lost: Vec<(ChannelId, Sequence)> = channels
-            .iter()
-            .map(|&channel| (channel, self.channels.get(channel).evicted_through))
-            .filter(|&(channel, through)| through > cursor.told_through(channel))
-            .collect();
+        let lost = channels.iter().filter_map(|&channel| {
+            let told = cursor.told_of(channel);
+            Some((channel, self.channels.lost_after(channel, cursor.place, told)?))
+        });
+        let lost: Vec<(ChannelId, Sequence)> = lost.collect();
         if lost.is_empty() {
             return None;
         }
@@ -199,12 +267,19 @@ impl State {
         let passed = cursor.is_counting.then(|| self.count_passed(channels, &lost, cursor.place));
         let missed = passed.zip(cursor.seen).and_then(|(passed, seen)| passed.checked_sub(seen));
         cursor.seen = passed;
+        for &(channel, through) in &lost {
+            let before = cursor.told_of(channel).map_or(through, |told| told.through);
+            cursor.told.retain(|told| told.channel != channel);
+            cursor.told.push(self.told(channel, through.max(before)));
+        }
         let place = cursor.place;
-        cursor
-            .told
-            .retain(|&(channel, through)| through > place && lost.iter().all(|&(id, _)| id != channel));
-        cursor.told.extend(lost);
+        cursor.told.retain(|told| told.through > place);
         Some(Gap { missed, after })
+    }
+
+    /// What is told of a channel's loss up to `through`.
+    fn told(&self, channel: ChannelId, through: Sequence) -> Told {
+        Told { channel, through, evictions: self.channels.evictions(channel) }
     }
 
     /// How many events all channels had up to `place`, those that are `lost` up to where they are.
@@ -218,7 +293,7 @@ impl State {
     }
 
     /// Reads up to `end`; returns true if and only if it got there.
-    fn read_frames(
+    pub(super) fn read_frames(
         &self,
         channels: &[ChannelId],
         cursor: &mut Cursor,
@@ -235,35 +310,18 @@ impl State {
                 slice.heap.push(Reverse((sequence, index)));
             }
         }
-        let (mut bytes, mut page_hint) = (0, None);
+        let mut page_hint = None;
         while let Some(&Reverse((sequence, index))) = slice.heap.peek() {
             if sequence > cursor.place {
                 // Not yet taken through another channel of this stream.
                 let (page_index, entry_index) = self.find_from(page_hint, sequence);
                 page_hint = Some(page_index);
                 let page = &self.history.pages()[page_index];
-                let place = page.place(&page.entries[entry_index]);
-                let len = (place.to - place.from) as usize;
-                let full = slice.frames > 0 && bytes + len > limits.bytes_max;
-                if full || slice.frames == limits.frames_max.min(SLICE_FRAMES_MAX) {
+                if !slice.push(&page.place(&page.entries[entry_index]), limits) {
                     return false;
                 }
-                bytes += len;
-                slice.frames += 1;
                 cursor.place = sequence;
                 cursor.seen = cursor.seen.map(|seen| seen + 1);
-                match slice.runs.last_mut() {
-                    Some(last) if last.to == place.from && Arc::ptr_eq(&last.segment, place.segment) => {
-                        last.to = place.to;
-                        last.frames += 1;
-                    }
-                    _ => slice.runs.push(HistoryRun {
-                        segment: Arc::clone(place.segment),
-                        from: place.from,
-                        to: place.to,
-                        frames: 1,
-                    }),
-                }
             }
             slice.heap.pop();
             next[index] += 1;

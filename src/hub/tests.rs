@@ -7,12 +7,12 @@ use super::live::TakeLimits;
 use super::reader::{Cursor, Gap, Slice, SliceLimits};
 use super::retention::RETENTION_BYTES_MIN;
 use super::*;
-use crate::base::name::ChannelName;
+use crate::base::name::Selector;
 use crate::frame::batch::{TARGET_ALL, user_target};
 use crate::frame::segment::SEGMENT_BYTES;
 use crate::sse::event::Event;
 
-fn hub(events_max: usize, bytes_max: usize) -> Hub {
+pub(super) fn hub(events_max: usize, bytes_max: usize) -> Hub {
     let retention = Retention { events_max, bytes_max, age_max: None };
     let hub =
         Hub::new(HubOptions { retention, channels_max: 100_000, backlog: Backlog::default(), shards: 1 });
@@ -20,11 +20,11 @@ fn hub(events_max: usize, bytes_max: usize) -> Hub {
     hub
 }
 
-fn id(number: u64) -> EventId {
+pub(super) fn id(number: u64) -> EventId {
     EventId { tag: EpochTag::from_bits(1), sequence: Sequence(number) }
 }
 
-fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
+pub(super) fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
     let mut batch = Batch::new();
     events.into_iter().for_each(|(channel, data)| batch.push(&[&channel], &Event::new(&data)));
     hub.apply(hub.head().next(), &batch, None);
@@ -32,7 +32,7 @@ fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
 
 /// Reads all that is retained of a channel after a place: the gap, and the bytes.
 fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8>) {
-    let names = [ChannelName::parse(channel).unwrap()];
+    let names = [Selector::parse(channel).unwrap()];
     let subscribed = hub.subscribe(0, &names, None, Begin::After(id(after))).unwrap();
     let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
     let (mut gap, mut bytes, mut slice) = (None, Vec::new(), Slice::default());
@@ -46,6 +46,11 @@ fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8>) {
     }
     hub.unsubscribe(0, [subscribed.channels[0]]);
     (gap, bytes)
+}
+
+pub(super) fn take_all(hub: &Hub) {
+    let limits = TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX };
+    hub.take(0, limits, &mut Vec::new());
 }
 
 fn pages_len(hub: &Hub) -> usize {
@@ -128,7 +133,7 @@ fn a_channel_that_was_forgotten_and_comes_back_tells_a_gap() {
 #[test]
 fn events_of_one_batch_to_one_channel_are_taken_and_read_as_one_run() {
     let hub = hub(100, usize::MAX);
-    let names = [ChannelName::parse("a").unwrap()];
+    let names = [Selector::parse("a").unwrap()];
     let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
     publish(&hub, (0..50).map(|n| ("a".to_owned(), format!("{n}"))));
     let mut runs = Vec::new();
@@ -244,7 +249,7 @@ fn read_from(
     user: Option<&str>,
     begin: Begin,
 ) -> (Vec<Option<u64>>, Vec<String>) {
-    let names: Vec<_> = channels.iter().map(|name| ChannelName::parse(name).unwrap()).collect();
+    let names: Vec<_> = channels.iter().map(|name| Selector::parse(name).unwrap()).collect();
     let subscribed = hub.subscribe(0, &names, user, begin).unwrap();
     let Begun::After(mut cursor) = subscribed.begun else { panic!("it begins in the past") };
     let (mut missed, mut data, mut slice) = (Vec::new(), Vec::new(), Slice::default());
@@ -299,7 +304,7 @@ fn what_is_missed_of_a_user_and_of_all_is_counted_too() {
     }
     let ann = ["all 3", "ann 3", "all 4", "ann 4"].map(str::to_owned).to_vec();
     // Where it began, nothing was lost yet; so the count of what is lost is exact.
-    let names = [ChannelName::parse("a").unwrap()];
+    let names = [Selector::parse("a").unwrap()];
     let mut cursor = Cursor::behind(Sequence(1), Some(1));
     let subscribed = hub.subscribe(0, &names, Some("ann"), Begin::AtHead).unwrap();
     let mut slice = Slice::default();
@@ -313,7 +318,7 @@ fn what_is_missed_of_a_user_and_of_all_is_counted_too() {
 #[test]
 fn users_and_all_have_receivers_and_are_no_channels() {
     let hub = hub(10, usize::MAX);
-    let names = [ChannelName::parse("a").unwrap()];
+    let names = [Selector::parse("a").unwrap()];
     let _streams =
         [Some("ann"), Some("ann"), None].map(|user| hub.subscribe(0, &names, user, Begin::AtHead).unwrap());
     for (target, expected) in

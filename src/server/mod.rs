@@ -48,6 +48,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::shard::apply::{Application, Applier, Publishers};
 use crate::shard::board::Board;
+use crate::shard::keys::IdempotencyKeys;
 use crate::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
@@ -88,6 +89,7 @@ pub struct Server {
     /// What the shards are made of, by their numbers.
     parts: Vec<ShardParts>,
     publishers: Publishers,
+    keys: Arc<IdempotencyKeys>,
     /// The instant from which the server's times count.
     start: Instant,
     desk: OpenDesk,
@@ -160,7 +162,9 @@ impl Server {
         let desk = Arc::new(Desk::new());
         let publishers =
             Publishers::from(senders.clone()).with_application(Arc::clone(&desk) as Arc<dyn Application>);
-        let applier: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), publishers.clone()));
+        let keys = Arc::new(IdempotencyKeys::new(settings.idempotency_keys_max, publishers.clone()));
+        let applier: Arc<dyn Sink> =
+            Arc::new(Applier::new(Arc::clone(&hub), publishers.clone(), Arc::clone(&keys)));
         let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(random.bits()), applier));
         let calling = Arc::clone(&desk);
         let caller = thread::Builder::new().name("callbacks".to_owned()).spawn(move || calling.call_back());
@@ -178,7 +182,7 @@ impl Server {
         });
         let (desk, start) = (OpenDesk(desk), Instant::now());
         let io = chosen.choice.io();
-        Ok(Server { addresses, io, handle, parts, publishers, start, desk, caller })
+        Ok(Server { addresses, io, handle, parts, publishers, keys, start, desk, caller })
     }
 
     /// The addresses that it listens on, in the order they were given, with the ports that the kernel chose.
@@ -218,13 +222,13 @@ impl Server {
     /// # Errors
     /// [`ServeError::Thread`]; what had begun to serve by then drains.
     pub fn start(self) -> Result<RunningServer, ServeError> {
-        let Server { addresses, io: _, handle, parts, publishers, start, desk, caller } = self;
+        let Server { addresses, io: _, handle, parts, publishers, keys, start, desk, caller } = self;
         let desk = Arc::new(desk);
         let mut running =
             RunningServer { addresses, handle, threads: Vec::new(), desk, caller: Some(caller) };
         for ShardParts { options, driver, mailbox } in parts {
             let (handle, desk) = (running.handle.clone(), Arc::clone(&running.desk));
-            let publishers = publishers.clone();
+            let (publishers, keys) = (publishers.clone(), Arc::clone(&keys));
             let name = format!("shard-{}", options.number);
             let serve = move || {
                 let _until_it_ends = desk;
@@ -234,6 +238,7 @@ impl Server {
                     log: Arc::clone(&shared.log),
                     mailbox,
                     publishers,
+                    keys,
                     connections: Arc::clone(&shared.connections),
                     board: Arc::clone(&shared.board),
                     random: Box::new(OsRandom),
@@ -405,7 +410,7 @@ mod tests {
         let handle = server.handle();
         // A shard that has a subscriber and does not serve yet is behind as soon as more is published than it may be.
         let channel = ChannelName::parse("a").unwrap();
-        handle.shared().hub.subscribe(0, std::slice::from_ref(&channel), None, Begin::AtHead).unwrap();
+        handle.shared().hub.subscribe(0, &[channel.clone().into()], None, Begin::AtHead).unwrap();
         let mut batch = handle.batch();
         (0..10_000).for_each(|_| batch.push([&channel], &Event::new("x")).unwrap());
         assert_eq!(handle.publish_batch(batch.clone()).unwrap().events, 10_000);

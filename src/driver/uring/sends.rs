@@ -200,6 +200,11 @@ mod tests {
 
     const CONN: ConnId = ConnId { index: 0, generation: 0 };
 
+    /// A ring that takes operations and never does any.
+    fn ring() -> Option<Ring> {
+        crate::driver::uring::tests::proven().map(|_| Ring::new(8, 16).unwrap())
+    }
+
     /// Begins a send of three bytes in runs of one source; returns the source, which nobody else but the sends holds.
     fn begun(sends: &mut Sends, ring: &mut Ring, runs: u32) -> Rc<Source> {
         let source = Rc::new(Source::Own(b"abcdef".as_slice().into()));
@@ -218,7 +223,7 @@ mod tests {
 
     #[test]
     fn bytes_are_held_until_their_send_is_done_and_no_longer() {
-        let mut ring = Ring::new(8, 16).unwrap();
+        let Some(mut ring) = ring() else { return };
         let mut sends = Sends::new(Telling::Failures);
         let [one, three] = [1, 3].map(|runs| begun(&mut sends, &mut ring, runs));
         assert_eq!((Rc::strong_count(&one), Rc::strong_count(&three)), (2, 4), "the outboxes are gone");
@@ -231,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_is_told_replaces_success() {
-        let mut ring = Ring::new(8, 16).unwrap();
+        let Some(mut ring) = ring() else { return };
         let mut sends = Sends::new(Telling::Failures);
         (0..3).for_each(|_| drop(begun(&mut sends, &mut ring, 3)));
         let last = sends.used[2];
@@ -242,7 +247,7 @@ mod tests {
 
     #[test]
     fn where_everything_is_told_silence_means_that_it_is_not_done() {
-        let mut ring = Ring::new(8, 16).unwrap();
+        let Some(mut ring) = ring() else { return };
         let mut sends = Sends::new(Telling::Everything);
         (0..2).for_each(|_| drop(begun(&mut sends, &mut ring, 1)));
         assert_eq!(settled(&mut sends, true), []);
@@ -253,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_bounded_number_is_in_flight() {
-        let mut ring = Ring::new(8, 16).unwrap();
+        let Some(mut ring) = ring() else { return };
         let mut sends = Sends::new(Telling::Failures);
         (0..SENDS_MAX).for_each(|_| drop(begun(&mut sends, &mut ring, 1)));
         assert!(sends.is_full());

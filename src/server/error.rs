@@ -36,7 +36,7 @@ pub enum ServeError {
     #[error("cannot draw random bits from the kernel")]
     Random(#[source] io::Error),
     /// The I/O driver cannot be set up, or is broken.
-    #[error("cannot wait for connections: the kernel refuses it")]
+    #[error("the I/O driver cannot be set up, or is broken")]
     Driver(#[source] io::Error),
     /// io_uring was asked for, and cannot be used here.
     #[error(transparent)]

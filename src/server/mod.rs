@@ -32,15 +32,11 @@ pub(crate) use builder::{
 
 use crate::api::{self, ApiOptions};
 use crate::base::id::EpochTag;
-use crate::base::mailbox::Wake;
-use crate::base::mailbox::{Receiver, mailbox};
+use crate::base::mailbox::mailbox;
 use crate::base::random::Random;
 use crate::conn::ConnOptions;
-use crate::driver::Driver;
 use crate::driver::descriptors::open_files_limit;
-use crate::driver::epoll::EpollDriver;
 use crate::driver::socket::{Listener, SocketOptions, bind_many};
-use crate::driver::uring::PreparedUring;
 use crate::frame::outbox::OutboxLimits;
 use crate::hub::retention::Retention;
 use crate::hub::{Backlog, Hub, HubOptions, SHARDS_MAX};
@@ -49,11 +45,11 @@ use crate::log::{Log, Sink};
 use crate::shard::apply::{Application, Applier, Publishers};
 use crate::shard::board::Board;
 use crate::shard::keys::IdempotencyKeys;
-use crate::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
+use crate::shard::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
-use io::{Choice, Room};
-use shards::{OsRandom, run_shard};
+use io::Room;
+use shards::{OsRandom, ShardDriver, ShardParts, run_shard};
 
 /// Bytes not yet sent that the kernel takes for one stream before it calls its socket full. Without a bound it was seen
 /// to take 4.2 MB for a client that had stopped reading.
@@ -94,37 +90,6 @@ pub struct Server {
     start: Instant,
     desk: OpenDesk,
     caller: JoinHandle<()>,
-}
-
-/// What one shard is made of.
-struct ShardParts {
-    options: ShardOptions,
-    driver: ShardDriver,
-    mailbox: Receiver<Message>,
-}
-
-/// The driver of one shard, until its thread has it.
-enum ShardDriver {
-    Epoll(EpollDriver),
-    Uring(Box<PreparedUring>),
-}
-
-impl ShardDriver {
-    fn new(choice: Choice, listeners: Vec<Listener>) -> Result<ShardDriver, ServeError> {
-        Ok(match choice {
-            Choice::Epoll => ShardDriver::Epoll(EpollDriver::new(listeners).map_err(ServeError::Driver)?),
-            Choice::Uring { proven, files } => {
-                ShardDriver::Uring(Box::new(PreparedUring::new(listeners, files, proven)?))
-            }
-        })
-    }
-
-    fn waker(&self) -> Arc<dyn Wake> {
-        match self {
-            ShardDriver::Epoll(driver) => driver.waker(),
-            ShardDriver::Uring(prepared) => prepared.waker(),
-        }
-    }
 }
 
 impl Server {

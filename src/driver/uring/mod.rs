@@ -6,15 +6,15 @@
 //!
 //! | what | how |
 //! | --- | --- |
-//! | accept | [`accept`]: multishot, into direct descriptors that the kernel chooses |
-//! | `recv` | a receive that takes one of the ring's [`buffers`] when bytes come |
+//! | accept | multishot, into direct descriptors that the kernel chooses |
+//! | `recv` | a receive that takes one of the ring's buffers when bytes come |
 //! | `watch` | a poll, and a receive once that has told of something: a poll costs an idle stream a third of it |
-//! | `send` | [`sends`]: never waits, and success is not told one by one |
+//! | `send` | never waits, and success is not told one by one |
 //! | `Writable` | a poll, after a short send |
 //! | `shutdown` | on a thread of the kernel's; the descriptor stays until that is done |
 //! | `close` | what is outstanding is cancelled, each by its key: to cancel everything is quadratic in the kernel |
 //!
-//! **Whose memory.** The kernel looks at two kinds: bytes that are sent, whose runs stand in [`sends`] until their send is
+//! **Whose memory.** The kernel looks at two kinds: bytes that are sent, whose runs stand in `sends` until their send is
 //! done, and receive buffers, which are given up only when no receive is outstanding. Both outlive their connections.
 //! Where the driver ends before the kernel is done, they are leaked.
 

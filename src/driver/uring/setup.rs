@@ -26,11 +26,16 @@ pub const FILES_MAX: u32 = 1 << 20;
 
 /// A driver that is complete but for its thread: the ring belongs to the one that calls [`PreparedUring::start`].
 pub struct PreparedUring {
+    /// `None` once started.
+    parts: Option<Parts>,
+    waker: Arc<EventFd>,
+    proven: Proven,
+}
+
+struct Parts {
     ring: Ring,
     buffers: Buffers,
-    waker: Arc<EventFd>,
     acceptor: Acceptor,
-    proven: Proven,
 }
 
 impl PreparedUring {
@@ -46,7 +51,7 @@ impl PreparedUring {
         registered.map_err(|source| UringError::Table { files, source })?;
         let acceptor = Acceptor::new(listeners, files).map_err(UringError::refused)?;
         let buffers = Buffers::register(&ring.submitter()).map_err(UringError::lacks(buffers::WHAT))?;
-        Ok(PreparedUring { ring, buffers, waker, acceptor, proven })
+        Ok(PreparedUring { parts: Some(Parts { ring, buffers, acceptor }), waker, proven })
     }
 
     /// Ends a wait of the driver from any thread, as [`Driver::waker`](crate::driver::Driver::waker).
@@ -59,15 +64,16 @@ impl PreparedUring {
     ///
     /// # Errors
     /// Where the kernel does not enable the ring.
-    pub fn start(self) -> io::Result<UringDriver> {
-        let PreparedUring { mut ring, buffers, waker, acceptor, proven } = self;
+    pub fn start(mut self) -> io::Result<UringDriver> {
+        let parts = self.parts.take().expect("they are taken here alone, and `self` ends");
+        let Parts { mut ring, buffers, acceptor } = parts;
         ring.enable()?;
-        ring.poll_edges(waker.raw(), Key::Waker);
+        ring.poll_edges(self.waker.raw(), Key::Waker);
         Ok(UringDriver {
             ring,
-            sends: Some(Sends::new(proven.telling())),
+            sends: Some(Sends::new(self.proven.telling())),
             buffers: Some(buffers),
-            waker,
+            waker: Arc::clone(&self.waker),
             acceptor,
             table: Table::default(),
             events: VecDeque::new(),
@@ -80,6 +86,16 @@ impl PreparedUring {
             completions: 0,
             broken: None,
         })
+    }
+}
+
+impl Drop for PreparedUring {
+    fn drop(&mut self) {
+        if let Some(Parts { ring, buffers, .. }) = self.parts.take() {
+            // Nothing was ever submitted: with the ring gone, nobody looks at the buffers.
+            drop(ring);
+            buffers.free();
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn check_origin(head: &RequestHead, options: &ApiOptions) -> Result<(
     match head.header(Known::Origin) {
         Some(origin) if !is_own(origin, head.header(Known::Host).unwrap_or(""), options) => {
             let detail = format!(
-                "web pages of the origin {} may not publish; only the server's own may, and those whose host is \
+                "web pages of the origin {} may not publish or manage; only the server's own may, and those whose host is \
                  named with --host NAME",
                 quoted(origin)
             );

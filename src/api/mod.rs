@@ -16,6 +16,7 @@ mod found;
 #[cfg(test)]
 mod hostile;
 mod lines;
+mod manage;
 mod object;
 mod parameters;
 mod publish;
@@ -30,9 +31,11 @@ use std::time::Duration;
 pub use access::Hosts;
 pub use answer::{AnswerForm, LISTED_EVENTS_MAX, LinesAccount, OWN_ID_BYTES_MAX, OwnIds, answer_published};
 pub use lines::{BadLine, ReadLines, read_lines};
+pub use manage::answer_dropped;
 pub use subscribe::{DEFAULT_CHANNEL, SubscribeRequest};
 
 use crate::auth::Permission;
+use crate::base::name::ChannelName;
 use crate::conn::{BodyPlan, Plan};
 use crate::frame::batch::Batch;
 use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status, decode_path};
@@ -74,6 +77,10 @@ pub enum Reply {
     },
     /// A stream is to begin, or, for a `HEAD`, its head alone is to be told.
     Subscribe(SubscribeRequest),
+    /// What channels there are is to be told.
+    ListChannels,
+    /// The history of this channel is to be dropped; [`answer_dropped`] answers.
+    DropHistory(ChannelName),
     /// What all shards have counted is to be told.
     Report(ReportForm),
 }
@@ -141,8 +148,8 @@ fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, P
 /// lines of a body of lines, it is the caller's to ask.
 ///
 /// # Errors
-/// 403 for a `Host` that is not the server's, and for a publish from a web page of another origin; 503 for a publish
-/// to a server that drains.
+/// 403 for a `Host` that is not the server's, and for a request from a web page of another origin that publishes or
+/// manages; 503 for one of these to a server that drains.
 pub fn admit(head: &RequestHead, options: &ApiOptions, status: ServerStatus) -> Result<Permission, Problem> {
     access::check_host(head, options)?;
     if changes_something(head.method()) {
@@ -210,6 +217,8 @@ fn try_handle(
             }
             Ok(Reply::Publish { batch, form })
         }
+        Endpoint::ListChannels => Ok(Reply::ListChannels),
+        Endpoint::DropHistory(channel) => manage::read_channel(channel, &permission).map(Reply::DropHistory),
         Endpoint::Report(form) => Ok(Reply::Report(form)),
         Endpoint::Healthz => respond(Response::new(Status::OK, "text/plain", b"ok\n".as_slice())),
         Endpoint::Readyz => match status {

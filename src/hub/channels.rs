@@ -48,6 +48,8 @@ pub(super) struct Channel {
     pub(super) evicted_through: Sequence,
     /// How many of its events are no longer retained, since it has been in the table.
     pub(super) evicted_count: u64,
+    /// Its history was dropped up to here: what is still retained of that is for nobody to read.
+    pub(super) dropped_through: Sequence,
     /// Its last event, retained or not.
     last: Sequence,
     /// Streams of all shards that subscribe to it.
@@ -59,6 +61,22 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// The last of its events that nobody can read any more.
+    pub(super) fn lost_through(&self) -> Sequence {
+        self.evicted_through.max(self.dropped_through)
+    }
+
+    /// The index of its first retained event after `place` that can be read.
+    pub(super) fn index_after(&self, place: Sequence) -> usize {
+        let place = place.max(self.dropped_through);
+        self.retained.partition_point(|&sequence| sequence <= place)
+    }
+
+    /// The numbers of its events that can be read, in order.
+    pub(super) fn readable(&self) -> impl DoubleEndedIterator<Item = Sequence> + ExactSizeIterator {
+        self.retained.range(self.index_after(Sequence::START)..).copied()
+    }
+
     /// How many events it had up to `place`, since it has been in the table; exact where none after `place` was
     /// evicted, which holds for every shard's cursor.
     pub(super) fn count_through(&self, place: Sequence) -> u64 {
@@ -164,6 +182,7 @@ impl Channels {
             retained: VecDeque::new(),
             evicted_through,
             evicted_count: 0,
+            dropped_through: Sequence::START,
             last: evicted_through,
             subscribers: 0,
             shards: ShardSet::default(),
@@ -192,6 +211,11 @@ impl Channels {
 
     pub(super) fn get_mut(&mut self, id: ChannelId) -> &mut Channel {
         self.slots[id.0 as usize].as_mut().expect("a channel that is referred to is in the table")
+    }
+
+    /// The channel's oldest retained event; `None` where it has none, or is not in the table.
+    pub(super) fn oldest(&self, id: ChannelId) -> Option<Sequence> {
+        self.slots[id.0 as usize].as_ref()?.retained.front().copied()
     }
 
     /// Retains `sequence` as the channel's newest event.

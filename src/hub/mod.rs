@@ -11,6 +11,7 @@
 
 mod channels;
 pub mod counts;
+mod dropping;
 mod epochs;
 mod history;
 pub mod index;

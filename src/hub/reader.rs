@@ -5,7 +5,7 @@
 //! shard's own cursor: what follows is the shard's to deliver.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -137,6 +137,9 @@ impl Hub {
             return; // It subscribed at a place that its shard has yet to reach.
         }
         let channels: SmallVec<[ChannelId; 8]> = channels.iter().copied().chain([ChannelId::ALL]).collect();
+        if channels.iter().any(|&id| state.channels.get(id).dropped_through > end) {
+            return; // What was dropped is one loss, and no part of it may come live: the shard has to pass it first.
+        }
         slice.gap = state.tell_gap(&channels, cursor);
         let stop = cursor.stop.map_or(end, |stop| stop.min(end));
         if state.read_frames(&channels, cursor, stop, limits, slice) {
@@ -152,7 +155,7 @@ impl State {
     /// A cursor at `place`. Where the stream `is_counting`, it knows how much it has seen as far as the history shows it.
     pub(super) fn cursor_at(&self, place: Sequence, channels: &[ChannelId], is_counting: bool) -> Cursor {
         let mut targets = channels.iter().copied().chain([ChannelId::ALL]).map(|id| self.channels.get(id));
-        let is_known = is_counting && targets.clone().all(|channel| place >= channel.evicted_through);
+        let is_known = is_counting && targets.clone().all(|channel| place >= channel.lost_through());
         let seen = is_known.then(|| targets.by_ref().map(|channel| channel.count_through(place)).sum());
         Cursor { place, seen, is_counting, stop: None, told: Vec::new() }
     }
@@ -160,36 +163,35 @@ impl State {
     /// A cursor at `place` of a stream that asks for what is retained after it, and misses nothing else.
     pub(super) fn cursor_of_retained(&self, place: Sequence, channels: &[ChannelId]) -> Cursor {
         let targets = channels.iter().copied().chain([ChannelId::ALL]);
-        let lost = targets.map(|id| (id, self.channels.get(id).evicted_through));
+        let lost = targets.map(|id| (id, self.channels.get(id).lost_through()));
         let told = lost.filter(|&(_, through)| through > place).collect();
         Cursor { place, seen: None, is_counting: false, stop: None, told }
     }
 
     /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.
     pub(super) fn place_before_last(&self, count: usize, channels: &[ChannelId]) -> Option<Sequence> {
-        let before = |first: &Sequence| Sequence(first.0 - 1);
-        let retained = || channels.iter().map(|&id| &self.channels.get(id).retained);
+        let before = |first: Sequence| Sequence(first.0 - 1);
+        let readable = || channels.iter().map(|&id| self.channels.get(id).readable());
         // A large count is all there is, and one channel has its numbers in order: neither needs a look at each of them.
-        if retained().map(VecDeque::len).sum::<usize>() <= count {
-            return retained().filter_map(VecDeque::front).min().map(before);
+        if readable().map(|numbers| numbers.len()).sum::<usize>() <= count {
+            return readable().filter_map(|mut numbers| numbers.next()).min().map(before);
         }
         if let &[only] = channels {
-            let numbers = &self.channels.get(only).retained;
-            return numbers.get(numbers.len() - count).map(before);
+            let mut numbers = self.channels.get(only).readable();
+            return count.checked_sub(1).and_then(|newer| numbers.nth_back(newer)).map(before);
         }
-        let mut last: Vec<Sequence> =
-            retained().flat_map(|numbers| numbers.iter().rev().take(count).copied()).collect();
+        let mut last: Vec<Sequence> = readable().flat_map(|numbers| numbers.rev().take(count)).collect();
         last.sort_unstable_by_key(|&sequence| Reverse(sequence));
         last.dedup();
         last.truncate(count);
-        last.last().map(before)
+        last.last().copied().map(before)
     }
 
     /// Finds out whether events after the cursor's place are lost, and notes what is told of it.
     fn tell_gap(&self, channels: &[ChannelId], cursor: &mut Cursor) -> Option<Gap> {
         let lost: Vec<(ChannelId, Sequence)> = channels
             .iter()
-            .map(|&channel| (channel, self.channels.get(channel).evicted_through))
+            .map(|&channel| (channel, self.channels.get(channel).lost_through()))
             .filter(|&(channel, through)| through > cursor.told_through(channel))
             .collect();
         if lost.is_empty() {
@@ -211,7 +213,7 @@ impl State {
     fn count_passed(&self, channels: &[ChannelId], lost: &[(ChannelId, Sequence)], place: Sequence) -> u64 {
         let is_lost = |channel: ChannelId| lost.iter().any(|&(id, _)| id == channel);
         let counts = channels.iter().map(|&id| match self.channels.get(id) {
-            channel if is_lost(id) => channel.evicted_count,
+            channel if is_lost(id) => channel.count_through(channel.lost_through()),
             channel => channel.count_through(place),
         });
         counts.sum()
@@ -229,9 +231,9 @@ impl State {
         // Each channel's next number, by which they are merged.
         let mut next = vec![0; channels.len()];
         for (index, &id) in channels.iter().enumerate() {
-            let retained = &self.channels.get(id).retained;
-            next[index] = retained.partition_point(|&sequence| sequence <= cursor.place);
-            if let Some(&sequence) = retained.get(next[index]).filter(|&&sequence| sequence <= end) {
+            let channel = self.channels.get(id);
+            next[index] = channel.index_after(cursor.place);
+            if let Some(&sequence) = channel.retained.get(next[index]).filter(|&&sequence| sequence <= end) {
                 slice.heap.push(Reverse((sequence, index)));
             }
         }

@@ -21,6 +21,9 @@ pub struct Retention {
 /// Bytes below which `Retention::bytes_max` makes no sense: a handful of segments.
 pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;
 
+/// Events of a dropped history that one call gives up at the most: they may be very many.
+const DROPPED_PER_CALL_MAX: usize = 1024;
+
 /// Sparse pages that one call compacts at the least. Where more wait, it compacts half of them: a batch may leave many,
 /// and a fixed number would let them pile up until they drive out what is retained.
 const COMPACTIONS_PER_CALL: usize = 2;
@@ -64,7 +67,7 @@ impl State {
         self.history.held_bytes() + self.channels.bytes() + self.targets.bytes()
     }
 
-    /// Gives up the oldest events of channels that have more than they may.
+    /// Gives up the oldest events of channels that have more than they may, or whose history was dropped.
     fn evict_from_full_channels(&mut self, taken: Sequence) {
         let mut over = std::mem::take(&mut self.over);
         over.retain(|&channel| {
@@ -75,16 +78,21 @@ impl State {
         self.over = over;
     }
 
-    /// Returns true if and only if the channel still has too many, since a shard has not taken them.
+    /// Returns true if and only if the channel still has too many: since a shard has not taken them, or since so many
+    /// were dropped.
     fn evict_down_to_bound(&mut self, channel: ChannelId, taken: Sequence) -> bool {
+        let mut dropped = 0;
         loop {
-            let retained = &self.channels.get(channel).retained;
-            if retained.len() <= self.retention.events_max {
+            let entry = self.channels.get(channel);
+            let Some(&oldest) = entry.retained.front() else { return false };
+            let is_surplus = entry.retained.len() > self.retention.events_max;
+            if !is_surplus && oldest > entry.dropped_through {
                 return false;
             }
-            if retained.front().is_some_and(|&oldest| oldest > taken) {
+            if oldest > taken || (!is_surplus && dropped == DROPPED_PER_CALL_MAX) {
                 return true;
             }
+            dropped += usize::from(!is_surplus);
             if let Some(sequence) = self.channels.evict_oldest(channel) {
                 self.history.release(sequence);
                 if self.channels.get(channel).retained.is_empty() {
@@ -148,7 +156,8 @@ impl State {
         let State { channels, targets, idle, .. } = self;
         let mut evicted = 0;
         targets.for_each(target, |channel| {
-            if channels.get(channel).retained.front() == Some(&sequence) {
+            // A channel whose history was dropped may have left the table, and another may be in its place.
+            if channels.oldest(channel) == Some(sequence) {
                 channels.evict_oldest(channel);
                 evicted += 1;
                 if channels.get(channel).retained.is_empty() {

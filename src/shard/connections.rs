@@ -149,7 +149,14 @@ impl<D: Driver> Shard<D> {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),
             Reply::Report(form) => self.begin_report(conn, form),
-            Reply::Publish { .. } if is_over_limit => self.refuse_publish_over_limit(conn),
+            Reply::ListChannels => self.list_channels(conn),
+            Reply::Publish { .. } | Reply::DropHistory(_) if is_over_limit => {
+                self.refuse_publish_over_limit(conn)
+            }
+            Reply::DropHistory(channel) => {
+                let dropped = self.hub.drop_history(channel.as_str());
+                self.answer(conn, &api::answer_dropped(&channel, dropped));
+            }
             Reply::Publish { batch, form } => self.publish(conn, batch, publish::Form::Whole(form)),
         }
     }

@@ -9,6 +9,7 @@
 pub mod apply;
 pub mod board;
 mod catch_up;
+mod channels;
 mod connections;
 pub mod counters;
 mod drain;

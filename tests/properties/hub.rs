@@ -35,6 +35,7 @@ enum Op {
     Take { shard: Index, frames_max: u32, bytes_max: usize, behind: u8 },
     Read { stream: Index, limits: SliceLimits },
     ReadAll(Index),
+    DropHistory(usize),
     Advance(u32),
     BeginEpoch(u64),
 }
@@ -85,6 +86,7 @@ fn op(shape: Shape) -> impl Strategy<Value = Op> {
         ),
         8 => (any::<Index>(), slice).prop_map(|(stream, limits)| Op::Read { stream, limits }),
         4 => any::<Index>().prop_map(Op::ReadAll),
+        1 => (0..NAMES.len()).prop_map(Op::DropHistory),
         3 => (0..20_u32).prop_map(Op::Advance),
         1 => (0..4_u64).prop_map(Op::BeginEpoch),
     ]
@@ -151,6 +153,7 @@ const SLICE: SliceLimits = SliceLimits { frames_max: 64, bytes_max: usize::MAX }
 
 fn read_to_the_end(world: &mut World, index: usize) {
     while !world.streams[index].is_live
+        && !world.is_waiting(&world.streams[index])
         && world.cursors[world.streams[index].shard] >= world.streams[index].place()
     {
         world.read(index, SLICE);
@@ -170,6 +173,7 @@ fn step(world: &mut World, op: &Op) {
             let limits = TakeLimits { frames_max: *frames_max, bytes_max: *bytes_max };
             world.take(shard.index(shards), limits, |stream| behind >> (stream % 8) & 1 == 1);
         }
+        Op::DropHistory(channel) => world.drop_history(*channel),
         Op::Advance(ticks) => world.advance(*ticks),
         Op::BeginEpoch(skipped) => world.begin_epoch(*skipped),
         Op::Unsubscribe(_) | Op::Read { .. } | Op::ReadAll(_) if streams == 0 => {}

@@ -47,6 +47,10 @@ impl World {
             assert!(step != Step::Keeps || evicted == channel.evicted, "{} lost an event", NAMES[name]);
             let surplus = channel.events.len().saturating_sub(self.options.retention.events_max);
             for (index, &number) in channel.events.iter().enumerate().skip(channel.evicted) {
+                if number <= channel.dropped {
+                    assert!(index < evicted, "event {number} of {} was dropped", NAMES[name]);
+                    continue;
+                }
                 let (is_over, is_old) = (index < surplus, is_old(self.events[&number].at));
                 if index < evicted {
                     assert!(number <= taken, "event {number} is lost before a shard took it");
@@ -74,7 +78,8 @@ impl World {
         let subscribed: Vec<bool> =
             (0..NAMES.len()).map(|channel| self.subscribers(channel).next().is_some()).collect();
         for (channel, is_subscribed) in self.channels.iter_mut().zip(subscribed) {
-            channel.is_known &= is_subscribed || !channel.retained().is_empty();
+            // What was dropped and not taken by all is still there, though nobody can read it.
+            channel.is_known &= is_subscribed || !channel.retained().is_empty() || channel.dropped > taken;
         }
         assert_eq!(known, self.channels.iter().filter(|channel| channel.is_known).count(), "channels");
     }
@@ -87,6 +92,9 @@ impl World {
                 return channel.evicted;
             }
             let shard = 0;
+            if channel.dropped > self.cursors[shard] {
+                return channel.events.partition_point(|&number| number <= channel.dropped);
+            }
             let begin = Begin::After(self.id_of(self.epochs[0].first - 1));
             let names = [ChannelName::parse(NAMES[name]).expect("it is a name")];
             let subscribed = self.hub.subscribe(shard, &names, None, begin).expect("it is in the table");

@@ -9,7 +9,7 @@ use downpour::sse::event::Event;
 use serde_json::Value;
 
 use crate::draft::{Written, write_draft};
-use crate::model::{Draft, Fate, Model, target_name};
+use crate::model::{CHANNELS, Draft, Fate, Model, target_name};
 use crate::rules::pick;
 use crate::subscriber::{Ghost, Scene, Subscriber};
 use crate::wire::{Body, take_response};
@@ -58,6 +58,8 @@ enum Kind {
     },
     /// An array with a bad item.
     BadArray,
+    /// No publish: the history of a channel is dropped.
+    Drop,
 }
 
 impl Publisher {
@@ -127,12 +129,15 @@ impl Connection {
     }
 
     fn begin_request(&mut self, scene: &mut Scene<'_>) {
+        if scene.random.chance(0.03) {
+            return self.begin_drop(scene);
+        }
         let first = scene.model.drafts.len();
         let lines = Kind::Lines { is_bad: scene.random.chance(0.1) };
         let kinds = [Kind::Single, Kind::Single, Kind::Single, Kind::Array, lines, lines, Kind::BadArray];
         let kind = *pick(scene.random, &kinds);
         let count = match kind {
-            Kind::Single => 1,
+            Kind::Single | Kind::Drop => 1,
             Kind::Array | Kind::BadArray => scene.random.within(1..=6),
             Kind::Lines { .. } => scene.random.within(1..=30),
         };
@@ -140,7 +145,9 @@ impl Connection {
             (first..first + count).map(|serial| write_draft(serial, scene)).collect();
         let (target, content_type, data) = match kind {
             Kind::Single if scene.random.chance(0.5) && drafts[0].is_plain() => drafts[0].verbatim(),
-            Kind::Single => ("/publish".to_owned(), "application/json", drafts[0].envelope.clone()),
+            Kind::Single | Kind::Drop => {
+                ("/publish".to_owned(), "application/json", drafts[0].envelope.clone())
+            }
             Kind::Array | Kind::BadArray => {
                 let mut items: Vec<&str> = drafts.iter().map(|draft| &*draft.envelope).collect();
                 if kind == Kind::BadArray {
@@ -180,7 +187,7 @@ impl Connection {
             let mut draft = written.draft;
             draft.connection = self.number;
             (draft.whole, draft.written_at) = match kind {
-                Kind::Single | Kind::Array => (Some(count), to),
+                Kind::Single | Kind::Array | Kind::Drop => (Some(count), to),
                 Kind::BadArray => (Some(0), u64::MAX),
                 Kind::Lines { .. } => (None, from + (head.len() + body.bytes_for(written.line_end)) as u64),
             };
@@ -188,6 +195,22 @@ impl Connection {
         }
         self.out.extend(head.bytes().chain(body.bytes.iter().copied()));
         self.requests.push_back(Request { kind, from, to, serials: first..first + count, begun_at: None });
+    }
+
+    /// Asks for the end of a channel's history. What is missing then has to be told, like all that is missing.
+    fn begin_drop(&mut self, scene: &mut Scene<'_>) {
+        let channel = pick(scene.random, &CHANNELS).replace('ö', "%C3%B6").replace('ß', "%C3%9F");
+        let head = format!("DELETE /channels/{channel} HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n");
+        let from = self.written + self.out.len() as u64;
+        let (to, serial) = (from + head.len() as u64, scene.model.drafts.len());
+        self.out.extend(head.bytes());
+        self.requests.push_back(Request {
+            kind: Kind::Drop,
+            from,
+            to,
+            serials: serial..serial,
+            begun_at: None,
+        });
     }
 
     fn write(&mut self, scene: &mut Scene<'_>, most: usize) -> bool {
@@ -227,10 +250,16 @@ impl Request {
     fn check_answer(&self, scene: &mut Scene<'_>, subscribers: &[Subscriber], status: u16, body: &Value) {
         let detail = body["detail"].as_str().unwrap_or("");
         let model = &mut *scene.model;
+        if self.kind == Kind::Drop {
+            assert!(matches!(status, 200 | 404 | 408 | 429 | 503), "{status} {body} for {self:?}");
+            assert!(status != 200 || (body["success"] == true && body["removed"].is_u64()), "{body}");
+            scene.stats.drops += u64::from(status == 200);
+            return;
+        }
         if status == 200 {
             assert!(self.kind != Kind::BadArray && self.kind != Kind::Lines { is_bad: true }, "{body}");
             let ids: Vec<&Value> = match self.kind {
-                Kind::Single => vec![&body["id"]],
+                Kind::Single | Kind::Drop => vec![&body["id"]],
                 Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
                     body["ids"].as_array().expect("a batch has ids").iter().collect()
                 }
@@ -241,7 +270,7 @@ impl Request {
             assert_eq!(body["success"], true);
             scene.stats.acknowledged += 1;
             match self.kind {
-                Kind::Single => self.check_receivers(scene, subscribers, body),
+                Kind::Single | Kind::Drop => self.check_receivers(scene, subscribers, body),
                 Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
                     assert_eq!(body["published"], self.serials.len());
                 }

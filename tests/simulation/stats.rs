@@ -22,6 +22,7 @@ pub(crate) struct Stats {
     pub(crate) refused: u64,
     pub(crate) uncertain: u64,
     pub(crate) bad_requests: u64,
+    pub(crate) drops: u64,
     pub(crate) receivers_exact: u64,
     pub(crate) receivers_within: u64,
     pub(crate) behind: u64,
@@ -42,7 +43,7 @@ impl Stats {
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 25] {
+    fn counts(&mut self) -> [&mut u64; 26] {
         [
             &mut self.steps,
             &mut self.crashes,
@@ -63,6 +64,7 @@ impl Stats {
             &mut self.refused,
             &mut self.uncertain,
             &mut self.bad_requests,
+            &mut self.drops,
             &mut self.receivers_exact,
             &mut self.receivers_within,
             &mut self.behind,

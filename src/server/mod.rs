@@ -10,6 +10,7 @@ mod desk;
 mod error;
 mod handle;
 mod shards;
+mod target;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ pub use batch::{Batch, BatchError};
 pub use builder::ServerBuilder;
 pub use error::ServeError;
 pub use handle::{Handle, PublishError, Published};
+pub use target::Target;
 
 pub(crate) use builder::{
     BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST,

@@ -46,10 +46,21 @@ use routes::{Endpoint, PublishForm};
 pub struct ApiOptions {
     /// The names that the server is reached by.
     pub hosts: Hosts,
-    /// The listener is bound to a loopback address.
-    pub is_loopback: bool,
+    /// Who reaches the listener.
+    pub reach: Reach,
     /// Channels that one stream may subscribe to.
     pub stream_channels_max: usize,
+}
+
+/// Who reaches a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Those whom the permissions of a socket's file let: no web page is among them.
+    Unix,
+    /// This machine, by loopback addresses.
+    Loopback,
+    /// Other machines.
+    Network,
 }
 
 /// Whether the server wants requests.

@@ -14,7 +14,7 @@ pub(super) fn head(text: &str) -> RequestHead {
 }
 
 pub(super) fn options() -> ApiOptions {
-    ApiOptions { hosts: Hosts::default(), is_loopback: true, stream_channels_max: 4 }
+    ApiOptions { hosts: Hosts::default(), reach: Reach::Loopback, stream_channels_max: 4 }
 }
 
 pub(super) fn request(line: &str, headers: &str) -> RequestHead {

@@ -20,7 +20,7 @@ impl<D: Driver> Shard<D> {
             let context = Context { now: *now, date, options: &options.conn, common };
             let (conn, input) = match driver.next()? {
                 Completion::Accepted { socket, listener } => {
-                    if let Some(conn) = self.accept(socket, listener) {
+                    if let Some(conn) = self.accept_or_hand_on(socket, listener) {
                         return Some(conn);
                     }
                     continue;
@@ -55,7 +55,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
+    pub(super) fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
         let (len, most) = (self.connections.load(Ordering::Relaxed), self.options.connections_max);
         if len >= most + CONNECTIONS_OVER_LIMIT_MAX {
             self.driver.refuse(socket);

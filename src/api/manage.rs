@@ -10,19 +10,19 @@ use crate::http::{Problem, Response, Status};
 /// # Errors
 /// 400 for what is no name, and for a pattern; 403 where it is not allowed.
 pub(super) fn read_channel(name: &str, permission: &Permission) -> Result<ChannelName, Problem> {
-    match Selector::parse(name) {
-        Ok(Selector::Channel(channel)) if permission.may_publish(channel.as_str()) => Ok(channel),
-        Ok(Selector::Channel(channel)) => {
-            Err(ApiError::PublishForbidden { channel: quoted(channel.as_str()) }.into())
-        }
-        Ok(Selector::Prefix(_)) => {
-            let detail = format!(
-                "the path: {} is a pattern; the history of one channel is dropped at a time",
-                quoted(name)
-            );
-            Err(Problem::bad_request(detail))
-        }
-        Err(error) => Err(Problem::bad_request(format!("the path: {error}"))),
+    let bad = |error| Problem::bad_request(format!("the path: {error}"));
+    if Selector::parse(name).map_err(bad)?.prefix().is_some() {
+        let detail = format!(
+            "the path: {} is a pattern; the history of one channel is dropped at a time",
+            quoted(name)
+        );
+        return Err(Problem::bad_request(detail));
+    }
+    let channel = ChannelName::parse(name).map_err(bad)?;
+    if permission.may_publish(name) {
+        Ok(channel)
+    } else {
+        Err(ApiError::PublishForbidden { channel: quoted(name) }.into())
     }
 }
 

@@ -67,14 +67,16 @@ impl Hub {
         subscribed
     }
 
-    /// The channels with subscribers or retained events, by name. Of those that come and go meanwhile some are missing,
+    /// The channels with subscribers or retained events, by name, and no patterns: a stream that has a channel by a pattern
+    /// alone is none of its subscribers here. Of those that come and go meanwhile some are missing,
     /// as for [`Hub::subscribed`].
     #[must_use]
     pub fn list_channels(&self) -> Vec<ChannelCounts> {
         let mut channels = Vec::new();
         self.look_at_all(|channel| {
             let (subscribers, retained) = (channel.subscribers, channel.readable().len());
-            if is_channel(&channel.name) && (subscribers > 0 || retained > 0) {
+            let is_listed = is_channel(&channel.name) && channel.prefix().is_none();
+            if is_listed && (subscribers > 0 || retained > 0) {
                 channels.push(ChannelCounts { name: Arc::clone(&channel.name), subscribers, retained });
             }
         });
@@ -113,7 +115,7 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
-    use crate::base::name::ChannelName;
+    use crate::base::name::Selector;
     use crate::frame::batch::{TARGET_ALL, user_target};
     use crate::hub::Begin;
     use crate::hub::tests::{hub, publish_to};
@@ -126,7 +128,7 @@ mod tests {
         }
         hub.subscribe(
             0,
-            &["a", "c"].map(|name| ChannelName::parse(name).unwrap()),
+            &["a", "c", "b*"].map(|name| Selector::parse(name).unwrap()),
             Some("ann"),
             Begin::AtHead,
         )

@@ -15,14 +15,17 @@ impl Hub {
         let mut state = self.lock();
         let id = state.channels.find(name).filter(|_| is_channel(name))?;
         let channel = state.channels.get_mut(id);
+        if channel.prefix().is_some() {
+            return None;
+        }
         let dropped = channel.readable().len();
         let Some(newest) = channel.readable().next_back() else {
             return (channel.subscribers > 0).then_some(0);
         };
-        channel.dropped_through = newest;
         if !std::mem::replace(&mut channel.is_over, true) {
             state.over.push(id);
         }
+        state.channels.drop_through(id, newest);
         // Very many are given up in parts, between which others have the lock. What a shard has yet to take goes later.
         while state.has_droppable(name) {
             state.enforce_retention();
@@ -45,7 +48,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use crate::base::name::ChannelName;
+    use crate::base::name::Selector;
     use crate::frame::batch::TARGET_ALL;
     use crate::hub::live::TakeLimits;
     use crate::hub::reader::{Gap, Slice, SliceLimits};
@@ -90,7 +93,7 @@ mod tests {
         assert_eq!(hub.drop_history("a"), Some(1));
         assert_eq!((hub.drop_history("a"), hub.channels_len()), (None, 0));
         let subscribed =
-            hub.subscribe(0, &[ChannelName::parse("a").unwrap()], None, Begin::After(id(0))).unwrap();
+            hub.subscribe(0, &[Selector::parse("a").unwrap()], None, Begin::After(id(0))).unwrap();
         assert_eq!(hub.drop_history("a"), Some(0));
         let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
         let (mut slice, limits) = (Slice::default(), SliceLimits { frames_max: 64, bytes_max: usize::MAX });
@@ -101,7 +104,7 @@ mod tests {
     #[test]
     fn what_was_dropped_still_reaches_the_live_streams_of_a_shard_that_has_not_taken_it() {
         let hub = hub(100, usize::MAX);
-        let names = [ChannelName::parse("a").unwrap()];
+        let names = [Selector::parse("a").unwrap()];
         hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
         publish(&hub, (1..=3).map(|n| ("a".to_owned(), format!("{n}"))));
         assert_eq!(hub.drop_history("a"), Some(3));
@@ -123,6 +126,20 @@ mod tests {
             hub.lock().channels.get(resumed.channels[0]).retained.is_empty(),
             "now all of it is given up"
         );
+    }
+
+    #[test]
+    fn a_pattern_is_told_of_a_dropped_channel_once() {
+        for channels in [1, 100] {
+            // Few channels are merged for a pattern, of many the order is walked.
+            let hub = hub(100, usize::MAX);
+            (0..channels).for_each(|n| drop(publish_to(&hub, &format!("x{n}"), &format!("{n}"))));
+            publish_to(&hub, "x0", "last");
+            assert_eq!(hub.drop_history("x*"), None, "it is no channel");
+            assert_eq!(dropped_and_taken(&hub, "x0"), Some(2));
+            let others: Vec<String> = (1..channels).map(|n| n.to_string()).collect();
+            assert_eq!(read_from(&hub, &["x*"], None, Begin::After(id(0))), (vec![None], others));
+        }
     }
 
     #[test]

@@ -156,8 +156,8 @@ impl State {
         let State { channels, targets, idle, .. } = self;
         let mut evicted = 0;
         targets.for_each(target, |channel| {
-            // A channel whose history was dropped may have left the table, and another may be in its place.
-            if channels.oldest(channel) == Some(sequence) {
+            let oldest = channels.peek(channel).and_then(|channel| channel.retained.front());
+            if oldest == Some(&sequence) {
                 channels.evict_oldest(channel);
                 evicted += 1;
                 if channels.get(channel).retained.is_empty() {

@@ -3,7 +3,6 @@
 use super::target::Target;
 use crate::base::id::EventId;
 use crate::base::limits::EVENT_CHANNELS_MAX;
-use crate::base::name::ChannelName;
 use crate::frame::batch::Batch as RenderedBatch;
 use crate::sse::event::Event;
 
@@ -91,7 +90,7 @@ impl Batch {
 const BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Why an event is not one that can be published. Every variant is the application's doing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// No channel was named.
     #[error("an event goes to one channel at least")]
@@ -101,12 +100,6 @@ pub enum BatchError {
     TooManyChannels {
         /// How many were named.
         channels: usize,
-    },
-    /// A trailing `*` makes a name a pattern, to which streams subscribe and nothing is published.
-    #[error("{pattern} is a pattern, and events are not published to patterns")]
-    Pattern {
-        /// The name.
-        pattern: ChannelName,
     },
     /// The event's own id looks as if the server had given it: a client that resumes with it would be misunderstood.
     #[error("the event's id has the form of those that the server gives")]
@@ -129,7 +122,7 @@ pub enum BatchError {
 mod tests {
     use super::*;
     use crate::base::id::{EpochTag, Sequence};
-    use crate::base::name::UserId;
+    use crate::base::name::{ChannelName, UserId};
     use crate::frame::batch::{TARGET_ALL, user_target};
 
     #[test]
@@ -144,9 +137,6 @@ mod tests {
         assert_eq!(batch.push(&names[..0], &Event::new("")), Err(BatchError::NoChannel));
         assert_eq!(batch.push(&names, &Event::new("")), Err(BatchError::TooManyChannels { channels: 129 }));
         assert_eq!(batch.push([&a], &Event::new("").with_id(&id).unwrap()), Err(BatchError::IdOfServer));
-        let pattern = ChannelName::parse("a*").unwrap();
-        let refused = Err(BatchError::Pattern { pattern: pattern.clone() });
-        assert_eq!(batch.push([&a, &pattern], &Event::new("")), refused);
         let too_large = Err(BatchError::TooLarge { bytes: 11, limit_bytes: 10 });
         assert_eq!(batch.push(&a, &Event::new("123456")), too_large);
         assert_eq!(batch.push([&a], &Event::new("123").with_type("abc").unwrap()), too_large);

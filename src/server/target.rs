@@ -2,7 +2,7 @@
 
 use super::batch::BatchError;
 use crate::base::limits::EVENT_CHANNELS_MAX;
-use crate::base::name::{ChannelName, Selector, UserId};
+use crate::base::name::{ChannelName, UserId};
 use crate::frame::batch::{Batch, TARGET_ALL, user_target};
 use crate::sse::event::Event;
 
@@ -66,11 +66,7 @@ impl Target<'_> {
         if channels.len() > EVENT_CHANNELS_MAX {
             return Err(BatchError::TooManyChannels { channels: channels.len() });
         }
-        let is_pattern = |name: &str| matches!(Selector::parse(name), Ok(Selector::Prefix(_)));
-        match channels.iter().find(|name| is_pattern(name.as_str())) {
-            Some(&pattern) => Err(BatchError::Pattern { pattern: pattern.clone() }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Puts an event for it behind the others.

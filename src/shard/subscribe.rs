@@ -57,7 +57,7 @@ impl<D: Driver> Shard<D> {
         if let Some(end) = end {
             peer.conn.set_stream_end(end);
         }
-        peer.is_counting = request.channels.len() == 1;
+        peer.is_counting = subscribed.is_counting;
         peer.subscribed_at = subscribed.id.sequence;
         self.all_count = subscribed.all_count;
         for (&channel, &count) in subscribed.channels.iter().zip(&subscribed.counts) {

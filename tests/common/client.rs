@@ -88,7 +88,13 @@ impl Client {
     /// Asks for bytes; `Ok(false)` at the end of the server's side.
     pub(crate) fn receive(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 64 * 1024];
-        let count = self.socket.read(&mut bytes)?;
+        let count = loop {
+            match self.socket.read(&mut bytes) {
+                // A signal, such as that of another test's process that has ended.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.received.extend_from_slice(&bytes[..count]);
         Ok(count > 0)
     }

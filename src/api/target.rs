@@ -13,7 +13,7 @@ use crate::frame::batch::{Batch, TARGET_ALL, user_target};
 use crate::sse::event::Event;
 
 /// Where an event goes. Names are checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Target<'a> {
     /// To these channels: one or more, perhaps some of them twice.
     Channels(SmallVec<[Cow<'a, str>; 1]>),

@@ -100,6 +100,16 @@ impl Batch {
         self.drafts.push(Draft { frame, names: from..self.names.len() });
     }
 
+    /// Keeps the events for whose places `keeps` returns true, in their order. The bytes of the others stay where they
+    /// are until the batch goes.
+    pub fn retain(&mut self, mut keeps: impl FnMut(usize) -> bool) {
+        let mut place = 0;
+        self.drafts.retain(|_| {
+            place += 1;
+            keeps(place - 1)
+        });
+    }
+
     /// How many events it holds.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -142,5 +152,15 @@ mod tests {
             .map(|draft| (draft.targets().collect(), draft.frame.ends_with(b"data: 2\n\n\r\n")))
             .collect();
         assert_eq!(seen, [(vec!["a"], false), (vec!["b", "c"], true)]);
+    }
+
+    #[test]
+    fn events_that_are_not_kept_leave_the_others_as_they_are() {
+        let mut batch = Batch::new();
+        ["1", "2", "3"].iter().for_each(|data| batch.push(&[data], &Event::new(data)));
+        batch.retain(|place| place != 1);
+        let seen: Vec<&str> = batch.iter().flat_map(|draft| draft.targets()).collect();
+        assert_eq!((batch.len(), seen), (2, vec!["1", "3"]));
+        assert!(batch.iter().nth(1).unwrap().frame.ends_with(b"data: 3\n\n\r\n"));
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -14,7 +13,9 @@ use crate::base::id::Sequence;
 use crate::base::name::prefix_of;
 use crate::frame::batch::{TARGET_ALL, is_channel};
 use crate::hub::ShardSet;
+use crate::hub::forgotten::{Forgotten, beginning_with};
 use crate::hub::patterns::Patterns;
+use crate::hub::reader::Told;
 
 /// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,7 +59,7 @@ pub(super) struct Channel {
     pub(super) evicted_count: u64,
     /// Its history was dropped up to here: what is still retained of that is for nobody to read.
     pub(super) dropped_through: Sequence,
-    /// Its last event, retained or not.
+    /// Its last event since it has been in the table, retained or not.
     last: Sequence,
     /// Streams of all shards that subscribe to it.
     pub(super) subscribers: u32,
@@ -78,6 +79,11 @@ impl Channel {
     pub(super) fn index_after(&self, place: Sequence) -> usize {
         let place = place.max(self.dropped_through);
         self.retained.partition_point(|&sequence| sequence <= place)
+    }
+
+    /// Returns true if and only if the event is retained and can be read.
+    pub(super) fn holds(&self, sequence: Sequence) -> bool {
+        sequence > self.dropped_through && self.retained.binary_search(&sequence).is_ok()
     }
 
     /// The numbers of its events that can be read, in order.
@@ -131,13 +137,8 @@ pub(super) struct Channels {
     patterns: Patterns,
     /// The channels in the order of their names, from the first pattern on.
     sorted: Option<BTreeMap<Arc<str>, ChannelId>>,
-    /// How far channels were evicted that are in the table no more, so that a resume is told of a gap if and only if
-    /// there is one. Bounded: `forgotten_order` has the oldest first.
-    forgotten: BTreeMap<Arc<str>, Sequence>,
-    forgotten_order: VecDeque<Arc<str>>,
-    forgotten_max: usize,
-    /// What a channel may have lost of which nothing at all is remembered any more.
-    forgotten_through: Sequence,
+    /// The channels that are in the table no more.
+    forgotten: Forgotten,
     /// Bytes that the table holds, by its own account.
     bytes: usize,
 }
@@ -152,10 +153,7 @@ impl Channels {
             named_len: 0,
             patterns: Patterns::default(),
             sorted: None,
-            forgotten: BTreeMap::new(),
-            forgotten_order: VecDeque::new(),
-            forgotten_max,
-            forgotten_through: Sequence::START,
+            forgotten: Forgotten::new(forgotten_max),
             bytes: 0,
         };
         let all = channels.enter(TARGET_ALL);
@@ -199,10 +197,7 @@ impl Channels {
                 self.sort();
                 (self.evicted_through_of(prefix), self.dropped_through_of(prefix))
             }
-            None => {
-                let evicted_through = self.forgotten.get(&name).copied().unwrap_or(self.forgotten_through);
-                (evicted_through, Sequence::START)
-            }
+            None => (self.forgotten.evicted_through(&name), Sequence::START),
         };
         let channel = Channel {
             name: Arc::clone(&name),
@@ -210,7 +205,7 @@ impl Channels {
             evicted_through,
             evicted_count: 0,
             dropped_through,
-            last: evicted_through,
+            last: Sequence::START,
             subscribers: 0,
             shards: ShardSet::default(),
             is_over: false,
@@ -260,9 +255,27 @@ impl Channels {
 
     /// The last event that any channel of this prefix has lost, those that are in the table no more included.
     fn evicted_through_of(&self, prefix: &str) -> Sequence {
-        let present = self.beginning_with(prefix).map(|id| self.get(id).evicted_through);
-        let former = beginning_with(&self.forgotten, prefix).map(|(_, &through)| through);
-        present.chain(former).fold(self.forgotten_through, Sequence::max)
+        let present = self.beginning_with(prefix).map(|id| self.get(id).lost_through());
+        present.fold(self.forgotten.evicted_through_of(prefix), Sequence::max)
+    }
+
+    /// How many events the channels of a pattern have given up since it is in the table; 0 for a channel.
+    pub(super) fn evictions(&self, id: ChannelId) -> u64 {
+        self.patterns.evictions(id)
+    }
+
+    /// The last event after `place` that a channel, or a channel of a pattern, has lost since `told`, if it has.
+    pub(super) fn lost_after(&self, id: ChannelId, place: Sequence, told: Option<&Told>) -> Option<Sequence> {
+        let channel = self.get(id);
+        let (lost, place) = match told {
+            None if channel.prefix().is_some() => (channel.evicted_through, place),
+            None => (channel.lost_through(), place),
+            Some(told) if channel.prefix().is_some() => {
+                (self.patterns.evicted_since(id, told.evictions).unwrap_or(Sequence::START), place)
+            }
+            Some(told) => (channel.lost_through(), told.through.max(place)),
+        };
+        (lost > place).then_some(lost)
     }
 
     /// Up to where a history of any channel of this prefix was dropped, of those that are in the table.
@@ -271,13 +284,12 @@ impl Channels {
         dropped.max().unwrap_or(Sequence::START)
     }
 
-    /// Notes that a channel's history is dropped up to `through`, for its patterns too.
+    /// Notes that a channel's history is dropped up to `through`. Its patterns too are not read before every event up to
+    /// there is taken; what is lost to them is for [`Channels::note_lost`].
     pub(super) fn drop_through(&mut self, id: ChannelId, through: Sequence) {
         let channel = self.get_mut(id);
         channel.dropped_through = through;
-        let name = Arc::clone(&channel.name);
-        let patterns: SmallVec<[ChannelId; 8]> = self.patterns.matching(&name).collect();
-        for pattern in patterns {
+        for pattern in self.all_patterns_of(id) {
             let dropped = &mut self.get_mut(pattern).dropped_through;
             *dropped = through.max(*dropped);
         }
@@ -333,14 +345,56 @@ impl Channels {
             channel.retained.shrink_to(capacity / 2);
             self.bytes -= (capacity - channel.retained.capacity()) * size_of::<Sequence>();
         }
-        if !self.patterns.is_empty() {
-            let patterns: SmallVec<[ChannelId; 8]> = self.patterns.matching(&channel.name).collect();
-            for pattern in patterns {
-                let lost_to = &mut self.get_mut(pattern).evicted_through;
-                *lost_to = sequence.max(*lost_to);
+        Some(sequence)
+    }
+
+    /// Notes that the channels `evicted` have given up an event of `target`. It is lost to the patterns that match them,
+    /// but for those that match another channel of the target, which retains it still.
+    pub(super) fn note_lost(&mut self, evicted: &[ChannelId], target: &[ChannelId], sequence: Sequence) {
+        if self.patterns.is_empty() {
+            return;
+        }
+        let mut patterns: SmallVec<[ChannelId; 8]> = SmallVec::new();
+        let names = evicted.iter().map(|&id| &self.get(id).name);
+        for name in names.filter(|name| is_channel(name)) {
+            for pattern in self.patterns.matching(name) {
+                if !patterns.contains(&pattern) {
+                    patterns.push(pattern);
+                }
             }
         }
-        Some(sequence)
+        self.note_lost_to(&patterns, target, sequence);
+    }
+
+    /// The same for those of `patterns` that no channel of the target keeps the event for; returns which they are.
+    pub(super) fn note_lost_to(
+        &mut self,
+        patterns: &[ChannelId],
+        target: &[ChannelId],
+        sequence: Sequence,
+    ) -> SmallVec<[ChannelId; 8]> {
+        let mut lost_to: SmallVec<[ChannelId; 8]> = SmallVec::from_slice(patterns);
+        lost_to.retain(|pattern| !target.iter().any(|&id| self.keeps_for(*pattern, id, sequence)));
+        for &pattern in &lost_to {
+            let evicted_through = &mut self.get_mut(pattern).evicted_through;
+            *evicted_through = sequence.max(*evicted_through);
+            self.patterns.note_eviction(pattern, sequence);
+        }
+        lost_to
+    }
+
+    /// The patterns that a channel's name matches.
+    pub(super) fn all_patterns_of(&self, id: ChannelId) -> SmallVec<[ChannelId; 8]> {
+        self.patterns.matching(&self.get(id).name).collect()
+    }
+
+    /// Returns true if and only if a pattern matches a channel that retains `sequence`.
+    fn keeps_for(&self, pattern: ChannelId, id: ChannelId, sequence: Sequence) -> bool {
+        let channel = self.peek(id).filter(|channel| channel.holds(sequence));
+        let prefix = self.get(pattern).prefix();
+        channel
+            .zip(prefix)
+            .is_some_and(|(channel, prefix)| is_channel(&channel.name) && channel.name.starts_with(prefix))
     }
 
     /// Takes a channel out of the table if and only if nobody subscribes to it, none of its events is retained, and
@@ -371,32 +425,9 @@ impl Channels {
         if self.sorted.as_mut().is_some_and(|sorted| sorted.remove(&channel.name).is_some()) {
             self.bytes -= SORTED_BYTES;
         }
-        if channel.evicted_through > self.forgotten_through {
-            self.remember(channel.name, channel.evicted_through);
-        }
+        self.forgotten.remember(channel.name, channel.evicted_through);
         Removal::Removed
     }
-
-    fn remember(&mut self, name: Arc<str>, evicted_through: Sequence) {
-        if self.forgotten.insert(Arc::clone(&name), evicted_through).is_none() {
-            self.forgotten_order.push_back(name);
-        }
-        if self.forgotten_order.len() > self.forgotten_max
-            && let Some(oldest) = self.forgotten_order.pop_front()
-            && let Some(through) = self.forgotten.remove(&oldest)
-        {
-            self.forgotten_through = self.forgotten_through.max(through);
-        }
-    }
-}
-
-/// The names that begin with a prefix, and what they are mapped to.
-fn beginning_with<'m, T>(
-    map: &'m BTreeMap<Arc<str>, T>,
-    prefix: &str,
-) -> impl Iterator<Item = (&'m Arc<str>, &'m T)> {
-    let from = map.range::<str, _>((Included(prefix), Unbounded));
-    from.take_while(move |(name, _)| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -410,6 +441,7 @@ mod tests {
             let id = channels.enter(name);
             channels.retain(id, Sequence(number));
             channels.evict_oldest(id);
+            channels.note_lost(&[id], &[id], Sequence(number));
             id
         };
         let gone = lose(&mut channels, "chat/1", 5);
@@ -421,6 +453,11 @@ mod tests {
         lose(&mut channels, "chat/3", 11);
         lose(&mut channels, "other", 12);
         assert_eq!(channels.get(pattern).evicted_through, Sequence(11));
+        let all = channels.enter("*");
+        assert_eq!(channels.get(all).evicted_through, Sequence(12));
+        lose(&mut channels, TARGET_ALL, 13);
+        assert_eq!(channels.get(all).evicted_through, Sequence(12), "what goes to all is no channel's");
+        assert_eq!(channels.remove_if_idle(all, ALL), Removal::Removed);
         let names: Vec<&str> = channels.beginning_with("chat/").map(|id| &*channels.get(id).name).collect();
         assert_eq!(names, ["chat/2", "chat/3"]);
         assert_eq!(channels.len(), 4, "a pattern is a name that somebody subscribes to");
@@ -461,24 +498,5 @@ mod tests {
         assert_eq!(channels.get(back).evicted_through, Sequence(7));
         let other = channels.enter("other");
         assert_eq!(channels.get(other).evicted_through, Sequence::START, "it never had an event");
-    }
-
-    #[test]
-    fn what_is_forgotten_altogether_counts_as_lost_for_every_unknown_channel() {
-        let mut channels = Channels::new(1);
-        for (name, number) in [("a", 5), ("b", 8)] {
-            let id = channels.enter(name);
-            channels.retain(id, Sequence(number));
-            channels.evict_oldest(id);
-            assert_eq!(channels.remove_if_idle(id, ALL), Removal::Removed);
-        }
-        let a = channels.enter("a");
-        assert_eq!(
-            channels.get(a).evicted_through,
-            Sequence(5),
-            "a was forgotten, so 5 is all that is known"
-        );
-        let b = channels.enter("b");
-        assert_eq!(channels.get(b).evicted_through, Sequence(8));
     }
 }

@@ -3,7 +3,9 @@
 //! For whoever reads the history, all that was dropped is gone at once. Live streams notice nothing: what a shard has yet
 //! to take stays until every shard has, as with all that is given up.
 
+use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
+use crate::hub::channels::ChannelId;
 use crate::hub::{Hub, State};
 
 impl Hub {
@@ -25,7 +27,7 @@ impl Hub {
         if !std::mem::replace(&mut channel.is_over, true) {
             state.over.push(id);
         }
-        state.channels.drop_through(id, newest);
+        state.drop_through(id, newest);
         // Very many are given up in parts, between which others have the lock. What a shard has yet to take goes later.
         while state.has_droppable(name) {
             state.enforce_retention();
@@ -38,6 +40,25 @@ impl Hub {
 }
 
 impl State {
+    /// Makes a channel's events up to `newest`, its last one, unreadable, and notes for its patterns what they lose by it:
+    /// the last event that no other channel of a pattern has says it of all that go now.
+    fn drop_through(&mut self, id: ChannelId, newest: Sequence) {
+        let mut patterns = self.channels.all_patterns_of(id);
+        let dropped: Vec<Sequence> = match patterns.is_empty() {
+            true => Vec::new(),
+            false => self.channels.get(id).readable().collect(),
+        };
+        self.channels.drop_through(id, newest);
+        for &sequence in dropped.iter().rev() {
+            if patterns.is_empty() {
+                break;
+            }
+            let Some(target) = self.history.target_of(sequence) else { continue };
+            let lost_to = self.channels.note_lost_to(&patterns, &self.targets.channels(target), sequence);
+            patterns.retain(|pattern| !lost_to.contains(pattern));
+        }
+    }
+
     /// Returns true if and only if events of the channel were dropped that every shard has taken and that are still there.
     fn has_droppable(&self, name: &str) -> bool {
         let channel = self.channels.find(name).map(|id| self.channels.get(id));

@@ -13,6 +13,7 @@ mod channels;
 pub mod counts;
 mod dropping;
 mod epochs;
+mod forgotten;
 mod history;
 pub mod index;
 pub mod live;
@@ -93,7 +94,20 @@ impl ShardSet {
         ShardSet(bits)
     }
 
-    fn union(&mut self, other: ShardSet) {
+    /// The set as bits, each of which says whether the shard of that number is in it.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Returns true if and only if no shard is in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Puts in all shards of another set.
+    pub fn union(&mut self, other: ShardSet) {
         self.0 |= other.0;
     }
 }

@@ -48,6 +48,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::shard::apply::{Application, Applier, Publishers};
 use crate::shard::board::Board;
+use crate::shard::keys::IdempotencyKeys;
 use crate::shard::{CONNECTIONS_OVER_LIMIT_MAX, Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
@@ -92,6 +93,7 @@ pub struct Server {
     /// What the shards are made of, by their numbers.
     parts: Vec<ShardParts>,
     publishers: Publishers,
+    keys: Arc<IdempotencyKeys>,
     /// The instant from which the server's times count.
     start: Instant,
     desk: OpenDesk,
@@ -137,7 +139,9 @@ impl Server {
         let desk = Arc::new(Desk::new());
         let publishers =
             Publishers::from(senders.clone()).with_application(Arc::clone(&desk) as Arc<dyn Application>);
-        let applier: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), publishers.clone()));
+        let keys = Arc::new(IdempotencyKeys::new(settings.idempotency_keys_max, publishers.clone()));
+        let applier: Arc<dyn Sink> =
+            Arc::new(Applier::new(Arc::clone(&hub), publishers.clone(), Arc::clone(&keys)));
         let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(random.bits()), applier));
         let calling = Arc::clone(&desk);
         let caller = thread::Builder::new().name("callbacks".to_owned()).spawn(move || calling.call_back());
@@ -154,7 +158,7 @@ impl Server {
             publish_timeout: settings.publish_timeout,
         });
         let (desk, start) = (OpenDesk(desk), Instant::now());
-        Ok(Server { addresses, socket_files, handle, parts, publishers, start, desk, caller })
+        Ok(Server { addresses, socket_files, handle, parts, publishers, keys, start, desk, caller })
     }
 
     /// The TCP addresses that it listens on, in the order they were given, with the ports that the kernel chose.
@@ -193,13 +197,14 @@ impl Server {
     /// # Errors
     /// [`ServeError::Thread`]; what had begun to serve by then drains.
     pub fn start(self) -> Result<RunningServer, ServeError> {
-        let Server { addresses, mut socket_files, handle, parts, publishers, start, desk, caller } = self;
+        let Server { addresses, mut socket_files, handle, parts, publishers, keys, start, desk, caller } =
+            self;
         let desk = Arc::new(desk);
         let mut running =
             RunningServer { addresses, handle, threads: Vec::new(), desk, caller: Some(caller) };
         for ShardParts { options, driver, mailbox } in parts {
             let (handle, desk) = (running.handle.clone(), Arc::clone(&running.desk));
-            let publishers = publishers.clone();
+            let (publishers, keys) = (publishers.clone(), Arc::clone(&keys));
             let name = format!("shard-{}", options.number);
             // Unix sockets are the first shard's: it is the first one that is made, and takes all files.
             let socket_files = std::mem::take(&mut socket_files);
@@ -211,6 +216,7 @@ impl Server {
                     log: Arc::clone(&shared.log),
                     mailbox,
                     publishers,
+                    keys,
                     connections: Arc::clone(&shared.connections),
                     board: Arc::clone(&shared.board),
                     random: Box::new(OsRandom),

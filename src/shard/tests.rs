@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::apply::{Applier, application_ticket};
 use super::board::Board;
+use super::keys::IdempotencyKeys;
 use super::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use crate::api::{self, ApiOptions, Hosts, Reach};
 use crate::base::id::{EpochTag, Sequence};
@@ -29,21 +30,29 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::sse::event::Event;
 
-const SHARDS: usize = 2;
+pub(super) const SHARDS: usize = 2;
 
 /// Shards with a network each, one hub and one log.
-struct Servers {
-    nets: Vec<SimNet>,
-    shards: Vec<Shard<SimDriver>>,
-    hub: Arc<Hub>,
-    log: Arc<dyn Log>,
+pub(super) struct Servers {
+    pub(super) nets: Vec<SimNet>,
+    pub(super) shards: Vec<Shard<SimDriver>>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) log: Arc<dyn Log>,
     connections: Arc<AtomicUsize>,
-    now: Instant,
+    pub(super) now: Instant,
 }
 
 impl Servers {
     /// Shards of which the first panics when it draws its `panics_at`th random bits.
     fn new(panics_at: Option<usize>) -> Servers {
+        Servers::with_log(panics_at, |sink| Arc::new(MemoryLog::new(EpochTag::from_bits(7), sink)))
+    }
+
+    /// The same, with a log of the test's own.
+    pub(super) fn with_log(
+        panics_at: Option<usize>,
+        open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
+    ) -> Servers {
         let now = Instant::now();
         let hub = Arc::new(Hub::new(HubOptions {
             retention: Retention { events_max: 100, bytes_max: 1 << 20, age_max: None },
@@ -56,8 +65,10 @@ impl Servers {
         let drivers: Vec<SimDriver> = nets.iter().map(SimNet::driver).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             drivers.iter().map(|driver| mailbox(MAILBOX_MESSAGES_MAX, driver.waker())).unzip();
-        let applier: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), senders.clone()));
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(7), applier));
+        let keys = Arc::new(IdempotencyKeys::new(100, senders.clone()));
+        let applier: Arc<dyn Sink> =
+            Arc::new(Applier::new(Arc::clone(&hub), senders.clone(), Arc::clone(&keys)));
+        let log = open(applier);
         let connections = Arc::new(AtomicUsize::new(0));
         let board = Arc::new(Board::new(senders.clone()));
         let parts = drivers.into_iter().zip(receivers).enumerate();
@@ -72,6 +83,7 @@ impl Servers {
                 log: Arc::clone(&log),
                 mailbox,
                 publishers: senders.clone().into(),
+                keys: Arc::clone(&keys),
                 connections: Arc::clone(&connections),
                 board: Arc::clone(&board),
                 random: Box::new(random),
@@ -83,7 +95,7 @@ impl Servers {
     }
 
     /// Lets every shard do what it has to do; a panic of one is got over as its thread would.
-    fn settle(&mut self) -> usize {
+    pub(super) fn settle(&mut self) -> usize {
         let mut panics = 0;
         for _ in 0..20 {
             self.now += Duration::from_millis(1);
@@ -102,18 +114,18 @@ impl Servers {
     }
 
     /// One turn of one shard.
-    fn turn(&mut self, shard: usize) {
+    pub(super) fn turn(&mut self, shard: usize) {
         self.shards[shard].wait(self.now).unwrap();
         self.shards[shard].turn(self.now, http_date(SystemTime::UNIX_EPOCH));
     }
 
-    fn request(&mut self, shard: usize, request: &str) -> SimPeer {
+    pub(super) fn request(&mut self, shard: usize, request: &str) -> SimPeer {
         let peer = self.nets[shard].connect();
         assert_eq!(peer.write(request.as_bytes()), request.len());
         peer
     }
 
-    fn subscribe(&mut self, shard: usize, channels: &str) -> SimPeer {
+    pub(super) fn subscribe(&mut self, shard: usize, channels: &str) -> SimPeer {
         self.request(shard, &format!("GET /sse?channels={channels} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 
@@ -160,7 +172,7 @@ fn options(number: usize) -> ShardOptions {
     }
 }
 
-fn read(peer: &SimPeer) -> String {
+pub(super) fn read(peer: &SimPeer) -> String {
     String::from_utf8(peer.read(1 << 20)).unwrap()
 }
 

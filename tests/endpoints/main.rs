@@ -9,6 +9,7 @@ mod fixed;
 mod managing;
 mod problems;
 mod publishing;
+mod retries;
 mod streams;
 
 use common::{Server, exchange, wire};

@@ -13,6 +13,7 @@
 mod draft;
 mod model;
 mod publisher;
+mod request;
 mod rules;
 mod server;
 mod stats;

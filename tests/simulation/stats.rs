@@ -23,6 +23,9 @@ pub(crate) struct Stats {
     pub(crate) uncertain: u64,
     pub(crate) bad_requests: u64,
     pub(crate) drops: u64,
+    pub(crate) retried: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) conflicts: u64,
     pub(crate) receivers_exact: u64,
     pub(crate) receivers_within: u64,
     pub(crate) behind: u64,
@@ -43,7 +46,7 @@ impl Stats {
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 26] {
+    fn counts(&mut self) -> [&mut u64; 29] {
         [
             &mut self.steps,
             &mut self.crashes,
@@ -65,6 +68,9 @@ impl Stats {
             &mut self.uncertain,
             &mut self.bad_requests,
             &mut self.drops,
+            &mut self.retried,
+            &mut self.duplicates,
+            &mut self.conflicts,
             &mut self.receivers_exact,
             &mut self.receivers_within,
             &mut self.behind,

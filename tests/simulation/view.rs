@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::model::{ALL, CHANNELS, ChannelSet, Model, TARGETS, target_name, user_name};
+use crate::model::{ALL, ChannelSet, Model, TARGETS, target_name, user_name};
 use crate::rules::Rules;
 use crate::stats::Stats;
 
@@ -79,6 +79,7 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(
+        names: &[&'static str],
         indexes: &[usize],
         others: &[usize],
         begin: Begin,
@@ -88,7 +89,7 @@ impl View {
         View {
             channels: ChannelSet::of(&[indexes, others].concat()),
             user: others.iter().find(|&&target| target > ALL).map(|&user| user_name(user)),
-            names: indexes.iter().map(|&index| CHANNELS[index]).collect(),
+            names: names.to_vec(),
             begin,
             last_id: sent_id.to_owned(),
             sent_id: sent_id.to_owned(),
@@ -342,7 +343,7 @@ impl View {
 
     /// Returns true if and only if no event can reach the stream in two ways: it is told how many it misses.
     fn is_counting(&self) -> bool {
-        self.names.len() == 1
+        matches!(self.names[..], [name] if !name.ends_with('*'))
     }
 
     /// Checks that as many events are missing as were told, where they were counted.

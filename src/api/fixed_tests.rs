@@ -10,7 +10,11 @@ fn outcome(target: &str, body: &str) -> String {
             let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
             format!("{} {}", response.status().code(), problem["detail"].as_str().unwrap())
         }
-        reply @ (Reply::Publish { .. } | Reply::Subscribe(_) | Reply::Report(_)) => {
+        reply @ (Reply::Publish { .. }
+        | Reply::Subscribe(_)
+        | Reply::Report(_)
+        | Reply::ListChannels
+        | Reply::DropHistory(_)) => {
             let (events, form) = published(reply);
             assert!(form.wants_receivers() && events.len() == 1);
             format!("{}: {}", events[0].0, events[0].1)

@@ -12,6 +12,10 @@ pub(super) enum Endpoint<'p> {
     Subscribe(Option<&'p str>),
     /// A publish.
     Publish(PublishForm<'p>),
+    /// What channels there are.
+    ListChannels,
+    /// The history of the channel that the path names is to go.
+    DropHistory(&'p str),
     /// What all shards have counted.
     Report(ReportForm),
     /// Whether the process serves.
@@ -46,17 +50,22 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
     let Some((route, name)) = ROUTES.iter().find_map(route) else {
         return Err(Problem::not_found(format!("there is nothing at {}", quoted(path))));
     };
-    let allow = match (route.read, route.write) {
-        (Some(_), Some(_)) => EVERY_METHOD,
-        (Some(_), None) => &[Method::Get, Method::Head, Method::Options],
-        (None, Some(_)) => &[Method::Post, Method::Options],
-        (None, None) => return Err(ApiError::NotBuilt { what: route.path.pattern() }.into()),
+    let allow: &[Method] = match (route.read, route.write, route.delete) {
+        (None, None, None) => return Err(ApiError::NotBuilt { what: route.path.pattern() }.into()),
+        (Some(_), None, None) => &[Method::Get, Method::Head, Method::Options],
+        (None, Some(_), None) => &[Method::Post, Method::Options],
+        (None, None, Some(_)) => &[Method::Delete, Method::Options],
+        (Some(_), Some(_), None) => &[Method::Get, Method::Head, Method::Post, Method::Options],
+        (Some(_), None, Some(_)) => &[Method::Get, Method::Head, Method::Delete, Method::Options],
+        (None, Some(_), Some(_)) => &[Method::Post, Method::Delete, Method::Options],
+        (Some(_), Some(_), Some(_)) => EVERY_METHOD,
     };
     let handler = match method {
         Method::Get | Method::Head => route.read,
         Method::Post => route.write,
+        Method::Delete => route.delete,
         Method::Options => return Ok(Endpoint::Options(allow)),
-        Method::Put | Method::Delete | Method::Patch | Method::Other => None,
+        Method::Put | Method::Patch | Method::Other => None,
     };
     match handler {
         Some(Handler::Subscribe) => Ok(Endpoint::Subscribe(name)),
@@ -64,6 +73,8 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
             Ok(Endpoint::Publish(name.map_or(PublishForm::Envelopes, PublishForm::Verbatim)))
         }
         Some(Handler::Fixed(form)) => Ok(Endpoint::Publish(PublishForm::Fixed(form))),
+        Some(Handler::ListChannels) => Ok(Endpoint::ListChannels),
+        Some(Handler::DropHistory) => Ok(Endpoint::DropHistory(name.unwrap_or(""))),
         Some(Handler::Report(form)) => Ok(Endpoint::Report(form)),
         Some(Handler::Healthz) => Ok(Endpoint::Healthz),
         Some(Handler::Readyz) => Ok(Endpoint::Readyz),
@@ -71,14 +82,15 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
     }
 }
 
-const EVERY_METHOD: &[Method] = &[Method::Get, Method::Head, Method::Post, Method::Options];
+const EVERY_METHOD: &[Method] = &[Method::Get, Method::Head, Method::Post, Method::Delete, Method::Options];
 
-/// A path and what its methods lead to: `read` GET and HEAD, `write` POST. A path without either is one that the
-/// contract has and this version has not.
+/// A path and what its methods lead to: `read` GET and HEAD, `write` POST, `delete` DELETE. A path without any is one that
+/// the contract has and this version has not.
 struct Route {
     path: Path,
     read: Option<Handler>,
     write: Option<Handler>,
+    delete: Option<Handler>,
 }
 
 enum Path {
@@ -95,6 +107,8 @@ enum Handler {
     Subscribe,
     Publish,
     Fixed(FixedForm),
+    ListChannels,
+    DropHistory,
     Report(ReportForm),
     Healthz,
     Readyz,
@@ -118,16 +132,18 @@ impl Path {
 }
 
 const ROUTES: &[Route] = &[
-    Route { path: Path::Is("/publish"), read: None, write: Some(Handler::Publish) },
+    write_only("/publish", Handler::Publish),
+    read_only("/channels", Handler::ListChannels),
     Route {
         path: Path::Below { prefix: "/channels/", pattern: "/channels/{channel}" },
         read: Some(Handler::Subscribe),
         write: Some(Handler::Publish),
+        delete: Some(Handler::DropHistory),
     },
-    Route { path: Path::Is("/sse"), read: Some(Handler::Subscribe), write: None },
-    Route { path: Path::Is("/events"), read: Some(Handler::Subscribe), write: None },
-    Route { path: Path::Is("/healthz"), read: Some(Handler::Healthz), write: None },
-    Route { path: Path::Is("/readyz"), read: Some(Handler::Readyz), write: None },
+    read_only("/sse", Handler::Subscribe),
+    read_only("/events", Handler::Subscribe),
+    read_only("/healthz", Handler::Healthz),
+    read_only("/readyz", Handler::Readyz),
     fixed("/events/send", FixedForm::Send),
     fixed("/sse/broadcast", FixedForm::Broadcast),
     fixed("/sse/broadcast-all", FixedForm::BroadcastAll),
@@ -135,9 +151,8 @@ const ROUTES: &[Route] = &[
     fixed("/notify", FixedForm::Notify),
     fixed("/progress", FixedForm::Progress),
     fixed("/data-update", FixedForm::DataUpdate),
-    Route { path: Path::Is("/metrics"), read: Some(Handler::Report(ReportForm::Metrics)), write: None },
-    Route { path: Path::Is("/sse/stats"), read: Some(Handler::Report(ReportForm::Stats)), write: None },
-    not_built(Path::Is("/channels")),
+    read_only("/metrics", Handler::Report(ReportForm::Metrics)),
+    read_only("/sse/stats", Handler::Report(ReportForm::Stats)),
     not_built(Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" }),
     not_built(Path::Is("/events/subscribe")),
     not_built(Path::Is("/events/unsubscribe")),
@@ -146,12 +161,20 @@ const ROUTES: &[Route] = &[
     not_built(Path::Is("/dashboard")),
 ];
 
+const fn read_only(path: &'static str, handler: Handler) -> Route {
+    Route { path: Path::Is(path), read: Some(handler), write: None, delete: None }
+}
+
+const fn write_only(path: &'static str, handler: Handler) -> Route {
+    Route { path: Path::Is(path), read: None, write: Some(handler), delete: None }
+}
+
 const fn fixed(path: &'static str, form: FixedForm) -> Route {
-    Route { path: Path::Is(path), read: None, write: Some(Handler::Fixed(form)) }
+    write_only(path, Handler::Fixed(form))
 }
 
 const fn not_built(path: Path) -> Route {
-    Route { path, read: None, write: None }
+    Route { path, read: None, write: None, delete: None }
 }
 
 #[cfg(test)]
@@ -167,6 +190,8 @@ mod tests {
             (Method::Get, "/channels/chat/7", Endpoint::Subscribe(Some("chat/7"))),
             (Method::Get, "/channels/", Endpoint::Subscribe(Some(""))),
             (Method::Post, "/channels/news", Endpoint::Publish(PublishForm::Verbatim("news"))),
+            (Method::Get, "/channels", Endpoint::ListChannels),
+            (Method::Delete, "/channels/chat/7", Endpoint::DropHistory("chat/7")),
             (Method::Post, "/publish", Endpoint::Publish(PublishForm::Envelopes)),
             (Method::Post, "/notify", Endpoint::Publish(PublishForm::Fixed(FixedForm::Notify))),
             (Method::Get, "/healthz", Endpoint::Healthz),
@@ -193,7 +218,8 @@ mod tests {
             (Method::Get, "/publish", Status::METHOD_NOT_ALLOWED),
             (Method::Get, "/notify", Status::METHOD_NOT_ALLOWED),
             (Method::Put, "/events/send", Status::METHOD_NOT_ALLOWED),
-            (Method::Delete, "/channels/a", Status::METHOD_NOT_ALLOWED),
+            (Method::Delete, "/channels", Status::METHOD_NOT_ALLOWED),
+            (Method::Put, "/channels/a", Status::METHOD_NOT_ALLOWED),
             (Method::Other, "/healthz", Status::METHOD_NOT_ALLOWED),
             (Method::Post, "/metrics", Status::METHOD_NOT_ALLOWED),
             (Method::Delete, "/sse/stats", Status::METHOD_NOT_ALLOWED),

@@ -63,6 +63,9 @@ pub(super) struct Room {
     pub(super) shards: usize,
     /// Connections that the backlogs of one shard hold.
     pub(super) backlog: usize,
+    /// The kernel spreads all connections over the shards. Those of a unix socket come to one shard, which
+    /// keeps them where the kernel cannot hand them on.
+    pub(super) is_spread: bool,
 }
 
 impl Room {
@@ -82,11 +85,11 @@ impl Room {
         less_reserved(self.files_max()).saturating_mul(self.shards)
     }
 
-    /// Direct descriptors of each ring for so many connections in all: twice its share, those that are told of the limit,
+    /// Direct descriptors of each ring for so many connections in all: twice its share, or all where one shard may have them, those that are told of the limit,
     /// and what the backlogs may bring at once.
     fn files(self, connections_max: usize) -> u32 {
-        let share = connections_max.div_ceil(self.shards);
-        let files = 2 * share + CONNECTIONS_OVER_LIMIT_MAX + 2 * self.backlog;
+        let share = if self.is_spread { 2 * connections_max.div_ceil(self.shards) } else { connections_max };
+        let files = share + CONNECTIONS_OVER_LIMIT_MAX + 2 * self.backlog;
         u32::try_from(files.min(self.files_max())).unwrap_or(uring::FILES_MAX)
     }
 }
@@ -148,7 +151,7 @@ mod tests {
     use super::*;
 
     fn chosen(io: Io, connections_max: Option<usize>, shards: usize) -> (Io, usize) {
-        let room = Room { descriptors_max: 20_000, shards, backlog: 4096 };
+        let room = Room { descriptors_max: 20_000, shards, backlog: 4096, is_spread: true };
         let chosen = choose(io, connections_max, room).unwrap();
         (chosen.choice.io(), chosen.connections_max)
     }
@@ -179,8 +182,10 @@ mod tests {
 
     #[test]
     fn a_ring_has_room_for_more_than_its_share() {
-        let room = Room { descriptors_max: 20_000, shards: 2, backlog: 4096 };
+        let room = Room { descriptors_max: 20_000, shards: 2, backlog: 4096, is_spread: true };
         assert!(room.files(1000) as usize >= 1000 + 2 * 4096);
         assert_eq!(room.files(38_000), 20_000, "no more than the kernel allows");
+        let room = Room { is_spread: false, ..room };
+        assert!(room.files(10_000) as usize >= 10_000 + 2 * 4096, "one shard may have all");
     }
 }

@@ -9,6 +9,7 @@
 pub mod apply;
 pub mod board;
 mod catch_up;
+mod channels;
 mod connections;
 pub mod counters;
 mod drain;
@@ -26,6 +27,7 @@ mod retries;
 mod retries_tests;
 mod slow;
 mod sources;
+mod spread;
 mod stats;
 mod subscribe;
 #[cfg(test)]
@@ -34,6 +36,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -86,13 +89,22 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 const SOURCES_KEPT: Duration = Duration::from_secs(1);
 
 /// Messages that a shard's mailbox holds: all outcomes that may be under way, and what else it is told.
-pub const MAILBOX_MESSAGES_MAX: usize = publish::BATCHES_UNDER_WAY_MAX + 64;
+pub const MAILBOX_MESSAGES_MAX: usize = publish::BATCHES_UNDER_WAY_MAX + spread::HANDED_ON_MAX + 64;
 
 /// What a shard is told by other threads.
 #[derive(Debug)]
 pub enum Message {
     /// What became of a batch that this shard appended.
     Outcome(Outcome),
+    /// A connection that another shard has accepted and that is for this one.
+    Connection {
+        /// What the other driver has handed over.
+        descriptor: OwnedFd,
+        /// Which listener took it.
+        listener: usize,
+    },
+    /// No such connection follows.
+    AllHandedOn,
     /// Finish: end the streams, answer what is under way, and take no more.
     Drain,
 }
@@ -181,6 +193,10 @@ pub struct Shard<D: Driver> {
     /// Slots of connections that wait for the receivers of what was published before.
     recounts: VecDeque<ConnId>,
     drain: Drain,
+    /// Another shard hands connections on to this one, and has not said that it is done.
+    is_handed_connections: bool,
+    /// Whose turn it is to take a connection of a listener that this shard has for all.
+    next_taker: usize,
     /// Requests that wait for what all shards have counted.
     reports: Vec<PendingReport>,
     slow_look: SlowLook,
@@ -202,6 +218,7 @@ impl<D: Driver> Shard<D> {
         let Links { hub, log, mailbox, publishers, keys, connections, board, random } = links;
         let cursor = hub.cursor(options.number);
         let common = Common::new(options.conn.keepalive_style);
+        let is_handed_connections = Self::is_handed_connections(&options);
         Shard {
             options,
             driver,
@@ -234,6 +251,8 @@ impl<D: Driver> Shard<D> {
             waiting_for_keys: VecDeque::new(),
             recounts: VecDeque::new(),
             drain: Drain::No,
+            is_handed_connections,
+            next_taker: 0,
             reports: Vec::new(),
             slow_look: SlowLook::default(),
             fan_out_began: None,
@@ -325,7 +344,10 @@ impl<D: Driver> Shard<D> {
     /// Returns true if and only if the shard has drained: it holds no connection and takes none.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        matches!(self.drain, Drain::Closing { .. }) && !self.driver.is_listening() && self.peers.is_empty()
+        matches!(self.drain, Drain::Closing { .. })
+            && !self.driver.is_listening()
+            && !self.is_handed_connections
+            && self.peers.is_empty()
     }
 
     /// How many connections this shard holds.
@@ -374,6 +396,8 @@ impl<D: Driver> Shard<D> {
         while let Some(message) = self.mailbox.try_recv() {
             match message {
                 Message::Outcome(outcome) => self.take_outcome(outcome),
+                Message::Connection { descriptor, listener } => self.take_handed_on(descriptor, listener),
+                Message::AllHandedOn => self.is_handed_connections = false,
                 Message::Drain => self.begin_drain(),
             }
         }

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod fixed;
+mod managing;
 mod problems;
 mod publishing;
 mod retries;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use downpour::api::{self, ApiOptions, Hosts};
+use downpour::api::{self, ApiOptions, Hosts, Reach};
 use downpour::base::random::SplitMix64;
 use downpour::conn::ConnOptions;
 use downpour::driver::sim::SimOptions;
@@ -116,7 +116,7 @@ fn shard(random: &mut SplitMix64) -> ShardOptions {
             },
             plan_body: api::plan_body,
         },
-        api: vec![ApiOptions { hosts: Hosts::default(), is_loopback: true, stream_channels_max: 16 }],
+        api: vec![ApiOptions { hosts: Hosts::default(), reach: Reach::Loopback, stream_channels_max: 16 }],
         connections_max: *pick(random, &[1000, 1000, 1000, 6]),
         retry: seconds(3),
         retry_jitter: seconds(1),

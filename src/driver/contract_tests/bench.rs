@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::marker::PhantomData;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -12,6 +14,7 @@ use crate::base::id::ConnId;
 use crate::driver::epoll::EpollDriver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
 use crate::driver::socket::{Listener, SocketOptions, bind};
+use crate::driver::unix::{SocketFile, bind_unix};
 use crate::driver::uring::{PreparedUring, UringDriver};
 use crate::driver::{Completion, Driver, SendStart, with_offer};
 
@@ -23,6 +26,8 @@ pub(super) trait Net {
     const MANY_BYTES: usize;
     /// Whether it has races that only repetition finds.
     const IS_REAL: bool;
+    /// A peer that goes at once, with nothing left unread, is told from one that ends its side.
+    const TELLS_RESETS: bool = true;
     /// Connects; `None` where nobody listens.
     fn try_connect(&mut self) -> Option<Self::Peer>;
     fn connect(&mut self) -> Self::Peer {
@@ -196,22 +201,66 @@ pub(super) struct SocketPeer {
 }
 
 pub(super) fn over_epoll() -> Bench<Sockets<EpollDriver>> {
-    over_sockets(|listener| EpollDriver::new(vec![listener]).unwrap())
+    over_sockets(epoll)
+}
+
+pub(super) fn over_unix_and_epoll() -> Bench<UnixSockets<EpollDriver>> {
+    over_unix_sockets(epoll)
 }
 
 /// `None` where the kernel has no io_uring and that is allowed.
 pub(super) fn over_io_uring() -> Option<Bench<Sockets<UringDriver>>> {
+    io_uring().map(over_sockets)
+}
+
+/// As [`over_io_uring`].
+pub(super) fn over_unix_and_io_uring() -> Option<Bench<UnixSockets<UringDriver>>> {
+    io_uring().map(over_unix_sockets)
+}
+
+fn epoll(listener: Listener) -> EpollDriver {
+    EpollDriver::new(vec![listener]).unwrap()
+}
+
+fn io_uring() -> Option<impl FnOnce(Listener) -> UringDriver> {
     let proven = crate::driver::uring::tests::proven()?;
-    Some(over_sockets(|listener| {
-        PreparedUring::new(vec![listener], 10_000, proven).unwrap().start().unwrap()
-    }))
+    Some(move |listener| PreparedUring::new(vec![listener], 10_000, proven).unwrap().start().unwrap())
 }
 
 fn over_sockets<D: Driver>(driver: impl FnOnce(Listener) -> D) -> Bench<Sockets<D>> {
     let options = SocketOptions { send_buffer_bytes: Some(32 * 1024), ..SocketOptions::default() };
     let listener = bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
-    let net = Sockets { address: listener.address(), driver: PhantomData };
+    let net = Sockets { address: listener.address().unwrap(), driver: PhantomData };
     Bench::new(net, driver(listener))
+}
+
+/// Sockets in the file system.
+pub(super) struct UnixSockets<D> {
+    file: SocketFile,
+    _directory: tempfile::TempDir,
+    driver: PhantomData<D>,
+}
+
+fn over_unix_sockets<D: Driver>(driver: impl FnOnce(Listener) -> D) -> Bench<UnixSockets<D>> {
+    let directory = tempfile::tempdir().unwrap();
+    let (listener, file) = bind_unix(&directory.path().join("s"), &SocketOptions::default()).unwrap();
+    let net = UnixSockets { file, _directory: directory, driver: PhantomData };
+    Bench::new(net, driver(listener))
+}
+
+impl<D: Driver> Net for UnixSockets<D> {
+    type Driver = D;
+    type Peer = SocketPeer;
+    const MANY_BYTES: usize = 10_000_000;
+    const IS_REAL: bool = true;
+    const TELLS_RESETS: bool = false;
+
+    fn try_connect(&mut self) -> Option<SocketPeer> {
+        let stream = UnixStream::connect(self.file.path()).ok()?;
+        stream.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from(OwnedFd::from(stream)); // What is asked of it is no matter of TCP.
+        Some(SocketPeer { stream: Some(stream), is_over: false })
+    }
 }
 
 impl<D: Driver> Net for Sockets<D> {

@@ -108,6 +108,13 @@ impl Acceptor {
         self.has_taken() || self.listeners.iter().any(Option::is_some)
     }
 
+    /// Notes that a direct descriptor is taken for a connection that came otherwise; returns false where none is free.
+    pub(super) fn note_taken_over(&mut self) -> bool {
+        let is_free = self.free > self.listeners.len();
+        self.free -= usize::from(is_free);
+        is_free
+    }
+
     /// A direct descriptor is free again.
     pub(super) fn note_closed(&mut self) {
         self.free += 1;

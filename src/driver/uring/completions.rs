@@ -41,6 +41,8 @@ impl UringDriver {
         let (result, flags) = (entry.result(), entry.flags());
         match Key::of(entry.user_data()) {
             Key::Nobody => {}
+            Key::HandOver => self.note_handed_over(result),
+            Key::TakeOver => self.note_taken_over(result),
             Key::Waker => {
                 if !cqueue::more(flags) {
                     self.ring.poll_edges(self.waker.raw(), Key::Waker);

@@ -19,6 +19,10 @@ pub(super) enum Key {
     Shutdown(ConnId),
     /// The send with this number in flight.
     Send(u32),
+    /// The exchange of a direct descriptor for a file descriptor.
+    HandOver,
+    /// The exchange of a file descriptor for a direct one.
+    TakeOver,
     /// Nobody's business: it fails only where what it was for has happened already.
     Nobody,
 }
@@ -48,6 +52,8 @@ impl Key {
             Key::Room(conn) => bits(5, conn.index, conn.generation),
             Key::Send(number) => bits(6, number, 0),
             Key::Shutdown(conn) => bits(7, conn.index, conn.generation),
+            Key::HandOver => bits(8, 0, 0),
+            Key::TakeOver => bits(9, 0, 0),
         }
     }
 
@@ -62,6 +68,8 @@ impl Key {
             5 => Key::Room(conn),
             6 => Key::Send(index),
             7 => Key::Shutdown(conn),
+            8 => Key::HandOver,
+            9 => Key::TakeOver,
             _ => Key::Nobody,
         }
     }
@@ -82,6 +90,8 @@ mod tests {
             Key::Room(conn),
             Key::Shutdown(conn),
             Key::Send(255),
+            Key::HandOver,
+            Key::TakeOver,
             Key::Nobody,
         ] {
             assert_eq!(Key::of(key.bits()), key);

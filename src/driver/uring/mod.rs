@@ -22,6 +22,7 @@ mod accept;
 mod buffers;
 mod completions;
 mod error;
+mod exchange;
 mod key;
 mod probe;
 mod ring;
@@ -36,6 +37,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +50,7 @@ pub use self::setup::{FILES_MAX, PreparedUring};
 
 use self::accept::{Accept, Acceptor};
 use self::buffers::Buffers;
+use self::exchange::Exchange;
 use self::key::{Key, SLOTS_MAX};
 use self::ring::Ring;
 use self::sends::Sends;
@@ -75,6 +78,8 @@ pub struct UringDriver {
     starved: VecDeque<ConnId>,
     /// Direct descriptors of connections that were closed while the end of our side was under way.
     ending: HashMap<ConnId, u32>,
+    /// `None` once dropped.
+    exchange: Option<Exchange>,
     /// Direct descriptors of sockets that were dropped.
     dropped: Dropped,
     /// Receives in the kernel, also those of connections that are closed.
@@ -203,6 +208,14 @@ impl Driver for UringDriver {
         socket.dropped = None;
         self.table.insert(conn, socket.file);
         Ok(())
+    }
+
+    fn hand_over(&mut self, socket: UringSocket) -> Result<OwnedFd, UringSocket> {
+        self.make_descriptor(socket)
+    }
+
+    fn take_over(&mut self, descriptor: OwnedFd) -> io::Result<UringSocket> {
+        self.make_socket(&descriptor)
     }
 
     fn recv(&mut self, conn: ConnId) {
@@ -356,6 +369,9 @@ impl Drop for UringDriver {
         }
         if let Some(sends) = self.sends.take() {
             sends.leak();
+        }
+        if let Some(exchange) = self.exchange.take() {
+            exchange.leak();
         }
         let Some(buffers) = self.buffers.take() else { return };
         if self.receives == 0 && self.ring.submitter().unregister_buf_ring(buffers::GROUP).is_ok() {

@@ -8,7 +8,10 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use io_uring::opcode::{Accept, AcceptMulti, AsyncCancel, Close, PollAdd, Recv, Send, SendMsg, Shutdown};
+use io_uring::opcode::{
+    Accept, AcceptMulti, AsyncCancel, Close, FilesUpdate, FixedFdInstall, PollAdd, Recv, Send, SendMsg,
+    Shutdown,
+};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Submitter, cqueue};
@@ -28,6 +31,9 @@ pub(super) const SUBMISSIONS: u32 = 512;
 /// Entries of the completion queue, many times what one submission can complete. Beyond it the kernel keeps
 /// completions itself (`IORING_FEAT_NODROP`) and moves them in when there is room.
 pub(super) const COMPLETIONS: u32 = 4096;
+
+/// Has the kernel choose a direct descriptor (`IORING_FILE_INDEX_ALLOC`, all bits set).
+const FILE_INDEX_ALLOC: i32 = -1;
 
 /// The flags of every send: a full socket ends it with what was taken (`MSG_DONTWAIT`), and a short one counts as a
 /// failure, which is always told (`MSG_WAITALL`). Without the latter it would vanish among the skipped successes.
@@ -107,6 +113,21 @@ impl Ring {
     /// Closes a direct descriptor. What is outstanding holds the connection itself open: it is to be cancelled first.
     pub(super) fn close(&mut self, file: u32) {
         self.push(quiet(Close::new(Fixed(file)).build()));
+    }
+
+    /// Makes a file descriptor of a direct one, which stays.
+    pub(super) fn install(&mut self, file: u32, key: Key) {
+        self.push(FixedFdInstall::new(Fixed(file), 0).build().user_data(key.bits()));
+    }
+
+    /// Makes a direct descriptor of the file descriptor in `place`, which stays, and writes its number there.
+    ///
+    /// # Safety
+    /// `place` must stay until the completion was taken.
+    #[expect(unsafe_code, reason = "the kernel writes to memory that the caller names")]
+    pub(super) unsafe fn register(&mut self, place: *mut RawFd, key: Key) {
+        let entry = FilesUpdate::new(place, 1).offset(FILE_INDEX_ALLOC).build();
+        self.push(entry.user_data(key.bits()));
     }
 
     /// Cancels the one operation of this key.
@@ -209,7 +230,7 @@ impl Ring {
 
     fn try_push(&mut self, entry: &Entry) -> bool {
         #[expect(unsafe_code, reason = "an operation may name memory")]
-        // SAFETY: only sends name memory, which their callers keep as `Ring::send` asks. A receive writes to buffers
+        // SAFETY: sends and `register` name memory, which their callers keep as these ask. A receive writes to buffers
         // that are registered with the ring, whose owner keeps them (`buffers`); descriptors are the kernel's, or
         // listeners and the eventfd, and a wrong one is an error and nothing worse (`io_uring_enter(2)`).
         let pushed = unsafe { self.uring.submission().push(entry) };

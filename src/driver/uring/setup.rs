@@ -11,6 +11,7 @@ use super::UringDriver;
 use super::accept::Acceptor;
 use super::buffers::{self, Buffers};
 use super::error::UringError;
+use super::exchange::Exchange;
 use super::key::Key;
 use super::probe::Proven;
 use super::ring::{COMPLETIONS, Ring, SUBMISSIONS};
@@ -79,6 +80,7 @@ impl PreparedUring {
             events: VecDeque::new(),
             starved: VecDeque::new(),
             ending: HashMap::new(),
+            exchange: Some(Exchange::new()),
             dropped: Rc::new(RefCell::new(Vec::new())),
             receives: 0,
             lent: None,

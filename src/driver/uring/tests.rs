@@ -25,7 +25,7 @@ pub(in crate::driver) fn proven() -> Option<Proven> {
 fn listeners<const N: usize>(backlog: u32) -> ([SocketAddr; N], Vec<Listener>) {
     let options = SocketOptions { backlog, ..SocketOptions::default() };
     let listeners = [(); N].map(|()| bind("127.0.0.1:0".parse().unwrap(), &options).unwrap());
-    (listeners.each_ref().map(Listener::address), listeners.into())
+    (listeners.each_ref().map(|listener| listener.address().unwrap()), listeners.into())
 }
 
 /// A driver with so many direct descriptors, and the address of its listener.
@@ -231,6 +231,40 @@ fn a_socket_that_is_dropped_is_closed() {
     drop(sockets);
     driver.wait(Some(Duration::ZERO)).unwrap();
     assert!(peers.iter_mut().all(|peer| peer.read(&mut [0]).unwrap() == 0));
+}
+
+#[test]
+fn a_connection_is_handed_over_to_another_ring() {
+    let (Some((mut one, address)), Some((mut other, _))) = (driver(10), driver(10)) else { return };
+    for round in 0..20 {
+        let mut peer = TcpStream::connect(address).unwrap();
+        let socket = accept_all(&mut one, 1).remove(0);
+        let descriptor = one.hand_over(socket).unwrap();
+        let socket = other.take_over(descriptor).unwrap();
+        one.wait(Some(Duration::ZERO)).unwrap(); // It closes what it had of the connection.
+        let conn = ConnId { index: 0, generation: round };
+        other.adopt(socket, conn).unwrap();
+        other.recv(conn);
+        peer.write_all(b"question").unwrap();
+        other.wait(Some(SOON)).unwrap();
+        let next = other.next();
+        assert!(matches!(next, Some(Completion::Received { bytes: b"question", .. })), "{next:?}");
+        assert!(matches!(with_offer(&[b"answer"], |offer| other.send(conn, offer)), SendStart::Pending));
+        other.close(conn);
+        other.wait(Some(Duration::ZERO)).unwrap();
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"answer");
+    }
+}
+
+#[test]
+fn a_full_table_takes_no_connection_over() {
+    let Some((mut driver, address)) = driver(3) else { return };
+    let peers: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let taken = peers.into_iter().map(|peer| driver.take_over(peer.into()));
+    let taken: Vec<io::Result<UringSocket>> = taken.collect();
+    assert!(taken[0].is_ok() && taken[3].is_err(), "{taken:?}");
 }
 
 /// Has the kernel refuse this system call to the present thread, and to those that it starts.

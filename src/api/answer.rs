@@ -1,5 +1,6 @@
 //! What a publisher is told once its events are committed (section "Publishing" of the contract).
 
+use super::error::ApiError;
 use crate::base::id::EventId;
 use crate::http::{Problem, Response, Status};
 
@@ -11,6 +12,11 @@ impl OwnIds {
     /// Notes the id of the event at `place`, which is behind all that were noted.
     pub(super) fn push(&mut self, place: u64, id: &str) {
         self.0.push((place, Box::from(id)));
+    }
+
+    /// Forgets the ids of the events from `events` on.
+    pub fn truncate(&mut self, events: usize) {
+        self.0.retain(|&(place, _)| place < events as u64);
     }
 }
 
@@ -37,6 +43,15 @@ impl AnswerForm {
     #[must_use]
     pub fn wants_receivers(&self) -> bool {
         self.batch_events.is_none()
+    }
+
+    /// The problem of a publish whose event at `place` goes to a client that is not connected.
+    #[must_use]
+    pub fn unknown_client(&self, place: usize) -> Problem {
+        match self.batch_events {
+            None => ApiError::UnknownClient.into(),
+            Some(_) => ApiError::UnknownClient.within(format_args!("item {place}")),
+        }
     }
 }
 

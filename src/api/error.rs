@@ -138,6 +138,9 @@ pub enum ApiError {
         /// How many it has.
         bytes: usize,
     },
+    /// No stream is connected of which this is the name. Answered with 404.
+    #[error("{NO_CLIENT}")]
+    UnknownClient,
     /// The contract names it, this version does not have it. Answered with 501.
     #[error("{what} is not part of this version of the server")]
     NotBuilt {
@@ -158,12 +161,16 @@ pub enum ApiError {
     },
 }
 
+/// What a client is told who names a stream that is not, or no longer, connected.
+pub(super) const NO_CLIENT: &str = "no client with this `clientId` is connected";
+
 impl ApiError {
     /// The status that tells the client.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
             ApiError::NotBuilt { .. } => Status::NOT_IMPLEMENTED,
+            ApiError::UnknownClient => Status::NOT_FOUND,
             ApiError::PublishForbidden { .. } | ApiError::SubscribeForbidden { .. } => Status::FORBIDDEN,
             ApiError::EmptyBody { .. }
             | ApiError::NotUtf8 { .. }

@@ -14,6 +14,8 @@ use crate::http::Problem;
 pub struct ReadLines {
     /// The events of the lines before the first bad one; none where all were blank.
     pub batch: Batch,
+    /// The lines of those that go to one client each, in the order of [`Batch::clients`].
+    pub client_lines: Vec<u64>,
     /// The ids that publishers gave to them, for [`super::LinesAccount::add`].
     pub own_ids: OwnIds,
     /// The first bad line. What follows it is not read; the events before it are to be published all the same.
@@ -33,16 +35,23 @@ pub struct BadLine {
 #[must_use]
 pub fn read_lines(lines: &Lines, permission: &Permission) -> ReadLines {
     let mut publication = Publication::new(permission);
-    let mut error = None;
+    let (mut error, mut client_lines) = (None, Vec::new());
     for (line, bytes) in (lines.first_line..).zip(lines.bytes.split(|&byte| byte == b'\n')) {
         if let Err(bad) = read_line(bytes, &mut publication) {
             let problem = bad.within(format_args!("line {line}"));
             error = Some(BadLine { line, problem });
             break;
         }
+        client_lines.resize(publication.clients_len(), line);
     }
     let (batch, own_ids) = publication.into_parts();
-    ReadLines { batch, own_ids, error }
+    ReadLines { batch, client_lines, own_ids, error }
+}
+
+/// The bad line that names a client which is not connected.
+#[must_use]
+pub fn unknown_client_in_line(line: u64) -> BadLine {
+    BadLine { line, problem: ApiError::UnknownClient.within(format_args!("line {line}")) }
 }
 
 fn read_line(bytes: &[u8], publication: &mut Publication<'_>) -> Result<(), ApiError> {

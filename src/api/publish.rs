@@ -36,6 +36,11 @@ impl<'p> Publication<'p> {
         (self.batch, self.own_ids)
     }
 
+    /// How many of the events go to one client each.
+    pub(super) fn clients_len(&self) -> usize {
+        self.batch.clients().len()
+    }
+
     /// Adds the event of an envelope of `POST /publish`, or nothing.
     pub(super) fn add(&mut self, envelope: RawEnvelope<'_>) -> Result<(), ApiError> {
         self.add_shaped(envelope, &ENVELOPE)

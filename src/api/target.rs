@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::envelope::{Field, FieldSet, RawEnvelope, wrong_kind};
 use super::error::{ApiError, listed, quoted};
 use super::found::Found;
+use crate::base::id::ClientId;
 use crate::base::limits::EVENT_CHANNELS_MAX;
 use crate::base::name::{ChannelName, Selector, UserId};
 use crate::frame::batch::{Batch, TARGET_ALL, user_target};
@@ -19,6 +20,8 @@ pub(super) enum Target<'a> {
     Channels(SmallVec<[Cow<'a, str>; 1]>),
     /// To every stream of this user.
     User(UserId),
+    /// To the one stream of this name.
+    Client(ClientId),
     /// To every stream.
     All,
 }
@@ -31,6 +34,7 @@ pub(super) fn push_target(batch: &mut Batch, target: &Target<'_>, event: &Event<
             batch.push(&names, event);
         }
         Target::User(user) => batch.push(&[&user_target(user.as_str())], event),
+        Target::Client(client) => batch.push_to_client(*client, event),
         Target::All => batch.push(&[TARGET_ALL], event),
     }
 }
@@ -73,8 +77,9 @@ pub(super) fn take_target<'a>(
         (Field::All, Found::Bool(true)) => Target::All,
         (Field::All, found) => return Err(wrong_kind(field, &found, "true")),
         (Field::UserId, Found::Text(id)) => Target::user(field.name(), &id)?,
-        (Field::ClientId, Found::Text(_)) => {
-            return Err(ApiError::NotBuilt { what: "the target `clientId`" });
+        // Whether it is connected is found out by the shards; what is no client's name cannot be.
+        (Field::ClientId, Found::Text(id)) => {
+            ClientId::parse(&id).map(Target::Client).ok_or(ApiError::UnknownClient)?
         }
         (_, found) => return Err(wrong_kind(field, &found, "a string")),
     };
@@ -126,6 +131,10 @@ mod tests {
         assert_eq!(target(r#"{"channels":["a","b"]}"#), channels(&["a", "b"]));
         assert_eq!(target(r#"{"userId":"a b"}"#), Ok(Some(Target::User(UserId::parse("a b").unwrap()))));
         assert_eq!(target(r#"{"all":true}"#), Ok(Some(Target::All)));
+        let client = ClientId { secret: 1, shard: 2, slot: 3 };
+        let named = format!(r#"{{"clientId":"{client}"}}"#);
+        assert_eq!(target(&named), Ok(Some(Target::Client(client))));
+        assert_eq!(target(r#"{"clientId":"x"}"#), Err(ApiError::UnknownClient));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::{TARGET_ALL, is_channel};
+use crate::frame::batch::{TARGET_ALL, is_channel, is_client};
 use crate::hub::ShardSet;
 
 /// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
@@ -153,7 +153,9 @@ impl Channels {
             return id;
         }
         let name: Arc<str> = Arc::from(name);
-        let evicted_through = if self.forgotten.is_empty() {
+        let evicted_through = if is_client(&name) {
+            Sequence::START // It is entered once, for a stream that lives, and had nothing before.
+        } else if self.forgotten.is_empty() {
             self.forgotten_through
         } else {
             let hash = self.hasher.hash_one(&*name);
@@ -239,7 +241,7 @@ impl Channels {
         self.named_len -= usize::from(is_channel(&channel.name));
         self.bytes -=
             CHANNEL_BYTES + channel.name.len() + channel.retained.capacity() * size_of::<Sequence>();
-        if channel.evicted_through > self.forgotten_through {
+        if channel.evicted_through > self.forgotten_through && !is_client(&channel.name) {
             self.remember(&channel.name, channel.evicted_through);
         }
         Removal::Removed

@@ -15,6 +15,7 @@ mod epochs;
 mod history;
 pub mod index;
 pub mod live;
+mod membership;
 pub mod reader;
 mod receivers;
 pub mod retention;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use channels::ChannelId;
+pub use membership::Added;
 pub use receivers::{Receivers, Tally};
 pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
 pub use targets::TargetId;
@@ -228,7 +230,7 @@ impl Hub {
         for (draft, number) in batch.iter().zip(first.0..) {
             let sequence = Sequence(number);
             channels.clear();
-            channels.extend(draft.targets().map(|name| state.channels.enter(name)));
+            channels.extend(draft.targets().filter_map(|name| state.enter_target(name)));
             let target = state.targets.enter(&channels);
             let holders = u32::try_from(channels.len()).expect("an event's channels are bounded by its body");
             state.history.append(EventId { tag, sequence }, draft, target, state.now, holders);

@@ -2,7 +2,6 @@
 
 use crate::base::id::Sequence;
 use crate::driver::Driver;
-use crate::frame::notice::GapReason;
 use crate::frame::outbox::Pushed;
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
@@ -81,7 +80,7 @@ impl<D: Driver> Shard<D> {
                 let slots = distinct_slots(index, live);
                 slots.iter().for_each(|&slot| queue(slot));
                 if let Some(tally) = &live.tally {
-                    self.tell_receivers(tally, &slots, live.first);
+                    self.tell_receivers(tally, &slots, live);
                 }
             }
         }
@@ -101,17 +100,23 @@ impl<D: Driver> Shard<D> {
 
     /// Slots of all streams.
     fn streams(&self) -> Vec<u32> {
-        let streams = self.peers.iter().filter(|(_, peer)| !peer.subscriptions.is_empty());
+        let streams = self.peers.iter().filter(|(_, peer)| peer.is_stream);
         streams.map(|(conn, _)| conn.index).collect()
     }
 
-    /// Adds to a count those of `slots` that were subscribed when the event was applied.
-    fn tell_receivers(&self, tally: &Tally, slots: &[u32], event: Sequence) {
-        let subscribed_before = |slot: &&u32| {
-            let peer = self.peers.id_at(**slot).and_then(|conn| self.peers.get(conn));
-            peer.is_some_and(|peer| peer.subscribed_at < event)
+    /// Adds to a count those of `slots` that were subscribed when the event was applied, to one of its channels at least.
+    /// A live stream was: its subscriptions lie before what its shard takes.
+    fn tell_receivers(&self, tally: &Tally, slots: &[u32], live: &LiveRun) {
+        let channels = live.channels.as_slice();
+        let was_subscribed = |peer: &Peer| {
+            peer.behind.as_ref().is_none_or(|behind| {
+                let has =
+                    |channel: &ChannelId| peer.subscriptions.iter().any(|kept| kept.channel == *channel);
+                channels.iter().any(|channel| has(channel) && behind.had(*channel, live.first))
+            })
         };
-        let receivers = slots.iter().filter(subscribed_before).count() as u64;
+        let peers = slots.iter().filter_map(|&slot| self.peers.get(self.peers.id_at(slot)?));
+        let receivers = peers.filter(|peer| was_subscribed(peer)).count() as u64;
         if tally.add(self.options.number, receivers) {
             self.publishers.tell_counted(tally.waiting_shard);
         }
@@ -119,14 +124,18 @@ impl<D: Driver> Shard<D> {
 
     /// From here on a stream reads the events from `first` on in the history, as its socket drains.
     fn fall_behind(&mut self, slot: u32, first: Sequence) {
+        self.read_from(slot, Sequence(first.0 - 1));
+        self.counters.note_fall_behind();
+    }
+
+    /// Has a live stream read what lies after `place`, which its shard has taken all up to, in the history.
+    pub(super) fn read_from(&mut self, slot: u32, place: Sequence) {
         let Shard { peers, index, all_count, counters, now, .. } = self;
         let Some(peer) = peers.get_at_mut(slot) else { return };
         let counts = peer.subscriptions.iter().filter_map(|kept| index.get(kept.channel));
         let seen = peer.is_counting.then(|| *all_count + counts.map(|channel| channel.count).sum::<u64>());
-        let cursor = Cursor::behind(Sequence(first.0 - 1), seen);
-        let behind = Behind { cursor, reason: GapReason::SlowConsumer, replay: None, since: *now };
-        peer.behind = Some(Box::new(behind));
-        counters.note_fall_behind();
+        peer.behind = Some(Box::new(Behind::of_live(Cursor::behind(place, seen), *now)));
+        counters.streams_catching_up += 1;
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod apply;
 pub mod board;
 mod catch_up;
+mod clients;
 mod connections;
 pub mod counters;
 mod drain;
@@ -16,6 +17,7 @@ mod fan_out;
 mod metrics;
 mod peer;
 mod publish;
+mod questions;
 pub mod report;
 mod slow;
 mod sources;
@@ -40,10 +42,10 @@ use crate::base::wheel::Wheel;
 use crate::conn::{Common, ConnOptions};
 use crate::driver::Driver;
 use crate::http::{HttpDate, http_date};
-use crate::hub::Hub;
 use crate::hub::index::Index;
 use crate::hub::live::LiveRun;
 use crate::hub::reader::Slice;
+use crate::hub::{Hub, SHARDS_MAX};
 use crate::log::Log;
 
 use apply::{Outcome, Publishers};
@@ -52,6 +54,8 @@ use counters::Counters;
 use drain::Drain;
 use peer::Peer;
 use publish::Tickets;
+use questions::Questions;
+pub use questions::{Answer, Question};
 use report::PendingReport;
 use slow::SlowLook;
 use sources::Sources;
@@ -77,14 +81,20 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// How long after its fan-outs a shard keeps the segments it used.
 const SOURCES_KEPT: Duration = Duration::from_secs(1);
 
-/// Messages that a shard's mailbox holds: all outcomes that may be under way, and what else it is told.
-pub const MAILBOX_MESSAGES_MAX: usize = publish::BATCHES_UNDER_WAY_MAX + 64;
+/// Messages that a shard's mailbox holds: all outcomes that may be under way, the answers to its questions, the questions
+/// of others, of which each shard may put in one too many, and what else it is told.
+pub const MAILBOX_MESSAGES_MAX: usize =
+    publish::BATCHES_UNDER_WAY_MAX + 2 * questions::QUESTIONS_MAX + SHARDS_MAX + 64;
 
 /// What a shard is told by other threads.
 #[derive(Debug)]
 pub enum Message {
     /// What became of a batch that this shard appended.
     Outcome(Outcome),
+    /// What another shard wants of a stream of this one.
+    Question(Box<Question>),
+    /// The answer to a question of this shard.
+    Answer(Box<Answer>),
     /// Finish: end the streams, answer what is under way, and take no more.
     Drain,
 }
@@ -163,6 +173,7 @@ pub struct Shard<D: Driver> {
     ahead: Vec<u32>,
     slice: Slice,
     tickets: Tickets,
+    questions: Questions,
     /// Slots of connections that wait to publish, since a shard is behind.
     paused: VecDeque<ConnId>,
     drain: Drain,
@@ -175,6 +186,8 @@ pub struct Shard<D: Driver> {
     has_turned: bool,
     /// When it was last logged that connections cannot be accepted.
     accept_failure_told: Option<Instant>,
+    /// The instant from which its times count.
+    start: Instant,
     /// The present moment, as of this turn.
     now: Instant,
     date: HttpDate,
@@ -214,6 +227,7 @@ impl<D: Driver> Shard<D> {
             ahead: Vec::new(),
             slice: Slice::default(),
             tickets: Tickets::default(),
+            questions: Questions::default(),
             paused: VecDeque::new(),
             drain: Drain::No,
             reports: Vec::new(),
@@ -221,6 +235,7 @@ impl<D: Driver> Shard<D> {
             fan_out_began: None,
             has_turned: false,
             accept_failure_told: None,
+            start: now,
             now,
             date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
         }
@@ -295,6 +310,7 @@ impl<D: Driver> Shard<D> {
         self.fan_out_began = None;
         self.has_turned = false;
         self.tickets.forget_all();
+        self.questions.forget_all();
         for waiting in self.hub.forget_shard(self.options.number) {
             self.publishers.tell_counted(waiting);
         }
@@ -350,6 +366,8 @@ impl<D: Driver> Shard<D> {
         while let Some(message) = self.mailbox.try_recv() {
             match message {
                 Message::Outcome(outcome) => self.take_outcome(outcome),
+                Message::Question(question) => self.take_question(question),
+                Message::Answer(answer) => self.take_answer(*answer),
                 Message::Drain => self.begin_drain(),
             }
         }

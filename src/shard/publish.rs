@@ -25,8 +25,15 @@ pub(super) const BATCHES_UNDER_WAY_MAX: usize = 8192;
 pub(super) enum Form {
     /// It was the whole request.
     Whole(AnswerForm),
-    /// It was a part of a body of lines, with these ids of its publisher's. The last part says how the body ends.
-    Lines(OwnIds, Option<LinesEnd>),
+    /// It was a part of a body of lines.
+    Lines {
+        /// The ids that its publisher gave.
+        own_ids: OwnIds,
+        /// The lines of its events that go to one client each.
+        client_lines: Vec<u64>,
+        /// How the body ends, where this is its last part.
+        end: Option<LinesEnd>,
+    },
 }
 
 /// How a body of lines ended.
@@ -38,13 +45,15 @@ pub(super) enum LinesEnd {
     Failed(Problem, Option<u64>),
 }
 
-/// What a connection is publishing.
+/// What a connection is publishing, or has asked for that is not answered at once.
 #[derive(Debug, Default)]
 pub(super) struct Publishing {
     /// What waits for shards that are behind.
     paused: Option<(Batch, Form)>,
     /// The batch that the log has.
     ticket: Option<Ticket>,
+    /// The question to other shards on whose answers its request waits.
+    pub(super) question: Option<u64>,
     /// What became of a body of lines so far.
     lines: LinesAccount,
     /// What the request may do whose body of lines is read.
@@ -53,8 +62,9 @@ pub(super) struct Publishing {
 
 impl Publishing {
     /// Forgets what waits of a request that was answered meanwhile: nothing of it is published any more.
-    pub(super) fn forget_paused(&mut self) {
+    pub(super) fn forget_waiting(&mut self) {
         self.paused = None;
+        self.question = None;
     }
 }
 
@@ -104,15 +114,15 @@ impl<D: Driver> Shard<D> {
         let publishing = peer.publishing.get_or_insert_default();
         if let Some(head) = &lines.head {
             publishing.lines = LinesAccount::default();
-            publishing.forget_paused(); // Its request ran out of time.
-            match api::admit(head, &self.options.api[peer.listener], status) {
-                Ok(_) if is_over_limit => return self.refuse_publish_over_limit(conn),
+            publishing.forget_waiting(); // Its request ran out of time.
+            match api::admit(head, &self.options.api[usize::from(peer.listener)], status) {
+                Ok(_) if is_over_limit => return self.refuse_over_limit(conn),
                 Ok(permission) => publishing.permission = Some(permission),
                 Err(problem) => return self.answer(conn, &problem.into_response()),
             }
         }
         let Some(permission) = &publishing.permission else { return };
-        let ReadLines { batch, own_ids, error } = api::read_lines(&lines, permission);
+        let ReadLines { batch, client_lines, own_ids, error } = api::read_lines(&lines, permission);
         let end = match (error, lines.failure) {
             (Some(BadLine { line, problem }), _) => Some(LinesEnd::Failed(problem, Some(line))),
             (None, Some(problem)) => Some(LinesEnd::Failed(problem, None)),
@@ -121,18 +131,27 @@ impl<D: Driver> Shard<D> {
         if batch.is_empty() {
             self.go_on_with_lines(conn, end);
         } else {
-            self.publish(conn, batch, Form::Lines(own_ids, end));
+            self.publish(conn, batch, Form::Lines { own_ids, client_lines, end });
         }
     }
 
-    /// Answers a publish over a connection that is one too many.
-    pub(super) fn refuse_publish_over_limit(&mut self, conn: ConnId) {
+    /// Answers over a connection that is one too many.
+    pub(super) fn refuse_over_limit(&mut self, conn: ConnId) {
         let detail = "the server has as many connections as it takes";
         self.answer(conn, &Problem::too_many(detail, self.options.retry).into_response());
     }
 
-    /// Appends a batch to the log, or has it wait while shards are behind.
+    /// Publishes a batch, once the single streams are found that its events go to, if some do.
     pub(super) fn publish(&mut self, conn: ConnId, batch: Batch, form: Form) {
+        if batch.clients().is_empty() || self.drain.is_on() {
+            self.publish_found(conn, batch, form);
+        } else {
+            self.find_clients(conn, batch, form);
+        }
+    }
+
+    /// Appends a batch to the log, or has it wait while shards are behind.
+    pub(super) fn publish_found(&mut self, conn: ConnId, batch: Batch, form: Form) {
         if self.drain.is_on() {
             let problem = Problem::unavailable("the server is draining", Duration::from_secs(1));
             return self.refuse_batch(conn, form, problem);
@@ -168,7 +187,7 @@ impl<D: Driver> Shard<D> {
             let paused = peer.publishing.as_mut().and_then(|publishing| publishing.paused.take());
             // A request whose time ran out was answered so; what it would have published is not.
             if let Some((batch, form)) = paused.filter(|_| peer.conn.awaits_answer()) {
-                self.publish(conn, batch, form);
+                self.publish_found(conn, batch, form);
                 self.act(conn);
             }
         }
@@ -210,7 +229,7 @@ impl<D: Driver> Shard<D> {
                 let response = api::answer_published(&form, first, receivers);
                 self.answer(conn, &response);
             }
-            Form::Lines(own_ids, end) => {
+            Form::Lines { own_ids, end, .. } => {
                 if let Some(publishing) = self.peers.get_mut(conn).and_then(|peer| peer.publishing.as_mut()) {
                     publishing.lines.add(first, events as u64, own_ids);
                 }
@@ -232,15 +251,15 @@ impl<D: Driver> Shard<D> {
         peer.conn.awaits_answer().then_some(under_way)
     }
 
-    fn refuse_batch(&mut self, conn: ConnId, form: Form, problem: Problem) {
+    pub(super) fn refuse_batch(&mut self, conn: ConnId, form: Form, problem: Problem) {
         match form {
             Form::Whole(_) => self.answer(conn, &problem.into_response()),
-            Form::Lines(..) => self.go_on_with_lines(conn, Some(LinesEnd::Failed(problem, None))),
+            Form::Lines { .. } => self.go_on_with_lines(conn, Some(LinesEnd::Failed(problem, None))),
         }
     }
 
     /// Reads more lines, or answers the body that has ended.
-    fn go_on_with_lines(&mut self, conn: ConnId, end: Option<LinesEnd>) {
+    pub(super) fn go_on_with_lines(&mut self, conn: ConnId, end: Option<LinesEnd>) {
         let Shard { peers, options, common, now, date, .. } = self;
         let context = Context { now: *now, date, options: &options.conn, common };
         let Some(peer) = peers.get_mut(conn) else { return };

@@ -28,7 +28,9 @@ pub(super) fn ask(line: &str, body: &str) -> Reply {
 pub(super) fn response(reply: Reply) -> Response<'static> {
     match reply {
         Reply::Respond(response) => response,
-        Reply::Publish { .. } | Reply::Subscribe(_) | Reply::Report(_) => panic!("no answer: {reply:?}"),
+        Reply::Publish { .. } | Reply::Subscribe(_) | Reply::Report(_) | Reply::Client(_) => {
+            panic!("no answer: {reply:?}")
+        }
     }
 }
 
@@ -36,7 +38,7 @@ pub(super) fn published(reply: Reply) -> (Vec<(String, String)>, AnswerForm) {
     match reply {
         Reply::Publish { batch, form } => (events(&batch), form),
         Reply::Respond(response) => panic!("{}", String::from_utf8_lossy(response.body())),
-        Reply::Subscribe(_) | Reply::Report(_) => panic!("not a publish"),
+        Reply::Subscribe(_) | Reply::Report(_) | Reply::Client(_) => panic!("not a publish"),
     }
 }
 

@@ -61,10 +61,12 @@ pub(super) struct Publishing {
 }
 
 impl Publishing {
-    /// Forgets what waits of a request that was answered meanwhile: nothing of it is published any more.
+    /// Forgets what waits of a request that was answered meanwhile: nothing more of it is published, and nobody is told
+    /// what becomes of the rest.
     pub(super) fn forget_waiting(&mut self) {
         self.paused = None;
         self.question = None;
+        self.ticket = None; // The outcome may come while the next request waits for something else.
     }
 }
 
@@ -162,7 +164,6 @@ impl<D: Driver> Shard<D> {
         }
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let publishing = peer.publishing.get_or_insert_default();
-        publishing.ticket = None; // Whatever it stood for ran out of time.
         let is_full = self.tickets.under_way.len() >= BATCHES_UNDER_WAY_MAX;
         if is_full || self.hub.is_behind() {
             publishing.paused = Some((batch, form));

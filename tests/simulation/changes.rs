@@ -148,6 +148,7 @@ impl View {
         let until = asked.until.unwrap_or(now.model.head());
         let place = self.place.expect("connected comes first");
         assert!(place <= until, "{json} is told behind event {place}, and was done at {until}");
+        self.changes.has_changed = true; // A gap that was told may reach beyond this place.
         self.account(now.model, place, asked.from + 1);
         let place = place.max(asked.from);
         self.place = Some(place);
@@ -155,7 +156,6 @@ impl View {
         self.changes.not_before[channel] = place;
         self.changes.all_after[channel] = until;
         self.last_sole[channel] = self.position;
-        self.changes.has_changed = true;
         now.stats.subscribed += 1;
         now.stats.subscribed_behind += u64::from(asked.from < now.model.head());
         false

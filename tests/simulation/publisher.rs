@@ -232,7 +232,10 @@ impl Request {
             let ids: Vec<&Value> = match self.kind {
                 Kind::Single => vec![&body["id"]],
                 Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
-                    body["ids"].as_array().expect("a batch has ids").iter().collect()
+                    let ids = body["ids"]
+                        .as_array()
+                        .unwrap_or_else(|| panic!("a batch has ids: {body} of {self:?}"));
+                    ids.iter().collect()
                 }
             };
             let committed: Vec<Value> =

@@ -12,7 +12,7 @@ use super::parameters;
 use super::publish::utf8;
 use crate::auth::Permission;
 use crate::base::id::ClientId;
-use crate::base::name::{ChannelName, Selector};
+use crate::base::name::Selector;
 use crate::http::{Problem, RequestHead, Response, Status};
 
 /// What a request asks of one live stream.
@@ -27,10 +27,10 @@ pub struct ClientRequest {
 /// What is to be done with a live stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientCommand {
-    /// Give it one more channel.
-    Subscribe(ChannelName),
-    /// Take a channel from it.
-    Unsubscribe(ChannelName),
+    /// Give it one more channel or pattern.
+    Subscribe(Selector),
+    /// Take a channel or pattern from it.
+    Unsubscribe(Selector),
     /// Say how it does.
     Describe,
     /// End it.
@@ -230,14 +230,9 @@ fn read_change(
     text: &str,
     permission: &Permission,
 ) -> Result<ClientCommand, ApiError> {
-    let name = match Selector::parse(text).map_err(|error| ApiError::BadName { field, error })? {
-        Selector::Channel(name) => name,
-        Selector::Prefix(_) => {
-            return Err(ApiError::NotBuilt { what: "subscribing to a pattern (a trailing `*`)" });
-        }
-    };
+    let name = Selector::parse(text).map_err(|error| ApiError::BadName { field, error })?;
     match change {
-        Change::Subscribe if !permission.may_subscribe(name.as_str()) => {
+        Change::Subscribe if !permission.may_subscribe(&name) => {
             Err(ApiError::SubscribeForbidden { channel: quoted(name.as_str()) })
         }
         Change::Subscribe => Ok(ClientCommand::Subscribe(name)),
@@ -261,8 +256,8 @@ mod tests {
         ClientId { secret: 42, shard: 1, slot: 12 }
     }
 
-    fn name(text: &str) -> ChannelName {
-        ChannelName::parse(text).unwrap()
+    fn name(text: &str) -> Selector {
+        Selector::parse(text).unwrap()
     }
 
     #[test]
@@ -277,6 +272,9 @@ mod tests {
             let line = format!("POST /sse/subscribe?channel=gr%C3%B6%C3%9Fe&{parameter}={CLIENT}");
             assert_eq!(asked(ClientForm::Query(Change::Subscribe), &line, "ignored"), Ok(expected.clone()));
         }
+        let line = format!("POST /sse/subscribe?channel=entity:*&client_id={CLIENT}");
+        let pattern = asked(ClientForm::Query(Change::Subscribe), &line, "").map(|request| request.command);
+        assert_eq!(pattern, Ok(ClientCommand::Subscribe(name("entity:*"))));
         let left = ClientCommand::Unsubscribe(name("größe"));
         let asked = asked(ClientForm::Body(Change::Unsubscribe), "POST /events/unsubscribe", &body);
         assert_eq!(asked.map(|request| request.command), Ok(left));

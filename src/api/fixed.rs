@@ -10,7 +10,7 @@ use super::publish::{Publication, Shape, utf8};
 use super::subscribe::DEFAULT_CHANNEL;
 use super::target::Target;
 use crate::auth::Permission;
-use crate::base::name::ChannelName;
+use crate::base::name::{ChannelName, NameError};
 use crate::frame::batch::Batch;
 use crate::http::{Pairs, Problem};
 use crate::sse::event::Event;
@@ -150,7 +150,10 @@ fn push_data_update(publication: &mut Publication<'_>, body: &str) -> Result<(),
     let [entity, action, data] = read_body(body, ["entity", "action", "data"])?;
     let name = entity.string()?;
     // As it stands there, so that places in it are told as the client sees them; then as a whole, for its length.
-    ChannelName::check(&name).map_err(|error| ApiError::BadName { field: "entity", error })?;
+    match ChannelName::check(&name) {
+        Ok(()) | Err(NameError::Pattern) => {} // A pattern is refused as what it would make of the channel.
+        Err(error) => return Err(ApiError::BadName { field: "entity", error }),
+    }
     let target = Target::channel("entity", format!("entity:{name}").into())?;
     action.check_word(&["created", "updated", "deleted"], "`created`, `updated` or `deleted`")?;
     data.check_object()?;

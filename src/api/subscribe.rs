@@ -6,7 +6,7 @@ use super::ApiOptions;
 use super::error::{ApiError, quoted};
 use crate::auth::Permission;
 use crate::base::id::EventId;
-use crate::base::name::{ChannelName, Selector, UserId};
+use crate::base::name::{Selector, UserId};
 use crate::http::{Known, Problem, RequestHead, Status, accepts_event_stream};
 use crate::hub::Begin;
 
@@ -16,8 +16,8 @@ pub const DEFAULT_CHANNEL: &str = "global";
 /// A stream that a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscribeRequest {
-    /// Its channels, each once, in the order they were named; one at least.
-    pub channels: Vec<ChannelName>,
+    /// Its channels and patterns, each once, in the order they were named; one at least.
+    pub channels: Vec<Selector>,
     /// The user whose stream it is.
     pub user: Option<UserId>,
     /// Where it begins.
@@ -79,24 +79,19 @@ pub(super) fn read(
 
 /// The channels named so far.
 struct Channels<'a> {
-    names: Vec<ChannelName>,
+    names: Vec<Selector>,
     channels_max: usize,
     permission: &'a Permission,
 }
 
 impl Channels<'_> {
     fn add(&mut self, place: &str, text: &str) -> Result<(), Problem> {
-        let name = match Selector::parse(text) {
-            Ok(Selector::Channel(name)) => name,
-            Ok(Selector::Prefix(_)) => {
-                return Err(ApiError::NotBuilt { what: "subscribing to a pattern (a trailing `*`)" }.into());
-            }
-            Err(error) => return Err(Problem::bad_request(format!("{place}: {error}"))),
-        };
+        let name =
+            Selector::parse(text).map_err(|error| Problem::bad_request(format!("{place}: {error}")))?;
         if self.names.contains(&name) {
             return Ok(());
         }
-        if !self.permission.may_subscribe(name.as_str()) {
+        if !self.permission.may_subscribe(&name) {
             return Err(ApiError::SubscribeForbidden { channel: quoted(name.as_str()) }.into());
         }
         if self.names.len() == self.channels_max {
@@ -181,7 +176,7 @@ mod tests {
     }
 
     fn names(request: &SubscribeRequest) -> Vec<&str> {
-        request.channels.iter().map(ChannelName::as_str).collect()
+        request.channels.iter().map(Selector::as_str).collect()
     }
 
     #[test]
@@ -197,6 +192,7 @@ mod tests {
                 vec!["größe", "entity:42", "chat/7"],
             ),
             ("?channel=a*b", vec!["a*b"]),
+            ("?channels=entity:*,*&channel=entity:*", vec!["entity:*", "*"]),
         ] {
             let request = ask(&format!("/sse{query}"), "").unwrap();
             assert_eq!(names(&request), expected, "{query}");
@@ -245,8 +241,7 @@ mod tests {
             (&too_long, "", 400, "at most 256 bytes, this one has 257"),
             ("/sse?channel=%zz", "", 400, "bad percent-encoding in the query"),
             ("/sse?channel=%ff", "", 400, "the query is not UTF-8"),
-            ("/sse?channels=a,entity:*", "", 501, "pattern"),
-            ("/sse?channel=*", "", 501, "pattern"),
+            ("/sse?channels=a,b%20c*", "", 400, "found ' ' at byte 1"),
             ("/sse?userId=", "", 400, "`userId`: a user's id must not be empty"),
             (
                 "/sse?user_id=a%09b",

@@ -9,7 +9,7 @@ use super::error::{ApiError, listed, quoted};
 use super::found::Found;
 use crate::base::id::ClientId;
 use crate::base::limits::EVENT_CHANNELS_MAX;
-use crate::base::name::{ChannelName, Selector, UserId};
+use crate::base::name::{ChannelName, NameError, UserId};
 use crate::frame::batch::{Batch, TARGET_ALL, user_target};
 use crate::sse::event::Event;
 
@@ -106,11 +106,12 @@ fn take_channels(items: Vec<Found<'_>>) -> Result<SmallVec<[Cow<'_, str>; 1]>, A
 
 /// Checks a name that an event goes to.
 fn check_name(field: &'static str, name: &str) -> Result<(), ApiError> {
-    ChannelName::check(name).map_err(|error| ApiError::BadName { field, error })?;
-    if name.ends_with('*') && matches!(Selector::parse(name), Ok(Selector::Prefix(_))) {
-        return Err(ApiError::PatternTarget { field, name: quoted(name) });
-    }
-    Ok(())
+    ChannelName::check(name).map_err(|error| match error {
+        NameError::Pattern => ApiError::PatternTarget { field, name: quoted(name) },
+        NameError::Empty | NameError::TooLong { .. } | NameError::Forbidden { .. } => {
+            ApiError::BadName { field, error }
+        }
+    })
 }
 
 #[cfg(test)]

@@ -28,13 +28,22 @@ impl Permission {
     /// Returns true if and only if events may be published to the channel of this name.
     #[must_use]
     pub fn may_publish(&self, channel: &str) -> bool {
-        self.publish.cover(channel)
+        match &self.publish {
+            Rights::All => true,
+            Rights::Only(selectors) => selectors.iter().any(|covering| match covering.prefix() {
+                Some(prefix) => channel.starts_with(prefix),
+                None => channel == covering.as_str(),
+            }),
+        }
     }
 
-    /// Returns true if and only if the channel of this name may be subscribed to.
+    /// Returns true if and only if all channels of this selector may be subscribed to, those that are yet to come too.
     #[must_use]
-    pub fn may_subscribe(&self, channel: &str) -> bool {
-        self.subscribe.cover(channel)
+    pub fn may_subscribe(&self, selector: &Selector) -> bool {
+        match &self.subscribe {
+            Rights::All => true,
+            Rights::Only(selectors) => selectors.iter().any(|covering| covering.covers(selector)),
+        }
     }
 }
 
@@ -47,34 +56,30 @@ pub enum Rights {
     Only(Vec<Selector>),
 }
 
-impl Rights {
-    fn cover(&self, channel: &str) -> bool {
-        match self {
-            Rights::All => true,
-            Rights::Only(selectors) => selectors.iter().any(|selector| match selector {
-                Selector::Channel(name) => name.as_str() == channel,
-                Selector::Prefix(prefix) => channel.starts_with(&**prefix),
-            }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn selector(text: &str) -> Selector {
+        Selector::parse(text).unwrap()
+    }
+
     #[test]
     fn everything_is_everything() {
         let permission = Permission::everything();
-        assert!(permission.may_publish("a") && permission.may_subscribe("b"));
+        assert!(permission.may_publish("a") && permission.may_subscribe(&selector("*")));
     }
 
     #[test]
     fn rights_cover_what_they_select_and_nothing_else() {
-        let only = |text| Rights::Only(vec![Selector::parse(text).unwrap()]);
+        let only = |text| Rights::Only(vec![selector(text)]);
         let permission = Permission::new(only("news"), only("chat/*"));
         assert!(permission.may_publish("news") && !permission.may_publish("news2"));
-        assert!(permission.may_subscribe("chat/7") && !permission.may_subscribe("chat"));
+        for (text, may) in
+            [("chat/7", true), ("chat/7/*", true), ("chat", false), ("cha*", false), ("*", false)]
+        {
+            assert_eq!(permission.may_subscribe(&selector(text)), may, "{text}");
+        }
         assert!(!Permission::new(Rights::Only(vec![]), Rights::All).may_publish("news"));
     }
 }

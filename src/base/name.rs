@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// Most bytes of a channel's name.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 256;
 
-/// The name of a channel: 1 to 256 bytes of UTF-8 without control characters, space or comma.
+/// The name of a channel: 1 to 256 bytes of UTF-8 without control characters, space or comma, and not ending in `*`.
 ///
 /// Cloning shares the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ impl ChannelName {
     /// # Errors
     /// [`NameError`] says what is wrong with it and where; the peer sees it as the detail of a 400.
     pub fn parse(text: &str) -> Result<ChannelName, NameError> {
-        check(text)?;
+        ChannelName::check(text)?;
         Ok(ChannelName(Arc::from(text)))
     }
 
@@ -28,7 +28,11 @@ impl ChannelName {
     /// # Errors
     /// As [`ChannelName::parse`].
     pub fn check(text: &str) -> Result<(), NameError> {
-        check(text)
+        check(text)?;
+        match prefix_of(text) {
+            Some(_) => Err(NameError::Pattern),
+            None => Ok(()),
+        }
     }
 
     /// The name's text.
@@ -69,36 +73,73 @@ impl fmt::Debug for ChannelName {
     }
 }
 
-/// What a subscription names: one channel, or every channel whose name begins with a prefix (`entity:*`; `*` is all).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Selector {
-    /// One channel.
-    Channel(ChannelName),
-    /// Every channel whose name begins with this text, which may be empty.
-    Prefix(Arc<str>),
-}
+/// What a subscription names: one channel, or with a trailing `*` a pattern, which is every channel whose name begins with
+/// what stands before it (`entity:*`; `*` is all).
+///
+/// Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Selector(Arc<str>);
 
 impl Selector {
-    /// Parses what a subscription names: a trailing `*` makes a prefix, everything else is a channel's name.
+    /// Parses what a subscription names.
     ///
     /// # Errors
-    /// As [`ChannelName::parse`], for the part before the `*` too.
+    /// As [`ChannelName::parse`], for the part before a trailing `*` too.
     pub fn parse(text: &str) -> Result<Selector, NameError> {
-        match text.strip_suffix('*') {
-            None => ChannelName::parse(text).map(Selector::Channel),
-            Some("") => Ok(Selector::Prefix(Arc::from(""))),
-            Some(prefix) => check(prefix).map(|()| Selector::Prefix(Arc::from(prefix))),
+        match prefix_of(text) {
+            Some("") => {}
+            Some(prefix) => check(prefix)?,
+            None => check(text)?,
         }
+        Ok(Selector(Arc::from(text)))
+    }
+
+    /// The text as it was parsed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What the names of its channels begin with; `None` if and only if it is one channel.
+    #[must_use]
+    pub fn prefix(&self) -> Option<&str> {
+        prefix_of(&self.0)
+    }
+
+    /// Returns true if and only if every channel that `other` selects is selected by this one too.
+    #[must_use]
+    pub fn covers(&self, other: &Selector) -> bool {
+        match (self.prefix(), other.prefix()) {
+            (Some(prefix), Some(others)) => others.starts_with(prefix),
+            (Some(prefix), None) => other.0.starts_with(prefix),
+            (None, Some(_)) => false,
+            (None, None) => self == other,
+        }
+    }
+}
+
+impl From<ChannelName> for Selector {
+    fn from(name: ChannelName) -> Selector {
+        Selector(name.0)
     }
 }
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Selector::Channel(name) => fmt::Display::fmt(name, f),
-            Selector::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
+        f.write_str(&self.0)
     }
+}
+
+impl fmt::Debug for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// What the names of a pattern's channels begin with; `None` if and only if `text` is no pattern.
+#[must_use]
+pub fn prefix_of(text: &str) -> Option<&str> {
+    text.strip_suffix('*')
 }
 
 /// Why a text is not a channel's name.
@@ -123,6 +164,9 @@ pub enum NameError {
         /// Its place in bytes.
         at: usize,
     },
+    /// A trailing `*`, which makes a pattern in a subscription.
+    #[error("a channel name must not end in `*`, which stands for many channels in a subscription")]
+    Pattern,
 }
 
 /// Most bytes of a user's id.
@@ -223,13 +267,36 @@ mod tests {
     }
 
     #[test]
-    fn a_trailing_star_makes_a_prefix() {
-        assert_eq!(Selector::parse("entity:*"), Ok(Selector::Prefix(Arc::from("entity:"))));
-        assert_eq!(Selector::parse("*"), Ok(Selector::Prefix(Arc::from(""))));
-        assert_eq!(Selector::parse("a*b").unwrap().to_string(), "a*b");
-        assert!(Selector::parse("a b*").is_err());
-        assert_eq!(Selector::parse("entity:*").unwrap().to_string(), "entity:*");
+    fn a_trailing_star_makes_a_pattern_and_no_name() {
+        for (text, prefix) in
+            [("entity:*", Some("entity:")), ("*", Some("")), ("a**", Some("a*")), ("a*b", None), ("a", None)]
+        {
+            let selector = Selector::parse(text).unwrap();
+            assert_eq!((selector.as_str(), selector.prefix()), (text, prefix));
+            assert_eq!(ChannelName::parse(text).is_ok(), prefix.is_none(), "{text}");
+        }
+        assert_eq!(ChannelName::parse("a*"), Err(NameError::Pattern));
+        assert_eq!(Selector::parse("a b*"), Err(NameError::Forbidden { character: ' ', at: 1 }));
     }
+
+    #[test]
+    fn a_pattern_covers_what_begins_as_it_does() {
+        for (wide, narrow, covers) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a*", "a", true),
+            ("a*", "ab", true),
+            ("a*", "ab*", true),
+            ("a*", "a*", true),
+            ("ab*", "a*", false),
+            ("a", "a*", false),
+            ("*", "*", true),
+        ] {
+            let selector = |text| Selector::parse(text).unwrap();
+            assert_eq!(selector(wide).covers(&selector(narrow)), covers, "{wide} {narrow}");
+        }
+    }
+
     #[test]
     fn a_user_is_called_by_nearly_any_text() {
         for id in ["7", "jane doe", "a,b", "größe", "*", &"x".repeat(256)] {

@@ -1,12 +1,20 @@
 //! The channels: their names, who subscribes to them, and which retained events are theirs.
+//!
+//! A pattern is an entry of the table too, under its text with the `*`, which no channel's name ends in. It retains
+//! nothing: its events are those of the channels that it matches, and what is evicted from them is lost to it.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::base::id::Sequence;
+use crate::base::name::prefix_of;
 use crate::frame::batch::{TARGET_ALL, is_channel, is_client};
 use crate::hub::ShardSet;
+use crate::hub::patterns::Patterns;
 
 /// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,7 +46,7 @@ impl Hasher for ChannelHasher {
     }
 }
 
-/// One channel.
+/// One channel, or one pattern.
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) name: Arc<str>,
@@ -59,6 +67,11 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// What the names of its channels begin with; `None` if and only if it is no pattern.
+    pub(super) fn prefix(&self) -> Option<&str> {
+        pattern_prefix(&self.name)
+    }
+
     /// How many events it had up to `place`, since it has been in the table; exact where none after `place` was
     /// evicted, which holds for every shard's cursor.
     pub(super) fn count_through(&self, place: Sequence) -> u64 {
@@ -66,9 +79,16 @@ impl Channel {
     }
 }
 
+fn pattern_prefix(name: &str) -> Option<&str> {
+    prefix_of(name).filter(|_| is_channel(name))
+}
+
 /// What a channel costs beside its name and its events: the entry, its slot in the map of names, and an allocation each
 /// for the name and the queue, in bytes.
 const CHANNEL_BYTES: usize = size_of::<Option<Channel>>() + 2 * size_of::<(Arc<str>, ChannelId)>() + 32;
+
+/// What a channel costs in the order of names: its entry, and what a B-tree has of free room, in bytes.
+const SORTED_BYTES: usize = size_of::<(Arc<str>, ChannelId)>() * 3 / 2;
 
 /// What became of a channel that may be idle.
 #[must_use]
@@ -88,13 +108,15 @@ pub(super) struct Channels {
     slots: Vec<Option<Channel>>,
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, ChannelId>,
-    /// How many are channels by name, and not a user's or that of all.
+    /// How many are channels by name or patterns, and not a user's or that of all.
     named_len: usize,
-    hasher: RandomState,
-    /// How far channels were evicted that are in the table no more, by the hash of their name, so that a resume is
-    /// told of a gap if and only if there is one. Bounded: `forgotten_order` has the oldest first.
-    forgotten: HashMap<u64, Sequence>,
-    forgotten_order: VecDeque<u64>,
+    patterns: Patterns,
+    /// The channels in the order of their names, from the first pattern on.
+    sorted: Option<BTreeMap<Arc<str>, ChannelId>>,
+    /// How far channels were evicted that are in the table no more, so that a resume is told of a gap if and only if
+    /// there is one. Bounded: `forgotten_order` has the oldest first.
+    forgotten: BTreeMap<Arc<str>, Sequence>,
+    forgotten_order: VecDeque<Arc<str>>,
     forgotten_max: usize,
     /// What a channel may have lost of which nothing at all is remembered any more.
     forgotten_through: Sequence,
@@ -110,8 +132,9 @@ impl Channels {
             free: Vec::new(),
             by_name: HashMap::new(),
             named_len: 0,
-            hasher: RandomState::new(),
-            forgotten: HashMap::new(),
+            patterns: Patterns::default(),
+            sorted: None,
+            forgotten: BTreeMap::new(),
             forgotten_order: VecDeque::new(),
             forgotten_max,
             forgotten_through: Sequence::START,
@@ -122,7 +145,7 @@ impl Channels {
         channels
     }
 
-    /// How many channels there are by name.
+    /// How many channels and patterns there are by name.
     pub(super) fn len(&self) -> usize {
         self.named_len
     }
@@ -153,13 +176,14 @@ impl Channels {
             return id;
         }
         let name: Arc<str> = Arc::from(name);
-        let evicted_through = if is_client(&name) {
-            Sequence::START // It is entered once, for a stream that lives, and had nothing before.
-        } else if self.forgotten.is_empty() {
-            self.forgotten_through
-        } else {
-            let hash = self.hasher.hash_one(&*name);
-            self.forgotten.get(&hash).copied().unwrap_or(self.forgotten_through)
+        let evicted_through = match pattern_prefix(&name) {
+            Some(prefix) => {
+                self.sort();
+                self.evicted_through_of(prefix)
+            }
+            // It is entered once, for a stream that lives, and had nothing before.
+            None if is_client(&name) => Sequence::START,
+            None => self.forgotten.get(&name).copied().unwrap_or(self.forgotten_through),
         };
         let channel = Channel {
             name: Arc::clone(&name),
@@ -184,12 +208,61 @@ impl Channels {
                 slot
             }
         };
-        self.by_name.insert(name, ChannelId(slot));
-        ChannelId(slot)
+        let id = ChannelId(slot);
+        match (pattern_prefix(&name), &mut self.sorted) {
+            (Some(prefix), _) => self.patterns.insert(prefix, id),
+            (None, Some(sorted)) if is_channel(&name) => {
+                sorted.insert(Arc::clone(&name), id);
+                self.bytes += SORTED_BYTES;
+            }
+            (None, _) => {}
+        }
+        self.by_name.insert(name, id);
+        id
+    }
+
+    /// Puts the channels in the order of their names, and keeps them so.
+    fn sort(&mut self) {
+        if self.sorted.is_none() {
+            let channels =
+                self.by_name.iter().filter(|(name, _)| is_channel(name) && pattern_prefix(name).is_none());
+            let sorted: BTreeMap<_, _> = channels.map(|(name, &id)| (Arc::clone(name), id)).collect();
+            self.bytes += sorted.len() * SORTED_BYTES;
+            self.sorted = Some(sorted);
+        }
+    }
+
+    /// The channels whose names begin with a prefix, in the order of their names. There is a pattern of that prefix.
+    pub(super) fn beginning_with(&self, prefix: &str) -> impl Iterator<Item = ChannelId> {
+        let from = self.sorted.iter().flat_map(move |sorted| beginning_with(sorted, prefix));
+        from.map(|(_, &id)| id)
+    }
+
+    /// The last event that any channel of this prefix has lost, those that are in the table no more included.
+    fn evicted_through_of(&self, prefix: &str) -> Sequence {
+        let present = self.beginning_with(prefix).map(|id| self.get(id).evicted_through);
+        let former = beginning_with(&self.forgotten, prefix).map(|(_, &through)| through);
+        present.chain(former).fold(self.forgotten_through, Sequence::max)
+    }
+
+    /// Returns true if and only if there are patterns.
+    pub(super) fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty()
+    }
+
+    /// The patterns with subscribers that a channel's name matches.
+    pub(super) fn patterns_of(&self, name: &str) -> impl Iterator<Item = ChannelId> {
+        self.patterns.matching(name).filter(|&id| self.get(id).subscribers > 0)
     }
 
     pub(super) fn get(&self, id: ChannelId) -> &Channel {
         self.slots[id.0 as usize].as_ref().expect("a channel that is referred to is in the table")
+    }
+
+    /// What has this id now. The history remembers of an event where it went as long as anything retains it: of several
+    /// channels one may have gone, and another may have its id.
+    pub(super) fn peek(&self, id: ChannelId) -> Option<&Channel> {
+        self.slots.get(id.0 as usize).and_then(Option::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, id: ChannelId) -> &mut Channel {
@@ -206,6 +279,11 @@ impl Channels {
         self.bytes += (channel.retained.capacity() - before) * size_of::<Sequence>();
     }
 
+    /// Notes an event of a channel that a pattern matches.
+    pub(super) fn pass(&mut self, pattern: ChannelId, sequence: Sequence) {
+        self.get_mut(pattern).last = sequence;
+    }
+
     /// Gives up the channel's oldest event and returns its number.
     pub(super) fn evict_oldest(&mut self, id: ChannelId) -> Option<Sequence> {
         let channel = self.slots[id.0 as usize].as_mut()?;
@@ -216,6 +294,13 @@ impl Channels {
         if capacity > 64 && channel.retained.len() < capacity / 4 {
             channel.retained.shrink_to(capacity / 2);
             self.bytes -= (capacity - channel.retained.capacity()) * size_of::<Sequence>();
+        }
+        if !self.patterns.is_empty() {
+            let patterns: SmallVec<[ChannelId; 8]> = self.patterns.matching(&channel.name).collect();
+            for pattern in patterns {
+                let lost_to = &mut self.get_mut(pattern).evicted_through;
+                *lost_to = sequence.max(*lost_to);
+            }
         }
         Some(sequence)
     }
@@ -241,16 +326,22 @@ impl Channels {
         self.named_len -= usize::from(is_channel(&channel.name));
         self.bytes -=
             CHANNEL_BYTES + channel.name.len() + channel.retained.capacity() * size_of::<Sequence>();
+        if let Some(prefix) = channel.prefix() {
+            self.patterns.remove(prefix);
+            return Removal::Removed;
+        }
+        if self.sorted.as_mut().is_some_and(|sorted| sorted.remove(&channel.name).is_some()) {
+            self.bytes -= SORTED_BYTES;
+        }
         if channel.evicted_through > self.forgotten_through && !is_client(&channel.name) {
-            self.remember(&channel.name, channel.evicted_through);
+            self.remember(channel.name, channel.evicted_through);
         }
         Removal::Removed
     }
 
-    fn remember(&mut self, name: &str, evicted_through: Sequence) {
-        let hash = self.hasher.hash_one(name);
-        if self.forgotten.insert(hash, evicted_through).is_none() {
-            self.forgotten_order.push_back(hash);
+    fn remember(&mut self, name: Arc<str>, evicted_through: Sequence) {
+        if self.forgotten.insert(Arc::clone(&name), evicted_through).is_none() {
+            self.forgotten_order.push_back(name);
         }
         if self.forgotten_order.len() > self.forgotten_max
             && let Some(oldest) = self.forgotten_order.pop_front()
@@ -261,9 +352,43 @@ impl Channels {
     }
 }
 
+/// The names that begin with a prefix, and what they are mapped to.
+fn beginning_with<'m, T>(
+    map: &'m BTreeMap<Arc<str>, T>,
+    prefix: &str,
+) -> impl Iterator<Item = (&'m Arc<str>, &'m T)> {
+    let from = map.range::<str, _>((Included(prefix), Unbounded));
+    from.take_while(move |(name, _)| name.starts_with(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_has_lost_what_any_of_its_channels_has_lost() {
+        let mut channels = Channels::new(10);
+        let lose = |channels: &mut Channels, name: &str, number: u64| {
+            let id = channels.enter(name);
+            channels.retain(id, Sequence(number));
+            channels.evict_oldest(id);
+            id
+        };
+        let gone = lose(&mut channels, "chat/1", 5);
+        assert_eq!(channels.remove_if_idle(gone, ALL), Removal::Removed);
+        lose(&mut channels, "chat/2", 3);
+        lose(&mut channels, "other", 9);
+        let pattern = channels.enter("chat/*");
+        assert_eq!(channels.get(pattern).evicted_through, Sequence(5), "also of a channel that went");
+        lose(&mut channels, "chat/3", 11);
+        lose(&mut channels, "other", 12);
+        assert_eq!(channels.get(pattern).evicted_through, Sequence(11));
+        let names: Vec<&str> = channels.beginning_with("chat/").map(|id| &*channels.get(id).name).collect();
+        assert_eq!(names, ["chat/2", "chat/3"]);
+        assert_eq!(channels.len(), 4, "a pattern is a name that somebody subscribes to");
+        assert_eq!(channels.remove_if_idle(pattern, ALL), Removal::Removed);
+        assert!(!channels.has_patterns());
+    }
 
     const ALL: Sequence = Sequence(u64::MAX);
 

@@ -90,6 +90,8 @@ impl Hub {
                 match runs.last_mut() {
                     Some(last)
                         if last.target == entry.target
+                            && last.tally.is_none()
+                            && tally.is_none()
                             && last.to == place.from
                             && Arc::ptr_eq(&last.segment, place.segment) =>
                     {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::base::id::{ClientId, Sequence};
-use crate::base::name::ChannelName;
+use crate::base::name::Selector;
 use crate::frame::batch::{client_target, is_channel, is_client, user_of};
 use crate::hub::channels::ChannelId;
 use crate::hub::{Hub, State, SubscribeError};
@@ -25,13 +25,13 @@ pub struct Added {
 }
 
 impl Hub {
-    /// Subscribes a stream of `shard` to one more channel: every event applied later counts the stream among its
+    /// Subscribes a stream of `shard` to one more channel or pattern: every event applied later counts the stream among its
     /// receivers, and is its shard's to deliver. That it has the channel already is for the caller to know
     /// ([`Hub::find`]).
     ///
     /// # Errors
     /// [`SubscribeError::TooManyChannels`]; nothing was subscribed to then.
-    pub fn add(&self, shard: usize, name: &ChannelName) -> Result<Added, SubscribeError> {
+    pub fn add(&self, shard: usize, name: &Selector) -> Result<Added, SubscribeError> {
         let mut state = self.lock();
         let state = &mut *state;
         if state.channels.find(name.as_str()).is_none() && state.channels.len() >= self.channels_max {
@@ -61,7 +61,7 @@ impl Hub {
         self.publish_counts(state);
     }
 
-    /// The channel of this name, if it has subscribers or retained events.
+    /// The channel of this name, if it has subscribers or retained events, or the pattern of this text, if it has subscribers.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ChannelId> {
         self.lock().channels.find(name)

@@ -16,6 +16,7 @@ mod history;
 pub mod index;
 pub mod live;
 mod membership;
+mod patterns;
 pub mod reader;
 mod receivers;
 pub mod retention;
@@ -23,6 +24,7 @@ mod subscribe;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -90,10 +92,6 @@ impl ShardSet {
     #[must_use]
     pub const fn from_bits(bits: u64) -> ShardSet {
         ShardSet(bits)
-    }
-
-    fn is_empty(self) -> bool {
-        self.0 == 0
     }
 
     fn union(&mut self, other: ShardSet) {
@@ -231,15 +229,21 @@ impl Hub {
             let sequence = Sequence(number);
             channels.clear();
             channels.extend(draft.targets().filter_map(|name| state.enter_target(name)));
+            let retaining = channels.len();
+            state.add_patterns(draft.targets(), &mut channels);
             let target = state.targets.enter(&channels);
-            let holders = u32::try_from(channels.len()).expect("an event's channels are bounded by its body");
+            let holders = u32::try_from(retaining).expect("an event's channels are bounded by its body");
             state.history.append(EventId { tag, sequence }, draft, target, state.now, holders);
             if let Some(shard) = waiting_shard.filter(|_| sequence == last) {
                 receivers = state.count_receivers(&channels, sequence, shard);
             }
-            for &channel in &channels {
+            for (index, &channel) in channels.iter().enumerate() {
                 interested.union(state.channels.get(channel).shards);
-                state.retain(channel, sequence);
+                if index < retaining {
+                    state.retain(channel, sequence);
+                } else {
+                    state.channels.pass(channel, sequence);
+                }
             }
         }
         for (shard, cursor) in state.cursors.iter_mut().enumerate() {
@@ -349,6 +353,19 @@ impl Hub {
 }
 
 impl State {
+    /// Adds the patterns with subscribers that any of `names` matches to its channels, each once.
+    fn add_patterns<'n>(&self, names: impl Iterator<Item = &'n str>, channels: &mut Vec<ChannelId>) {
+        if !self.channels.has_patterns() {
+            return;
+        }
+        for pattern in names.filter(|name| is_channel(name)).flat_map(|name| self.channels.patterns_of(name))
+        {
+            if !channels.contains(&pattern) {
+                channels.push(pattern);
+            }
+        }
+    }
+
     /// How far every shard has taken the order.
     fn taken_by_all(&self) -> Sequence {
         self.cursors.iter().copied().min().unwrap_or(Sequence::START)

@@ -1,8 +1,9 @@
 //! Reading the history: how a stream that resumes, or that fell behind, gets every retained event after its place.
 //!
 //! A [`Cursor`] is all that such a stream holds: no frames. Each slice is read under the lock as references of at most
-//! [`SLICE_FRAMES_MAX`] frames, merged in the order of the sequence from all channels of the stream, and not beyond the
-//! shard's own cursor: what follows is the shard's to deliver.
+//! [`SLICE_FRAMES_MAX`] frames in the order of the sequence, merged from all channels of the stream or, where patterns
+//! match many channels, picked from all there is (`walk`), and not beyond the shard's own cursor: what follows is the
+//! shard's to deliver.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -13,6 +14,7 @@ use smallvec::SmallVec;
 use crate::base::id::{EventId, Sequence};
 use crate::frame::segment::Segment;
 use crate::hub::channels::ChannelId;
+use crate::hub::history::Place;
 use crate::hub::{Hub, State};
 
 /// Frames that one slice refers to at the most.
@@ -105,6 +107,10 @@ pub struct Slice {
     pub frames: u32,
     /// Nothing more is to be read up to the shard's cursor, and the stream's place is that cursor: it is live.
     pub is_live: bool,
+    /// Nothing was read, and nothing is to be read until the shard's cursor has moved on.
+    pub is_ahead: bool,
+    /// Bytes of the frames.
+    bytes: usize,
     /// Merges the channels by their next number.
     heap: BinaryHeap<Reverse<(Sequence, usize)>>,
 }
@@ -115,7 +121,33 @@ impl Slice {
         self.runs.clear();
         self.frames = 0;
         self.is_live = false;
+        self.is_ahead = false;
+        self.bytes = 0;
         self.heap.clear();
+    }
+
+    /// Takes a frame behind the others; returns false where it holds as much as it may.
+    pub(super) fn push(&mut self, place: &Place<'_>, limits: SliceLimits) -> bool {
+        let len = (place.to - place.from) as usize;
+        let is_full = self.frames > 0 && self.bytes + len > limits.bytes_max;
+        if is_full || self.frames == limits.frames_max.min(SLICE_FRAMES_MAX) {
+            return false;
+        }
+        self.bytes += len;
+        self.frames += 1;
+        match self.runs.last_mut() {
+            Some(last) if last.to == place.from && Arc::ptr_eq(&last.segment, place.segment) => {
+                last.to = place.to;
+                last.frames += 1;
+            }
+            _ => self.runs.push(HistoryRun {
+                segment: Arc::clone(place.segment),
+                from: place.from,
+                to: place.to,
+                frames: 1,
+            }),
+        }
+        true
     }
 }
 
@@ -134,16 +166,23 @@ impl Hub {
         let state = self.lock();
         let end = state.cursors[shard];
         if cursor.place > end {
-            return; // It subscribed at a place that its shard has yet to reach.
+            slice.is_ahead = true; // It subscribed at a place that its shard has yet to reach.
+            return;
         }
         let channels: SmallVec<[ChannelId; 8]> = channels.iter().copied().chain([ChannelId::ALL]).collect();
         slice.gap = state.tell_gap(&channels, cursor);
         let stop = cursor.stop.map_or(end, |stop| stop.min(end));
-        if state.read_frames(&channels, cursor, stop, limits, slice) {
+        let has_reached = match state.merged(&channels) {
+            Some(merged) => state.read_frames(&merged, cursor, stop, limits, slice),
+            None => state.walk(&channels, cursor, stop, limits, slice),
+        };
+        if has_reached {
             let place = stop.max(cursor.place);
             cursor.place = place;
             cursor.told.retain(|&(_, through)| through > place);
             slice.is_live = stop == end && cursor.stop.is_none_or(|stop| stop <= end);
+            slice.is_ahead =
+                slice.gap.is_none() && slice.frames == 0 && !slice.is_live && !cursor.has_stopped();
         }
     }
 }
@@ -168,21 +207,41 @@ impl State {
     /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.
     pub(super) fn place_before_last(&self, count: usize, channels: &[ChannelId]) -> Option<Sequence> {
         let before = |first: &Sequence| Sequence(first.0 - 1);
-        let retained = || channels.iter().map(|&id| &self.channels.get(id).retained);
+        let mut ids = Vec::new();
+        for &id in channels {
+            match self.channels.get(id).prefix() {
+                Some(prefix) => ids.extend(self.channels.beginning_with(prefix)),
+                None => ids.push(id),
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let retained = || ids.iter().map(|&id| &self.channels.get(id).retained);
         // A large count is all there is, and one channel has its numbers in order: neither needs a look at each of them.
         if retained().map(VecDeque::len).sum::<usize>() <= count {
             return retained().filter_map(VecDeque::front).min().map(before);
         }
-        if let &[only] = channels {
+        if let &[only] = &ids[..] {
             let numbers = &self.channels.get(only).retained;
             return numbers.get(numbers.len() - count).map(before);
         }
-        let mut last: Vec<Sequence> =
-            retained().flat_map(|numbers| numbers.iter().rev().take(count).copied()).collect();
-        last.sort_unstable_by_key(|&sequence| Reverse(sequence));
-        last.dedup();
-        last.truncate(count);
-        last.last().map(before)
+        // Merged from the newest backwards.
+        let mut numbers: Vec<_> = retained().map(|numbers| numbers.iter().rev()).collect();
+        let newest = numbers.iter_mut().enumerate();
+        let mut heap: BinaryHeap<_> =
+            newest.filter_map(|(index, numbers)| Some((numbers.next()?, index))).collect();
+        let (mut found, mut first) = (0, None);
+        while let Some((sequence, index)) = heap.pop() {
+            if first != Some(sequence) {
+                if found == count {
+                    break;
+                }
+                found += 1;
+                first = Some(sequence);
+            }
+            heap.extend(numbers[index].next().map(|sequence| (sequence, index)));
+        }
+        first.map(before)
     }
 
     /// Finds out whether events after the cursor's place are lost, and notes what is told of it.
@@ -218,7 +277,7 @@ impl State {
     }
 
     /// Reads up to `end`; returns true if and only if it got there.
-    fn read_frames(
+    pub(super) fn read_frames(
         &self,
         channels: &[ChannelId],
         cursor: &mut Cursor,
@@ -235,35 +294,18 @@ impl State {
                 slice.heap.push(Reverse((sequence, index)));
             }
         }
-        let (mut bytes, mut page_hint) = (0, None);
+        let mut page_hint = None;
         while let Some(&Reverse((sequence, index))) = slice.heap.peek() {
             if sequence > cursor.place {
                 // Not yet taken through another channel of this stream.
                 let (page_index, entry_index) = self.find_from(page_hint, sequence);
                 page_hint = Some(page_index);
                 let page = &self.history.pages()[page_index];
-                let place = page.place(&page.entries[entry_index]);
-                let len = (place.to - place.from) as usize;
-                let full = slice.frames > 0 && bytes + len > limits.bytes_max;
-                if full || slice.frames == limits.frames_max.min(SLICE_FRAMES_MAX) {
+                if !slice.push(&page.place(&page.entries[entry_index]), limits) {
                     return false;
                 }
-                bytes += len;
-                slice.frames += 1;
                 cursor.place = sequence;
                 cursor.seen = cursor.seen.map(|seen| seen + 1);
-                match slice.runs.last_mut() {
-                    Some(last) if last.to == place.from && Arc::ptr_eq(&last.segment, place.segment) => {
-                        last.to = place.to;
-                        last.frames += 1;
-                    }
-                    _ => slice.runs.push(HistoryRun {
-                        segment: Arc::clone(place.segment),
-                        from: place.from,
-                        to: place.to,
-                        frames: 1,
-                    }),
-                }
             }
             slice.heap.pop();
             next[index] += 1;

@@ -65,14 +65,14 @@ impl State {
         sequence: Sequence,
         waiting_shard: usize,
     ) -> Receivers {
-        if let &[channel] = channels {
-            return Receivers::Exactly(u64::from(self.channels.get(channel).subscribers));
+        let mut subscribed = channels.iter().map(|&id| self.channels.get(id)).filter(|c| c.subscribers > 0);
+        match (subscribed.next(), subscribed.next()) {
+            (None, _) => return Receivers::Exactly(0),
+            (Some(only), None) => return Receivers::Exactly(u64::from(only.subscribers)),
+            (Some(_), Some(_)) => {}
         }
         let mut interested = ShardSet::default();
         channels.iter().for_each(|&channel| interested.union(self.channels.get(channel).shards));
-        if interested.is_empty() {
-            return Receivers::Exactly(0);
-        }
         let tally = Arc::new(Tally::new(waiting_shard, interested));
         self.tallies.push_back((sequence, Arc::clone(&tally)));
         Receivers::Counting(tally)

@@ -148,7 +148,8 @@ impl State {
         let State { channels, targets, idle, .. } = self;
         let mut evicted = 0;
         targets.for_each(target, |channel| {
-            if channels.get(channel).retained.front() == Some(&sequence) {
+            let oldest = channels.peek(channel).and_then(|channel| channel.retained.front());
+            if oldest == Some(&sequence) {
                 channels.evict_oldest(channel);
                 evicted += 1;
                 if channels.get(channel).retained.is_empty() {

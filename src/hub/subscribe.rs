@@ -1,7 +1,7 @@
 //! How a stream finds its place: subscribing, resuming, and leaving.
 
 use crate::base::id::{EventId, Sequence};
-use crate::base::name::ChannelName;
+use crate::base::name::Selector;
 use crate::frame::batch::{is_client, user_target};
 use crate::hub::channels::ChannelId;
 use crate::hub::reader::Cursor;
@@ -37,7 +37,7 @@ pub enum Begun {
 /// What a subscription came to.
 #[derive(Debug)]
 pub struct Subscribed {
-    /// The channels, in the order they were named, and behind them that of the user, if there is one.
+    /// The channels and patterns, in the order they were named, and behind them that of the user, if there is one.
     pub channels: Vec<ChannelId>,
     /// How many events each of them had up to the shard's cursor.
     pub counts: Vec<u64>,
@@ -47,8 +47,11 @@ pub struct Subscribed {
     pub id: EventId,
     /// Where to begin reading.
     pub begun: Begun,
-    /// The shard's cursor: a stream whose place equals it is live.
+    /// The shard's cursor. A stream is live from where its place equals it, but not before the place of its subscription:
+    /// of what was applied earlier and is not yet taken by the shard, live runs do not know that its patterns match it.
     pub shard_cursor: Sequence,
+    /// No event can reach the stream in two ways, so that it can be counted how many it has missed.
+    pub is_counting: bool,
 }
 
 /// Why a subscription was not taken.
@@ -63,7 +66,7 @@ pub enum SubscribeError {
 }
 
 impl Hub {
-    /// Subscribes a stream of `shard` to `names`, each once, to what goes to its `user` and to what goes to all, and finds
+    /// Subscribes a stream of `shard` to `names`, channels and patterns, each once, to what goes to its `user` and to what goes to all, and finds
     /// its place, in one step: every event applied later counts it among its receivers and reaches it.
     ///
     /// # Errors
@@ -74,7 +77,7 @@ impl Hub {
     pub fn subscribe(
         &self,
         shard: usize,
-        names: &[ChannelName],
+        names: &[Selector],
         user: Option<&str>,
         begin: Begin,
     ) -> Result<Subscribed, SubscribeError> {
@@ -89,14 +92,14 @@ impl Hub {
         let mut channels = Vec::with_capacity(names.len());
         let mut counts = Vec::with_capacity(names.len());
         let user = user.map(user_target);
-        for name in names.iter().map(ChannelName::as_str).chain(user.as_deref()) {
+        for name in names.iter().map(Selector::as_str).chain(user.as_deref()) {
             let id = state.channels.enter(name);
             counts.push(state.begin_subscription(shard, id));
             channels.push(id);
         }
         let all_count = state.begin_subscription(shard, ChannelId::ALL);
         // Only where no event can reach the stream in two ways does a sum of counts count its events.
-        let is_counting = names.len() == 1;
+        let is_counting = matches!(names, [only] if only.prefix().is_none());
         let at = |place: Sequence| state.cursor_at(place, &channels, is_counting);
         let begun = match begin {
             Begin::AtHead => Begun::AtHead(at(head)),
@@ -113,7 +116,7 @@ impl Hub {
         };
         self.publish_counts(state);
         let id = state.epochs.id_of(head).expect("the log begins an epoch before anyone subscribes");
-        Ok(Subscribed { channels, counts, all_count, id, begun, shard_cursor })
+        Ok(Subscribed { channels, counts, all_count, id, begun, shard_cursor, is_counting })
     }
 
     /// Ends all subscriptions of a stream.

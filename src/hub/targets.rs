@@ -1,5 +1,8 @@
 //! Which channels an event went to, as one small number for each entry of the history.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crate::hub::channels::ChannelId;
 
 /// Where an event went: one channel, or a set of several.
@@ -9,37 +12,59 @@ pub struct TargetId(u32);
 /// Marks a set of several channels.
 const SET: u32 = 1 << 31;
 
-/// The sets of several channels; a single channel needs no entry.
+/// The sets of several channels; a single channel needs no entry. Events to the same channels share one.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
-    sets: Vec<Option<Box<[ChannelId]>>>,
+    sets: Vec<Option<Set>>,
+    by_channels: HashMap<Arc<[ChannelId]>, u32>,
     free: Vec<u32>,
     bytes: usize,
 }
 
+#[derive(Debug)]
+struct Set {
+    channels: Arc<[ChannelId]>,
+    /// How many entries of the history have it as their target.
+    entries: u32,
+}
+
 impl Targets {
-    /// The target that is these channels: one or more, each once.
+    /// The target that is these channels: one or more, each once. It is given up by [`Targets::forget`], once for each
+    /// time it was entered.
     pub(super) fn enter(&mut self, channels: &[ChannelId]) -> TargetId {
         if let [channel] = channels {
             return TargetId(channel.0);
         }
-        self.bytes += size_of_val(channels) + SET_BYTES;
+        if let Some(&slot) = self.by_channels.get(channels) {
+            let set =
+                self.sets[slot as usize].as_mut().expect("a set that is known by its channels is there");
+            set.entries += 1;
+            return TargetId(SET | slot);
+        }
+        self.bytes += set_bytes(channels);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.sets.push(None);
             u32::try_from(self.sets.len() - 1).expect("sets are bounded by the history")
         });
-        self.sets[slot as usize] = Some(channels.into());
+        let channels: Arc<[ChannelId]> = channels.into();
+        self.by_channels.insert(Arc::clone(&channels), slot);
+        self.sets[slot as usize] = Some(Set { channels, entries: 1 });
         TargetId(SET | slot)
     }
 
-    /// Gives up a target; its number may name another set from now on.
+    /// Gives up a target once; when it was given up as often as it was entered, its number may name another set.
     pub(super) fn forget(&mut self, target: TargetId) {
-        if target.0 & SET != 0 {
-            let slot = target.0 & !SET;
-            if let Some(set) = self.sets[slot as usize].take() {
-                self.bytes -= size_of_val(&*set) + SET_BYTES;
-                self.free.push(slot);
-            }
+        if target.0 & SET == 0 {
+            return;
+        }
+        let slot = target.0 & !SET;
+        let Some(set) = &mut self.sets[slot as usize] else { return };
+        set.entries -= 1;
+        if set.entries == 0 {
+            self.bytes -= set_bytes(&set.channels);
+            self.by_channels.remove(&set.channels);
+            self.sets[slot as usize] = None;
+            self.free.push(slot);
         }
     }
 
@@ -49,7 +74,7 @@ impl Targets {
         if target.0 & SET == 0 {
             visit(ChannelId(target.0));
         } else if let Some(set) = &self.sets[(target.0 & !SET) as usize] {
-            set.iter().for_each(|&channel| visit(channel));
+            set.channels.iter().for_each(|&channel| visit(channel));
         }
     }
 
@@ -59,5 +84,35 @@ impl Targets {
     }
 }
 
-/// What a set costs beside its channels, in bytes.
-const SET_BYTES: usize = size_of::<Option<Box<[ChannelId]>>>() + 16;
+/// What a set costs: its channels with their counts, its place, and its entry in the map, in bytes.
+fn set_bytes(channels: &[ChannelId]) -> usize {
+    size_of_val(channels) + 16 + size_of::<Option<Set>>() + 2 * size_of::<(Arc<[ChannelId]>, u32)>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_to_the_same_channels_have_one_target_until_all_are_given_up() {
+        let mut targets = Targets::default();
+        let (a, b, c) = (ChannelId(1), ChannelId(2), ChannelId(3));
+        let first = targets.enter(&[a, b]);
+        assert_eq!(targets.enter(&[a, b]), first);
+        assert_ne!(targets.enter(&[a, c]), first);
+        targets.forget(first);
+        let mut channels = Vec::new();
+        targets.for_each(first, |channel| channels.push(channel));
+        assert_eq!(channels, [a, b]);
+        targets.forget(first);
+        assert_eq!(targets.enter(&[b, c]), first, "its number is free");
+        targets.forget(first);
+        for _ in 0..2 {
+            let again = targets.enter(&[a, c]); // Once more than it was, and then given up as often.
+            targets.forget(again);
+        }
+        let last = targets.enter(&[a, c]);
+        (0..2).for_each(|_| targets.forget(last));
+        assert_eq!(targets.bytes(), 0);
+    }
+}

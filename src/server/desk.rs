@@ -283,7 +283,7 @@ mod tests {
 
     use super::*;
     use crate::base::id::{EpochTag, Sequence};
-    use crate::base::name::ChannelName;
+    use crate::base::name::Selector;
     use crate::hub::retention::Retention;
     use crate::hub::{Backlog, Begin, Hub, HubOptions};
     use crate::sse::event::Event;
@@ -317,7 +317,8 @@ mod tests {
         let hub =
             Hub::new(HubOptions { retention, channels_max: 10, backlog: Backlog::default(), shards: 1 });
         hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
-        hub.subscribe(0, &[ChannelName::parse("a").unwrap()], None, Begin::AtHead).unwrap();
+        let names = ["a", "b"].map(|name| Selector::parse(name).unwrap());
+        hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
         let mut batch = RenderedBatch::new();
         batch.push(&["a", "b"], &Event::new("x"));
         match hub.apply(Sequence(1), &batch, Some(64)).receivers {

@@ -363,7 +363,7 @@ mod tests {
         let handle = server.handle();
         // A shard that has a subscriber and does not serve yet is behind as soon as more is published than it may be.
         let channel = ChannelName::parse("a").unwrap();
-        handle.shared().hub.subscribe(0, std::slice::from_ref(&channel), None, Begin::AtHead).unwrap();
+        handle.shared().hub.subscribe(0, &[channel.clone().into()], None, Begin::AtHead).unwrap();
         let mut batch = handle.batch();
         (0..10_000).for_each(|_| batch.push([&channel], &Event::new("x")).unwrap());
         assert_eq!(handle.publish_batch(batch.clone()).unwrap().events, 10_000);

@@ -82,7 +82,7 @@ impl<D: Driver> Shard<D> {
         if slice.is_live && peer.behind.as_ref().is_some_and(|behind| behind.joins.is_empty()) {
             peer.behind = None;
             counters.streams_catching_up -= 1;
-        } else if slice.gap.is_none() && slice.frames == 0 && !has_stopped {
+        } else if slice.is_ahead {
             peer.is_queued = true;
             ahead.push(conn.index);
         }

@@ -7,7 +7,7 @@
 
 use crate::api::{ClientAnswer, ClientCommand, ClientError, ClientReport, ClientRequest};
 use crate::base::id::{ClientId, ConnId};
-use crate::base::name::ChannelName;
+use crate::base::name::{Selector, prefix_of};
 use crate::driver::Driver;
 use crate::frame::notice::Notice;
 use crate::hub::{Added, ChannelId};
@@ -71,7 +71,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Subscribes a stream to one more channel.
-    fn join(&mut self, conn: ConnId, name: &ChannelName) -> Result<ClientAnswer, ClientError> {
+    fn join(&mut self, conn: ConnId, name: &Selector) -> Result<ClientAnswer, ClientError> {
         if self.marked.is_empty() {
             self.take(); // Nearly always this brings the shard to the head, and the stream needs no detour.
         }
@@ -106,7 +106,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Ends one subscription of a stream, at once.
-    fn part(&mut self, conn: ConnId, name: &ChannelName) -> Result<ClientAnswer, ClientError> {
+    fn part(&mut self, conn: ConnId, name: &Selector) -> Result<ClientAnswer, ClientError> {
         let peer = self.peers.get(conn).ok_or(ClientError::Unknown)?;
         let channel = self.hub.find(name.as_str());
         let Some(place) = peer.subscriptions.iter().position(|kept| Some(kept.channel) == channel) else {
@@ -160,7 +160,7 @@ impl<D: Driver> Shard<D> {
     fn channels_changed(&mut self, conn: ConnId) -> Result<ClientAnswer, ClientError> {
         let peer = self.peers.get_mut(conn).ok_or(ClientError::Unknown)?;
         let (names, _) = self.hub.names(&peer.targets());
-        peer.is_counting = names.len() == 1;
+        peer.is_counting = matches!(&names[..], [only] if prefix_of(only).is_none());
         Ok(ClientAnswer::Channels(names))
     }
 

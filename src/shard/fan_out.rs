@@ -1,14 +1,17 @@
 //! From the order of events to the outboxes of streams, and from there to the driver.
 
+use std::borrow::Cow;
+
 use crate::base::id::Sequence;
+use crate::base::slots::Slots;
 use crate::driver::Driver;
 use crate::frame::outbox::Pushed;
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
+use crate::hub::ChannelId;
 use crate::hub::index::Index;
 use crate::hub::live::{LiveRun, RunChannels, TakeLimits};
 use crate::hub::reader::Cursor;
-use crate::hub::{ChannelId, Tally};
 
 use super::peer::{Behind, Peer};
 use super::sources::unframed_twin;
@@ -55,7 +58,7 @@ impl<D: Driver> Shard<D> {
         self.sources_used = Some(self.now);
         let everyone = (live.channels == RunChannels::One(ChannelId::ALL)).then(|| self.streams());
         let mut twin = None;
-        let Shard { index, peers, marked, fallen, options, .. } = self;
+        let Shard { index, peers, marked, fallen, options, publishers, .. } = self;
         let mut queue = |slot: u32| {
             let Some(peer) = peers.get_at_mut(slot) else { return };
             if peer.behind.is_some() {
@@ -79,8 +82,10 @@ impl<D: Driver> Shard<D> {
             (RunChannels::Several(_), None) => {
                 let slots = distinct_slots(index, live);
                 slots.iter().for_each(|&slot| queue(slot));
-                if let Some(tally) = &live.tally {
-                    self.tell_receivers(tally, &slots, live);
+                if let Some(tally) = &live.tally
+                    && tally.add(options.number, subscribed_before(peers, &slots, live))
+                {
+                    publishers.tell_counted(tally.waiting_shard);
                 }
             }
         }
@@ -102,24 +107,6 @@ impl<D: Driver> Shard<D> {
     fn streams(&self) -> Vec<u32> {
         let streams = self.peers.iter().filter(|(_, peer)| peer.is_stream);
         streams.map(|(conn, _)| conn.index).collect()
-    }
-
-    /// Adds to a count those of `slots` that were subscribed when the event was applied, to one of its channels at least.
-    /// A live stream was: its subscriptions lie before what its shard takes.
-    fn tell_receivers(&self, tally: &Tally, slots: &[u32], live: &LiveRun) {
-        let channels = live.channels.as_slice();
-        let was_subscribed = |peer: &Peer| {
-            peer.behind.as_ref().is_none_or(|behind| {
-                let has =
-                    |channel: &ChannelId| peer.subscriptions.iter().any(|kept| kept.channel == *channel);
-                channels.iter().any(|channel| has(channel) && behind.had(*channel, live.first))
-            })
-        };
-        let peers = slots.iter().filter_map(|&slot| self.peers.get(self.peers.id_at(slot)?));
-        let receivers = peers.filter(|peer| was_subscribed(peer)).count() as u64;
-        if tally.add(self.options.number, receivers) {
-            self.publishers.tell_counted(tally.waiting_shard);
-        }
     }
 
     /// From here on a stream reads the events from `first` on in the history, as its socket drains.
@@ -147,10 +134,29 @@ fn framed_for(peer: &Peer, run: &Run, twin: &mut Option<Run>) -> Run {
     }
 }
 
-fn distinct_slots(index: &Index, live: &LiveRun) -> Vec<u32> {
-    let subscribers = live.channels.as_slice().iter().filter_map(|&channel| index.get(channel));
-    let mut slots: Vec<u32> = subscribers.flat_map(|subscribers| subscribers.slots.iter().copied()).collect();
+/// How many of `slots` were subscribed when an event was applied, to one of its channels at least. A live stream was: its
+/// subscriptions lie before what its shard takes.
+fn subscribed_before(peers: &Slots<Peer>, slots: &[u32], live: &LiveRun) -> u64 {
+    let had = |peer: &Peer, channel: ChannelId| {
+        let has = peer.subscriptions.iter().any(|kept| kept.channel == channel);
+        has && peer.behind.as_ref().is_none_or(|behind| behind.had(channel, live.first))
+    };
+    let was_subscribed = |peer: &&Peer| {
+        peer.behind.is_none() || live.channels.as_slice().iter().any(|&channel| had(peer, channel))
+    };
+    let peers = slots.iter().filter_map(|&slot| peers.get(peers.id_at(slot)?));
+    peers.filter(was_subscribed).count() as u64
+}
+
+/// The streams that a run goes to, each once.
+fn distinct_slots<'i>(index: &'i Index, live: &LiveRun) -> Cow<'i, [u32]> {
+    let channels = live.channels.as_slice();
+    let mut subscribers = channels.iter().filter_map(|&channel| index.get(channel)).map(|s| &s.slots[..]);
+    let (first, second) = (subscribers.next().unwrap_or_default(), subscribers.next());
+    let Some(second) = second else { return Cow::Borrowed(first) }; // A channel has each stream once.
+    let mut slots = [first, second].concat();
+    slots.extend(subscribers.flatten());
     slots.sort_unstable();
     slots.dedup();
-    slots
+    Cow::Owned(slots)
 }

@@ -59,7 +59,7 @@ impl<D: Driver> Shard<D> {
         if let Some(end) = end {
             peer.conn.set_stream_end(end);
         }
-        peer.is_counting = request.channels.len() == 1;
+        peer.is_counting = subscribed.is_counting;
         peer.set_client(client);
         peer.began_s = began_s;
         self.all_count = subscribed.all_count;

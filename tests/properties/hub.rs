@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
 use crate::retained::PAGE_BYTES_MAX;
-use crate::world::{Draft, NAMES, World};
+use crate::world::{Draft, NAMES, SELECTORS, World};
 
 /// Where a stream is to begin, before it is known which ids there are.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ enum Place {
 #[derive(Clone, Debug)]
 enum Op {
     Publish(Vec<Draft>),
-    Subscribe { shard: Index, channels: Vec<usize>, place: Place },
+    Subscribe { shard: Index, selectors: Vec<usize>, place: Place },
     Unsubscribe(Index),
     Take { shard: Index, frames_max: u32, bytes_max: usize, behind: u8 },
     Read { stream: Index, limits: SliceLimits },
@@ -41,6 +41,12 @@ enum Op {
 
 fn channels(count_max: usize) -> impl Strategy<Value = Vec<usize>> {
     subsequence((0..NAMES.len()).collect::<Vec<_>>(), 1..=count_max).prop_shuffle()
+}
+
+/// Channels and patterns to subscribe to.
+fn selectors(count_max: usize) -> impl Strategy<Value = Vec<usize>> {
+    let any = subsequence((0..SELECTORS).collect::<Vec<_>>(), 1..=count_max).prop_shuffle();
+    prop_oneof![channels(count_max), any]
 }
 
 /// What the events of a life are like.
@@ -77,8 +83,8 @@ fn op(shape: Shape) -> impl Strategy<Value = Op> {
     let behind = prop_oneof![2 => Just(0), 1 => any::<u8>()];
     prop_oneof![
         10 => drafts(shape).prop_map(Op::Publish),
-        5 => (any::<Index>(), channels(4), place())
-            .prop_map(|(shard, channels, place)| Op::Subscribe { shard, channels, place }),
+        5 => (any::<Index>(), selectors(4), place())
+            .prop_map(|(shard, selectors, place)| Op::Subscribe { shard, selectors, place }),
         3 => any::<Index>().prop_map(Op::Unsubscribe),
         12 => (any::<Index>(), frames_max, bytes_max, behind).prop_map(
             |(shard, frames_max, bytes_max, behind)| Op::Take { shard, frames_max, bytes_max, behind }
@@ -94,7 +100,7 @@ fn options() -> impl Strategy<Value = HubOptions> {
     let events_max = prop_oneof![4 => 0..50_usize, 1 => 50..2000_usize];
     let bytes_max = prop_oneof![RETENTION_BYTES_MIN..RETENTION_BYTES_MIN * 5 / 4, Just(usize::MAX / 2)];
     let age_max = proptest::option::of((0..60_u32).prop_map(|ticks| TICK * ticks));
-    let channels_max = prop_oneof![4 => Just(NAMES.len()), 1 => 3..NAMES.len()];
+    let channels_max = prop_oneof![4 => Just(SELECTORS), 1 => 3..NAMES.len()];
     (events_max, bytes_max, age_max, channels_max, select(vec![1, 2, 8])).prop_map(
         |(events_max, bytes_max, age_max, channels_max, shards)| HubOptions {
             retention: Retention { events_max, bytes_max, age_max },
@@ -150,10 +156,17 @@ const ALL: TakeLimits = TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX
 const SLICE: SliceLimits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
 
 fn read_to_the_end(world: &mut World, index: usize) {
-    while !world.streams[index].is_live
-        && world.cursors[world.streams[index].shard] >= world.streams[index].place()
-    {
+    loop {
+        let stream = &world.streams[index];
+        let cursor = world.cursors[stream.shard];
+        if stream.is_live || stream.place() > cursor {
+            return;
+        }
+        let waits_for_its_shard = stream.place() == cursor;
         world.read(index, SLICE);
+        if waits_for_its_shard {
+            return;
+        }
     }
 }
 
@@ -162,9 +175,9 @@ fn step(world: &mut World, op: &Op) {
     let streams = world.streams.len();
     match op {
         Op::Publish(drafts) => world.publish(drafts),
-        Op::Subscribe { shard, channels, place } => {
+        Op::Subscribe { shard, selectors, place } => {
             let begin = begin(world, place);
-            world.subscribe(shard.index(shards), channels, begin);
+            world.subscribe(shard.index(shards), selectors, begin);
         }
         Op::Take { shard, frames_max, bytes_max, behind } => {
             let limits = TakeLimits { frames_max: *frames_max, bytes_max: *bytes_max };

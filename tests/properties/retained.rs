@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use downpour::base::id::Sequence;
-use downpour::base::name::ChannelName;
+use downpour::base::name::Selector;
 use downpour::frame::segment::SEGMENT_BYTES;
 use downpour::hub::reader::{Cursor, Slice, SliceLimits};
 use downpour::hub::{Begin, ChannelId, TICK};
 
-use crate::world::{NAMES, World};
+use crate::world::{NAMES, SELECTORS, World};
 
 /// What a page holds beside its retained frames at the most: its segment, its large frames, its entries. The page that
 /// is being written cannot be given up, and pages are given up whole, so this is the slack of all bounds of bytes.
@@ -72,11 +72,16 @@ impl World {
             assert!(held <= bound, "{held} bytes are held, more than {bound}");
         }
         let subscribed: Vec<bool> =
-            (0..NAMES.len()).map(|channel| self.subscribers(channel).next().is_some()).collect();
-        for (channel, is_subscribed) in self.channels.iter_mut().zip(subscribed) {
-            channel.is_known &= is_subscribed || !channel.retained().is_empty();
+            (0..SELECTORS).map(|selector| self.subscribers(selector).next().is_some()).collect();
+        let (channels, patterns) = subscribed.split_at(NAMES.len());
+        for (channel, is_subscribed) in self.channels.iter_mut().zip(channels) {
+            channel.is_known &= *is_subscribed || !channel.retained().is_empty();
         }
-        assert_eq!(known, self.channels.iter().filter(|channel| channel.is_known).count(), "channels");
+        for (pattern, is_subscribed) in self.patterns.iter_mut().zip(patterns) {
+            // Its last event is still to be told to the shards that had its subscribers.
+            pattern.is_known &= *is_subscribed || pattern.last > taken;
+        }
+        assert_eq!(known, self.known(), "channels and patterns");
     }
 
     /// How many events of each channel are gone.
@@ -88,7 +93,7 @@ impl World {
             }
             let shard = 0;
             let begin = Begin::After(self.id_of(self.epochs[0].first - 1));
-            let names = [ChannelName::parse(NAMES[name]).expect("it is a name")];
+            let names = [Selector::parse(NAMES[name]).expect("it is a name")];
             let subscribed = self.hub.subscribe(shard, &names, None, begin).expect("it is in the table");
             let mut cursor = Cursor::behind(Sequence(self.epochs[0].first - 1), None);
             let retained = self.read_all(shard, &subscribed.channels, &mut cursor);

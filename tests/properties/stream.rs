@@ -3,21 +3,26 @@
 use std::collections::BTreeSet;
 
 use downpour::base::id::Sequence;
-use downpour::base::name::ChannelName;
+use downpour::base::name::Selector;
 use downpour::hub::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Begin, Begun, ChannelId, SubscribeError};
 
 use crate::retained::Step;
-use crate::world::{NAMES, World};
+use crate::world::{NAMES, World, channels_of, selector_text};
 
 pub(crate) struct Stream {
     pub(crate) shard: usize,
+    /// The channels and patterns that it names.
+    pub(crate) selectors: Vec<usize>,
+    /// The channels that these come to.
     pub(crate) channels: Vec<usize>,
     pub(crate) ids: Vec<ChannelId>,
     pub(crate) is_live: bool,
     cursor: Cursor,
     place: u64,
-    /// With one channel: it is known how many of its events lie at or before `place`.
+    /// It is not live before its shard has taken the events up to here, which its patterns may not know of.
+    live_from: u64,
+    /// With one channel, which is no pattern's: it is known how many of its events lie at or before `place`.
     counts: bool,
     /// Losses that it was told of, by channel and number.
     told: BTreeSet<(usize, u64)>,
@@ -29,11 +34,13 @@ impl Stream {
         self.place
     }
 
+    /// Events after its place that a channel has lost, or a channel of a pattern, and that were not told.
     fn lost(&self, world: &World) -> BTreeSet<(usize, u64)> {
-        let all = self
-            .channels
-            .iter()
-            .flat_map(|&channel| world.channels[channel].lost().iter().map(move |&number| (channel, number)));
+        let lost_by = |selector: usize| {
+            let lost = channels_of(selector).into_iter().flat_map(|channel| world.channels[channel].lost());
+            lost.map(move |&number| (selector, number))
+        };
+        let all = self.selectors.iter().flat_map(|&selector| lost_by(selector));
         all.filter(|loss| loss.1 > self.place && !self.told.contains(loss)).collect()
     }
 
@@ -45,10 +52,33 @@ impl Stream {
         numbers.into_iter().collect()
     }
 
+    /// The only channel that it names, if it names no other and no pattern.
+    fn only(&self) -> Option<usize> {
+        matches!(self.selectors[..], [only] if only < NAMES.len()).then(|| self.selectors[0])
+    }
+
     /// The only channel's events up to its place.
     fn count(&self, world: &World) -> Option<u64> {
-        let &[only] = &self.channels[..] else { return None };
-        Some(world.channels[only].count(self.place))
+        self.only().map(|only| world.channels[only].count(self.place))
+    }
+
+    /// Whatever may still be lost of what a gap at its place was told for. Of a pattern only one place is known, up to
+    /// which its channels have lost something.
+    fn told_with(&self, world: &World, lost: BTreeSet<(usize, u64)>) -> BTreeSet<(usize, u64)> {
+        let mut told = lost.clone();
+        for &pattern in self.selectors.iter().filter(|&&selector| selector >= NAMES.len()) {
+            let through = if world.may_overstate_losses() {
+                Some(u64::MAX)
+            } else {
+                lost.iter().filter(|loss| loss.0 == pattern).map(|loss| loss.1).max()
+            };
+            for channel in channels_of(pattern) {
+                let events = world.channels[channel].events.iter();
+                let covered = events.filter(|&&number| Some(number) <= through);
+                told.extend(covered.map(|&number| (pattern, number)));
+            }
+        }
+        told
     }
 
     /// A live stream is at its shard's cursor, which moves on where nothing concerns it.
@@ -93,7 +123,7 @@ impl Stream {
         }
         self.check_gap(world, &slice);
         self.check_frames(world, &slice, limits, end);
-        if self.counts && self.channels.len() == 1 {
+        if self.counts && self.only().is_some() {
             assert_eq!(self.cursor.seen, self.count(world), "how many events it has seen");
         }
     }
@@ -112,8 +142,9 @@ impl Stream {
         if let Some(missed) = gap.missed {
             assert_eq!(missed, numbers.len() as u64, "{lost:?} are lost after {}", self.place);
         }
-        if self.channels.len() > 1 {
-            self.told.extend(lost);
+        if self.only().is_none() {
+            let told = self.told_with(world, lost);
+            self.told.extend(told);
             return;
         }
         assert!(gap.missed.is_some() || !self.counts, "it is known how many are missing");
@@ -144,7 +175,7 @@ impl Stream {
         assert!(bytes <= limits.bytes_max || got.len() == 1, "{bytes} bytes in {} frames", got.len());
         assert_eq!(slice.is_live, got.len() == due.len(), "live if and only if all is read");
         assert!(slice.is_live || !got.is_empty(), "it gets on");
-        self.is_live = slice.is_live;
+        self.is_live = slice.is_live && end >= self.live_from;
         self.place = if slice.is_live { end } else { got[got.len() - 1] };
         assert_eq!(self.cursor.place.0, self.place, "its place");
     }
@@ -152,14 +183,14 @@ impl Stream {
 
 impl World {
     /// Subscribes a stream where the hub takes it, and checks where it begins.
-    pub(crate) fn subscribe(&mut self, shard: usize, channels: &[usize], begin: Begin) {
-        let names: Vec<ChannelName> = channels
+    pub(crate) fn subscribe(&mut self, shard: usize, selectors: &[usize], begin: Begin) {
+        let names: Vec<Selector> = selectors
             .iter()
-            .map(|&channel| ChannelName::parse(NAMES[channel]).expect("it is a name"))
+            .map(|&selector| Selector::parse(selector_text(selector)).expect("it is a name"))
             .collect();
         let channels_max = self.options.channels_max;
         let result = self.hub.subscribe(shard, &names, None, begin);
-        if self.enter(channels).is_none() {
+        if self.enter(selectors).is_none() {
             assert_eq!(result.err(), Some(SubscribeError::TooManyChannels { channels_max }));
             return;
         }
@@ -167,8 +198,8 @@ impl World {
         let shard_cursor = self.cursors[shard];
         assert_eq!(subscribed.shard_cursor.0, shard_cursor);
         assert_eq!(subscribed.id, self.id_of(self.head()));
-        let counts: Vec<u64> =
-            channels.iter().map(|&channel| self.channels[channel].count(shard_cursor)).collect();
+        let count = |&selector: &usize| self.channels.get(selector).map_or(0, |c| c.count(shard_cursor));
+        let counts: Vec<u64> = selectors.iter().map(count).collect();
         assert_eq!(subscribed.counts, counts, "events up to the shard's cursor");
         let known = match begin {
             Begin::After(id) => self.place_of(id),
@@ -182,17 +213,22 @@ impl World {
             (_, _, begun) => panic!("{begin:?} begins at {begun:?}"),
         };
         assert_eq!(cursor.place.0, place);
+        let has_patterns = selectors.iter().any(|&selector| selector >= NAMES.len());
+        let live_from = if has_patterns { self.head() } else { 0 };
         let mut stream = Stream {
             shard,
-            channels: channels.to_vec(),
+            selectors: selectors.to_vec(),
+            channels: selectors.iter().flat_map(|&selector| channels_of(selector)).collect(),
             ids: subscribed.channels,
-            is_live: place == shard_cursor,
+            is_live: place == shard_cursor && place >= live_from,
             cursor,
             place,
+            live_from,
             counts: false,
             told: BTreeSet::new(),
         };
-        if let &[only] = channels {
+        assert_eq!(subscribed.is_counting, stream.only().is_some());
+        if let Some(only) = stream.only() {
             let is_known = self.channels[only].lost().last().is_none_or(|&lost| place >= lost);
             if !self.may_overstate_losses() {
                 assert_eq!(stream.cursor.seen.is_some(), is_known, "what it has seen is known");

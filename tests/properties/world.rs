@@ -19,6 +19,28 @@ use crate::wire::{chunks, decode};
 
 pub(crate) const NAMES: [&str; 6] = ["a", "news", "entity:42", "größe", "*x", "a/b/c"];
 
+/// The patterns there are.
+pub(crate) const PATTERNS: [&str; 3] = ["*", "entity:*", "a*"];
+
+/// How many names there are to subscribe to: the channels, and behind them the patterns.
+pub(crate) const SELECTORS: usize = NAMES.len() + PATTERNS.len();
+
+/// What a subscription calls a channel or a pattern.
+pub(crate) fn selector_text(selector: usize) -> &'static str {
+    NAMES.iter().chain(&PATTERNS).nth(selector).expect("it is one of them")
+}
+
+/// The channels that a subscription to this one, or to this pattern, is to.
+pub(crate) fn channels_of(selector: usize) -> Vec<usize> {
+    match PATTERNS.get(selector.wrapping_sub(NAMES.len())) {
+        None => vec![selector],
+        Some(pattern) => {
+            let prefix = pattern.trim_end_matches('*');
+            (0..NAMES.len()).filter(|&channel| NAMES[channel].starts_with(prefix)).collect()
+        }
+    }
+}
+
 /// One event to be published.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
@@ -31,6 +53,8 @@ pub(crate) struct Draft {
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) channels: Vec<usize>,
+    /// The channels, and the patterns with subscribers that matched one of them when it was applied.
+    selectors: Vec<usize>,
     data: String,
     event_id: String,
     /// When it was applied, in ticks.
@@ -64,6 +88,14 @@ impl Channel {
     }
 }
 
+/// A pattern.
+#[derive(Debug, Default)]
+pub(crate) struct Pattern {
+    /// The last event that went to its subscribers.
+    pub(crate) last: u64,
+    pub(crate) is_known: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Epoch {
     pub(crate) tag: EpochTag,
@@ -76,6 +108,7 @@ pub(crate) struct World {
     pub(crate) options: HubOptions,
     pub(crate) events: BTreeMap<u64, Published>,
     pub(crate) channels: [Channel; NAMES.len()],
+    pub(crate) patterns: [Pattern; PATTERNS.len()],
     pub(crate) epochs: Vec<Epoch>,
     pub(crate) cursors: Vec<u64>,
     pub(crate) streams: Vec<Stream>,
@@ -89,6 +122,7 @@ impl World {
             options,
             events: BTreeMap::new(),
             channels: Default::default(),
+            patterns: Default::default(),
             epochs: Vec::new(),
             cursors: vec![0; options.shards],
             streams: Vec::new(),
@@ -125,28 +159,51 @@ impl World {
         self.options.channels_max < NAMES.len()
     }
 
-    pub(crate) fn subscribers(&self, channel: usize) -> impl Iterator<Item = &Stream> {
-        self.streams.iter().filter(move |stream| stream.channels.contains(&channel))
+    /// The streams that name a channel or a pattern.
+    pub(crate) fn subscribers(&self, selector: usize) -> impl Iterator<Item = &Stream> {
+        self.streams.iter().filter(move |stream| stream.selectors.contains(&selector))
     }
 
-    pub(crate) fn is_subscribed_by(&self, channel: usize, shard: usize) -> bool {
-        self.subscribers(channel).any(|stream| stream.shard == shard)
+    /// Returns true if and only if a stream of the shard names one of these.
+    fn concerns(&self, selectors: &[usize], shard: usize) -> bool {
+        selectors.iter().any(|&selector| self.subscribers(selector).any(|stream| stream.shard == shard))
     }
 
-    fn concerns(&self, channels: &[usize], shard: usize) -> bool {
-        channels.iter().any(|&channel| self.is_subscribed_by(channel, shard))
+    /// The channels, and the patterns with subscribers that match one of them.
+    fn selectors_of(&self, channels: &[usize]) -> Vec<usize> {
+        let matches = |pattern: &usize| {
+            self.subscribers(*pattern).next().is_some()
+                && channels_of(*pattern).iter().any(|channel| channels.contains(channel))
+        };
+        channels.iter().copied().chain((NAMES.len()..SELECTORS).filter(matches)).collect()
     }
 
-    /// Puts channels in the model's table; `None` if they are too many.
-    pub(crate) fn enter(&mut self, channels: &[usize]) -> Option<()> {
+    /// How many channels and patterns are in the table.
+    pub(crate) fn known(&self) -> usize {
+        let patterns = self.patterns.iter().filter(|pattern| pattern.is_known).count();
+        patterns + self.channels.iter().filter(|channel| channel.is_known).count()
+    }
+
+    fn is_known(&self, selector: usize) -> bool {
+        match selector.checked_sub(NAMES.len()) {
+            None => self.channels[selector].is_known,
+            Some(pattern) => self.patterns[pattern].is_known,
+        }
+    }
+
+    /// Puts channels and patterns in the model's table; `None` if they are too many.
+    pub(crate) fn enter(&mut self, selectors: &[usize]) -> Option<()> {
         let new: BTreeSet<usize> =
-            channels.iter().copied().filter(|&channel| !self.channels[channel].is_known).collect();
-        let known = self.channels.iter().filter(|channel| channel.is_known).count();
-        if !new.is_empty() && known + new.len() > self.options.channels_max {
+            selectors.iter().copied().filter(|&selector| !self.is_known(selector)).collect();
+        if !new.is_empty() && self.known() + new.len() > self.options.channels_max {
             return None;
         }
-        for name in new {
-            let channel = &mut self.channels[name];
+        for selector in new {
+            if let Some(pattern) = selector.checked_sub(NAMES.len()) {
+                self.patterns[pattern] = Pattern { last: 0, is_known: true };
+                continue;
+            }
+            let channel = &mut self.channels[selector];
             assert_eq!(channel.evicted, channel.events.len(), "a channel with events is in the table");
             channel.before = channel.events.len();
             channel.is_known = true;
@@ -178,7 +235,9 @@ impl World {
             let id = EventId { tag, sequence: Sequence(number) }.to_string();
             let event_id = if draft.has_own_id { own } else { id };
             let channels = draft.channels.clone();
-            published.push((number, Published { channels, data, event_id, at: self.now, frame: None }));
+            let selectors = self.selectors_of(&channels);
+            let at = self.now;
+            published.push((number, Published { channels, selectors, data, event_id, at, frame: None }));
         }
         let all: Vec<usize> = drafts.iter().flat_map(|draft| draft.channels.iter().copied()).collect();
         let entered = self.enter(&all);
@@ -191,21 +250,22 @@ impl World {
         let before = self.head();
         self.epochs.last_mut().expect("an epoch is open").last = last;
         assert_eq!(applied.first, EventId { tag, sequence: Sequence(first) });
-        let last_channels = &drafts[drafts.len() - 1].channels;
-        let subscribers: usize = last_channels.iter().map(|&channel| self.subscribers(channel).count()).sum();
-        match (applied.receivers, &last_channels[..]) {
-            (Receivers::Exactly(receivers), [_]) => {
-                assert_eq!(receivers, subscribers as u64, "streams subscribed to the last event's channel");
-            }
-            (Receivers::Exactly(receivers), _) => assert_eq!((receivers, subscribers), (0, 0)),
-            (Receivers::Counting(tally), _) => {
-                assert!(last_channels.len() > 1 && subscribers > 0);
+        let last_selectors = self.selectors_of(&drafts[drafts.len() - 1].channels);
+        let subscribers = last_selectors.iter().map(|&selector| self.subscribers(selector).count() as u64);
+        let subscribers: Vec<u64> = subscribers.filter(|&streams| streams > 0).collect();
+        match (applied.receivers, &subscribers[..]) {
+            (Receivers::Exactly(receivers), &[]) => assert_eq!(receivers, 0),
+            (Receivers::Exactly(receivers), &[streams]) => assert_eq!(receivers, streams),
+            (Receivers::Counting(tally), &[_, _, ..]) => {
                 assert_eq!(tally.total(), None, "no shard has taken the event yet");
             }
+            (receivers, _) => panic!("{receivers:?} of {subscribers:?}"),
         }
+        let concerned: Vec<usize> =
+            published.iter().flat_map(|(_, event)| event.selectors.iter().copied()).collect();
         let mut interested = ShardSet::default();
         for shard in 0..self.options.shards {
-            if self.concerns(&all, shard) {
+            if self.concerns(&concerned, shard) {
                 interested.insert(shard);
             } else if self.cursors[shard] == before {
                 self.cursors[shard] = last;
@@ -213,6 +273,9 @@ impl World {
         }
         assert_eq!(applied.interested, interested);
         for (number, event) in published {
+            for pattern in event.selectors.iter().filter_map(|selector| selector.checked_sub(NAMES.len())) {
+                self.patterns[pattern].last = number;
+            }
             event.channels.iter().for_each(|&channel| self.channels[channel].events.push(number));
             self.events.insert(number, event);
         }
@@ -235,7 +298,7 @@ impl World {
         let due: Vec<u64> = passed
             .iter()
             .copied()
-            .filter(|number| self.concerns(&self.events[number].channels, shard))
+            .filter(|number| self.concerns(&self.events[number].selectors, shard))
             .collect();
         let mut taken = Vec::new();
         for run in &runs {
@@ -245,7 +308,7 @@ impl World {
                 assert_eq!(run.frames, 1, "an event whose receivers are counted stands alone");
                 tally.add(shard, 0);
             }
-            if run.tally.is_some() && !self.concerns(&self.events[&numbers[0]].channels, shard) {
+            if run.tally.is_some() && !self.concerns(&self.events[&numbers[0]].selectors, shard) {
                 continue; // Its subscribers have left: the shard is only to say that it counts none.
             }
             self.check_run_channels(run, &numbers, shard);
@@ -275,11 +338,12 @@ impl World {
     fn check_run_channels(&self, run: &LiveRun, numbers: &[u64], shard: usize) {
         let ids = run.channels.as_slice();
         let streams = self.streams.iter().filter(|stream| stream.shard == shard);
-        for (&channel, id) in streams.flat_map(|stream| stream.channels.iter().zip(&stream.ids)) {
+        for (&selector, id) in streams.flat_map(|stream| stream.selectors.iter().zip(&stream.ids)) {
             for number in numbers {
-                let channels = &self.events[number].channels;
-                assert_eq!(ids.len(), channels.len(), "channels of event {number}");
-                assert_eq!(ids.contains(id), channels.contains(&channel), "{} of {number}", NAMES[channel]);
+                let selectors = &self.events[number].selectors;
+                assert_eq!(ids.len(), selectors.len(), "channels of event {number}");
+                let name = selector_text(selector);
+                assert_eq!(ids.contains(id), selectors.contains(&selector), "{name} of {number}");
             }
         }
     }

@@ -9,6 +9,8 @@
 pub mod apply;
 pub mod board;
 mod catch_up;
+#[cfg(test)]
+mod client_tests;
 mod clients;
 mod connections;
 pub mod counters;

@@ -32,18 +32,23 @@ use crate::sse::event::Event;
 const SHARDS: usize = 2;
 
 /// Shards with a network each, one hub and one log.
-struct Servers {
-    nets: Vec<SimNet>,
+pub(super) struct Servers {
+    pub(super) nets: Vec<SimNet>,
     shards: Vec<Shard<SimDriver>>,
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     log: Arc<dyn Log>,
     connections: Arc<AtomicUsize>,
-    now: Instant,
+    pub(super) now: Instant,
 }
 
 impl Servers {
     /// Shards of which the first panics when it draws its `panics_at`th random bits.
-    fn new(panics_at: Option<usize>) -> Servers {
+    pub(super) fn new(panics_at: Option<usize>) -> Servers {
+        Servers::with(panics_at, MAILBOX_MESSAGES_MAX)
+    }
+
+    /// The same with mailboxes for so many messages.
+    pub(super) fn with(panics_at: Option<usize>, mailbox_messages: usize) -> Servers {
         let now = Instant::now();
         let hub = Arc::new(Hub::new(HubOptions {
             retention: Retention { events_max: 100, bytes_max: 1 << 20, age_max: None },
@@ -55,7 +60,7 @@ impl Servers {
             (0..SHARDS as u64).map(|seed| SimNet::new(seed, SimOptions::calm())).collect();
         let drivers: Vec<SimDriver> = nets.iter().map(SimNet::driver).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
-            drivers.iter().map(|driver| mailbox(MAILBOX_MESSAGES_MAX, driver.waker())).unzip();
+            drivers.iter().map(|driver| mailbox(mailbox_messages, driver.waker())).unzip();
         let applier: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), senders.clone()));
         let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(7), applier));
         let connections = Arc::new(AtomicUsize::new(0));
@@ -83,7 +88,7 @@ impl Servers {
     }
 
     /// Lets every shard do what it has to do; a panic of one is got over as its thread would.
-    fn settle(&mut self) -> usize {
+    pub(super) fn settle(&mut self) -> usize {
         let mut panics = 0;
         for _ in 0..20 {
             self.now += Duration::from_millis(1);
@@ -102,12 +107,12 @@ impl Servers {
     }
 
     /// One turn of one shard.
-    fn turn(&mut self, shard: usize) {
+    pub(super) fn turn(&mut self, shard: usize) {
         self.shards[shard].wait(self.now).unwrap();
         self.shards[shard].turn(self.now, http_date(SystemTime::UNIX_EPOCH));
     }
 
-    fn request(&mut self, shard: usize, request: &str) -> SimPeer {
+    pub(super) fn request(&mut self, shard: usize, request: &str) -> SimPeer {
         let peer = self.nets[shard].connect();
         assert_eq!(peer.write(request.as_bytes()), request.len());
         peer
@@ -118,7 +123,7 @@ impl Servers {
     }
 
     /// Publishes over one shard and returns the answer's body.
-    fn publish(&mut self, shard: usize, body: &str) -> String {
+    pub(super) fn publish(&mut self, shard: usize, body: &str) -> String {
         let peer = self.request(
             shard,
             &format!(
@@ -160,7 +165,7 @@ fn options(number: usize) -> ShardOptions {
     }
 }
 
-fn read(peer: &SimPeer) -> String {
+pub(super) fn read(peer: &SimPeer) -> String {
     String::from_utf8(peer.read(1 << 20)).unwrap()
 }
 

@@ -187,7 +187,9 @@ fn http_1_0_resumes_as_well() {
     stream.expect_end();
 }
 
-const CHANNELS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+const CHANNELS: [&str; 6] = ["x/a", "x/b", "x/c", "y/d", "y/e", "z"];
+/// What the clients that subscribe to patterns name.
+const NAMED: [&str; 6] = ["x/*", "y/*,z", "*", "y/d,x/*", "*,x/a,y/*", "x/b*,z*"];
 const PUBLISHERS: u64 = 4;
 const CLIENTS: u64 = 12;
 const RECONNECTS_PER_CLIENT: usize = 80;
@@ -240,6 +242,17 @@ fn publish_all_the_time(
     }
 }
 
+/// The channels, as bits, that a list of names and patterns comes to.
+fn bits_of(named: &str) -> u32 {
+    let is_named = |channel: &str| {
+        named.split(',').any(|name| match name.strip_suffix('*') {
+            Some(prefix) => channel.starts_with(prefix),
+            None => channel == name,
+        })
+    };
+    CHANNELS.iter().enumerate().fold(0, |bits, (at, channel)| bits | u32::from(is_named(channel)) << at)
+}
+
 /// Asks for a stream in one of the ways there are.
 fn reconnect(server: &Server, dice: &mut Dice, channels: &str, last_event_id: &str) -> EventStream {
     let client = Client::connect(server);
@@ -256,14 +269,17 @@ fn reconnect(server: &Server, dice: &mut Dice, channels: &str, last_event_id: &s
     EventStream::over(client, &request, last_event_id)
 }
 
-/// Reads streams of `bits`' channels, leaving each after a random number of events, until it has seen the last event;
-/// returns where it began and what it saw.
-fn read_with_reconnects(server: &Server, bits: u32, seed: u64, reconnects: &AtomicUsize) -> (u64, Vec<Seen>) {
+/// Reads streams of the `named` channels and patterns, leaving each after a random number of events, until it has seen
+/// the last event; returns where it began and what it saw.
+fn read_with_reconnects(
+    server: &Server,
+    named: &str,
+    seed: u64,
+    reconnects: &AtomicUsize,
+) -> (u64, Vec<Seen>) {
     let mut dice = Dice(seed);
-    let names = CHANNELS.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, name)| *name);
-    let channels = names.collect::<Vec<_>>().join(",");
     let mut seen = Vec::new();
-    let mut stream = reconnect(server, &mut dice, &channels, "");
+    let mut stream = reconnect(server, &mut dice, named, "");
     let begin = number(&stream.expect("connected").id);
     let mut left = RECONNECTS_PER_CLIENT;
     loop {
@@ -286,7 +302,7 @@ fn read_with_reconnects(server: &Server, bits: u32, seed: u64, reconnects: &Atom
         left -= 1;
         let last_event_id = stream.last_event_id().to_owned();
         drop(stream);
-        stream = reconnect(server, &mut dice, &channels, &last_event_id);
+        stream = reconnect(server, &mut dice, named, &last_event_id);
         reconnects.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -305,14 +321,18 @@ fn random_reconnects_under_full_publishing_lose_double_and_reorder_nothing() {
     let results: Vec<(u32, u64, Vec<Seen>)> = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
-                let bits = match client {
-                    0 => (1 << CHANNELS.len()) - 1,
-                    _ => 1 + u32::try_from(Dice(seed + client).below((1 << CHANNELS.len()) - 1)).unwrap(),
+                let named = match NAMED.get(usize::try_from(client / 2).unwrap()) {
+                    Some(named) if client % 2 == 1 => (*named).to_owned(),
+                    _ => {
+                        let bits = 1 + Dice(seed + client).below((1 << CHANNELS.len()) - 1);
+                        let names = CHANNELS.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0);
+                        names.map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+                    }
                 };
                 let (server, reconnects) = (&server, &reconnects);
                 scope.spawn(move || {
-                    let (begin, seen) = read_with_reconnects(server, bits, seed + 100 + client, reconnects);
-                    (bits, begin, seen)
+                    let (begin, seen) = read_with_reconnects(server, &named, seed + 100 + client, reconnects);
+                    (bits_of(&named), begin, seen)
                 })
             })
             .collect();

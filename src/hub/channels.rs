@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -14,7 +13,9 @@ use crate::base::id::Sequence;
 use crate::base::name::prefix_of;
 use crate::frame::batch::{TARGET_ALL, is_channel, is_client};
 use crate::hub::ShardSet;
+use crate::hub::forgotten::{Forgotten, beginning_with};
 use crate::hub::patterns::Patterns;
+use crate::hub::reader::Told;
 
 /// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,13 +114,8 @@ pub(super) struct Channels {
     patterns: Patterns,
     /// The channels in the order of their names, from the first pattern on.
     sorted: Option<BTreeMap<Arc<str>, ChannelId>>,
-    /// How far channels were evicted that are in the table no more, so that a resume is told of a gap if and only if
-    /// there is one. Bounded: `forgotten_order` has the oldest first.
-    forgotten: BTreeMap<Arc<str>, Sequence>,
-    forgotten_order: VecDeque<Arc<str>>,
-    forgotten_max: usize,
-    /// What a channel may have lost of which nothing at all is remembered any more.
-    forgotten_through: Sequence,
+    /// The channels that are in the table no more.
+    forgotten: Forgotten,
     /// Bytes that the table holds, by its own account.
     bytes: usize,
 }
@@ -134,10 +130,7 @@ impl Channels {
             named_len: 0,
             patterns: Patterns::default(),
             sorted: None,
-            forgotten: BTreeMap::new(),
-            forgotten_order: VecDeque::new(),
-            forgotten_max,
-            forgotten_through: Sequence::START,
+            forgotten: Forgotten::new(forgotten_max),
             bytes: 0,
         };
         let all = channels.enter(TARGET_ALL);
@@ -183,7 +176,7 @@ impl Channels {
             }
             // It is entered once, for a stream that lives, and had nothing before.
             None if is_client(&name) => Sequence::START,
-            None => self.forgotten.get(&name).copied().unwrap_or(self.forgotten_through),
+            None => self.forgotten.evicted_through(&name),
         };
         let channel = Channel {
             name: Arc::clone(&name),
@@ -241,8 +234,25 @@ impl Channels {
     /// The last event that any channel of this prefix has lost, those that are in the table no more included.
     fn evicted_through_of(&self, prefix: &str) -> Sequence {
         let present = self.beginning_with(prefix).map(|id| self.get(id).evicted_through);
-        let former = beginning_with(&self.forgotten, prefix).map(|(_, &through)| through);
-        present.chain(former).fold(self.forgotten_through, Sequence::max)
+        present.fold(self.forgotten.evicted_through_of(prefix), Sequence::max)
+    }
+
+    /// How many events the channels of a pattern have given up since it is in the table; 0 for a channel.
+    pub(super) fn evictions(&self, id: ChannelId) -> u64 {
+        self.patterns.evictions(id)
+    }
+
+    /// The last event after `place` that a channel, or a channel of a pattern, has lost since `told`, if it has.
+    pub(super) fn lost_after(&self, id: ChannelId, place: Sequence, told: Option<&Told>) -> Option<Sequence> {
+        let channel = self.get(id);
+        let (lost, place) = match told {
+            None => (channel.evicted_through, place),
+            Some(told) if channel.prefix().is_some() => {
+                (self.patterns.evicted_since(id, told.evictions).unwrap_or(Sequence::START), place)
+            }
+            Some(told) => (channel.evicted_through, told.through.max(place)),
+        };
+        (lost > place).then_some(lost)
     }
 
     /// Returns true if and only if there are patterns.
@@ -295,14 +305,39 @@ impl Channels {
             channel.retained.shrink_to(capacity / 2);
             self.bytes -= (capacity - channel.retained.capacity()) * size_of::<Sequence>();
         }
-        if !self.patterns.is_empty() {
-            let patterns: SmallVec<[ChannelId; 8]> = self.patterns.matching(&channel.name).collect();
-            for pattern in patterns {
-                let lost_to = &mut self.get_mut(pattern).evicted_through;
-                *lost_to = sequence.max(*lost_to);
+        Some(sequence)
+    }
+
+    /// Notes that the channels `evicted` have given up an event of `target`. It is lost to the patterns that match them,
+    /// but for those that match another channel of the target, which retains it still.
+    pub(super) fn note_lost(&mut self, evicted: &[ChannelId], target: &[ChannelId], sequence: Sequence) {
+        if self.patterns.is_empty() {
+            return;
+        }
+        let mut lost_to: SmallVec<[ChannelId; 8]> = SmallVec::new();
+        let names = evicted.iter().map(|&id| &self.get(id).name);
+        for name in names.filter(|name| is_channel(name)) {
+            for pattern in self.patterns.matching(name) {
+                let is_kept = || target.iter().any(|&id| self.keeps_for(pattern, id, sequence));
+                if !lost_to.contains(&pattern) && !is_kept() {
+                    lost_to.push(pattern);
+                }
             }
         }
-        Some(sequence)
+        for pattern in lost_to {
+            let evicted_through = &mut self.get_mut(pattern).evicted_through;
+            *evicted_through = sequence.max(*evicted_through);
+            self.patterns.note_eviction(pattern, sequence);
+        }
+    }
+
+    /// Returns true if and only if a pattern matches a channel that retains `sequence`.
+    fn keeps_for(&self, pattern: ChannelId, id: ChannelId, sequence: Sequence) -> bool {
+        let channel = self.peek(id).filter(|channel| channel.retained.binary_search(&sequence).is_ok());
+        let prefix = self.get(pattern).prefix();
+        channel
+            .zip(prefix)
+            .is_some_and(|(channel, prefix)| is_channel(&channel.name) && channel.name.starts_with(prefix))
     }
 
     /// Takes a channel out of the table if and only if nobody subscribes to it, none of its events is retained, and
@@ -333,32 +368,11 @@ impl Channels {
         if self.sorted.as_mut().is_some_and(|sorted| sorted.remove(&channel.name).is_some()) {
             self.bytes -= SORTED_BYTES;
         }
-        if channel.evicted_through > self.forgotten_through && !is_client(&channel.name) {
-            self.remember(channel.name, channel.evicted_through);
+        if !is_client(&channel.name) {
+            self.forgotten.remember(channel.name, channel.evicted_through);
         }
         Removal::Removed
     }
-
-    fn remember(&mut self, name: Arc<str>, evicted_through: Sequence) {
-        if self.forgotten.insert(Arc::clone(&name), evicted_through).is_none() {
-            self.forgotten_order.push_back(name);
-        }
-        if self.forgotten_order.len() > self.forgotten_max
-            && let Some(oldest) = self.forgotten_order.pop_front()
-            && let Some(through) = self.forgotten.remove(&oldest)
-        {
-            self.forgotten_through = self.forgotten_through.max(through);
-        }
-    }
-}
-
-/// The names that begin with a prefix, and what they are mapped to.
-fn beginning_with<'m, T>(
-    map: &'m BTreeMap<Arc<str>, T>,
-    prefix: &str,
-) -> impl Iterator<Item = (&'m Arc<str>, &'m T)> {
-    let from = map.range::<str, _>((Included(prefix), Unbounded));
-    from.take_while(move |(name, _)| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -372,6 +386,7 @@ mod tests {
             let id = channels.enter(name);
             channels.retain(id, Sequence(number));
             channels.evict_oldest(id);
+            channels.note_lost(&[id], &[id], Sequence(number));
             id
         };
         let gone = lose(&mut channels, "chat/1", 5);
@@ -383,6 +398,11 @@ mod tests {
         lose(&mut channels, "chat/3", 11);
         lose(&mut channels, "other", 12);
         assert_eq!(channels.get(pattern).evicted_through, Sequence(11));
+        let all = channels.enter("*");
+        assert_eq!(channels.get(all).evicted_through, Sequence(12));
+        lose(&mut channels, TARGET_ALL, 13);
+        assert_eq!(channels.get(all).evicted_through, Sequence(12), "what goes to all is no channel's");
+        assert_eq!(channels.remove_if_idle(all, ALL), Removal::Removed);
         let names: Vec<&str> = channels.beginning_with("chat/").map(|id| &*channels.get(id).name).collect();
         assert_eq!(names, ["chat/2", "chat/3"]);
         assert_eq!(channels.len(), 4, "a pattern is a name that somebody subscribes to");
@@ -423,24 +443,5 @@ mod tests {
         assert_eq!(channels.get(back).evicted_through, Sequence(7));
         let other = channels.enter("other");
         assert_eq!(channels.get(other).evicted_through, Sequence::START, "it never had an event");
-    }
-
-    #[test]
-    fn what_is_forgotten_altogether_counts_as_lost_for_every_unknown_channel() {
-        let mut channels = Channels::new(1);
-        for (name, number) in [("a", 5), ("b", 8)] {
-            let id = channels.enter(name);
-            channels.retain(id, Sequence(number));
-            channels.evict_oldest(id);
-            assert_eq!(channels.remove_if_idle(id, ALL), Removal::Removed);
-        }
-        let a = channels.enter("a");
-        assert_eq!(
-            channels.get(a).evicted_through,
-            Sequence(5),
-            "a was forgotten, so 5 is all that is known"
-        );
-        let b = channels.enter("b");
-        assert_eq!(channels.get(b).evicted_through, Sequence(8));
     }
 }

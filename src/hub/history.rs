@@ -165,6 +165,12 @@ impl History {
         Some((index, entry))
     }
 
+    /// Where an event went.
+    pub(super) fn target_of(&self, sequence: Sequence) -> Option<TargetId> {
+        let (page, entry) = self.find(sequence)?;
+        Some(self.pages[page].entries[entry].target)
+    }
+
     /// Copies a frame behind the last one, its id in place.
     pub(super) fn append(
         &mut self,

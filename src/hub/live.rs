@@ -137,11 +137,9 @@ impl State {
     }
 
     fn run_channels(&self, target: TargetId) -> RunChannels {
-        let mut channels = Vec::new();
-        self.targets.for_each(target, |channel| channels.push(channel));
-        match channels[..] {
+        match self.targets.channels(target)[..] {
             [channel] => RunChannels::One(channel),
-            _ => RunChannels::Several(channels.into_boxed_slice()),
+            ref channels => RunChannels::Several(channels.into()),
         }
     }
 }

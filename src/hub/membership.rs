@@ -138,3 +138,125 @@ impl State {
         self.idle.push(id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::batch::Batch;
+    use crate::frame::segment::SEGMENT_BYTES;
+    use crate::hub::live::TakeLimits;
+    use crate::hub::reader::{Cursor, Slice, SliceLimits};
+    use crate::hub::tests::{hub, publish, take_all};
+    use crate::hub::{Begin, Receivers};
+    use crate::sse::event::Event;
+
+    const CLIENT: ClientId = ClientId { secret: 7, shard: 0, slot: 3 };
+
+    fn publish_to_client(hub: &Hub, data: &str) -> Receivers {
+        let mut batch = Batch::new();
+        batch.push_to_client(CLIENT, &Event::new(data));
+        let applied = hub.apply(hub.head().next(), &batch, Some(0));
+        take_all(hub);
+        applied.receivers
+    }
+
+    #[test]
+    fn what_goes_to_one_client_is_kept_for_as_long_as_its_stream_lives_and_no_longer() {
+        let hub = hub(100, usize::MAX);
+        let names = [Selector::parse("a").unwrap()];
+        let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+        let before = hub.counts();
+        assert_eq!(hub.without_target(&[(4, CLIENT), (9, CLIENT)]), [(4, CLIENT)]);
+        assert!(matches!(publish_to_client(&hub, "too early"), Receivers::Exactly(0)));
+
+        let added = hub.add_client(0, CLIENT);
+        subscribed.channels.push(added.channel);
+        assert!(hub.without_target(&[(4, CLIENT)]).is_empty());
+        let mut cursor = Cursor::behind(Sequence(0), Some(0));
+        for n in 0..3 {
+            assert!(matches!(publish_to_client(&hub, &format!("{n}")), Receivers::Exactly(1)));
+        }
+        let mut slice = Slice::default();
+        let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        assert_eq!(
+            (slice.frames, slice.gap, cursor.seen),
+            (3, None, Some(3)),
+            "there was nothing for it before"
+        );
+        assert_eq!((hub.counts().channels, hub.subscribed().users), (before.channels, 0), "it is no channel");
+
+        hub.unsubscribe(0, subscribed.channels);
+        assert!(matches!(publish_to_client(&hub, "too late"), Receivers::Exactly(0)));
+        assert_eq!(hub.without_target(&[(4, CLIENT)]), [(4, CLIENT)]);
+        let state = hub.lock();
+        let holders = state.history.pages().iter().flat_map(|page| &page.entries).map(|entry| entry.holders);
+        assert_eq!(holders.sum::<u32>(), 0, "nothing of it is retained");
+    }
+
+    #[test]
+    fn a_client_that_left_before_a_shard_took_its_events_holds_nothing_up() {
+        let hub = hub(100, usize::MAX);
+        let names = [Selector::parse("a").unwrap()];
+        let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+        let added = hub.add_client(0, CLIENT);
+        let mut batch = Batch::new();
+        batch.push_to_client(CLIENT, &Event::new("x"));
+        batch.push(&["a"], &Event::new("y"));
+        hub.apply(hub.head().next(), &batch, None);
+        hub.unsubscribe(0, subscribed.channels.iter().copied().chain([added.channel]));
+        let mut runs = Vec::new();
+        hub.take(0, TakeLimits { frames_max: 100, bytes_max: usize::MAX }, &mut runs);
+        assert!(runs.is_empty() && hub.cursor(0) == hub.head());
+        assert_eq!(hub.lock().channels.find(&client_target(CLIENT)), None);
+    }
+
+    #[test]
+    fn many_clients_that_come_and_go_leave_nothing_behind() {
+        let hub = hub(100, usize::MAX);
+        let held_after = |rounds: u64| {
+            for round in 0..rounds {
+                let client = ClientId { secret: u128::from(round), shard: 0, slot: 0 };
+                let names = [Selector::parse("a").unwrap()];
+                let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+                subscribed.channels.push(hub.add_client(0, client).channel);
+                let mut batch = Batch::new();
+                batch.push_to_client(client, &Event::new(&"x".repeat(1000)));
+                hub.apply(hub.head().next(), &batch, None);
+                hub.unsubscribe(0, subscribed.channels);
+                take_all(&hub);
+            }
+            hub.held_bytes()
+        };
+        let few = held_after(200);
+        let many = held_after(2000);
+        assert!(many <= few + 2 * SEGMENT_BYTES, "{few} bytes after 200 clients, {many} after 2200");
+    }
+
+    #[test]
+    fn one_subscription_of_several_begins_and_ends_by_itself() {
+        let hub = hub(100, usize::MAX);
+        let selector = |text: &str| Selector::parse(text).unwrap();
+        let subscribed = hub.subscribe(0, &[selector("a")], Some("ann"), Begin::AtHead).unwrap();
+        publish(&hub, [("b".to_owned(), "1".to_owned())]);
+        let added = hub.add(0, &selector("b")).unwrap();
+        // The shard had passed over what did not concern it.
+        assert_eq!((added.count, added.at, added.shard_cursor), (1, Sequence(1), Sequence(1)));
+        publish(&hub, [("a".to_owned(), "2".to_owned())]);
+        let pattern = hub.add(0, &selector("b*")).unwrap();
+        assert_eq!((pattern.at, pattern.shard_cursor), (Sequence(2), Sequence(1)));
+        let mut targets = subscribed.channels.clone();
+        targets.extend([added.channel, pattern.channel]);
+        let (names, user) = hub.names(&targets);
+        assert_eq!(
+            (names.iter().map(|name| &**name).collect::<Vec<_>>(), user.as_deref()),
+            (vec!["a", "b", "b*"], Some("ann"))
+        );
+        assert_eq!((hub.find("b"), hub.find("c")), (Some(added.channel), None));
+        hub.remove(0, added.channel);
+        assert_eq!((hub.subscribers("b"), hub.subscribers("b*"), hub.subscribers("a")), (0, 1, 1));
+        hub.remove(0, pattern.channel);
+        take_all(&hub);
+        assert_eq!(hub.channels_len(), 2, "`b` has an event");
+    }
+}

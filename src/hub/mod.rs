@@ -12,6 +12,7 @@
 mod channels;
 pub mod counts;
 mod epochs;
+mod forgotten;
 mod history;
 pub mod index;
 pub mod live;

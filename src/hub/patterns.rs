@@ -1,8 +1,9 @@
-//! The patterns that streams subscribe to, and which of them a channel's name matches.
+//! The patterns that streams subscribe to: which of them a channel's name matches, and what they have lost of late.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::hub::channels::ChannelId;
+use crate::base::id::Sequence;
+use crate::hub::channels::{ChannelHasherBuilder, ChannelId};
 
 /// The patterns in the table of channels, by their prefixes.
 ///
@@ -13,6 +14,35 @@ pub(super) struct Patterns {
     by_prefix: HashMap<Box<str>, ChannelId>,
     /// How many prefixes there are of each length in bytes.
     lengths: BTreeMap<usize, usize>,
+    evictions: HashMap<ChannelId, Evictions, ChannelHasherBuilder>,
+}
+
+/// What was evicted from the channels of a pattern since it is in the table.
+///
+/// Each channel gives up its oldest event first, but a pattern's channels do so in any order: that events were lost up to
+/// some place does not tell whether more were lost before it since.
+#[derive(Debug, Default)]
+struct Evictions {
+    /// How many.
+    count: u64,
+    /// Which of them is the last in the order of events, of all, of those after it, and so on: the how-manieth it was,
+    /// and its number, which only decreases from one to the next.
+    latest: Vec<(u64, Sequence)>,
+}
+
+/// Evictions that are remembered of a pattern. Beyond, some are taken for later ones.
+const LATEST_MAX: usize = 64;
+
+impl Evictions {
+    fn note(&mut self, sequence: Sequence) {
+        self.count += 1;
+        while self.latest.pop_if(|(_, before)| *before <= sequence).is_some() {}
+        self.latest.push((self.count, sequence));
+        if self.latest.len() > LATEST_MAX {
+            self.latest[1].1 = self.latest[0].1;
+            self.latest.remove(0);
+        }
+    }
 }
 
 impl Patterns {
@@ -23,14 +53,14 @@ impl Patterns {
     /// Adds a pattern that is not there yet.
     pub(super) fn insert(&mut self, prefix: &str, id: ChannelId) {
         self.by_prefix.insert(prefix.into(), id);
+        self.evictions.insert(id, Evictions::default());
         *self.lengths.entry(prefix.len()).or_insert(0) += 1;
     }
 
     /// Takes a pattern out.
     pub(super) fn remove(&mut self, prefix: &str) {
-        if self.by_prefix.remove(prefix).is_none() {
-            return;
-        }
+        let Some(id) = self.by_prefix.remove(prefix) else { return };
+        self.evictions.remove(&id);
         if let Some(count) = self.lengths.get_mut(&prefix.len()) {
             *count -= 1;
             if *count == 0 {
@@ -44,11 +74,53 @@ impl Patterns {
         let prefixes = self.lengths.range(..=name.len()).filter_map(|(&length, _)| name.get(..length));
         prefixes.filter_map(|prefix| self.by_prefix.get(prefix).copied())
     }
+
+    /// Notes that a channel of a pattern has given up an event.
+    pub(super) fn note_eviction(&mut self, pattern: ChannelId, sequence: Sequence) {
+        if let Some(evictions) = self.evictions.get_mut(&pattern) {
+            evictions.note(sequence);
+        }
+    }
+
+    /// How many events the channels of a pattern have given up.
+    pub(super) fn evictions(&self, pattern: ChannelId) -> u64 {
+        self.evictions.get(&pattern).map_or(0, |evictions| evictions.count)
+    }
+
+    /// The last in the order of events that the channels of a pattern have given up since they had given up `count`.
+    pub(super) fn evicted_since(&self, pattern: ChannelId, count: u64) -> Option<Sequence> {
+        let latest = &self.evictions.get(&pattern)?.latest;
+        latest.iter().find(|(nth, _)| *nth > count).map(|&(_, sequence)| sequence)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_knows_the_last_event_that_it_lost_since() {
+        let mut patterns = Patterns::default();
+        let id = ChannelId(7);
+        patterns.insert("chat/", id);
+        assert_eq!((patterns.evictions(id), patterns.evicted_since(id, 0)), (0, None));
+        [10, 5, 7, 20, 3].into_iter().for_each(|number| patterns.note_eviction(id, Sequence(number)));
+        assert_eq!(patterns.evictions(id), 5);
+        let since = |count| patterns.evicted_since(id, count).map(|sequence| sequence.0);
+        assert_eq!([since(0), since(3), since(4), since(5)], [Some(20), Some(20), Some(3), None]);
+    }
+
+    #[test]
+    fn a_pattern_never_forgets_that_it_lost_something() {
+        let mut patterns = Patterns::default();
+        let id = ChannelId(7);
+        patterns.insert("", id);
+        (0..1000).for_each(|n| patterns.note_eviction(id, Sequence(5000 - n)));
+        for count in 0..1000 {
+            let since = patterns.evicted_since(id, count).unwrap();
+            assert!(since.0 >= 5000 - count, "{since} since {count}");
+        }
+    }
 
     #[test]
     fn a_name_matches_every_pattern_whose_prefix_it_begins_with() {

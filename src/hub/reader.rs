@@ -31,8 +31,18 @@ pub struct Cursor {
     is_counting: bool,
     /// Nothing is read beyond this place.
     stop: Option<Sequence>,
-    /// Up to where the loss of a channel was told, where that lies beyond `place`.
-    told: Vec<(ChannelId, Sequence)>,
+    /// What was told as lost beyond `place`.
+    told: Vec<Told>,
+}
+
+/// Up to where the loss of a channel was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    channel: ChannelId,
+    /// The last event that was lost.
+    pub(super) through: Sequence,
+    /// For a pattern: how many events its channels had given up by then.
+    pub(super) evictions: u64,
 }
 
 impl Cursor {
@@ -59,9 +69,8 @@ impl Cursor {
         self.stop.is_some_and(|stop| self.place >= stop)
     }
 
-    fn told_through(&self, channel: ChannelId) -> Sequence {
-        let told = self.told.iter().find(|(lost, _)| *lost == channel);
-        told.map_or(self.place, |&(_, through)| through.max(self.place))
+    fn told_of(&self, channel: ChannelId) -> Option<&Told> {
+        self.told.iter().find(|told| told.channel == channel)
     }
 }
 
@@ -179,7 +188,7 @@ impl Hub {
         if has_reached {
             let place = stop.max(cursor.place);
             cursor.place = place;
-            cursor.told.retain(|&(_, through)| through > place);
+            cursor.told.retain(|told| told.through > place);
             slice.is_live = stop == end && cursor.stop.is_none_or(|stop| stop <= end);
             slice.is_ahead =
                 slice.gap.is_none() && slice.frames == 0 && !slice.is_live && !cursor.has_stopped();
@@ -199,8 +208,8 @@ impl State {
     /// A cursor at `place` of a stream that asks for what is retained after it, and misses nothing else.
     pub(super) fn cursor_of_retained(&self, place: Sequence, channels: &[ChannelId]) -> Cursor {
         let targets = channels.iter().copied().chain([ChannelId::ALL]);
-        let lost = targets.map(|id| (id, self.channels.get(id).evicted_through));
-        let told = lost.filter(|&(_, through)| through > place).collect();
+        let lost = targets.filter_map(|id| Some((id, self.channels.lost_after(id, place, None)?)));
+        let told = lost.map(|(id, through)| self.told(id, through)).collect();
         Cursor { place, seen: None, is_counting: false, stop: None, told }
     }
 
@@ -246,11 +255,11 @@ impl State {
 
     /// Finds out whether events after the cursor's place are lost, and notes what is told of it.
     fn tell_gap(&self, channels: &[ChannelId], cursor: &mut Cursor) -> Option<Gap> {
-        let lost: Vec<(ChannelId, Sequence)> = channels
-            .iter()
-            .map(|&channel| (channel, self.channels.get(channel).evicted_through))
-            .filter(|&(channel, through)| through > cursor.told_through(channel))
-            .collect();
+        let lost = channels.iter().filter_map(|&channel| {
+            let told = cursor.told_of(channel);
+            Some((channel, self.channels.lost_after(channel, cursor.place, told)?))
+        });
+        let lost: Vec<(ChannelId, Sequence)> = lost.collect();
         if lost.is_empty() {
             return None;
         }
@@ -258,12 +267,19 @@ impl State {
         let passed = cursor.is_counting.then(|| self.count_passed(channels, &lost, cursor.place));
         let missed = passed.zip(cursor.seen).and_then(|(passed, seen)| passed.checked_sub(seen));
         cursor.seen = passed;
+        for &(channel, through) in &lost {
+            let before = cursor.told_of(channel).map_or(through, |told| told.through);
+            cursor.told.retain(|told| told.channel != channel);
+            cursor.told.push(self.told(channel, through.max(before)));
+        }
         let place = cursor.place;
-        cursor
-            .told
-            .retain(|&(channel, through)| through > place && lost.iter().all(|&(id, _)| id != channel));
-        cursor.told.extend(lost);
+        cursor.told.retain(|told| told.through > place);
         Some(Gap { missed, after })
+    }
+
+    /// What is told of a channel's loss up to `through`.
+    fn told(&self, channel: ChannelId, through: Sequence) -> Told {
+        Told { channel, through, evictions: self.channels.evictions(channel) }
     }
 
     /// How many events all channels had up to `place`, those that are `lost` up to where they are.

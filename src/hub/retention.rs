@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::base::id::Sequence;
 use crate::hub::State;
 use crate::hub::channels::{ChannelId, Removal};
@@ -85,12 +87,21 @@ impl State {
             if retained.front().is_some_and(|&oldest| oldest > taken) {
                 return true;
             }
-            if let Some(sequence) = self.channels.evict_oldest(channel) {
-                self.history.release(sequence);
-                if self.channels.get(channel).retained.is_empty() {
-                    self.idle.push(channel);
-                }
-            }
+            self.evict_oldest(channel);
+        }
+    }
+
+    /// Gives up a channel's oldest event.
+    fn evict_oldest(&mut self, channel: ChannelId) {
+        let Some(sequence) = self.channels.evict_oldest(channel) else { return };
+        if self.channels.has_patterns()
+            && let Some(target) = self.history.target_of(sequence)
+        {
+            self.channels.note_lost(&[channel], &self.targets.channels(target), sequence);
+        }
+        self.history.release(sequence);
+        if self.channels.get(channel).retained.is_empty() {
+            self.idle.push(channel);
         }
     }
 
@@ -145,19 +156,20 @@ impl State {
 
     /// Takes an event, the oldest retained one of all, out of the channels that retain it; returns how many did.
     fn evict_from_channels(&mut self, target: TargetId, sequence: Sequence) -> usize {
-        let State { channels, targets, idle, .. } = self;
-        let mut evicted = 0;
-        targets.for_each(target, |channel| {
-            let oldest = channels.peek(channel).and_then(|channel| channel.retained.front());
+        let all = self.targets.channels(target);
+        let mut evicted: SmallVec<[ChannelId; 4]> = SmallVec::new();
+        for &channel in &all {
+            let oldest = self.channels.peek(channel).and_then(|channel| channel.retained.front());
             if oldest == Some(&sequence) {
-                channels.evict_oldest(channel);
-                evicted += 1;
-                if channels.get(channel).retained.is_empty() {
-                    idle.push(channel);
+                self.channels.evict_oldest(channel);
+                evicted.push(channel);
+                if self.channels.get(channel).retained.is_empty() {
+                    self.idle.push(channel);
                 }
             }
-        });
-        evicted
+        }
+        self.channels.note_lost(&evicted, &all, sequence);
+        evicted.len()
     }
 
     /// Takes channels that nobody subscribes to and that retain nothing out of the table.

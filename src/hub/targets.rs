@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::hub::channels::ChannelId;
 
 /// Where an event went: one channel, or a set of several.
@@ -78,6 +80,13 @@ impl Targets {
         }
     }
 
+    /// The channels of a target.
+    pub(super) fn channels(&self, target: TargetId) -> SmallVec<[ChannelId; 4]> {
+        let mut channels = SmallVec::new();
+        self.for_each(target, |channel| channels.push(channel));
+        channels
+    }
+
     /// Bytes held for sets.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -101,9 +110,7 @@ mod tests {
         assert_eq!(targets.enter(&[a, b]), first);
         assert_ne!(targets.enter(&[a, c]), first);
         targets.forget(first);
-        let mut channels = Vec::new();
-        targets.for_each(first, |channel| channels.push(channel));
-        assert_eq!(channels, [a, b]);
+        assert_eq!(targets.channels(first)[..], [a, b]);
         targets.forget(first);
         assert_eq!(targets.enter(&[b, c]), first, "its number is free");
         targets.forget(first);

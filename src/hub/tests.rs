@@ -7,14 +7,12 @@ use super::live::TakeLimits;
 use super::reader::{Cursor, Gap, Slice, SliceLimits};
 use super::retention::RETENTION_BYTES_MIN;
 use super::*;
-use crate::base::id::ClientId;
 use crate::base::name::Selector;
-use crate::base::random::SplitMix64;
-use crate::frame::batch::{TARGET_ALL, client_target, user_target};
+use crate::frame::batch::{TARGET_ALL, user_target};
 use crate::frame::segment::SEGMENT_BYTES;
 use crate::sse::event::Event;
 
-fn hub(events_max: usize, bytes_max: usize) -> Hub {
+pub(super) fn hub(events_max: usize, bytes_max: usize) -> Hub {
     let retention = Retention { events_max, bytes_max, age_max: None };
     let hub =
         Hub::new(HubOptions { retention, channels_max: 100_000, backlog: Backlog::default(), shards: 1 });
@@ -22,11 +20,11 @@ fn hub(events_max: usize, bytes_max: usize) -> Hub {
     hub
 }
 
-fn id(number: u64) -> EventId {
+pub(super) fn id(number: u64) -> EventId {
     EventId { tag: EpochTag::from_bits(1), sequence: Sequence(number) }
 }
 
-fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
+pub(super) fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
     let mut batch = Batch::new();
     events.into_iter().for_each(|(channel, data)| batch.push(&[&channel], &Event::new(&data)));
     hub.apply(hub.head().next(), &batch, None);
@@ -50,7 +48,7 @@ fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8>) {
     (gap, bytes)
 }
 
-fn take_all(hub: &Hub) {
+pub(super) fn take_all(hub: &Hub) {
     let limits = TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX };
     hub.take(0, limits, &mut Vec::new());
 }
@@ -357,205 +355,4 @@ fn what_is_retained_is_replayed_wholly_or_from_its_last_events_on_without_a_gap(
     assert_eq!(replay(&["a", "b"], Begin::LastRetained(0)), "");
     assert_eq!(replay(&["a"], Begin::LastRetained(0)), "");
     assert_eq!(replay(&["c"], Begin::LastRetained(5)), "");
-}
-
-/// The data of all that is read from a place on, through `merged` channels or else by a walk, in slices of three.
-fn read_all(hub: &Hub, ids: &[ChannelId], after: u64, merged: bool) -> Vec<String> {
-    let (mut cursor, mut read) = (Cursor::behind(Sequence(after), None), Vec::new());
-    let limits = SliceLimits { frames_max: 3, bytes_max: 20_000 };
-    loop {
-        let mut slice = Slice::default();
-        let state = hub.lock();
-        let end = state.epochs.head();
-        let is_done = if merged {
-            let merged = state.merged(ids).expect("they are few");
-            state.read_frames(&merged, &mut cursor, end, limits, &mut slice)
-        } else {
-            state.walk(ids, &mut cursor, end, limits, &mut slice)
-        };
-        for run in &slice.runs {
-            let bytes = run.segment.bytes(run.from as usize, run.to as usize);
-            read.push(String::from_utf8(bytes.to_vec()).unwrap());
-        }
-        if is_done {
-            return read;
-        }
-    }
-}
-
-#[test]
-fn a_walk_reads_what_a_merge_reads() {
-    let hub = hub(7, RETENTION_BYTES_MIN);
-    let names = ["chat/1", "chat/2", "chat/3", "news", "other"];
-    let mut random = SplitMix64::new(5);
-    let selectors = ["chat/*", "news", "chat/2"].map(|text| Selector::parse(text).unwrap());
-    let ids = hub.subscribe(0, &selectors, Some("ann"), Begin::AtHead).unwrap().channels;
-    let user = user_target("ann");
-    for step in 0..400 {
-        let mut batch = Batch::new();
-        for _ in 0..random.within(1..=5) {
-            let name = |random: &mut SplitMix64| names[random.within(0..=names.len() - 1)];
-            let targets = match random.within(0..=9) {
-                0 => vec![TARGET_ALL],
-                1 => vec![&*user],
-                2 | 3 => vec![name(&mut random), name(&mut random)],
-                _ => vec![name(&mut random)],
-            };
-            let filler = "x".repeat(random.within(0..=6000));
-            batch.push(&targets, &Event::new(&format!("{step} {filler}")));
-        }
-        hub.apply(hub.head().next(), &batch, None);
-        take_all(&hub);
-        let after = random.within(0..=usize::try_from(hub.head().0).unwrap()) as u64;
-        let ids: Vec<ChannelId> = ids.iter().copied().chain([ChannelId::ALL]).collect();
-        let (merged, walked) = (read_all(&hub, &ids, after, true), read_all(&hub, &ids, after, false));
-        assert_eq!(merged.concat(), walked.concat(), "after {after} at step {step}");
-    }
-}
-
-#[test]
-fn a_pattern_of_very_many_channels_is_walked_a_bounded_way_at_a_time() {
-    let hub = hub(10, usize::MAX);
-    publish(&hub, (0..100).map(|n| (format!("chat/{n}"), "first".to_owned())));
-    publish(&hub, (0..10_000).map(|n| (format!("busy/{}", n % 2000), "b".to_owned())));
-    publish(&hub, (0..100).map(|n| (format!("chat/{n}"), "last".to_owned())));
-    take_all(&hub);
-    let names = [Selector::parse("chat/*").unwrap()];
-    let subscribed = hub.subscribe(0, &names, None, Begin::After(id(50))).unwrap();
-    let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
-    let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
-    let (mut slice, mut frames, mut slices) = (Slice::default(), 0, 0);
-    while !slice.is_live {
-        let before = cursor.place;
-        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
-        assert!(!slice.is_ahead && slice.gap.is_none());
-        assert!(cursor.place > before && cursor.place.0 - before.0 <= 2048, "{before} {}", cursor.place);
-        (frames, slices) = (frames + slice.frames, slices + 1);
-    }
-    assert_eq!(frames, 150);
-    assert!(slices >= 5, "{slices}");
-}
-
-#[test]
-fn the_last_events_of_a_pattern_are_found_however_many_channels_it_matches() {
-    let hub = hub(10, usize::MAX);
-    let name = |n: u64| format!("{}/{}", if n.is_multiple_of(2) { "chat" } else { "other" }, n % 200);
-    publish(&hub, (1..=1000).map(|n| (name(n), n.to_string())));
-    take_all(&hub);
-    for (text, count, place) in
-        [("chat/*", 1, 999), ("chat/*", 100, 801), ("*", 30, 970), ("*", 5000, 0), ("none*", 5, 1000)]
-    {
-        let names = [Selector::parse(text).unwrap(), Selector::parse("chat/0").unwrap()];
-        let names = if text == "none*" { &names[..1] } else { &names[..] };
-        let subscribed = hub.subscribe(0, names, None, Begin::LastRetained(count)).unwrap();
-        let Begun::After(cursor) = subscribed.begun else { panic!("it begins with what is retained") };
-        assert_eq!(cursor.place.0, place, "{count} of {text}");
-        hub.unsubscribe(0, subscribed.channels);
-    }
-}
-
-const CLIENT: ClientId = ClientId { secret: 7, shard: 0, slot: 3 };
-
-fn publish_to_client(hub: &Hub, data: &str) -> Receivers {
-    let mut batch = Batch::new();
-    batch.push_to_client(CLIENT, &Event::new(data));
-    let applied = hub.apply(hub.head().next(), &batch, Some(0));
-    take_all(hub);
-    applied.receivers
-}
-
-#[test]
-fn what_goes_to_one_client_is_kept_for_as_long_as_its_stream_lives_and_no_longer() {
-    let hub = hub(100, usize::MAX);
-    let names = [Selector::parse("a").unwrap()];
-    let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
-    let before = hub.counts();
-    assert_eq!(hub.without_target(&[(4, CLIENT), (9, CLIENT)]), [(4, CLIENT)]);
-    assert!(matches!(publish_to_client(&hub, "too early"), Receivers::Exactly(0)));
-
-    let added = hub.add_client(0, CLIENT);
-    subscribed.channels.push(added.channel);
-    assert!(hub.without_target(&[(4, CLIENT)]).is_empty());
-    let mut cursor = Cursor::behind(Sequence(0), Some(0));
-    for n in 0..3 {
-        assert!(matches!(publish_to_client(&hub, &format!("{n}")), Receivers::Exactly(1)));
-    }
-    let mut slice = Slice::default();
-    let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
-    hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
-    assert_eq!((slice.frames, slice.gap, cursor.seen), (3, None, Some(3)), "there was nothing for it before");
-    assert_eq!((hub.counts().channels, hub.subscribed().users), (before.channels, 0), "it is no channel");
-
-    hub.unsubscribe(0, subscribed.channels);
-    assert!(matches!(publish_to_client(&hub, "too late"), Receivers::Exactly(0)));
-    assert_eq!(hub.without_target(&[(4, CLIENT)]), [(4, CLIENT)]);
-    let state = hub.lock();
-    let holders = state.history.pages().iter().flat_map(|page| &page.entries).map(|entry| entry.holders);
-    assert_eq!(holders.sum::<u32>(), 0, "nothing of it is retained");
-}
-
-#[test]
-fn a_client_that_left_before_a_shard_took_its_events_holds_nothing_up() {
-    let hub = hub(100, usize::MAX);
-    let names = [Selector::parse("a").unwrap()];
-    let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
-    let added = hub.add_client(0, CLIENT);
-    let mut batch = Batch::new();
-    batch.push_to_client(CLIENT, &Event::new("x"));
-    batch.push(&["a"], &Event::new("y"));
-    hub.apply(hub.head().next(), &batch, None);
-    hub.unsubscribe(0, subscribed.channels.iter().copied().chain([added.channel]));
-    let mut runs = Vec::new();
-    hub.take(0, TakeLimits { frames_max: 100, bytes_max: usize::MAX }, &mut runs);
-    assert!(runs.is_empty() && hub.cursor(0) == hub.head());
-    assert_eq!(hub.lock().channels.find(&client_target(CLIENT)), None);
-}
-
-#[test]
-fn many_clients_that_come_and_go_leave_nothing_behind() {
-    let hub = hub(100, usize::MAX);
-    let held_after = |rounds: u64| {
-        for round in 0..rounds {
-            let client = ClientId { secret: u128::from(round), shard: 0, slot: 0 };
-            let names = [Selector::parse("a").unwrap()];
-            let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
-            subscribed.channels.push(hub.add_client(0, client).channel);
-            let mut batch = Batch::new();
-            batch.push_to_client(client, &Event::new(&"x".repeat(1000)));
-            hub.apply(hub.head().next(), &batch, None);
-            hub.unsubscribe(0, subscribed.channels);
-            take_all(&hub);
-        }
-        hub.held_bytes()
-    };
-    let few = held_after(200);
-    let many = held_after(2000);
-    assert!(many <= few + 2 * SEGMENT_BYTES, "{few} bytes after 200 clients, {many} after 2200");
-}
-
-#[test]
-fn one_subscription_of_several_begins_and_ends_by_itself() {
-    let hub = hub(100, usize::MAX);
-    let selector = |text: &str| Selector::parse(text).unwrap();
-    let subscribed = hub.subscribe(0, &[selector("a")], Some("ann"), Begin::AtHead).unwrap();
-    publish(&hub, [("b".to_owned(), "1".to_owned())]);
-    let added = hub.add(0, &selector("b")).unwrap();
-    // The shard had passed over what did not concern it.
-    assert_eq!((added.count, added.at, added.shard_cursor), (1, Sequence(1), Sequence(1)));
-    publish(&hub, [("a".to_owned(), "2".to_owned())]);
-    let pattern = hub.add(0, &selector("b*")).unwrap();
-    assert_eq!((pattern.at, pattern.shard_cursor), (Sequence(2), Sequence(1)));
-    let mut targets = subscribed.channels.clone();
-    targets.extend([added.channel, pattern.channel]);
-    let (names, user) = hub.names(&targets);
-    assert_eq!(
-        (names.iter().map(|name| &**name).collect::<Vec<_>>(), user.as_deref()),
-        (vec!["a", "b", "b*"], Some("ann"))
-    );
-    assert_eq!((hub.find("b"), hub.find("c")), (Some(added.channel), None));
-    hub.remove(0, added.channel);
-    assert_eq!((hub.subscribers("b"), hub.subscribers("b*"), hub.subscribers("a")), (0, 1, 1));
-    hub.remove(0, pattern.channel);
-    take_all(&hub);
-    assert_eq!(hub.channels_len(), 2, "`b` has an event");
 }

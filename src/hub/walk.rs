@@ -99,3 +99,110 @@ impl State {
         is_selected
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::retention::RETENTION_BYTES_MIN;
+    use super::super::tests::{hub, id, publish, take_all};
+    use super::super::{Begin, Begun, Hub};
+    use super::*;
+    use crate::base::name::Selector;
+    use crate::base::random::SplitMix64;
+    use crate::frame::batch::{Batch, TARGET_ALL, user_target};
+    use crate::sse::event::Event;
+
+    /// The data of all that is read from a place on, through `merged` channels or else by a walk, in slices of three.
+    fn read_all(hub: &Hub, ids: &[ChannelId], after: u64, merged: bool) -> Vec<String> {
+        let (mut cursor, mut read) = (Cursor::behind(Sequence(after), None), Vec::new());
+        let limits = SliceLimits { frames_max: 3, bytes_max: 20_000 };
+        loop {
+            let mut slice = Slice::default();
+            let state = hub.lock();
+            let end = state.epochs.head();
+            let is_done = if merged {
+                let merged = state.merged(ids).expect("they are few");
+                state.read_frames(&merged, &mut cursor, end, limits, &mut slice)
+            } else {
+                state.walk(ids, &mut cursor, end, limits, &mut slice)
+            };
+            for run in &slice.runs {
+                let bytes = run.segment.bytes(run.from as usize, run.to as usize);
+                read.push(String::from_utf8(bytes.to_vec()).unwrap());
+            }
+            if is_done {
+                return read;
+            }
+        }
+    }
+
+    #[test]
+    fn a_walk_reads_what_a_merge_reads() {
+        let hub = hub(7, RETENTION_BYTES_MIN);
+        let names = ["chat/1", "chat/2", "chat/3", "news", "other"];
+        let mut random = SplitMix64::new(5);
+        let selectors = ["chat/*", "news", "chat/2"].map(|text| Selector::parse(text).unwrap());
+        let ids = hub.subscribe(0, &selectors, Some("ann"), Begin::AtHead).unwrap().channels;
+        let user = user_target("ann");
+        for step in 0..400 {
+            let mut batch = Batch::new();
+            for _ in 0..random.within(1..=5) {
+                let name = |random: &mut SplitMix64| names[random.within(0..=names.len() - 1)];
+                let targets = match random.within(0..=9) {
+                    0 => vec![TARGET_ALL],
+                    1 => vec![&*user],
+                    2 | 3 => vec![name(&mut random), name(&mut random)],
+                    _ => vec![name(&mut random)],
+                };
+                let filler = "x".repeat(random.within(0..=6000));
+                batch.push(&targets, &Event::new(&format!("{step} {filler}")));
+            }
+            hub.apply(hub.head().next(), &batch, None);
+            take_all(&hub);
+            let after = random.within(0..=usize::try_from(hub.head().0).unwrap()) as u64;
+            let ids: Vec<ChannelId> = ids.iter().copied().chain([ChannelId::ALL]).collect();
+            let (merged, walked) = (read_all(&hub, &ids, after, true), read_all(&hub, &ids, after, false));
+            assert_eq!(merged.concat(), walked.concat(), "after {after} at step {step}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_very_many_channels_is_walked_a_bounded_way_at_a_time() {
+        let hub = hub(10, usize::MAX);
+        publish(&hub, (0..100).map(|n| (format!("chat/{n}"), "first".to_owned())));
+        publish(&hub, (0..10_000).map(|n| (format!("busy/{}", n % 2000), "b".to_owned())));
+        publish(&hub, (0..100).map(|n| (format!("chat/{n}"), "last".to_owned())));
+        take_all(&hub);
+        let names = [Selector::parse("chat/*").unwrap()];
+        let subscribed = hub.subscribe(0, &names, None, Begin::After(id(50))).unwrap();
+        let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
+        let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
+        let (mut slice, mut frames, mut slices) = (Slice::default(), 0, 0);
+        while !slice.is_live {
+            let before = cursor.place;
+            hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+            assert!(!slice.is_ahead && slice.gap.is_none());
+            assert!(cursor.place > before && cursor.place.0 - before.0 <= 2048, "{before} {}", cursor.place);
+            (frames, slices) = (frames + slice.frames, slices + 1);
+        }
+        assert_eq!(frames, 150);
+        assert!(slices >= 5, "{slices}");
+    }
+
+    #[test]
+    fn the_last_events_of_a_pattern_are_found_however_many_channels_it_matches() {
+        let hub = hub(10, usize::MAX);
+        let name = |n: u64| format!("{}/{}", if n.is_multiple_of(2) { "chat" } else { "other" }, n % 200);
+        publish(&hub, (1..=1000).map(|n| (name(n), n.to_string())));
+        take_all(&hub);
+        for (text, count, place) in
+            [("chat/*", 1, 999), ("chat/*", 100, 801), ("*", 30, 970), ("*", 5000, 0), ("none*", 5, 1000)]
+        {
+            let names = [Selector::parse(text).unwrap(), Selector::parse("chat/0").unwrap()];
+            let names = if text == "none*" { &names[..1] } else { &names[..] };
+            let subscribed = hub.subscribe(0, names, None, Begin::LastRetained(count)).unwrap();
+            let Begun::After(cursor) = subscribed.begun else { panic!("it begins with what is retained") };
+            assert_eq!(cursor.place.0, place, "{count} of {text}");
+            hub.unsubscribe(0, subscribed.channels);
+        }
+    }
+}

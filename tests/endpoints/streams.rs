@@ -24,6 +24,40 @@ fn streams_begin_with_the_place_at_which_they_do() {
 }
 
 #[test]
+fn a_pattern_is_every_channel_that_begins_so() {
+    let server = Server::start(&[]);
+    let mut publisher = Client::connect(&server);
+    for (channel, text) in [("entity:1", "one"), ("other", "no"), ("entity:2", "two")] {
+        publisher.publish_text(channel, text);
+    }
+    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"));
+    let mut client = Client::connect(&server);
+    client.send("GET /sse?channels=entity:*,entity:2&replay=all HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let connected = chunk(&connected("", r#""entity:*","entity:2""#));
+    let events = chunk("id: #1\ndata: one\n\n") + &chunk("id: #3\ndata: two\n\n");
+    let caught_up = chunk("event: caught-up\ndata: {\"replayed\":2,\"complete\":true}\n\n");
+    client.expect(&format!("{head}{connected}{events}{caught_up}"));
+
+    let mut everything = Client::connect(&server);
+    everything.send("GET /channels/* HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    everything.expect(&format!("{head}{}", chunk(&self::connected("#3", r#""*""#))));
+    let envelopes = [
+        (r#"{"channels":["entity:2","entity:3"],"text":"three"}"#, 2),
+        (r#"{"channel":"other","text":"four"}"#, 1),
+    ];
+    for (envelope, receivers) in envelopes {
+        let request = format!(
+            "POST /publish HTTP/1.1\nHost: localhost\nContent-Length: {}\n\n{envelope}",
+            envelope.len()
+        );
+        let answer = publisher.ask(&wire(&request));
+        assert!(answer.text().ends_with(&format!(r#""receivers":{receivers}}}"#)), "{}", answer.text());
+    }
+    client.expect(&chunk("id: #4\ndata: three\n\n"));
+    everything.expect(&format!("{}{}", chunk("id: #4\ndata: three\n\n"), chunk("id: #5\ndata: four\n\n")));
+}
+
+#[test]
 fn a_stream_carries_what_is_published_in_chunks() {
     let server = Server::start(&[]);
     let mut client = Client::connect(&server);

@@ -34,13 +34,17 @@ impl Stream {
         self.place
     }
 
-    /// Events after its place that a channel has lost, or a channel of a pattern, and that were not told.
+    /// Events after its place that were lost to what it names, and not told. To a pattern an event is lost if none of its
+    /// channels retains it.
     fn lost(&self, world: &World) -> BTreeSet<(usize, u64)> {
-        let lost_by = |selector: usize| {
-            let lost = channels_of(selector).into_iter().flat_map(|channel| world.channels[channel].lost());
-            lost.map(move |&number| (selector, number))
+        let lost_to = |selector: usize| {
+            let channels: Vec<_> =
+                channels_of(selector).into_iter().map(|channel| &world.channels[channel]).collect();
+            let retained: BTreeSet<u64> = channels.iter().flat_map(|c| c.retained()).copied().collect();
+            let lost = channels.into_iter().flat_map(|channel| channel.lost().iter().copied());
+            lost.filter(move |number| !retained.contains(number)).map(move |number| (selector, number))
         };
-        let all = self.selectors.iter().flat_map(|&selector| lost_by(selector));
+        let all = self.selectors.iter().flat_map(|&selector| lost_to(selector));
         all.filter(|loss| loss.1 > self.place && !self.told.contains(loss)).collect()
     }
 
@@ -62,23 +66,18 @@ impl Stream {
         self.only().map(|only| world.channels[only].count(self.place))
     }
 
-    /// Whatever may still be lost of what a gap at its place was told for. Of a pattern only one place is known, up to
-    /// which its channels have lost something.
+    /// What is told by a gap, and what it might be told for where the hub assumes the worst of forgotten channels.
     fn told_with(&self, world: &World, lost: BTreeSet<(usize, u64)>) -> BTreeSet<(usize, u64)> {
-        let mut told = lost.clone();
-        for &pattern in self.selectors.iter().filter(|&&selector| selector >= NAMES.len()) {
-            let through = if world.may_overstate_losses() {
-                Some(u64::MAX)
-            } else {
-                lost.iter().filter(|loss| loss.0 == pattern).map(|loss| loss.1).max()
-            };
-            for channel in channels_of(pattern) {
-                let events = world.channels[channel].events.iter();
-                let covered = events.filter(|&&number| Some(number) <= through);
-                told.extend(covered.map(|&number| (pattern, number)));
-            }
+        if !world.may_overstate_losses() {
+            return lost;
         }
-        told
+        let patterns = self.selectors.iter().copied().filter(|&selector| selector >= NAMES.len());
+        let events = patterns.flat_map(|pattern| {
+            let events =
+                channels_of(pattern).into_iter().flat_map(|channel| world.channels[channel].events.iter());
+            events.map(move |&number| (pattern, number))
+        });
+        events.chain(lost.iter().copied()).collect()
     }
 
     /// A live stream is at its shard's cursor, which moves on where nothing concerns it.

@@ -4,7 +4,7 @@
 use downpour::driver::sim::SimPeer;
 use serde_json::Value;
 
-use crate::model::CHANNELS;
+use crate::model::{CHANNELS, PATTERNS};
 use crate::rules::pick;
 use crate::subscriber::Scene;
 use crate::view::View;
@@ -30,7 +30,7 @@ struct Asked {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
-    Change { is_subscribe: bool, channel: usize },
+    Change { is_subscribe: bool, name: &'static str },
     Describe,
     End,
 }
@@ -60,18 +60,18 @@ impl Control {
     /// Begins a request about the stream.
     pub(crate) fn ask(&mut self, scene: &mut Scene<'_>, view: &mut View) {
         let Some(client) = view.client.clone() else { return };
-        let channel = scene.random.within(0..=CHANNELS.len() - 1);
+        let is_pattern = scene.rules.plays_targets && scene.random.chance(0.25);
+        let name = *if is_pattern { pick(scene.random, &PATTERNS) } else { pick(scene.random, &CHANNELS) };
         let wish = match scene.random.within(0..=99) {
             0 => Wish::End,
             1..=4 => Wish::Describe,
-            other => Wish::Change { is_subscribe: other % 2 == 0, channel },
+            other => Wish::Change { is_subscribe: other % 2 == 0, name },
         };
         let (head, body) = match wish {
             Wish::Describe => (format!("GET /clients/{client}"), String::new()),
             Wish::End => (format!("DELETE /clients/{client}"), String::new()),
-            Wish::Change { is_subscribe, channel } => {
+            Wish::Change { is_subscribe, name } => {
                 let verb = if is_subscribe { "subscribe" } else { "unsubscribe" };
-                let name = CHANNELS[channel];
                 if scene.random.chance(0.5) {
                     let body = format!(r#"{{"clientId":"{client}","channel":{}}}"#, Value::from(name));
                     (format!("POST /events/{verb}"), body)
@@ -89,7 +89,7 @@ impl Control {
         .into_bytes();
         self.written = 0;
         match wish {
-            Wish::Change { is_subscribe, channel } => view.ask(is_subscribe, channel, scene.model.head()),
+            Wish::Change { is_subscribe, name } => view.ask(is_subscribe, name, scene.model.head()),
             Wish::End => view.is_deleted = true,
             Wish::Describe => {}
         }
@@ -154,9 +154,9 @@ impl Asked {
         }
         match self.wish {
             Wish::Change { .. } if is_open => view.is_uncertain = true,
-            Wish::Change { is_subscribe, channel } => {
+            Wish::Change { is_subscribe, name } => {
                 let channels = (status == 200).then_some(&body["channels"]);
-                view.answered(is_subscribe, channel, channels, scene.model.head(), scene.step);
+                view.answered(is_subscribe, name, channels, scene.model.head(), scene.step);
                 scene.stats.changes += u64::from(status == 200);
             }
             Wish::Describe if status == 200 => {

@@ -12,6 +12,18 @@ use downpour::sse::decode::Decoder;
 /// The channels there are.
 pub(crate) const CHANNELS: [&str; 6] = ["a", "news", "entity:42", "größe", "chat/7", "user.9"];
 
+/// The patterns there are, besides channels, to subscribe to.
+pub(crate) const PATTERNS: [&str; 4] = ["*", "entity:*", "n*", "gr*"];
+
+/// The channels that a name in a subscription stands for, by their indexes.
+pub(crate) fn channels_of(name: &str) -> Vec<usize> {
+    let is_meant = |channel: &str| match name.strip_suffix('*') {
+        Some(prefix) => channel.starts_with(prefix),
+        None => channel == name,
+    };
+    (0..CHANNELS.len()).filter(|&index| is_meant(CHANNELS[index])).collect()
+}
+
 /// The users there are.
 pub(crate) const USERS: [&str; 2] = ["ann", "9"];
 
@@ -56,6 +68,10 @@ impl ChannelSet {
 
     pub(crate) fn indexes(self) -> impl Iterator<Item = usize> {
         (0..=SELF).filter(move |index| self.0 & (1 << index) != 0)
+    }
+
+    pub(crate) fn has(self, index: usize) -> bool {
+        self.0 & (1 << index) != 0
     }
 
     pub(crate) fn with(self, index: usize) -> ChannelSet {

@@ -9,7 +9,7 @@ use downpour::http::{BodyDecoder, Framing};
 use downpour::sse::decode::Decoder;
 
 use crate::control::{Control, Known};
-use crate::model::{ALL, CHANNELS, ChannelSet, Model, TARGETS, user_name};
+use crate::model::{ALL, CHANNELS, ChannelSet, Model, PATTERNS, TARGETS, channels_of, user_name};
 use crate::rules::{Rules, pick};
 use crate::stats::Stats;
 use crate::view::{Begin, Now, View};
@@ -48,7 +48,9 @@ pub(crate) struct Ghost {
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     number: usize,
-    /// Its channels, in the order it names them.
+    /// The channels and patterns that it names, in their order.
+    names: Vec<&'static str>,
+    /// The channels that these stand for.
     indexes: Vec<usize>,
     /// What reaches it beside them: events to all, and to its user.
     others: Vec<usize>,
@@ -87,13 +89,17 @@ struct Stream {
 
 impl Subscriber {
     pub(crate) fn new(number: usize, rules: &Rules, random: &mut SplitMix64) -> Subscriber {
-        let mut indexes: Vec<usize> = Vec::new();
+        let mut names: Vec<&'static str> = Vec::new();
         for _ in 0..*pick(random, &[1, 1, 1, 2, 3, 4]) {
-            let index = random.within(0..=CHANNELS.len() - 1);
-            if !indexes.contains(&index) {
-                indexes.push(index);
+            let is_pattern = rules.plays_targets && random.chance(0.25);
+            let name = *if is_pattern { pick(random, &PATTERNS) } else { pick(random, &CHANNELS) };
+            if !names.contains(&name) {
+                names.push(name);
             }
         }
+        let mut indexes: Vec<usize> = names.iter().flat_map(|name| channels_of(name)).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
         let mut others = Vec::new();
         if rules.plays_targets {
             others.push(ALL);
@@ -101,6 +107,7 @@ impl Subscriber {
         }
         Subscriber {
             number,
+            names,
             indexes,
             others,
             is_old: random.chance(0.2),
@@ -303,7 +310,8 @@ impl Subscriber {
             Some(place) => Begin::After(place),
             None => Begin::AfterUnknown,
         };
-        let view = View::new(&self.indexes, &self.others, begin, &id, scene.model, scene.rules);
+        let others = &self.others;
+        let view = View::new(&self.names, others, begin, &id, scene.model, scene.rules);
         let shard = scene.random.within(0..=scene.nets.len() - 1);
         let stream = Stream {
             peer: scene.nets[shard].connect(),
@@ -337,7 +345,7 @@ impl Subscriber {
     }
 
     fn request(&self, id: &str, random: &mut SplitMix64) -> Vec<u8> {
-        let names: Vec<String> = self.indexes.iter().map(|&index| percent_encode(CHANNELS[index])).collect();
+        let names: Vec<String> = self.names.iter().map(|name| percent_encode(name)).collect();
         let mut target = match &names[..] {
             [name] if random.chance(0.5) => format!("/channels/{name}?"),
             _ if random.chance(0.5) => format!("/events?channels={}&", names.join(",")),

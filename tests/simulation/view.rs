@@ -10,7 +10,7 @@
 use serde_json::Value;
 
 use crate::changes::Changes;
-use crate::model::{ALL, CHANNELS, ChannelSet, Event, Model, SELF, user_name};
+use crate::model::{ALL, ChannelSet, Event, Model, SELF, user_name};
 use crate::rules::Rules;
 use crate::stats::Stats;
 
@@ -46,7 +46,8 @@ struct Told {
 pub(crate) struct View {
     /// The name of the stream.
     pub(crate) client: Option<String>,
-    pub(super) channels: ChannelSet,
+    /// What reaches it beside its channels, but by its own name.
+    others: ChannelSet,
     names: Vec<&'static str>,
     pub(super) changes: Changes,
     /// It is not as clear as otherwise what a gap stands for: events may reach it by its name too.
@@ -92,7 +93,7 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(
-        indexes: &[usize],
+        names: &[&'static str],
         others: &[usize],
         begin: Begin,
         sent_id: &str,
@@ -101,13 +102,13 @@ impl View {
     ) -> View {
         View {
             client: None,
-            changes: Changes::new(indexes),
+            changes: Changes::new(names),
             has_other_ways: rules.plays_clients,
             is_deleted: false,
             is_uncertain: false,
-            channels: ChannelSet::of(&[indexes, others].concat()),
+            others: ChannelSet::of(others),
             user: others.iter().find(|&&target| target > ALL).map(|&user| user_name(user)),
-            names: indexes.iter().map(|&index| CHANNELS[index]).collect(),
+            names: names.to_vec(),
             begin,
             last_id: sent_id.to_owned(),
             sent_id: sent_id.to_owned(),
@@ -295,9 +296,15 @@ impl View {
         now.stats.delivered_to_all += u64::from(ways.meets(ChannelSet::of(&[ALL])));
     }
 
+    /// What it may be sent, but by its own name.
+    fn channels(&self) -> ChannelSet {
+        self.changes.channels().indexes().fold(self.others, ChannelSet::with)
+    }
+
     /// The ways on which an event may come to the stream.
     fn ways(&self, model: &Model, number: u64, event: &Event) -> ChannelSet {
-        let ways = self.changes.without_earlier(event.channels.common(self.channels), number);
+        let others = event.channels.common(self.others);
+        let ways = self.changes.ways(event.channels, number).indexes().fold(others, ChannelSet::with);
         let is_own = self.client.is_some() && model.client_of(event) == self.client.as_deref();
         if is_own { ways.with(SELF) } else { ways }
     }
@@ -390,12 +397,12 @@ impl View {
 
     /// Returns true if and only if no event can reach the stream in two ways: it is told how many it misses.
     fn is_counting(&self) -> bool {
-        self.names.len() == 1 && !self.changes.has_changed
+        matches!(self.names[..], [name] if !name.ends_with('*')) && !self.changes.has_changed
     }
 
     /// Returns true if and only if all its events come through one channel, from its begin to its end.
     fn is_simple(&self) -> bool {
-        self.channels.len() == 1 && !self.has_other_ways && !self.changes.has_changed
+        self.channels().len() == 1 && !self.has_other_ways && !self.changes.has_changed
     }
 
     /// Forgets which events the gaps so far stand for: they may be of a channel that the stream has no more.

@@ -1,0 +1,95 @@
+//! How far channels were evicted that are in the table no more, so that a resume is told of a gap if and only if there is
+//! one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound::{Included, Unbounded};
+use std::sync::Arc;
+
+use crate::base::id::Sequence;
+use crate::frame::batch::is_channel;
+
+/// Former channels, a bounded number of them.
+#[derive(Debug)]
+pub(super) struct Forgotten {
+    by_name: BTreeMap<Arc<str>, Sequence>,
+    /// Their names, the oldest first.
+    order: VecDeque<Arc<str>>,
+    len_max: usize,
+    /// What a channel may have lost of which nothing at all is remembered any more.
+    through: Sequence,
+}
+
+impl Forgotten {
+    /// Remembers up to `len_max` former channels.
+    pub(super) fn new(len_max: usize) -> Forgotten {
+        Forgotten { by_name: BTreeMap::new(), order: VecDeque::new(), len_max, through: Sequence::START }
+    }
+
+    /// The last event that a channel of this name may have lost.
+    pub(super) fn evicted_through(&self, name: &str) -> Sequence {
+        self.by_name.get(name).copied().unwrap_or(self.through)
+    }
+
+    /// The last event that any channel whose name begins so may have lost.
+    pub(super) fn evicted_through_of(&self, prefix: &str) -> Sequence {
+        // What users have lost is no channel's loss, though every name begins with an empty prefix.
+        let channels = beginning_with(&self.by_name, prefix).filter(|(name, _)| is_channel(name));
+        let remembered = channels.map(|(_, &through)| through);
+        remembered.fold(self.through, Sequence::max)
+    }
+
+    /// Remembers how far a channel was evicted that leaves the table.
+    pub(super) fn remember(&mut self, name: Arc<str>, evicted_through: Sequence) {
+        if evicted_through <= self.through {
+            return;
+        }
+        if self.by_name.insert(Arc::clone(&name), evicted_through).is_none() {
+            self.order.push_back(name);
+        }
+        if self.order.len() > self.len_max
+            && let Some(oldest) = self.order.pop_front()
+            && let Some(through) = self.by_name.remove(&oldest)
+        {
+            self.through = self.through.max(through);
+        }
+    }
+}
+
+/// The names that begin with a prefix, and what they are mapped to.
+pub(super) fn beginning_with<'m, T>(
+    map: &'m BTreeMap<Arc<str>, T>,
+    prefix: &str,
+) -> impl Iterator<Item = (&'m Arc<str>, &'m T)> {
+    let from = map.range::<str, _>((Included(prefix), Unbounded));
+    from.take_while(move |(name, _)| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::batch::user_target;
+
+    #[test]
+    fn what_is_forgotten_altogether_counts_as_lost_for_every_unknown_channel() {
+        let mut forgotten = Forgotten::new(1);
+        assert_eq!(forgotten.evicted_through("a"), Sequence::START);
+        forgotten.remember("a".into(), Sequence(5));
+        assert_eq!(forgotten.evicted_through("b"), Sequence::START, "it never had an event");
+        forgotten.remember("b".into(), Sequence(8));
+        assert_eq!(forgotten.evicted_through("a"), Sequence(5), "a was forgotten, so 5 is all that is known");
+        assert_eq!(forgotten.evicted_through("b"), Sequence(8));
+        assert_eq!(forgotten.evicted_through_of("b"), Sequence(8));
+        assert_eq!(forgotten.evicted_through_of("c"), Sequence(5));
+    }
+
+    #[test]
+    fn what_a_user_has_lost_is_no_loss_of_a_pattern() {
+        let mut forgotten = Forgotten::new(10);
+        forgotten.remember(Arc::from(user_target("ann")), Sequence(8));
+        forgotten.remember(Arc::from("a"), Sequence(5));
+        assert_eq!(
+            (forgotten.evicted_through_of(""), forgotten.evicted_through_of("b")),
+            (Sequence(5), Sequence::START)
+        );
+    }
+}

@@ -54,6 +54,7 @@ fn help_of_serve_names_every_option_and_its_default() {
         ("--history-bytes <SIZE>", "[default: 256MiB]"),
         ("--max-connections <N|auto>", "[default: auto]"),
         ("--max-channels <N>", "[default: 100000]"),
+        ("--idempotency-keys <N>", "[default: 1000000]"),
         ("--drain <DURATION>", "[default: 10s]"),
         ("--log-format <FORMAT>", "[default: text]"),
     ] {

@@ -1,77 +1,86 @@
 //! What a publisher is told once its events are committed (section "Publishing" of the contract).
 
 use super::error::ApiError;
+use super::places::{Places, push_range};
 use crate::base::id::EventId;
 use crate::http::{Problem, Response, Status};
-
-/// The ids that publishers gave to events of a batch, with the place of each in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnIds(Vec<(u64, Box<str>)>);
-
-impl OwnIds {
-    /// Notes the id of the event at `place`, which is behind all that were noted.
-    pub(super) fn push(&mut self, place: u64, id: &str) {
-        self.0.push((place, Box::from(id)));
-    }
-
-    /// Forgets the ids of the events from `events` on.
-    pub fn truncate(&mut self, events: usize) {
-        self.0.retain(|&(place, _)| place < events as u64);
-    }
-}
 
 /// How a publish is to be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerForm {
-    /// How many events an array had; `None` for one event.
-    batch_events: Option<u64>,
-    own_ids: OwnIds,
+    is_batch: bool,
+    places: Places,
 }
 
 impl AnswerForm {
     /// For one event.
-    pub(super) fn single(own_ids: OwnIds) -> AnswerForm {
-        AnswerForm { batch_events: None, own_ids }
+    pub(super) fn single(places: Places) -> AnswerForm {
+        AnswerForm { is_batch: false, places }
     }
 
-    /// For an array of `events` events.
-    pub(super) fn batch(events: u64, own_ids: OwnIds) -> AnswerForm {
-        AnswerForm { batch_events: Some(events), own_ids }
+    /// For an array.
+    pub(super) fn batch(places: Places) -> AnswerForm {
+        AnswerForm { is_batch: true, places }
     }
 
     /// Returns true if and only if the answer says how many streams received the event: it was one, not in an array.
     #[must_use]
     pub fn wants_receivers(&self) -> bool {
-        self.batch_events.is_none()
+        !self.is_batch
     }
 
-    /// The problem of a publish whose event at `place` goes to a client that is not connected.
+    /// The problem of a publish to a client that is not connected; `part` is the item of an array that names it.
     #[must_use]
-    pub fn unknown_client(&self, place: usize) -> Problem {
-        match self.batch_events {
-            None => ApiError::UnknownClient.into(),
-            Some(_) => ApiError::UnknownClient.within(format_args!("item {place}")),
+    pub fn unknown_client(&self, part: u64) -> Problem {
+        match self.is_batch {
+            false => ApiError::UnknownClient.into(),
+            true => ApiError::UnknownClient.within(format_args!("item {part}")),
         }
     }
-}
 
-/// Answers a publish whose events are committed, the first of them as `first` and the others behind it. Each event is
-/// told by the id that its receivers see. `receivers` are those of a single event; `None` leaves them out.
-#[must_use]
-pub fn answer_published(form: &AnswerForm, first: EventId, receivers: Option<u64>) -> Response<'static> {
-    let mut ids = IdWriter { own: &form.own_ids.0, place: 0 };
-    let mut body = Vec::with_capacity(96);
-    match form.batch_events {
-        None => {
+    /// The places of its envelopes.
+    #[must_use]
+    pub fn places_mut(&mut self) -> &mut Places {
+        &mut self.places
+    }
+
+    fn body(&self, first: Option<EventId>, receivers: Option<u64>) -> Vec<u8> {
+        let ranges = self.places.ranges(first);
+        let mut ids = IdWriter { own: self.places.own_ids(), place: 0 };
+        let mut body = Vec::with_capacity(96);
+        if self.is_batch {
+            let (published, duplicates) = (self.places.events(), self.places.duplicates());
+            push_batch(&mut body, published, duplicates, Some((&ranges, ids)));
+        } else {
             body.extend_from_slice(br#"{"success":true,"id":"#);
-            ids.push(&mut body, first);
+            ranges.iter().for_each(|&(id, _)| ids.push(&mut body, id));
             if let Some(receivers) = receivers {
                 body.extend_from_slice(format!(r#","receivers":{receivers}"#).as_bytes());
             }
             body.push(b'}');
         }
-        Some(events) => push_batch(&mut body, events, Some((&[(first, events)], ids))),
+        body
     }
+}
+
+/// Answers a publish whose events are committed, the first of them as `first` and the others behind it; `None` where all
+/// of an array were published before. Each event is told by the id that its receivers see. `receivers` are those of a
+/// single event; `None` leaves them out.
+#[must_use]
+pub fn answer_published(
+    form: &AnswerForm,
+    first: Option<EventId>,
+    receivers: Option<u64>,
+) -> Response<'static> {
+    Response::json(Status::OK, form.body(first, receivers))
+}
+
+/// Answers a publish that is one of before, under the same idempotency key: as that, and says so.
+#[must_use]
+pub fn answer_duplicate(form: &AnswerForm, first: EventId, receivers: Option<u64>) -> Response<'static> {
+    let mut body = form.body(Some(first), receivers);
+    body.pop();
+    body.extend_from_slice(br#","duplicate":true}"#);
     Response::json(Status::OK, body)
 }
 
@@ -80,11 +89,15 @@ pub fn answer_published(form: &AnswerForm, first: EventId, receivers: Option<u64
 #[derive(Clone, Debug, Default)]
 pub struct LinesAccount {
     published: u64,
+    /// The envelopes so far, those that were published before included.
+    places: u64,
+    /// How many of them were; `None` as long as none had an idempotency key.
+    duplicates: Option<u64>,
     /// The first id of each stretch of events without a hole, and how many they are.
     ranges: Vec<(EventId, u64)>,
     own_ids: Vec<(u64, Box<str>)>,
     own_id_bytes: usize,
-    /// More events, or ids, than are listed.
+    /// More envelopes, or ids, than are listed.
     is_over: bool,
 }
 
@@ -95,23 +108,26 @@ pub const LISTED_EVENTS_MAX: u64 = 1_000_000;
 pub const OWN_ID_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 impl LinesAccount {
-    /// Adds a batch of `events` events that is committed, the first of them as `first`.
-    pub fn add(&mut self, first: EventId, events: u64, own_ids: OwnIds) {
-        let place = self.published;
-        self.published += events;
-        self.own_id_bytes += own_ids.0.iter().map(|(_, id)| id.len()).sum::<usize>();
-        if self.is_over || self.published > LISTED_EVENTS_MAX || self.own_id_bytes > OWN_ID_BYTES_MAX {
-            *self = LinesAccount { published: self.published, is_over: true, ..LinesAccount::default() };
+    /// Adds envelopes whose events are committed, the first of them as `first`; `None` where all of them were published
+    /// before.
+    pub fn add(&mut self, first: Option<EventId>, places: &Places) {
+        let place = self.places;
+        self.published += places.events();
+        self.places += places.len();
+        if let Some(duplicates) = places.duplicates() {
+            *self.duplicates.get_or_insert(0) += duplicates;
+        }
+        self.own_id_bytes += places.own_ids().iter().map(|(_, id)| id.len()).sum::<usize>();
+        if self.is_over || self.places > LISTED_EVENTS_MAX || self.own_id_bytes > OWN_ID_BYTES_MAX {
+            let LinesAccount { published, places, duplicates, .. } = *self;
+            *self = LinesAccount { published, places, duplicates, is_over: true, ..LinesAccount::default() };
             return;
         }
-        self.own_ids.extend(own_ids.0.into_iter().map(|(at, id)| (place + at, id)));
-        match self.ranges.last_mut() {
-            Some((start, count)) if follows(*start, *count, first) => *count += events,
-            _ => self.ranges.push((first, events)),
-        }
+        self.own_ids.extend(places.own_ids().iter().map(|(at, id)| (place + at, id.clone())));
+        places.ranges(first).into_iter().for_each(|range| push_range(&mut self.ranges, range));
     }
 
-    /// How many events are published.
+    /// How many events were published, those of before not among them.
     #[must_use]
     pub fn published(&self) -> u64 {
         self.published
@@ -122,7 +138,8 @@ impl LinesAccount {
     pub fn answer(&self) -> Response<'static> {
         let ids = IdWriter { own: &self.own_ids, place: 0 };
         let mut body = Vec::new();
-        push_batch(&mut body, self.published, (!self.is_over).then_some((&self.ranges, ids)));
+        let listed = (!self.is_over).then_some((&*self.ranges, ids));
+        push_batch(&mut body, self.published, self.duplicates, listed);
         Response::json(Status::OK, body)
     }
 
@@ -131,6 +148,10 @@ impl LinesAccount {
     #[must_use]
     pub fn refuse(&self, problem: Problem, line: Option<u64>) -> Response<'static> {
         let problem = problem.with_count("published", self.published);
+        let problem = match self.duplicates {
+            Some(duplicates) => problem.with_count("duplicates", duplicates),
+            None => problem,
+        };
         let problem = match line {
             Some(line) => problem.with_count("line", line),
             None => problem,
@@ -139,21 +160,25 @@ impl LinesAccount {
     }
 }
 
-/// Returns true if and only if `next` is the id right behind `count` events from `start` on.
-fn follows(start: EventId, count: u64, next: EventId) -> bool {
-    start.tag == next.tag && start.sequence.plus(count) == next.sequence
-}
-
-fn push_batch(body: &mut Vec<u8>, published: u64, listed: Option<(&[(EventId, u64)], IdWriter<'_>)>) {
+fn push_batch(
+    body: &mut Vec<u8>,
+    published: u64,
+    duplicates: Option<u64>,
+    listed: Option<(&[(EventId, u64)], IdWriter<'_>)>,
+) {
     body.extend_from_slice(format!(r#"{{"success":true,"published":{published}"#).as_bytes());
+    if let Some(duplicates) = duplicates {
+        body.extend_from_slice(format!(r#","duplicates":{duplicates}"#).as_bytes());
+    }
     if let Some((ranges, mut ids)) = listed {
-        body.reserve(usize::try_from(published).unwrap_or(0).saturating_mul(EventId::WIDTH + 3));
+        let listed: u64 = ranges.iter().map(|(_, count)| count).sum();
+        body.reserve(usize::try_from(listed).unwrap_or(0).saturating_mul(EventId::WIDTH + 3));
         body.extend_from_slice(br#","ids":["#);
         let mut separator: &[u8] = b"";
         for &(first, count) in ranges {
             for offset in 0..count {
                 body.extend_from_slice(separator);
-                ids.push(body, EventId { tag: first.tag, sequence: first.sequence.plus(offset) });
+                ids.push(body, first.plus(offset));
                 separator = b",";
             }
         }
@@ -195,10 +220,14 @@ mod tests {
         EventId { tag: EpochTag::from_bits(0), sequence: Sequence(number) }
     }
 
-    fn own(ids: &[(u64, &str)]) -> OwnIds {
-        let mut own = OwnIds::default();
-        ids.iter().for_each(|(place, id)| own.push(*place, id));
-        own
+    /// Places of so many events, some of them with ids of their publishers.
+    fn places(events: usize, own: &[(usize, &str)]) -> Places {
+        let mut places = Places::default();
+        for event in 0..events {
+            let id = own.iter().find(|(place, _)| *place == event).map(|(_, id)| *id);
+            places.push(event, id);
+        }
+        places
     }
 
     fn text(response: &Response<'_>) -> String {
@@ -207,41 +236,44 @@ mod tests {
 
     #[test]
     fn one_event_is_answered_with_its_id_and_its_receivers() {
-        let form = AnswerForm::single(OwnIds::default());
+        let form = AnswerForm::single(places(1, &[]));
         assert!(form.wants_receivers());
-        let response = answer_published(&form, id(42), Some(3));
+        let response = answer_published(&form, Some(id(42)), Some(3));
         assert_eq!(response.status(), Status::OK);
         assert_eq!(text(&response), r#"{"success":true,"id":"AAAAAAAAAAA.000000000000042","receivers":3}"#);
-        let response = answer_published(&form, id(42), None);
+        let response = answer_published(&form, Some(id(42)), None);
         assert_eq!(text(&response), r#"{"success":true,"id":"AAAAAAAAAAA.000000000000042"}"#);
     }
 
     #[test]
     fn an_id_of_the_publishers_is_answered_as_it_was_given() {
-        let form = AnswerForm::single(own(&[(0, "a\"\t")]));
-        let response = answer_published(&form, id(1), Some(0));
+        let form = AnswerForm::single(places(1, &[(0, "a\"\t")]));
+        let response = answer_published(&form, Some(id(1)), Some(0));
         assert_eq!(text(&response), r#"{"success":true,"id":"a\"\t","receivers":0}"#);
     }
 
     #[test]
     fn a_batch_is_answered_with_all_ids_in_order() {
-        let form = AnswerForm::batch(3, own(&[(1, "x")]));
+        let form = AnswerForm::batch(places(3, &[(1, "x")]));
         assert!(!form.wants_receivers());
         assert_eq!(
-            text(&answer_published(&form, id(9), None)),
+            text(&answer_published(&form, Some(id(9)), None)),
             r#"{"success":true,"published":3,"ids":["AAAAAAAAAAA.000000000000009","x","AAAAAAAAAAA.000000000000011"]}"#
         );
-        let form = AnswerForm::batch(0, OwnIds::default());
-        assert_eq!(text(&answer_published(&form, id(9), None)), r#"{"success":true,"published":0,"ids":[]}"#);
+        let form = AnswerForm::batch(Places::default());
+        assert_eq!(
+            text(&answer_published(&form, Some(id(9)), None)),
+            r#"{"success":true,"published":0,"ids":[]}"#
+        );
     }
 
     #[test]
     fn lines_are_counted_over_all_their_batches() {
         let mut account = LinesAccount::default();
         assert_eq!(text(&account.answer()), r#"{"success":true,"published":0,"ids":[]}"#);
-        account.add(id(1), 2, own(&[(1, "x")]));
-        account.add(id(3), 1, OwnIds::default());
-        account.add(id(7), 1, own(&[(0, "y")]));
+        account.add(Some(id(1)), &places(2, &[(1, "x")]));
+        account.add(Some(id(3)), &places(1, &[]));
+        account.add(Some(id(7)), &places(1, &[(0, "y")]));
         assert_eq!((account.published(), account.ranges.len()), (4, 2));
         assert_eq!(
             text(&account.answer()),
@@ -252,9 +284,9 @@ mod tests {
     #[test]
     fn batches_of_different_epochs_are_not_joined() {
         let mut account = LinesAccount::default();
-        account.add(id(1), 1, OwnIds::default());
+        account.add(Some(id(1)), &places(1, &[]));
         let next = EventId { tag: EpochTag::from_bits(1), sequence: Sequence(2) };
-        account.add(next, 1, OwnIds::default());
+        account.add(Some(next), &places(1, &[]));
         assert_eq!(
             text(&account.answer()),
             r#"{"success":true,"published":2,"ids":["AAAAAAAAAAA.000000000000001","BAAAAAAAAAA.000000000000002"]}"#
@@ -264,22 +296,22 @@ mod tests {
     #[test]
     fn too_many_ids_are_left_out() {
         let mut account = LinesAccount::default();
-        account.add(id(1), LISTED_EVENTS_MAX, OwnIds::default());
+        account.add(Some(id(1)), &places(usize::try_from(LISTED_EVENTS_MAX).unwrap(), &[]));
         assert!(text(&account.answer()).contains(r#""ids":["AAAAAAAAAAA.000000000000001","#));
-        account.add(id(LISTED_EVENTS_MAX + 1), 1, OwnIds::default());
-        account.add(id(LISTED_EVENTS_MAX + 2), 1, own(&[(0, "x")]));
+        account.add(Some(id(LISTED_EVENTS_MAX + 1)), &places(1, &[]));
+        account.add(Some(id(LISTED_EVENTS_MAX + 2)), &places(1, &[(0, "x")]));
         assert_eq!(text(&account.answer()), r#"{"success":true,"published":1000002}"#);
 
         let mut account = LinesAccount::default();
         let long = "x".repeat(OWN_ID_BYTES_MAX / 2);
-        account.add(id(1), 3, own(&[(0, &long), (1, &long), (2, "x")]));
+        account.add(Some(id(1)), &places(3, &[(0, &long), (1, &long), (2, "x")]));
         assert_eq!(text(&account.answer()), r#"{"success":true,"published":3}"#);
     }
 
     #[test]
     fn a_refused_body_says_how_far_it_came() {
         let mut account = LinesAccount::default();
-        account.add(id(1), 16, OwnIds::default());
+        account.add(Some(id(1)), &places(16, &[]));
         let response = account.refuse(Problem::bad_request("line 17: no target"), Some(17));
         assert_eq!(response.status(), Status::BAD_REQUEST);
         assert_eq!(

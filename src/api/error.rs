@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::base::limits::{EVENT_CHANNELS_MAX, EVENT_KEY_BYTES_MAX};
+use crate::base::limits::{EVENT_CHANNELS_MAX, EVENT_KEY_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::base::name::{NameError, UserIdError};
 use crate::http::{Problem, Status};
 use crate::sse::event::EventError;
@@ -141,6 +141,37 @@ pub enum ApiError {
     /// No stream is connected of which this is the name. Answered with 404.
     #[error("{NO_CLIENT}")]
     UnknownClient,
+    /// An idempotency key that is empty or too long.
+    #[error("{name} has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes, this one has {bytes}")]
+    IdempotencyKeyLength {
+        /// The header or the field.
+        name: &'static str,
+        /// How many it has.
+        bytes: usize,
+    },
+    /// An idempotency key of other characters than it may have.
+    #[error("{name}: expected {expected}; found another at byte {at}")]
+    BadIdempotencyKey {
+        /// The header or the field.
+        name: &'static str,
+        /// What it should be of.
+        expected: &'static str,
+        /// The place of the first other character, counted from 0.
+        at: usize,
+    },
+    /// An idempotency key for the whole request, and further ones within it.
+    #[error(
+        "both the header Idempotency-Key, which covers the whole request, and `idempotencyKey` are given"
+    )]
+    KeyAndKeys,
+    /// An idempotency key that was given for something else before. Answered with 409.
+    #[error("{key} was used for another {what} within the last five minutes; a new {what} needs a new key")]
+    KeyReused {
+        /// The header or the field.
+        key: &'static str,
+        /// What it covers.
+        what: &'static str,
+    },
     /// The contract names it, this version does not have it. Answered with 501.
     #[error("{what} is not part of this version of the server")]
     NotBuilt {
@@ -171,6 +202,7 @@ impl ApiError {
         match self {
             ApiError::NotBuilt { .. } => Status::NOT_IMPLEMENTED,
             ApiError::UnknownClient => Status::NOT_FOUND,
+            ApiError::KeyReused { .. } => Status::CONFLICT,
             ApiError::PublishForbidden { .. } | ApiError::SubscribeForbidden { .. } => Status::FORBIDDEN,
             ApiError::EmptyBody { .. }
             | ApiError::NotUtf8 { .. }
@@ -191,6 +223,9 @@ impl ApiError {
             | ApiError::TooManyChannels
             | ApiError::Event(_)
             | ApiError::ServerId { .. }
+            | ApiError::IdempotencyKeyLength { .. }
+            | ApiError::BadIdempotencyKey { .. }
+            | ApiError::KeyAndKeys
             | ApiError::BadKey { .. } => Status::BAD_REQUEST,
         }
     }
@@ -280,6 +315,7 @@ mod tests {
     fn statuses_are_those_of_the_contract() {
         let status = |error: ApiError| Problem::from(error).status();
         assert_eq!(status(ApiError::NoTarget), Status::BAD_REQUEST);
+        assert_eq!(status(ApiError::KeyReused { key: "k", what: "x" }), Status::CONFLICT);
         assert_eq!(status(ApiError::NotBuilt { what: "x" }), Status::NOT_IMPLEMENTED);
         assert_eq!(status(ApiError::PublishForbidden { channel: quoted("a") }), Status::FORBIDDEN);
     }

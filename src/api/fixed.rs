@@ -1,17 +1,17 @@
 //! The publishes of fixed form (section "The endpoints of the templates" of the contract): each of these endpoints says
 //! by its path what its body and its query hold, and where its events go.
 
-use super::AnswerForm;
 use super::envelope::{Field, FieldSet, RawEnvelope};
 use super::error::ApiError;
+use super::keys::Part;
 use super::object::{read_body, read_value};
 use super::parameters::{self, Parameter};
-use super::publish::{Publication, Shape, utf8};
+use super::publish::{Asked, Publication, Shape, utf8};
 use super::subscribe::DEFAULT_CHANNEL;
 use super::target::Target;
 use crate::auth::Permission;
+use crate::base::fingerprint::Fingerprints;
 use crate::base::name::{ChannelName, NameError};
-use crate::frame::batch::Batch;
 use crate::http::{Pairs, Problem};
 use crate::sse::event::Event;
 
@@ -40,18 +40,19 @@ pub(super) fn read(
     query: Pairs<'_>,
     body: &[u8],
     permission: &Permission,
-) -> Result<(Batch, AnswerForm), Problem> {
+    fingerprints: &Fingerprints,
+) -> Result<Asked, Problem> {
     let body = utf8(body)?;
-    let mut publication = Publication::new(permission);
+    let mut publication = Publication::new(permission, fingerprints);
     match form {
         FixedForm::Send => {
             parameters::check_none(query)?;
-            publication.add_shaped(read_envelope(body)?, &SEND)?;
+            publication.add_shaped(read_envelope(body)?, &SEND, Part::Whole)?;
         }
         FixedForm::Broadcast => {
             let [channel, event_type] = parameters::read(query, [&["channel"], &["event"]])?;
             if channel.is_none() && event_type.is_none() {
-                publication.add_shaped(read_envelope(body)?, &BROADCAST)?;
+                publication.add_shaped(read_envelope(body)?, &BROADCAST, Part::Whole)?;
             } else {
                 let channel = channel.map_or(DEFAULT_CHANNEL.into(), |given| given.value);
                 let target = Target::channel(Field::Channel.name(), channel)?;

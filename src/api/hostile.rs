@@ -1,7 +1,7 @@
 //! Bad bodies and bad parameters, and what is said about each.
 
-use super::tests::{ask, options, published, request, response};
-use super::{Reply, ServerStatus, handle};
+use super::tests::{ask, handle, options, published, request, response};
+use super::{Reply, ServerStatus};
 use crate::http::Status;
 
 /// Bodies of `POST /publish`, with the status and a part of the detail.
@@ -54,7 +54,31 @@ const BAD_DOCUMENTS: &[(&str, u16, &str)] = &[
     (r#"{"all":true,"data":1,"event":""}"#, 400, "`event` must not be empty"),
     (r#"{"clientId":"c","data":1}"#, 404, "no client with this `clientId` is connected"),
     (r#"{"channel":"a","data":1,"ttl":5}"#, 501, "`ttl` is not part of this version"),
-    (r#"{"channel":"a","data":1,"idempotencyKey":"x"}"#, 501, "`idempotencyKey` is not part of this version"),
+    (
+        r#"{"channel":"a","data":1,"idempotencyKey":1}"#,
+        400,
+        "`idempotencyKey`: found a number, expected a string",
+    ),
+    (
+        r#"{"channel":"a","data":1,"idempotencyKey":""}"#,
+        400,
+        "`idempotencyKey` has 1 to 255 bytes, this one has 0",
+    ),
+    (
+        r#"{"channel":"a","data":1,"idempotencyKey":"ä\u0085"}"#,
+        400,
+        "`idempotencyKey`: expected no control characters; found another at byte 2",
+    ),
+    (
+        r#"[{"channel":"a","data":1},{"channel":"a","data":1,"idempotencyKey":""}]"#,
+        400,
+        "item 1: `idempotencyKey` has",
+    ),
+    (
+        r#"[{"channel":"a","data":1,"idempotencyKey":"x"},{"channel":"b","data":1,"idempotencyKey":"x"}]"#,
+        409,
+        "item 1: `idempotencyKey` was used for another event within the last five minutes; a new event needs a new key",
+    ),
     (r#"{"channel":"a","data":1,"event":""}"#, 400, "`event` must not be empty"),
     (r#"{"channel":"a","data":1,"event":"a\nb"}"#, 400, "`event` must not contain CR, LF or NUL"),
     (r#"{"channel":"a","data":1,"event":{}}"#, 400, "`event`: found an object, expected a string"),

@@ -1,10 +1,12 @@
 //! Bodies of lines (`application/x-ndjson`): one envelope a line, taken as they come, up to the first bad one.
 
-use super::answer::OwnIds;
 use super::envelope::RawEnvelope;
 use super::error::ApiError;
+use super::keys::{Claims, Part};
+use super::places::Places;
 use super::publish::{Publication, utf8};
 use crate::auth::Permission;
+use crate::base::fingerprint::Fingerprints;
 use crate::conn::Lines;
 use crate::frame::batch::Batch;
 use crate::http::Problem;
@@ -14,10 +16,10 @@ use crate::http::Problem;
 pub struct ReadLines {
     /// The events of the lines before the first bad one; none where all were blank.
     pub batch: Batch,
-    /// The lines of those that go to one client each, in the order of [`Batch::clients`].
-    pub client_lines: Vec<u64>,
-    /// The ids that publishers gave to them, for [`super::LinesAccount::add`].
-    pub own_ids: OwnIds,
+    /// The lines' places in the answer, for [`super::LinesAccount::add`].
+    pub places: Places,
+    /// The idempotency keys of the events.
+    pub claims: Claims,
     /// The first bad line. What follows it is not read; the events before it are to be published all the same.
     pub error: Option<BadLine>,
 }
@@ -33,19 +35,18 @@ pub struct BadLine {
 
 /// Reads lines. Blank ones are skipped, but counted. `permission` is what [`super::admit`] gave the request.
 #[must_use]
-pub fn read_lines(lines: &Lines, permission: &Permission) -> ReadLines {
-    let mut publication = Publication::new(permission);
-    let (mut error, mut client_lines) = (None, Vec::new());
+pub fn read_lines(lines: &Lines, permission: &Permission, fingerprints: &Fingerprints) -> ReadLines {
+    let mut publication = Publication::new(permission, fingerprints);
+    let mut error = None;
     for (line, bytes) in (lines.first_line..).zip(lines.bytes.split(|&byte| byte == b'\n')) {
-        if let Err(bad) = read_line(bytes, &mut publication) {
+        if let Err(bad) = read_line(bytes, line, &mut publication) {
             let problem = bad.within(format_args!("line {line}"));
             error = Some(BadLine { line, problem });
             break;
         }
-        client_lines.resize(publication.clients_len(), line);
     }
-    let (batch, own_ids) = publication.into_parts();
-    ReadLines { batch, client_lines, own_ids, error }
+    let (batch, places, claims) = publication.into_parts();
+    ReadLines { batch, places, claims, error }
 }
 
 /// The bad line that names a client which is not connected.
@@ -54,12 +55,12 @@ pub fn unknown_client_in_line(line: u64) -> BadLine {
     BadLine { line, problem: ApiError::UnknownClient.within(format_args!("line {line}")) }
 }
 
-fn read_line(bytes: &[u8], publication: &mut Publication<'_>) -> Result<(), ApiError> {
+fn read_line(bytes: &[u8], line: u64, publication: &mut Publication<'_>) -> Result<(), ApiError> {
     let bytes = bytes.trim_ascii_end(); // The CR of a CRLF, and a blank line.
     if bytes.is_empty() {
         return Ok(());
     }
     let envelope: RawEnvelope<'_> =
         serde_json::from_str(utf8(bytes)?).map_err(|error| ApiError::in_line(&error))?;
-    publication.add(envelope)
+    publication.add(envelope, Part::Line(line))
 }

@@ -16,9 +16,11 @@ mod fixed_tests;
 mod found;
 #[cfg(test)]
 mod hostile;
+mod keys;
 mod lines;
 mod object;
 mod parameters;
+mod places;
 mod publish;
 mod routes;
 mod subscribe;
@@ -29,16 +31,22 @@ mod tests;
 use std::time::Duration;
 
 pub use access::Hosts;
-pub use answer::{AnswerForm, LISTED_EVENTS_MAX, LinesAccount, OWN_ID_BYTES_MAX, OwnIds, answer_published};
+pub use answer::{
+    AnswerForm, LISTED_EVENTS_MAX, LinesAccount, OWN_ID_BYTES_MAX, answer_duplicate, answer_published,
+};
 pub use clients::{ClientAnswer, ClientCommand, ClientError, ClientReport, ClientRequest, answer_client};
+pub use keys::{Claim, Claims, EventClaim};
 pub use lines::{BadLine, ReadLines, read_lines, unknown_client_in_line};
+pub use places::Places;
 pub use subscribe::{DEFAULT_CHANNEL, SubscribeRequest};
 
 use crate::auth::Permission;
+use crate::base::fingerprint::Fingerprints;
 use crate::conn::{BodyPlan, Plan};
 use crate::frame::batch::Batch;
 use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status, decode_path};
 use clients::ClientForm;
+use publish::Asked;
 use routes::{Endpoint, PublishForm};
 
 /// What the requests of one listener are held to.
@@ -68,12 +76,15 @@ pub enum ServerStatus {
 pub enum Reply {
     /// This answer, at once.
     Respond(Response<'static>),
-    /// These events are to be published, one at least; [`answer_published`] answers once they are committed.
+    /// These events are to be published, one at least; [`answer_published`] answers once they are committed. Where they
+    /// were published before under the same idempotency keys, they are not again, and [`answer_duplicate`] answers.
     Publish {
         /// The events.
         batch: Batch,
         /// How to answer.
         form: AnswerForm,
+        /// The idempotency keys that were given.
+        claims: Claims,
     },
     /// A stream is to begin, or, for a `HEAD`, its head alone is to be told.
     Subscribe(SubscribeRequest),
@@ -128,7 +139,7 @@ fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, P
                 "Idempotency-Key does not cover a body of lines; give envelopes keys of their own",
             ));
         }
-        return Err(error::ApiError::NotBuilt { what: "the header Idempotency-Key" }.into());
+        keys::check_header(head)?;
     }
     if is_lines {
         parameters::check_none(head.pairs())?;
@@ -183,10 +194,16 @@ fn changes_something(method: Method) -> bool {
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Says what a request comes to whose body has come whole. A server that drains is asked for streams all the same:
-/// whoever begins them tells their clients.
+/// whoever begins them tells their clients. Idempotency keys are told by `fingerprints`, the same for all requests.
 #[must_use]
-pub fn handle(head: &RequestHead, body: &[u8], options: &ApiOptions, status: ServerStatus) -> Reply {
-    match try_handle(head, body, options, status) {
+pub fn handle(
+    head: &RequestHead,
+    body: &[u8],
+    options: &ApiOptions,
+    status: ServerStatus,
+    fingerprints: &Fingerprints,
+) -> Reply {
+    match try_handle(head, body, options, status, fingerprints) {
         Ok(reply) => reply,
         Err(problem) => Reply::Respond(problem.into_response()),
     }
@@ -197,6 +214,7 @@ fn try_handle(
     body: &[u8],
     options: &ApiOptions,
     status: ServerStatus,
+    fingerprints: &Fingerprints,
 ) -> Result<Reply, Problem> {
     let permission = admit(head, options, status)?;
     let path = decode_path(head.path_raw())?;
@@ -207,20 +225,22 @@ fn try_handle(
             Ok(Reply::Subscribe(request))
         }
         Endpoint::Publish(form) => {
-            let (batch, form) = match form {
+            let claim = keys::of_request(head, body, fingerprints)?;
+            let Asked { batch, form, claims } = match form {
                 PublishForm::Envelopes => {
                     parameters::check_none(head.pairs())?;
-                    publish::read_document(body, &permission)?
+                    publish::read_document(body, &permission, fingerprints)?
                 }
                 PublishForm::Verbatim(channel) => {
-                    publish::read_verbatim(channel, head.pairs(), body, &permission)?
+                    publish::read_verbatim(channel, head.pairs(), body, &permission, fingerprints)?
                 }
-                PublishForm::Fixed(form) => fixed::read(form, head.pairs(), body, &permission)?,
+                PublishForm::Fixed(form) => fixed::read(form, head.pairs(), body, &permission, fingerprints)?,
             };
             if batch.is_empty() {
                 return respond(LinesAccount::default().answer()); // An empty array: there is nothing to commit.
             }
-            Ok(Reply::Publish { batch, form })
+            let claims = claims.with_request(claim)?;
+            Ok(Reply::Publish { batch, form, claims })
         }
         Endpoint::Report(form) => Ok(Reply::Report(form)),
         Endpoint::Client(form) => Ok(Reply::Client(clients::read(form, head, body, &permission)?)),

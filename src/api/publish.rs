@@ -5,13 +5,16 @@ use std::fmt;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use super::answer::{AnswerForm, OwnIds};
+use super::answer::AnswerForm;
 use super::envelope::{Field, FieldSet, RawEnvelope};
 use super::error::{ApiError, quoted};
 use super::found::Found;
+use super::keys::{Claims, EnvelopeKeys, Part};
 use super::parameters;
+use super::places::Places;
 use super::target::{Target, push_target, take_target};
 use crate::auth::Permission;
+use crate::base::fingerprint::Fingerprints;
 use crate::base::id::EventId;
 use crate::base::limits::EVENT_KEY_BYTES_MAX;
 use crate::frame::batch::Batch;
@@ -23,27 +26,29 @@ use crate::sse::event::Event;
 pub(super) struct Publication<'p> {
     permission: &'p Permission,
     batch: Batch,
-    own_ids: OwnIds,
+    places: Places,
+    keys: EnvelopeKeys<'p>,
 }
 
 impl<'p> Publication<'p> {
-    pub(super) fn new(permission: &'p Permission) -> Publication<'p> {
-        Publication { permission, batch: Batch::new(), own_ids: OwnIds::default() }
+    pub(super) fn new(permission: &'p Permission, fingerprints: &'p Fingerprints) -> Publication<'p> {
+        let keys = EnvelopeKeys::new(fingerprints);
+        Publication { permission, batch: Batch::new(), places: Places::default(), keys }
     }
 
-    /// The batch, and the ids that publishers gave to its events.
-    pub(super) fn into_parts(self) -> (Batch, OwnIds) {
-        (self.batch, self.own_ids)
+    /// The batch, the places of the envelopes, and their idempotency keys.
+    pub(super) fn into_parts(self) -> (Batch, Places, Claims) {
+        (self.batch, self.places, self.keys.into_claims())
     }
 
-    /// How many of the events go to one client each.
-    pub(super) fn clients_len(&self) -> usize {
-        self.batch.clients().len()
+    /// How many envelopes were added.
+    pub(super) fn len(&self) -> u64 {
+        self.places.len()
     }
 
-    /// Adds the event of an envelope of `POST /publish`, or nothing.
-    pub(super) fn add(&mut self, envelope: RawEnvelope<'_>) -> Result<(), ApiError> {
-        self.add_shaped(envelope, &ENVELOPE)
+    /// Adds the event of an envelope of `POST /publish`, or nothing. `part` is where the envelope stands.
+    pub(super) fn add(&mut self, envelope: RawEnvelope<'_>, part: Part) -> Result<(), ApiError> {
+        self.add_shaped(envelope, &ENVELOPE, part)
     }
 
     /// Adds the event of an envelope of this shape, or nothing.
@@ -51,6 +56,7 @@ impl<'p> Publication<'p> {
         &mut self,
         mut envelope: RawEnvelope<'_>,
         shape: &Shape,
+        part: Part,
     ) -> Result<(), ApiError> {
         envelope.check_fields(shape.fields)?;
         let target = match (take_target(&mut envelope, shape.fields)?, shape.default_channel) {
@@ -58,13 +64,12 @@ impl<'p> Publication<'p> {
             (None, Some(channel)) => Target::channel(Field::Channel.name(), channel.into())?,
             (None, None) => return Err(ApiError::NoTarget),
         };
-        for (field, what) in [(Field::Ttl, "`ttl`"), (Field::IdempotencyKey, "`idempotencyKey`")] {
-            if envelope.has(field) {
-                return Err(ApiError::NotBuilt { what });
-            }
+        if envelope.has(Field::Ttl) {
+            return Err(ApiError::NotBuilt { what: "`ttl`" });
         }
-        if let Some(key) = envelope.take_text(Field::Key)? {
-            check_key(&key)?;
+        let key = envelope.take_text(Field::Key)?;
+        if let Some(key) = &key {
+            check_key(key)?;
         }
         let text = envelope.take_text(Field::Text)?;
         let data = match (envelope.data(), &text) {
@@ -77,28 +82,49 @@ impl<'p> Publication<'p> {
         let id = envelope.take_text(Field::Id)?;
         let retry_ms = take_retry(&mut envelope)?;
         let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
-        self.push(&target, &event)
+        if let Some(idempotency_key) = envelope.take_text(Field::IdempotencyKey)? {
+            // All that would make it another event.
+            let content = (&target, &event, key.as_deref());
+            let same = self.keys.add(&idempotency_key, content, self.batch.len(), part)?;
+            self.places.note_key();
+            if let Some(same) = same {
+                self.places.push(same, event.id());
+                return Ok(());
+            }
+        }
+        self.push_part(&target, &event, part)
     }
 
-    /// Adds an event.
+    /// Adds the event of a request that is one.
     pub(super) fn push(&mut self, target: &Target<'_>, event: &Event<'_>) -> Result<(), ApiError> {
+        self.push_part(target, event, Part::Whole)
+    }
+
+    fn push_part(&mut self, target: &Target<'_>, event: &Event<'_>, part: Part) -> Result<(), ApiError> {
         if let Target::Channels(names) = target
             && let Some(name) = names.iter().find(|name| !self.permission.may_publish(name))
         {
             return Err(ApiError::PublishForbidden { channel: quoted(name) });
         }
-        let place = self.batch.len() as u64;
-        push_target(&mut self.batch, target, event);
-        if let Some(id) = event.id() {
-            self.own_ids.push(place, id);
-        }
+        self.places.push(self.batch.len(), event.id());
+        push_target(&mut self.batch, target, part.number(), event);
         Ok(())
     }
 
-    /// The batch of a request that was one event, and how it is answered.
-    pub(super) fn into_single(self) -> (Batch, AnswerForm) {
-        (self.batch, AnswerForm::single(self.own_ids))
+    /// The request that was one event.
+    pub(super) fn into_single(self) -> Asked {
+        let (batch, places, claims) = self.into_parts();
+        Asked { batch, form: AnswerForm::single(places), claims }
     }
+}
+
+/// What a request asks to publish.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) batch: Batch,
+    pub(super) form: AnswerForm,
+    /// The idempotency keys in its body.
+    pub(super) claims: Claims,
 }
 
 /// What an envelope may have.
@@ -167,22 +193,25 @@ fn build_event<'a>(
 }
 
 /// Reads the body of `POST /publish`: one envelope, or an array of them.
-pub(super) fn read_document(body: &[u8], permission: &Permission) -> Result<(Batch, AnswerForm), Problem> {
+pub(super) fn read_document(
+    body: &[u8],
+    permission: &Permission,
+    fingerprints: &Fingerprints,
+) -> Result<Asked, Problem> {
     let text = utf8(body)?;
-    let mut publication = Publication::new(permission);
+    let mut publication = Publication::new(permission, fingerprints);
     match text.trim_ascii_start().bytes().next() {
         None => return Err(ApiError::EmptyBody { expected: "a JSON object or an array of them" }.into()),
         Some(b'[') => read_items(text, &mut publication)?,
         Some(_) => {
             let envelope: RawEnvelope<'_> =
                 serde_json::from_str(text).map_err(|error| ApiError::in_body(&error))?;
-            publication.add(envelope)?;
+            publication.add(envelope, Part::Whole)?;
             return Ok(publication.into_single());
         }
     }
-    let (batch, own_ids) = publication.into_parts();
-    let form = AnswerForm::batch(batch.len() as u64, own_ids);
-    Ok((batch, form))
+    let (batch, places, claims) = publication.into_parts();
+    Ok(Asked { batch, form: AnswerForm::batch(places), claims })
 }
 
 pub(super) fn utf8(body: &[u8]) -> Result<&str, ApiError> {
@@ -200,7 +229,7 @@ fn read_items(text: &str, publication: &mut Publication<'_>) -> Result<(), Probl
         (None, Err(error)) => ApiError::in_body(&error),
         (None, Ok(())) => return deserializer.end().map_err(|error| ApiError::in_body(&error).into()),
     };
-    Err(error.within(format_args!("item {}", publication.batch.len())))
+    Err(error.within(format_args!("item {}", publication.len())))
 }
 
 struct ItemsVisitor<'v, 'p> {
@@ -218,7 +247,8 @@ impl<'de> Visitor<'de> for ItemsVisitor<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(envelope) = seq.next_element::<RawEnvelope<'_>>()? {
-            if let Err(error) = self.publication.add(envelope) {
+            let part = Part::Item(self.publication.len());
+            if let Err(error) = self.publication.add(envelope, part) {
                 *self.refused = Some(error);
                 return Err(serde::de::Error::custom("refused")); // Nobody reads it: what is refused is told.
             }
@@ -233,7 +263,8 @@ pub(super) fn read_verbatim(
     query: Pairs<'_>,
     body: &[u8],
     permission: &Permission,
-) -> Result<(Batch, AnswerForm), Problem> {
+    fingerprints: &Fingerprints,
+) -> Result<Asked, Problem> {
     let target = Target::channel(Field::Channel.name(), channel.into())?;
     let [event_type, id, retry, key] = parameters::read(query, [&["event"], &["id"], &["retry"], &["key"]])?
         .map(|given| given.map(|given| given.value));
@@ -246,7 +277,7 @@ pub(super) fn read_verbatim(
     };
     let data = utf8(body)?;
     let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
-    let mut publication = Publication::new(permission);
+    let mut publication = Publication::new(permission, fingerprints);
     publication.push(&target, &event)?;
     Ok(publication.into_single())
 }

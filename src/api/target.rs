@@ -14,7 +14,7 @@ use crate::frame::batch::{Batch, TARGET_ALL, user_target};
 use crate::sse::event::Event;
 
 /// Where an event goes. Names are checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Target<'a> {
     /// To these channels: one or more, perhaps some of them twice.
     Channels(SmallVec<[Cow<'a, str>; 1]>),
@@ -26,15 +26,15 @@ pub(super) enum Target<'a> {
     All,
 }
 
-/// Puts an event into a batch, aimed at its target.
-pub(super) fn push_target(batch: &mut Batch, target: &Target<'_>, event: &Event<'_>) {
+/// Puts an event into a batch, aimed at its target; `part` is the number of its item or line.
+pub(super) fn push_target(batch: &mut Batch, target: &Target<'_>, part: u64, event: &Event<'_>) {
     match target {
         Target::Channels(names) => {
             let names: SmallVec<[&str; 1]> = names.iter().map(|name| &**name).collect();
             batch.push(&names, event);
         }
         Target::User(user) => batch.push(&[&user_target(user.as_str())], event),
-        Target::Client(client) => batch.push_to_client(*client, event),
+        Target::Client(client) => batch.push_to_client(*client, part, event),
         Target::All => batch.push(&[TARGET_ALL], event),
     }
 }
@@ -151,7 +151,7 @@ mod tests {
     fn users_and_all_have_a_place_of_their_own_in_a_batch() {
         let mut batch = Batch::new();
         for target in [Target::user("userId", "a,b").unwrap(), Target::All] {
-            push_target(&mut batch, &target, &Event::new("x"));
+            push_target(&mut batch, &target, 0, &Event::new("x"));
         }
         let targets: Vec<Vec<&str>> = batch.iter().map(|draft| draft.targets().collect()).collect();
         assert_eq!(targets, [vec![user_target("a,b").as_str()], vec![TARGET_ALL]]);

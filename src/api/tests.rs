@@ -21,6 +21,15 @@ pub(super) fn request(line: &str, headers: &str) -> RequestHead {
     head(&format!("{line} HTTP/1.1\r\nHost: localhost:8080\r\n{headers}\r\n"))
 }
 
+thread_local! {
+    static FINGERPRINTS: Fingerprints = Fingerprints::new();
+}
+
+/// Handles a request, with the same fingerprints in all of a test.
+pub(super) fn handle(head: &RequestHead, body: &[u8], options: &ApiOptions, status: ServerStatus) -> Reply {
+    FINGERPRINTS.with(|fingerprints| super::handle(head, body, options, status, fingerprints))
+}
+
 pub(super) fn ask(line: &str, body: &str) -> Reply {
     handle(&request(line, ""), body.as_bytes(), &options(), ServerStatus::Ready)
 }
@@ -36,7 +45,7 @@ pub(super) fn response(reply: Reply) -> Response<'static> {
 
 pub(super) fn published(reply: Reply) -> (Vec<(String, String)>, AnswerForm) {
     match reply {
-        Reply::Publish { batch, form } => (events(&batch), form),
+        Reply::Publish { batch, form, .. } => (events(&batch), form),
         Reply::Respond(response) => panic!("{}", String::from_utf8_lossy(response.body())),
         Reply::Subscribe(_) | Reply::Report(_) | Reply::Client(_) => panic!("not a publish"),
     }
@@ -74,7 +83,7 @@ fn a_body_is_published_verbatim_to_the_channel_of_its_path() {
     let (events, form) = published(ask("POST /channels/news", "hello\nworld"));
     assert_eq!(events, [event("news", "id: #\ndata: hello\ndata: world\n\n")]);
     assert_eq!(
-        encoded(&answer_published(&form, first(), Some(2))),
+        encoded(&answer_published(&form, Some(first()), Some(2))),
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 65\r\n\r\n\
          {\"success\":true,\"id\":\"AAAAAAAAAAA.000000000000041\",\"receivers\":2}"
     );
@@ -82,7 +91,7 @@ fn a_body_is_published_verbatim_to_the_channel_of_its_path() {
         published(ask("POST /channels/chat%2F7?event=t%C3%A4st&id=a+1&retry=250&key=k&token=x", ""));
     assert_eq!(events, [event("chat/7", "retry: 250\nevent: täst\nid: a 1\ndata:\n\n")]);
     assert_eq!(
-        answer_published(&form, first(), Some(0)).body(),
+        answer_published(&form, Some(first()), Some(0)).body(),
         br#"{"success":true,"id":"a 1","receivers":0}"#
     );
     let (events, _) = published(ask("POST /channels/chat/7", " x"));
@@ -122,7 +131,7 @@ fn an_array_is_published_whole() {
     let (events, form) = published(ask("POST /publish", body));
     assert_eq!(events, [event("a", "id: #\ndata: 1\n\n"), event("b", "id: own\ndata: x\n\n")]);
     assert_eq!(
-        answer_published(&form, first(), None).body(),
+        answer_published(&form, Some(first()), None).body(),
         br#"{"success":true,"published":2,"ids":["AAAAAAAAAAA.000000000000041","own"]}"#
     );
     let (events, form) = published(ask("POST /publish", r#" [{"channel":"a","data":1}] "#));
@@ -137,7 +146,7 @@ fn an_array_is_published_whole() {
 
 fn lines(bytes: &[u8], first_line: u64) -> ReadLines {
     let lines = Lines { head: None, bytes: bytes.to_vec(), first_line, is_end: true, failure: None };
-    read_lines(&lines, &Permission::everything())
+    FINGERPRINTS.with(|fingerprints| read_lines(&lines, &Permission::everything(), fingerprints))
 }
 
 #[test]
@@ -147,7 +156,7 @@ fn lines_are_read_up_to_the_first_bad_one() {
     assert_eq!(events(&read.batch), [event("a", "id: #\ndata: 1\n\n"), event("b", "id: o\ndata: x\n\n")]);
     assert!(read.error.is_none());
     let mut account = LinesAccount::default();
-    account.add(first(), read.batch.len() as u64, read.own_ids);
+    account.add(Some(first()), &read.places);
     assert_eq!(
         account.answer().body(),
         br#"{"success":true,"published":2,"ids":["AAAAAAAAAAA.000000000000041","o"]}"#
@@ -195,11 +204,13 @@ fn the_head_says_what_is_done_with_the_body() {
         ("POST /publish", ndjson, "lines"),
         ("POST /publish?channel=a", ndjson, "400"),
         ("POST /publish", text, "415"),
-        ("POST /publish", key, "501"),
+        ("POST /publish", key, "whole"),
+        ("POST /publish", "Idempotency-Key:\r\n", "400"),
+        ("POST /publish", "Idempotency-Key: a b\r\n", "400"),
         ("POST /publish", &both, "400"),
         ("POST /channels/a", text, "whole"),
         ("POST /channels/a", ndjson, "whole"),
-        ("POST /channels/a", key, "501"),
+        ("POST /channels/a", key, "whole"),
         ("GET /sse", "", "whole"),
         ("GET /healthz", key, "whole"),
         ("OPTIONS /publish", text, "whole"),
@@ -210,7 +221,7 @@ fn the_head_says_what_is_done_with_the_body() {
         ("POST /events/send", json, "whole"),
         ("POST /sse/broadcast", ndjson, "415"),
         ("POST /notify", text, "415"),
-        ("POST /data-update", key, "501"),
+        ("POST /data-update", key, "whole"),
         ("GET /notify", "", "405"),
         ("POST /dashboard", "", "501"),
         ("GET /channels/%", "", "400"),
@@ -303,11 +314,16 @@ fn foreign_hosts_and_foreign_pages_are_refused() {
 fn a_channel_that_may_not_be_published_to_is_403() {
     let permission = Permission::new(Rights::Only(vec![Selector::parse("a*").unwrap()]), Rights::All);
     let body = br#"[{"channel":"a1","data":1},{"channels":["a2","b"],"data":1}]"#;
-    let problem = publish::read_document(body, &permission).unwrap_err();
+    let problem = publish::read_document(body, &permission, &Fingerprints::new()).unwrap_err();
     assert_eq!(problem.status(), Status::FORBIDDEN);
     assert_eq!(problem.detail(), "item 1: publishing to the channel \"b\" is not allowed");
-    assert!(publish::read_verbatim("b", crate::http::pairs(""), b"", &permission).is_err());
+    assert!(
+        publish::read_verbatim("b", crate::http::pairs(""), b"", &permission, &Fingerprints::new()).is_err()
+    );
     let bytes = b"{\"channel\":\"b\",\"data\":1}\n".to_vec();
     let lines = Lines { head: None, bytes, first_line: 1, is_end: true, failure: None };
-    assert_eq!(read_lines(&lines, &permission).error.unwrap().problem.status(), Status::FORBIDDEN);
+    assert_eq!(
+        read_lines(&lines, &permission, &Fingerprints::new()).error.unwrap().problem.status(),
+        Status::FORBIDDEN
+    );
 }

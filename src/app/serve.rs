@@ -45,6 +45,7 @@ fn builder(config: ServeConfig) -> ServerBuilder {
         .connections_max(config.connections_max)
         .stream_channels_max(config.stream_channels_max)
         .channels_max(config.channels_max)
+        .idempotency_keys_max(config.idempotency_keys_max)
         .body_bytes_max(config.body_bytes_max)
         .head_timeout(config.head_timeout)
         .body_timeout(config.body_timeout)

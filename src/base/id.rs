@@ -151,6 +151,12 @@ impl EventId {
     /// Bytes of an id's text: the tag, a dot, and 15 decimal digits.
     pub const WIDTH: usize = EpochTag::WIDTH + 1 + NUMBER_WIDTH;
 
+    /// The id of the event that comes `count` events later in the same epoch.
+    #[must_use]
+    pub fn plus(self, count: u64) -> EventId {
+        EventId { tag: self.tag, sequence: self.sequence.plus(count) }
+    }
+
     /// The id's text.
     #[must_use]
     pub fn encode(&self) -> [u8; EventId::WIDTH] {

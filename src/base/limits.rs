@@ -29,6 +29,9 @@ pub const EVENT_ID_BYTES_MAX: usize = 256;
 /// Most bytes of a conflation key. More is answered with 400.
 pub const EVENT_KEY_BYTES_MAX: usize = 256;
 
+/// Most bytes of an idempotency key. More is answered with 400.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
 /// Most channels that one event goes to. More is answered with 400: each is compared with the others.
 pub const EVENT_CHANNELS_MAX: usize = 128;
 

@@ -17,8 +17,19 @@ pub struct Batch {
     /// The targets of each event, joined by [`JOINT`].
     names: String,
     drafts: Vec<Draft>,
-    /// The events that go to one client, by their places, in order.
-    clients: Vec<(usize, ClientId)>,
+    /// The events that go to one client each, in order.
+    addressed: Vec<Addressed>,
+}
+
+/// An event of a batch that goes to one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addressed {
+    /// Its place in the batch, from 0.
+    pub place: usize,
+    /// The stream.
+    pub client: ClientId,
+    /// Where it stands in what its publisher asked for.
+    pub part: u64,
 }
 
 /// Stands between targets: a control character, which no name contains.
@@ -124,25 +135,32 @@ impl Batch {
         self.drafts.push(Draft { frame, names: from..self.names.len() });
     }
 
-    /// Renders `event` behind the others, for the one stream of this name.
-    pub fn push_to_client(&mut self, client: ClientId, event: &Event<'_>) {
-        self.clients.push((self.drafts.len(), client));
+    /// Renders `event` behind the others, for the one stream of this name. `part` is where it stands in what was asked,
+    /// for whoever is told that the stream is gone.
+    pub fn push_to_client(&mut self, client: ClientId, part: u64, event: &Event<'_>) {
+        self.addressed.push(Addressed { place: self.drafts.len(), client, part });
         self.push(&[&client_target(client)], event);
     }
 
-    /// The events that were pushed for one stream each: their places, from 0, and the streams.
+    /// The events that were pushed for one stream each.
     #[must_use]
-    pub fn clients(&self) -> &[(usize, ClientId)] {
-        &self.clients
+    pub fn addressed(&self) -> &[Addressed] {
+        &self.addressed
     }
 
-    /// Takes the events from `len` on out again.
-    pub fn truncate(&mut self, len: usize) {
-        if let Some(first) = self.drafts.get(len) {
-            self.bytes.truncate(first.frame.from);
-            self.names.truncate(first.names.start);
-            self.drafts.truncate(len);
-            self.clients.retain(|&(place, _)| place < len);
+    /// Keeps the events for whose places `keeps` returns true, in their order. The bytes of the others stay where they
+    /// are until the batch goes.
+    pub fn retain(&mut self, keeps: impl FnMut(usize) -> bool) {
+        let kept: Vec<bool> = (0..self.drafts.len()).map(keeps).collect();
+        let mut draft = kept.iter();
+        self.drafts.retain(|_| draft.next().is_some_and(|kept| *kept));
+        if !self.addressed.is_empty() {
+            let count = |before: &mut usize, kept: &bool| {
+                Some(std::mem::replace(before, *before + usize::from(*kept)))
+            };
+            let places: Vec<usize> = kept.iter().scan(0, count).collect();
+            self.addressed.retain(|event| kept[event.place]);
+            self.addressed.iter_mut().for_each(|event| event.place = places[event.place]);
         }
     }
 
@@ -191,28 +209,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_out_again_leaves_the_rest_as_it_was() {
+    fn events_that_are_not_kept_leave_the_others_as_they_are() {
         let client = ClientId { secret: 7, shard: 0, slot: 1 };
-        let mut whole = Batch::new();
-        whole.push(&["a"], &Event::new("1"));
-        whole.push_to_client(client, &Event::new("2"));
-        let expected = whole.clone();
-        whole.push_to_client(client, &Event::new("3"));
-        whole.push(&["b"], &Event::new("4"));
-        assert_eq!(whole.clients(), [(1, client), (2, client)]);
-        whole.truncate(7);
-        assert_eq!(whole.len(), 4);
-        whole.truncate(2);
-        assert_eq!((whole.len(), whole.clients()), (2, &[(1, client)][..]));
-        let seen = |batch: &Batch| {
-            batch
-                .iter()
-                .map(|draft| (draft.frame.to_vec(), draft.targets().collect::<String>()))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(seen(&whole), seen(&expected));
-        whole.push(&["c"], &Event::new("5"));
-        assert_eq!(whole.iter().nth(2).map(|draft| draft.targets().collect()), Some(vec!["c"]));
+        let mut batch = Batch::new();
+        batch.push(&["1"], &Event::new("1"));
+        batch.push_to_client(client, 20, &Event::new("x"));
+        batch.push(&["2"], &Event::new("2"));
+        batch.push_to_client(client, 40, &Event::new("3"));
+        batch.retain(|place| place != 1);
+        let seen: Vec<&str> = batch.iter().flat_map(|draft| draft.targets()).collect();
+        assert_eq!((batch.len(), seen), (3, vec!["1", "2", &*client_target(client)]));
+        assert!(batch.iter().nth(2).unwrap().frame.ends_with(b"data: 3\n\n\r\n"));
+        assert_eq!(batch.addressed(), [Addressed { place: 2, client, part: 40 }]);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! The target of one client is an entry of the channel table under a reserved name, as users are, but entered only when
 //! the first event goes there, and with its events only for as long as the stream lives.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::base::id::{ClientId, Sequence};
 use crate::base::name::Selector;
-use crate::frame::batch::{client_target, is_channel, is_client, user_of};
+use crate::frame::batch::{Addressed, client_target, is_channel, is_client, user_of};
 use crate::hub::channels::ChannelId;
 use crate::hub::{Hub, State, SubscribeError};
 
@@ -67,18 +68,21 @@ impl Hub {
         self.lock().channels.find(name)
     }
 
-    /// Those of `clients` that no event could be applied for now, each once, at its first place.
+    /// Those of `events` that could not be applied for their clients now, of each client the first.
     #[must_use]
-    pub fn without_target(&self, clients: &[(usize, ClientId)]) -> Vec<(usize, ClientId)> {
+    pub fn without_target(&self, events: &[Addressed]) -> Vec<Addressed> {
         let state = self.lock();
-        let mut missing: Vec<(usize, ClientId)> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        for &(place, client) in clients {
-            if seen.insert(client) && state.find_client(&client_target(client)).is_none() {
-                missing.push((place, client));
-            }
-        }
-        missing
+        let mut seen = HashSet::new();
+        let is_missing = |event: &&Addressed| {
+            seen.insert(event.client) && state.find_client(&client_target(event.client)).is_none()
+        };
+        events.iter().filter(is_missing).copied().collect()
+    }
+
+    /// Returns true if and only if an event could be applied for this client now.
+    #[must_use]
+    pub fn has_target(&self, client: ClientId) -> bool {
+        self.lock().find_client(&client_target(client)).is_some()
     }
 
     /// The names of those among a stream's `targets` that are channels, in their order, and the user that one of them is.
@@ -154,7 +158,7 @@ mod tests {
 
     fn publish_to_client(hub: &Hub, data: &str) -> Receivers {
         let mut batch = Batch::new();
-        batch.push_to_client(CLIENT, &Event::new(data));
+        batch.push_to_client(CLIENT, 0, &Event::new(data));
         let applied = hub.apply(hub.head().next(), &batch, Some(0));
         take_all(hub);
         applied.receivers
@@ -166,12 +170,13 @@ mod tests {
         let names = [Selector::parse("a").unwrap()];
         let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
         let before = hub.counts();
-        assert_eq!(hub.without_target(&[(4, CLIENT), (9, CLIENT)]), [(4, CLIENT)]);
+        let addressed = |place| Addressed { place, client: CLIENT, part: 0 };
+        assert_eq!(hub.without_target(&[addressed(4), addressed(9)]), [addressed(4)]);
         assert!(matches!(publish_to_client(&hub, "too early"), Receivers::Exactly(0)));
 
         let added = hub.add_client(0, CLIENT);
         subscribed.channels.push(added.channel);
-        assert!(hub.without_target(&[(4, CLIENT)]).is_empty());
+        assert!(hub.without_target(&[addressed(4)]).is_empty() && hub.has_target(CLIENT));
         let mut cursor = Cursor::behind(Sequence(0), Some(0));
         for n in 0..3 {
             assert!(matches!(publish_to_client(&hub, &format!("{n}")), Receivers::Exactly(1)));
@@ -188,7 +193,7 @@ mod tests {
 
         hub.unsubscribe(0, subscribed.channels);
         assert!(matches!(publish_to_client(&hub, "too late"), Receivers::Exactly(0)));
-        assert_eq!(hub.without_target(&[(4, CLIENT)]), [(4, CLIENT)]);
+        assert!(!hub.has_target(CLIENT));
         let state = hub.lock();
         let holders = state.history.pages().iter().flat_map(|page| &page.entries).map(|entry| entry.holders);
         assert_eq!(holders.sum::<u32>(), 0, "nothing of it is retained");
@@ -201,7 +206,7 @@ mod tests {
         let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
         let added = hub.add_client(0, CLIENT);
         let mut batch = Batch::new();
-        batch.push_to_client(CLIENT, &Event::new("x"));
+        batch.push_to_client(CLIENT, 0, &Event::new("x"));
         batch.push(&["a"], &Event::new("y"));
         hub.apply(hub.head().next(), &batch, None);
         hub.unsubscribe(0, subscribed.channels.iter().copied().chain([added.channel]));
@@ -221,7 +226,7 @@ mod tests {
                 let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
                 subscribed.channels.push(hub.add_client(0, client).channel);
                 let mut batch = Batch::new();
-                batch.push_to_client(client, &Event::new(&"x".repeat(1000)));
+                batch.push_to_client(client, 0, &Event::new(&"x".repeat(1000)));
                 hub.apply(hub.head().next(), &batch, None);
                 hub.unsubscribe(0, subscribed.channels);
                 take_all(&hub);

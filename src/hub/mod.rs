@@ -28,7 +28,7 @@ mod tests;
 mod walk;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -95,7 +95,20 @@ impl ShardSet {
         ShardSet(bits)
     }
 
-    fn union(&mut self, other: ShardSet) {
+    /// The set as bits, each of which says whether the shard of that number is in it.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Returns true if and only if no shard is in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Puts in all shards of another set.
+    pub fn union(&mut self, other: ShardSet) {
         self.0 |= other.0;
     }
 }
@@ -136,6 +149,8 @@ pub struct Hub {
     backlog: Backlog,
     /// How many channels there are, readable without the lock.
     channels_len: AtomicU32,
+    /// A shard is further behind than it should be, readable without the lock.
+    is_behind: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -192,6 +207,7 @@ impl Hub {
             channels_max: options.channels_max,
             backlog: options.backlog,
             channels_len: AtomicU32::new(0),
+            is_behind: AtomicBool::new(false),
         }
     }
 
@@ -303,13 +319,7 @@ impl Hub {
     /// Returns true if and only if a shard is further behind the head than it should be: who publishes is to wait.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        let state = self.lock();
-        let head = state.epochs.head();
-        state.cursors.iter().any(|&cursor| {
-            cursor < head
-                && (head.0 - cursor.0 > self.backlog.events_max
-                    || state.history.bytes_of_pages_after(cursor) > self.backlog.bytes_max)
-        })
+        self.is_behind.load(Ordering::Acquire)
     }
 
     /// Bytes that the history holds: segments, entries, names.
@@ -335,6 +345,7 @@ impl Hub {
     fn publish_counts(&self, state: &State) {
         let len = u32::try_from(state.channels.len()).expect("channels are bounded far below 2^32");
         self.channels_len.store(len, Ordering::Relaxed);
+        self.is_behind.store(state.is_behind(self.backlog), Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -365,6 +376,14 @@ impl State {
                 channels.push(pattern);
             }
         }
+    }
+
+    /// Returns true if and only if a shard is further behind the head than `backlog` allows.
+    fn is_behind(&self, backlog: Backlog) -> bool {
+        let (slowest, head) = (self.taken_by_all(), self.epochs.head());
+        slowest < head
+            && (head.0 - slowest.0 > backlog.events_max
+                || self.history.bytes_of_pages_after(slowest) > backlog.bytes_max)
     }
 
     /// How far every shard has taken the order.

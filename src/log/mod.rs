@@ -45,7 +45,8 @@ pub enum Refusal {
         /// What the log said.
         reason: String,
     },
-    /// Nobody knows whether it will appear.
+    /// Nobody knows whether it will appear. Its idempotency keys are remembered: a retry is not published, and told the
+    /// same, until they are given up.
     #[error("the log did not say in time whether it took the events: they may still appear")]
     Uncertain,
 }

@@ -64,6 +64,7 @@ pub struct ServerBuilder {
     pub(super) connections_max: Option<usize>,
     pub(super) stream_channels_max: usize,
     pub(super) channels_max: usize,
+    pub(super) idempotency_keys_max: usize,
     pub(super) body_bytes_max: usize,
     pub(super) head_timeout: Duration,
     pub(super) body_timeout: Duration,
@@ -92,6 +93,7 @@ impl Default for ServerBuilder {
             connections_max: None,
             stream_channels_max: 128,
             channels_max: 100_000,
+            idempotency_keys_max: 1_000_000,
             body_bytes_max: 1 << 20,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -171,6 +173,8 @@ impl ServerBuilder {
         stream_channels_max: usize;
         /// Channels that have subscribers or retained events (`--max-channels`, 100 000).
         channels_max: usize;
+        /// Idempotency keys that are remembered (`--idempotency-keys`, 1 000 000).
+        idempotency_keys_max: usize;
         /// The largest request body, and the largest batch of an application, in bytes (`--max-body`, 1 MiB).
         body_bytes_max: usize;
         /// Time for the head of a request (`--head-timeout`, 10 s).
@@ -229,6 +233,7 @@ impl ServerBuilder {
             ("connections_max", self.connections_max.unwrap_or(1)),
             ("stream_channels_max", self.stream_channels_max),
             ("channels_max", self.channels_max),
+            ("idempotency_keys_max", self.idempotency_keys_max),
         ];
         for (setting, count) in counts {
             require((1..=COUNT_MAX).contains(&count), setting, "must be from 1 to 4294967295")?;
@@ -274,6 +279,7 @@ mod tests {
         assert!(refusal(new().history_bytes_max(1 << 19)).starts_with("history_bytes_max"));
         assert!(refusal(new().outbox_bytes_max(1)).starts_with("outbox_bytes_max"));
         assert!(refusal(new().body_bytes_max(1 << 30)).starts_with("body_bytes_max"));
+        assert!(refusal(new().idempotency_keys_max(0)).starts_with("idempotency_keys_max"));
         assert!(refusal(new().channels_max(100)).starts_with("stream_channels_max"));
     }
 

@@ -44,6 +44,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::shard::apply::{Application, Applier, Publishers};
 use crate::shard::board::Board;
+use crate::shard::keys::IdempotencyKeys;
 use crate::shard::{CONNECTIONS_OVER_LIMIT_MAX, Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
@@ -86,6 +87,7 @@ pub struct Server {
     /// What the shards are made of, by their numbers.
     parts: Vec<ShardParts>,
     publishers: Publishers,
+    keys: Arc<IdempotencyKeys>,
     /// The instant from which the server's times count.
     start: Instant,
     desk: OpenDesk,
@@ -131,7 +133,9 @@ impl Server {
         let desk = Arc::new(Desk::new());
         let publishers =
             Publishers::from(senders.clone()).with_application(Arc::clone(&desk) as Arc<dyn Application>);
-        let applier: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), publishers.clone()));
+        let keys = Arc::new(IdempotencyKeys::new(settings.idempotency_keys_max, publishers.clone()));
+        let applier: Arc<dyn Sink> =
+            Arc::new(Applier::new(Arc::clone(&hub), publishers.clone(), Arc::clone(&keys)));
         let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(random.bits()), applier));
         let calling = Arc::clone(&desk);
         let caller = thread::Builder::new().name("callbacks".to_owned()).spawn(move || calling.call_back());
@@ -148,7 +152,7 @@ impl Server {
             publish_timeout: settings.publish_timeout,
         });
         let (desk, start) = (OpenDesk(desk), Instant::now());
-        Ok(Server { addresses, handle, parts, publishers, start, desk, caller })
+        Ok(Server { addresses, handle, parts, publishers, keys, start, desk, caller })
     }
 
     /// The addresses that it listens on, in the order they were given, with the ports that the kernel chose.
@@ -182,13 +186,13 @@ impl Server {
     /// # Errors
     /// [`ServeError::Thread`]; what had begun to serve by then drains.
     pub fn start(self) -> Result<RunningServer, ServeError> {
-        let Server { addresses, handle, parts, publishers, start, desk, caller } = self;
+        let Server { addresses, handle, parts, publishers, keys, start, desk, caller } = self;
         let desk = Arc::new(desk);
         let mut running =
             RunningServer { addresses, handle, threads: Vec::new(), desk, caller: Some(caller) };
         for ShardParts { options, driver, mailbox } in parts {
             let (handle, desk) = (running.handle.clone(), Arc::clone(&running.desk));
-            let publishers = publishers.clone();
+            let (publishers, keys) = (publishers.clone(), Arc::clone(&keys));
             let name = format!("shard-{}", options.number);
             let serve = move || {
                 let _until_it_ends = desk;
@@ -198,6 +202,7 @@ impl Server {
                     log: Arc::clone(&shared.log),
                     mailbox,
                     publishers,
+                    keys,
                     connections: Arc::clone(&shared.connections),
                     board: Arc::clone(&shared.board),
                     random: Box::new(OsRandom),

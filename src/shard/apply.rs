@@ -10,6 +10,7 @@ use crate::frame::batch::Batch;
 use crate::hub::{Hub, Receivers, SHARDS_MAX, ShardSet};
 use crate::log::{Refusal, Sink, Ticket};
 use crate::shard::Message;
+use crate::shard::keys::IdempotencyKeys;
 
 /// What became of an appended batch.
 #[derive(Debug)]
@@ -78,7 +79,7 @@ impl Publishers {
         self.shards.get(shard)
     }
 
-    fn wake(&self, interested: ShardSet) {
+    pub(super) fn wake(&self, interested: ShardSet) {
         for (number, shard) in self.shards.iter().enumerate() {
             if interested.contains(number) {
                 shard.notify();
@@ -107,13 +108,14 @@ impl Publishers {
 pub struct Applier {
     hub: Arc<Hub>,
     publishers: Publishers,
+    keys: Arc<IdempotencyKeys>,
 }
 
 impl Applier {
-    /// An applier for `hub` and those who publish to it.
+    /// An applier for `hub` and those who publish to it; what they publish under idempotency keys settles `keys`.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, publishers: impl Into<Publishers>) -> Applier {
-        Applier { hub, publishers: publishers.into() }
+    pub fn new(hub: Arc<Hub>, publishers: impl Into<Publishers>, keys: Arc<IdempotencyKeys>) -> Applier {
+        Applier { hub, publishers: publishers.into(), keys }
     }
 }
 
@@ -129,6 +131,10 @@ impl Sink for Applier {
         let applied = self.hub.apply(first, batch, waiting);
         self.publishers.wake(applied.interested);
         let Some(ticket) = ticket else { return };
+        if TicketParts::of(ticket).is_keyed() {
+            let receivers = (batch.len() == 1).then_some(&applied.receivers);
+            self.keys.committed(ticket, applied.first, receivers);
+        }
         match self.publishers.application_of(ticket) {
             None => self.publishers.tell(Outcome { ticket, result: Ok((applied.first, applied.receivers)) }),
             Some((application, serial)) => application.committed(serial, applied.first, applied.receivers),
@@ -136,6 +142,9 @@ impl Sink for Applier {
     }
 
     fn refused(&self, ticket: Ticket, batch: Batch, refusal: Refusal) {
+        if TicketParts::of(ticket).is_keyed() {
+            self.keys.refused(ticket, &refusal);
+        }
         match self.publishers.application_of(ticket) {
             None => self.publishers.tell(Outcome { ticket, result: Err(refusal) }),
             Some((application, serial)) => application.refused(serial, batch, refusal),
@@ -161,10 +170,24 @@ pub(super) struct TicketParts {
 
 const SERIAL_BITS: u32 = 48;
 
+/// The bit of a shard's serial numbers that says that idempotency keys wait for the batch: looking for those of all
+/// others would cost them a lock.
+const KEYED: u64 = 1 << (SERIAL_BITS - 1);
+
 impl TicketParts {
     pub(super) fn of(ticket: Ticket) -> TicketParts {
         let shard = usize::try_from(ticket.0 >> SERIAL_BITS).expect("16 bits are a usize");
         TicketParts { shard, serial: ticket.0 & ((1 << SERIAL_BITS) - 1) }
+    }
+
+    /// The same for a batch that idempotency keys wait for.
+    pub(super) fn keyed(self) -> TicketParts {
+        TicketParts { serial: self.serial | KEYED, ..self }
+    }
+
+    /// Returns true if and only if idempotency keys wait for the batch. The application's have none.
+    pub(super) fn is_keyed(self) -> bool {
+        self.shard < APPLICATION && self.serial & KEYED != 0
     }
 
     pub(super) fn ticket(self) -> Ticket {

@@ -328,7 +328,7 @@ fn a_stream_is_described_and_ended_by_its_id() {
 #[test]
 fn a_question_that_is_lost_or_finds_no_room_is_answered_503() {
     // A stream draws bits for its retry and, twice, for its name; its end draws them for its retry.
-    let mut servers = Servers::with(Some(4), 2);
+    let mut servers = Servers::with_mailboxes(Some(4), 2);
     let (_peer, client) = stream(&mut servers, 0, "channel=a");
     let asked = servers.request(1, &format!("DELETE /clients/{client} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     assert_eq!(servers.settle(), 1, "the shard panics over it");

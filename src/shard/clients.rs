@@ -9,6 +9,7 @@ use crate::api::{ClientAnswer, ClientCommand, ClientError, ClientReport, ClientR
 use crate::base::id::{ClientId, ConnId};
 use crate::base::name::{Selector, prefix_of};
 use crate::driver::Driver;
+use crate::frame::batch::Addressed;
 use crate::frame::notice::Notice;
 use crate::hub::{Added, ChannelId};
 
@@ -28,6 +29,7 @@ impl<D: Driver> Shard<D> {
             ClientCommand::Unsubscribe(name) => self.part(conn, name),
             ClientCommand::Describe => self.describe(conn).map(ClientAnswer::Described),
             ClientCommand::End => {
+                self.take_if_calm(); // What was acknowledged before comes before.
                 let retry = self.retry();
                 self.end_stream(conn, &Notice::Shutdown { retry, reason: "deleted" });
                 self.mark(conn);
@@ -36,23 +38,23 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Sees to it that events for these streams of this shard can be applied; returns the first place that names a stream
-    /// which does not live.
+    /// Sees to it that these events can be applied for streams of this shard; returns the place of the first one whose
+    /// stream does not live.
     ///
     /// # Errors
     /// [`ClientError::Draining`].
-    pub(super) fn attach_all(&mut self, clients: &[(usize, ClientId)]) -> Result<Option<usize>, ClientError> {
+    pub(super) fn attach_all(&mut self, events: &[Addressed]) -> Result<Option<usize>, ClientError> {
         if self.drain.is_on() {
             return Err(ClientError::Draining);
         }
-        let unknown = clients.iter().find(|&&(_, client)| !self.attach(client));
-        Ok(unknown.map(|&(place, _)| place))
+        let unknown = events.iter().find(|event| !self.attach(event.client));
+        Ok(unknown.map(|event| event.place))
     }
 
     /// Makes a stream a target of its own, once; returns false where it does not live.
     fn attach(&mut self, client: ClientId) -> bool {
         let Some(conn) = self.find_client(client) else { return false };
-        if self.hub.without_target(&[(0, client)]).is_empty() {
+        if self.hub.has_target(client) {
             return true;
         }
         // There was nothing for it so far, so that it may begin with whatever place the stream is at.
@@ -72,9 +74,7 @@ impl<D: Driver> Shard<D> {
 
     /// Subscribes a stream to one more channel.
     fn join(&mut self, conn: ConnId, name: &Selector) -> Result<ClientAnswer, ClientError> {
-        if self.marked.is_empty() {
-            self.take(); // Nearly always this brings the shard to the head, and the stream needs no detour.
-        }
+        self.take_if_calm(); // And the stream needs no detour.
         let peer = self.peers.get(conn).ok_or(ClientError::Unknown)?;
         let (targets, is_live) = (peer.targets(), peer.behind.is_none());
         let (names, _) = self.hub.names(&targets);
@@ -103,6 +103,14 @@ impl<D: Driver> Shard<D> {
         }
         self.mark(conn);
         self.channels_changed(conn)
+    }
+
+    /// Takes what lies after the shard's cursor, unless some streams have yet to be sent what was taken before: what waits
+    /// for a stream is to grow by no more than an empty outbox takes. Nearly always this brings the shard to the head.
+    fn take_if_calm(&mut self) {
+        if self.marked.is_empty() {
+            self.take();
+        }
     }
 
     /// Ends one subscription of a stream, at once.

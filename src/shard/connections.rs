@@ -4,9 +4,8 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use super::peer::{Armed, Peer};
-use super::{
-    ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, SOURCES_KEPT, Shard, TELL_AGAIN, TIMER_TICK, publish,
-};
+use super::publish::{Form, Submission};
+use super::{ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, SOURCES_KEPT, Shard, TELL_AGAIN, TIMER_TICK};
 use crate::api::{self, Reply, ServerStatus};
 use crate::base::id::ConnId;
 use crate::conn::{Action, Context, Input};
@@ -137,15 +136,18 @@ impl<D: Driver> Shard<D> {
         let Peer { is_over_limit, listener, .. } = *peer;
         let Some((head, body)) = peer.conn.take_request(self.now) else { return };
         if let Some(publishing) = &mut peer.publishing {
-            publishing.forget_waiting(); // Its request ran out of time.
+            publishing.forget_request(); // One before ran out of time.
         }
-        match api::handle(&head, &body, &self.options.api[usize::from(listener)], status) {
+        let api = &self.options.api[usize::from(listener)];
+        match api::handle(&head, &body, api, status, self.keys.fingerprints()) {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),
             Reply::Report(form) => self.begin_report(conn, form),
             Reply::Publish { .. } | Reply::Client(_) if is_over_limit => self.refuse_over_limit(conn),
             Reply::Client(request) => self.begin_client_request(conn, request),
-            Reply::Publish { batch, form } => self.publish(conn, batch, publish::Form::Whole(form)),
+            Reply::Publish { batch, form, claims } => {
+                self.publish(conn, Submission::new(batch, Form::Whole(form), claims));
+            }
         }
     }
 
@@ -167,6 +169,11 @@ impl<D: Driver> Shard<D> {
                     self.end_stream_for_age(conn);
                 } else {
                     peer.conn.handle(&context, Input::DeadlineReached);
+                    if let Some(publishing) = &mut peer.publishing
+                        && !peer.conn.awaits_answer()
+                    {
+                        publishing.forget_request(); // Its time is over, and it was answered so.
+                    }
                 }
             }
             self.act(conn);

@@ -54,6 +54,8 @@ pub struct Counters {
 
     /// Publishes that had to wait for shards that were behind.
     pub publish_pauses: u64,
+    /// Requests and envelopes that were published before, under the same idempotency key, and were not again.
+    pub publish_duplicates: u64,
     /// Publishes that were answered with an error.
     pub publishes_refused: Vec<(Status, u64)>,
 
@@ -138,6 +140,7 @@ impl Counters {
             answer_sends,
             frames_per_send,
             publish_pauses,
+            publish_duplicates,
             publishes_refused,
             fan_outs,
             turns,
@@ -163,6 +166,7 @@ impl Counters {
         self.frames_per_send.sum += frames_per_send.sum;
         add_each(&mut self.frames_per_send.buckets, &frames_per_send.buckets);
         self.publish_pauses += publish_pauses;
+        self.publish_duplicates += publish_duplicates;
         for &(status, count) in publishes_refused {
             match self.publishes_refused.binary_search_by_key(&status, |&(known, _)| known) {
                 Ok(index) => self.publishes_refused[index].1 += count,

@@ -115,6 +115,10 @@ impl Metrics {
         out.counter("publish_pauses", help, None, total.publish_pauses)?;
         let help = "Connections whose publish waits for event loops that are behind.";
         out.gauge("publishers_paused", help, None, total.publishers_paused)?;
+        let help = "Requests and envelopes that were published before, under the same idempotency key.";
+        out.counter("publish_duplicates", help, None, total.publish_duplicates)?;
+        let help = "Idempotency keys that are remembered.";
+        out.gauge("idempotency_keys", help, None, self.report.idempotency_keys as u64)?;
         let help = "Memory of the history as held: segments, indexes and names.";
         out.gauge("history", help, Some(&Unit::Bytes), hub.held_bytes as u64)?;
         let help = "Channels that have subscribers or retained events.";
@@ -220,6 +224,7 @@ mod tests {
         first.note_gap(GapReason::UnknownId);
         first.note_close(CloseReason::TooSlow);
         first.publishes_refused = vec![(Status::BAD_REQUEST, 4)];
+        first.publish_duplicates = 3;
         first.turns.note(Duration::from_millis(2));
         let mut second = Counters { connections: 1, restarts: 1, ..Counters::default() };
         second.note_sent(1, Some(1));
@@ -228,6 +233,7 @@ mod tests {
             mailbox_messages: vec![0, 7],
             late: 1,
             hub: HubCounts { events: 6, held_bytes: 65_536, channels: 2 },
+            idempotency_keys: 5,
         };
         let text = render(report);
         for expected in [
@@ -245,6 +251,8 @@ mod tests {
             "\ndownpour_gaps_total{reason=\"unknown-id\"} 1\n",
             "\ndownpour_connections_closed_total{reason=\"too-slow\"} 1\n",
             "\ndownpour_publishes_refused_total{status=\"400\"} 4\n",
+            "\ndownpour_publish_duplicates_total 3\n",
+            "\ndownpour_idempotency_keys 5\n",
             "\ndownpour_history_bytes 65536\n",
             "\ndownpour_mailbox_messages{shard=\"1\"} 7\n",
             "\ndownpour_loop_lag_seconds_sum{shard=\"0\"} 0.002\n",

@@ -16,11 +16,18 @@ mod connections;
 pub mod counters;
 mod drain;
 mod fan_out;
+mod idempotency;
+#[cfg(test)]
+mod idempotency_tests;
+pub mod keys;
 mod metrics;
 mod peer;
 mod publish;
 mod questions;
 pub mod report;
+mod retries;
+#[cfg(test)]
+mod retries_tests;
 mod slow;
 mod sources;
 mod stats;
@@ -54,6 +61,7 @@ use apply::{Outcome, Publishers};
 use board::Board;
 use counters::Counters;
 use drain::Drain;
+use keys::IdempotencyKeys;
 use peer::Peer;
 use publish::Tickets;
 use questions::Questions;
@@ -133,6 +141,8 @@ pub struct Links {
     pub mailbox: Receiver<Message>,
     /// Who is told when this shard has completed a count of receivers.
     pub publishers: Publishers,
+    /// The idempotency keys that all shards were given, as what the log commits settles them.
+    pub keys: Arc<IdempotencyKeys>,
     /// How many connections all shards hold together.
     pub connections: Arc<AtomicUsize>,
     /// Where all shards put up what they have counted.
@@ -152,6 +162,7 @@ pub struct Shard<D: Driver> {
     log: Arc<dyn Log>,
     mailbox: Receiver<Message>,
     publishers: Publishers,
+    keys: Arc<IdempotencyKeys>,
     connections: Arc<AtomicUsize>,
     board: Arc<Board>,
     random: Box<dyn Random>,
@@ -178,6 +189,10 @@ pub struct Shard<D: Driver> {
     questions: Questions,
     /// Slots of connections that wait to publish, since a shard is behind.
     paused: VecDeque<ConnId>,
+    /// Slots of connections that wait for an idempotency key to be settled.
+    waiting_for_keys: VecDeque<ConnId>,
+    /// Slots of connections that wait for the receivers of what was published before.
+    recounts: VecDeque<ConnId>,
     drain: Drain,
     /// Requests that wait for what all shards have counted.
     reports: Vec<PendingReport>,
@@ -199,7 +214,7 @@ impl<D: Driver> Shard<D> {
     /// A shard that accepts from `driver`'s listeners. `now` is the instant from which its times count.
     #[must_use]
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
-        let Links { hub, log, mailbox, publishers, connections, board, random } = links;
+        let Links { hub, log, mailbox, publishers, keys, connections, board, random } = links;
         let cursor = hub.cursor(options.number);
         let common = Common::new(options.conn.keepalive_style);
         Shard {
@@ -212,6 +227,7 @@ impl<D: Driver> Shard<D> {
             log,
             mailbox,
             publishers,
+            keys,
             connections,
             board,
             random,
@@ -231,6 +247,8 @@ impl<D: Driver> Shard<D> {
             tickets: Tickets::default(),
             questions: Questions::default(),
             paused: VecDeque::new(),
+            waiting_for_keys: VecDeque::new(),
+            recounts: VecDeque::new(),
             drain: Drain::No,
             reports: Vec::new(),
             slow_look: SlowLook::default(),
@@ -282,6 +300,7 @@ impl<D: Driver> Shard<D> {
         self.fan_out();
         self.catch_up();
         self.resume_paused();
+        self.resume_retries();
         self.advance_drain();
         self.look_for_slow_streams();
         self.put_up_counters();
@@ -307,6 +326,8 @@ impl<D: Driver> Shard<D> {
         self.readers.clear();
         self.ahead.clear();
         self.paused.clear();
+        self.waiting_for_keys.clear();
+        self.recounts.clear();
         self.reports.clear();
         self.board.stop_waiting(self.options.number);
         self.fan_out_began = None;
@@ -337,6 +358,7 @@ impl<D: Driver> Shard<D> {
         !self.marked.is_empty()
             || !self.readers.is_empty()
             || self.tickets.has_settled()
+            || self.keys.has_told(self.options.number)
             || self.board.is_asked(self.options.number)
             || self.has_settled_reports()
     }
@@ -351,8 +373,10 @@ impl<D: Driver> Shard<D> {
 
     fn next_deadline(&self) -> Option<Instant> {
         let sources = self.sources_used.map(|used| used + SOURCES_KEPT);
-        // Nobody tells a publisher's shard when the others have caught up: it asks.
-        let paused = (!self.paused.is_empty()).then(|| self.now + PAUSE);
+        // Nobody tells a publisher's shard when the others have caught up, nor one that retries when they have counted:
+        // it asks.
+        let is_paused = !self.paused.is_empty() || !self.recounts.is_empty();
+        let paused = is_paused.then(|| self.now + PAUSE);
         let deadlines = [
             self.wheel.next_deadline(),
             sources,

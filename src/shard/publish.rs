@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{self, AnswerForm, BadLine, LinesAccount, OwnIds, ReadLines};
+use crate::api::{self, AnswerForm, BadLine, Claims, LinesAccount, Places, ReadLines};
 use crate::auth::Permission;
 use crate::base::id::{ConnId, EventId};
 use crate::conn::Context;
@@ -16,6 +16,8 @@ use crate::log::Ticket;
 
 use super::Shard;
 use super::apply::{Outcome, TicketParts};
+use super::keys::Reservation;
+use super::retries::Recount;
 
 /// Batches that the log may have of one shard; below what its mailbox holds, so that every outcome finds room.
 pub(super) const BATCHES_UNDER_WAY_MAX: usize = 8192;
@@ -25,15 +27,18 @@ pub(super) const BATCHES_UNDER_WAY_MAX: usize = 8192;
 pub(super) enum Form {
     /// It was the whole request.
     Whole(AnswerForm),
-    /// It was a part of a body of lines.
-    Lines {
-        /// The ids that its publisher gave.
-        own_ids: OwnIds,
-        /// The lines of its events that go to one client each.
-        client_lines: Vec<u64>,
-        /// How the body ends, where this is its last part.
-        end: Option<LinesEnd>,
-    },
+    /// It was a part of a body of lines, with these places in the answer. The last part says how the body ends.
+    Lines(Places, Option<LinesEnd>),
+}
+
+impl Form {
+    /// The places of the batch's envelopes in the answer.
+    pub(super) fn places_mut(&mut self) -> &mut Places {
+        match self {
+            Form::Whole(form) => form.places_mut(),
+            Form::Lines(places, _) => places,
+        }
+    }
 }
 
 /// How a body of lines ended.
@@ -45,11 +50,40 @@ pub(super) enum LinesEnd {
     Failed(Problem, Option<u64>),
 }
 
+/// A batch on its way to the log.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) batch: Batch,
+    pub(super) form: Form,
+    /// The idempotency keys that are yet to be reserved.
+    pub(super) claims: Claims,
+    /// Those that are.
+    pub(super) reservation: Option<Reservation>,
+}
+
+impl Submission {
+    pub(super) fn new(batch: Batch, form: Form, claims: Claims) -> Submission {
+        Submission { batch, form, claims, reservation: None }
+    }
+}
+
+/// What a connection's request waits for before the log, or instead of it.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// Shards that are behind.
+    Shards(Submission),
+    /// An idempotency key that is under way.
+    Key(Submission),
+    /// The receivers of an event that was published before.
+    Count(Recount),
+}
+
 /// What a connection is publishing, or has asked for that is not answered at once.
 #[derive(Debug, Default)]
 pub(super) struct Publishing {
-    /// What waits for shards that are behind.
-    paused: Option<(Batch, Form)>,
+    pub(super) waiting: Option<Waiting>,
+    /// It stands in the shard's queue of those that wait for keys, perhaps for a request that was answered meanwhile.
+    pub(super) is_queued_for_key: bool,
     /// The batch that the log has.
     ticket: Option<Ticket>,
     /// The question to other shards on whose answers its request waits.
@@ -61,12 +95,38 @@ pub(super) struct Publishing {
 }
 
 impl Publishing {
-    /// Forgets what waits of a request that was answered meanwhile: nothing more of it is published, and nobody is told
-    /// what becomes of the rest.
-    pub(super) fn forget_waiting(&mut self) {
-        self.paused = None;
+    /// Forgets a request that was answered as its time ran out: what of it waits is not published any more, and its
+    /// idempotency keys are free; what the log says of the rest is no answer to the next request.
+    pub(super) fn forget_request(&mut self) {
+        self.waiting = None;
+        self.ticket = None;
         self.question = None;
-        self.ticket = None; // The outcome may come while the next request waits for something else.
+    }
+
+    fn take_for_shards(&mut self) -> Option<Submission> {
+        match self.waiting.take()? {
+            Waiting::Shards(submission) => Some(submission),
+            other @ (Waiting::Key(_) | Waiting::Count(_)) => self.put_back(other),
+        }
+    }
+
+    pub(super) fn take_for_key(&mut self) -> Option<Submission> {
+        match self.waiting.take()? {
+            Waiting::Key(submission) => Some(submission),
+            other @ (Waiting::Shards(_) | Waiting::Count(_)) => self.put_back(other),
+        }
+    }
+
+    pub(super) fn take_for_count(&mut self) -> Option<Recount> {
+        match self.waiting.take()? {
+            Waiting::Count(recount) => Some(recount),
+            other @ (Waiting::Shards(_) | Waiting::Key(_)) => self.put_back(other),
+        }
+    }
+
+    fn put_back<T>(&mut self, waiting: Waiting) -> Option<T> {
+        self.waiting = Some(waiting);
+        None
     }
 }
 
@@ -83,7 +143,6 @@ pub(super) struct Tickets {
 struct UnderWay {
     conn: ConnId,
     form: Form,
-    events: usize,
 }
 
 impl Tickets {
@@ -98,8 +157,9 @@ impl Tickets {
         self.counting.clear();
     }
 
-    fn issue(&mut self, shard: usize, under_way: UnderWay) -> Ticket {
-        let ticket = TicketParts { shard, serial: self.next }.ticket();
+    fn issue(&mut self, shard: usize, under_way: UnderWay, is_keyed: bool) -> Ticket {
+        let parts = TicketParts { shard, serial: self.next };
+        let ticket = if is_keyed { parts.keyed() } else { parts }.ticket();
         self.next += 1;
         self.under_way.insert(ticket, under_way);
         ticket
@@ -116,7 +176,7 @@ impl<D: Driver> Shard<D> {
         let publishing = peer.publishing.get_or_insert_default();
         if let Some(head) = &lines.head {
             publishing.lines = LinesAccount::default();
-            publishing.forget_waiting(); // Its request ran out of time.
+            publishing.forget_request(); // One before ran out of time.
             match api::admit(head, &self.options.api[usize::from(peer.listener)], status) {
                 Ok(_) if is_over_limit => return self.refuse_over_limit(conn),
                 Ok(permission) => publishing.permission = Some(permission),
@@ -124,7 +184,8 @@ impl<D: Driver> Shard<D> {
             }
         }
         let Some(permission) = &publishing.permission else { return };
-        let ReadLines { batch, client_lines, own_ids, error } = api::read_lines(&lines, permission);
+        let ReadLines { batch, places, claims, error } =
+            api::read_lines(&lines, permission, self.keys.fingerprints());
         let end = match (error, lines.failure) {
             (Some(BadLine { line, problem }), _) => Some(LinesEnd::Failed(problem, Some(line))),
             (None, Some(problem)) => Some(LinesEnd::Failed(problem, None)),
@@ -133,7 +194,7 @@ impl<D: Driver> Shard<D> {
         if batch.is_empty() {
             self.go_on_with_lines(conn, end);
         } else {
-            self.publish(conn, batch, Form::Lines { own_ids, client_lines, end });
+            self.publish(conn, Submission::new(batch, Form::Lines(places, end), claims));
         }
     }
 
@@ -143,37 +204,41 @@ impl<D: Driver> Shard<D> {
         self.answer(conn, &Problem::too_many(detail, self.options.retry).into_response());
     }
 
-    /// Publishes a batch, once the single streams are found that its events go to, if some do.
-    pub(super) fn publish(&mut self, conn: ConnId, batch: Batch, form: Form) {
-        if batch.clients().is_empty() || self.drain.is_on() {
-            self.publish_found(conn, batch, form);
+    /// Publishes a batch, once its idempotency keys are reserved, and the single streams are found that its events go to.
+    pub(super) fn publish(&mut self, conn: ConnId, submission: Submission) {
+        let Some(submission) = self.reserve_keys(conn, submission) else { return };
+        if submission.batch.addressed().is_empty() || self.drain.is_on() {
+            self.publish_found(conn, submission);
         } else {
-            self.find_clients(conn, batch, form);
+            self.find_clients(conn, submission);
         }
     }
 
     /// Appends a batch to the log, or has it wait while shards are behind.
-    pub(super) fn publish_found(&mut self, conn: ConnId, batch: Batch, form: Form) {
+    pub(super) fn publish_found(&mut self, conn: ConnId, submission: Submission) {
         if self.drain.is_on() {
             let problem = Problem::unavailable("the server is draining", Duration::from_secs(1));
-            return self.refuse_batch(conn, form, problem);
+            return self.refuse_batch(conn, submission.form, problem);
         }
-        if self.hub.exceeds_channels_max(&batch) {
+        if self.hub.exceeds_channels_max(&submission.batch) {
             let detail = "the server has as many channels as it keeps; publish to one that exists, or later";
-            return self.refuse_batch(conn, form, Problem::too_many(detail, self.options.retry));
+            return self.refuse_batch(conn, submission.form, Problem::too_many(detail, self.options.retry));
         }
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let publishing = peer.publishing.get_or_insert_default();
         let is_full = self.tickets.under_way.len() >= BATCHES_UNDER_WAY_MAX;
         if is_full || self.hub.is_behind() {
-            publishing.paused = Some((batch, form));
+            publishing.waiting = Some(Waiting::Shards(submission));
             self.paused.push_back(conn);
             self.counters.publish_pauses += 1;
             return;
         }
-        let under_way = UnderWay { conn, form, events: batch.len() };
-        let ticket = self.tickets.issue(self.options.number, under_way);
+        let Submission { batch, form, reservation, .. } = submission;
+        let ticket = self.tickets.issue(self.options.number, UnderWay { conn, form }, reservation.is_some());
         publishing.ticket = Some(ticket);
+        if let Some(reservation) = reservation {
+            reservation.hand_over(ticket); // From here on it is the log's word that counts.
+        }
         self.log.append(batch, ticket);
     }
 
@@ -185,10 +250,10 @@ impl<D: Driver> Shard<D> {
             }
             let Some(conn) = self.paused.pop_front() else { return };
             let Some(peer) = self.peers.get_mut(conn) else { continue };
-            let paused = peer.publishing.as_mut().and_then(|publishing| publishing.paused.take());
+            let paused = peer.publishing.as_mut().and_then(|publishing| publishing.take_for_shards());
             // A request whose time ran out was answered so; what it would have published is not.
-            if let Some((batch, form)) = paused.filter(|_| peer.conn.awaits_answer()) {
-                self.publish_found(conn, batch, form);
+            if let Some(submission) = paused.filter(|_| peer.conn.awaits_answer()) {
+                self.publish_found(conn, submission);
                 self.act(conn);
             }
         }
@@ -197,6 +262,9 @@ impl<D: Driver> Shard<D> {
     /// Answers what the log has decided.
     pub(super) fn take_outcome(&mut self, outcome: Outcome) {
         let Outcome { ticket, result } = outcome;
+        if TicketParts::of(ticket).is_keyed() {
+            self.keys.note_time(self.now);
+        }
         match result {
             Ok((first, Receivers::Exactly(receivers))) => self.acknowledge(ticket, first, receivers),
             Ok((first, Receivers::Counting(tally))) => self.tickets.counting.push((ticket, first, tally)),
@@ -223,21 +291,32 @@ impl<D: Driver> Shard<D> {
     }
 
     fn acknowledge(&mut self, ticket: Ticket, first: EventId, receivers: u64) {
-        let Some(UnderWay { conn, form, events }) = self.claim(ticket) else { return };
+        let Some(UnderWay { conn, form }) = self.claim(ticket) else { return };
+        self.acknowledge_form(conn, form, Some(first), Some(receivers));
+        self.act(conn);
+    }
+
+    /// Answers a batch, or goes on with its body of lines. `first` is the id of its first event; `None` where all of them
+    /// were published before.
+    pub(super) fn acknowledge_form(
+        &mut self,
+        conn: ConnId,
+        form: Form,
+        first: Option<EventId>,
+        receivers: Option<u64>,
+    ) {
         match form {
             Form::Whole(form) => {
-                let receivers = form.wants_receivers().then_some(receivers);
-                let response = api::answer_published(&form, first, receivers);
-                self.answer(conn, &response);
+                let receivers = receivers.filter(|_| form.wants_receivers());
+                self.answer(conn, &api::answer_published(&form, first, receivers));
             }
-            Form::Lines { own_ids, end, .. } => {
+            Form::Lines(places, end) => {
                 if let Some(publishing) = self.peers.get_mut(conn).and_then(|peer| peer.publishing.as_mut()) {
-                    publishing.lines.add(first, events as u64, own_ids);
+                    publishing.lines.add(first, &places);
                 }
                 self.go_on_with_lines(conn, end);
             }
         }
-        self.act(conn);
     }
 
     /// Takes a batch off those under way; `None` where nobody waits for its answer any more.
@@ -255,7 +334,7 @@ impl<D: Driver> Shard<D> {
     pub(super) fn refuse_batch(&mut self, conn: ConnId, form: Form, problem: Problem) {
         match form {
             Form::Whole(_) => self.answer(conn, &problem.into_response()),
-            Form::Lines { .. } => self.go_on_with_lines(conn, Some(LinesEnd::Failed(problem, None))),
+            Form::Lines(..) => self.go_on_with_lines(conn, Some(LinesEnd::Failed(problem, None))),
         }
     }
 

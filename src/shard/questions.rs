@@ -9,9 +9,9 @@ use crate::api::{self, ClientAnswer, ClientError, ClientRequest};
 use crate::base::id::{ClientId, ConnId};
 use crate::base::mailbox::Sender;
 use crate::driver::Driver;
-use crate::frame::batch::Batch;
+use crate::frame::batch::Addressed;
 
-use super::publish::{Form, LinesEnd};
+use super::publish::{Form, LinesEnd, Submission};
 use super::{Message, Shard};
 
 /// Questions of one shard that may be unanswered, and messages in a mailbox that is asked nothing more.
@@ -22,8 +22,8 @@ pub(super) const QUESTIONS_MAX: usize = 1024;
 enum Order {
     /// To do what a request asks for.
     CarryOut(ClientRequest),
-    /// To see to it that events for these streams can be applied; each has its place in a batch.
-    Attach(Vec<(usize, ClientId)>),
+    /// To see to it that these events can be applied for its streams.
+    Attach(Vec<Addressed>),
 }
 
 /// What it answers.
@@ -31,7 +31,7 @@ enum Order {
 enum Told {
     /// What came of the request.
     CarriedOut(Result<ClientAnswer, ClientError>),
-    /// The first place of a stream that does not live.
+    /// The place of the first event whose stream does not live.
     Attached(Result<Option<usize>, ClientError>),
 }
 
@@ -107,11 +107,10 @@ enum Asked {
 #[derive(Debug)]
 struct Finding {
     conn: ConnId,
-    batch: Batch,
-    form: Form,
+    submission: Submission,
     /// Answers that are still to come.
     left: usize,
-    /// The first place of a stream that does not live.
+    /// The place of the first event whose stream does not live.
     unknown: Option<usize>,
     error: Option<ClientError>,
 }
@@ -141,20 +140,20 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Publishes a batch with events for single streams once all of these are known to live.
-    pub(super) fn find_clients(&mut self, conn: ConnId, batch: Batch, form: Form) {
-        let missing = self.hub.without_target(batch.clients());
-        let mut finding = Finding { conn, batch, form, left: 0, unknown: None, error: None };
-        let mut by_shard: BTreeMap<usize, Vec<(usize, ClientId)>> = BTreeMap::new();
-        for (place, client) in missing {
-            by_shard.entry(usize::from(client.shard)).or_default().push((place, client));
+    pub(super) fn find_clients(&mut self, conn: ConnId, submission: Submission) {
+        let missing = self.hub.without_target(submission.batch.addressed());
+        let mut finding = Finding { conn, submission, left: 0, unknown: None, error: None };
+        let mut by_shard: BTreeMap<usize, Vec<Addressed>> = BTreeMap::new();
+        for event in missing {
+            by_shard.entry(usize::from(event.client.shard)).or_default().push(event);
         }
         if let Some(own) = by_shard.remove(&self.options.number) {
             finding.note(self.attach_all(&own));
         }
         let serial = self.next_question(conn);
-        for (shard, clients) in by_shard {
-            let first = clients[0].0;
-            match self.ask(shard, serial, Order::Attach(clients)) {
+        for (shard, events) in by_shard {
+            let first = events[0].place;
+            match self.ask(shard, serial, Order::Attach(events)) {
                 Ok(()) => finding.left += 1,
                 Err(ClientError::Unknown) => finding.note(Ok(Some(first))),
                 Err(error) => finding.note(Err(error)),
@@ -211,25 +210,33 @@ impl<D: Driver> Shard<D> {
     }
 
     fn publish_to_found(&mut self, finding: Finding) {
-        let Finding { conn, mut batch, form, unknown, error, .. } = finding;
+        let Finding { conn, mut submission, unknown, error, .. } = finding;
         if let Some(error) = error {
-            return self.refuse_batch(conn, form, error.problem(self.options.retry));
+            return self.refuse_batch(conn, submission.form, error.problem(self.options.retry));
         }
-        let Some(place) = unknown else { return self.publish_found(conn, batch, form) };
-        match form {
-            Form::Whole(form) => self.answer(conn, &form.unknown_client(place).into_response()),
-            Form::Lines { mut own_ids, client_lines, .. } => {
+        let is_unknown = |event: &&Addressed| Some(event.place) == unknown;
+        let Some(&Addressed { place, part, .. }) = submission.batch.addressed().iter().find(is_unknown)
+        else {
+            return self.publish_found(conn, submission);
+        };
+        match &mut submission.form {
+            Form::Whole(form) => {
+                let problem = form.unknown_client(part);
+                self.answer(conn, &problem.into_response());
+            }
+            Form::Lines(places, end) => {
                 // As at any bad line, what stands before it is published.
-                let named = batch.clients().iter().zip(&client_lines).find(|((at, _), _)| *at == place);
-                let line = named.map_or(0, |(_, &line)| line);
-                let bad = api::unknown_client_in_line(line);
-                let end = Some(LinesEnd::Failed(bad.problem, Some(line)));
-                batch.truncate(place);
-                own_ids.truncate(place);
-                if batch.is_empty() {
-                    return self.go_on_with_lines(conn, end);
+                let bad = api::unknown_client_in_line(part);
+                *end = Some(LinesEnd::Failed(bad.problem, Some(bad.line)));
+                places.truncate(place);
+                submission.batch.retain(|at| at < place);
+                if let Some(reservation) = &mut submission.reservation {
+                    reservation.release_from(place);
                 }
-                self.publish_found(conn, batch, Form::Lines { own_ids, client_lines, end });
+                if submission.batch.is_empty() {
+                    return self.acknowledge_form(conn, submission.form, None, None);
+                }
+                self.publish_found(conn, submission);
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use super::board::{Board, Question};
 use super::counters::Counters;
+use super::keys::IdempotencyKeys;
 use super::{metrics, stats};
 use crate::api::ReportForm;
 use crate::base::id::ConnId;
@@ -31,17 +32,20 @@ pub struct Report {
     pub late: usize,
     /// What the hub has.
     pub hub: HubCounts,
+    /// Idempotency keys that are remembered.
+    pub idempotency_keys: usize,
 }
 
 impl Report {
     /// Reads what there is after a question, whether or not all shards have answered it.
     #[must_use]
-    pub fn read(board: &Board, question: Question, hub: &Hub) -> Report {
+    pub fn read(board: &Board, question: Question, hub: &Hub, keys: &IdempotencyKeys) -> Report {
         Report {
             late: board.unanswered(question),
             shards: board.snapshots(),
             mailbox_messages: board.mailbox_messages(),
             hub: hub.counts(),
+            idempotency_keys: keys.count(),
         }
     }
 
@@ -112,7 +116,7 @@ impl<D: Driver> Shard<D> {
                 self.reports.push(pending);
                 continue;
             }
-            let report = || Report::read(&self.board, pending.question, &self.hub);
+            let report = || Report::read(&self.board, pending.question, &self.hub, &self.keys);
             let response = match pending.form {
                 ReportForm::Metrics => as_metrics.get_or_insert_with(|| {
                     Response::new(Status::OK, METRICS_TYPE, metrics::render(report()).into_bytes())

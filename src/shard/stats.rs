@@ -30,6 +30,8 @@ struct Stats<'a> {
     events_published: u64,
     publishes_refused: BTreeMap<u16, u64>,
     publish_pauses: u64,
+    publish_duplicates: u64,
+    idempotency_keys: usize,
     deliveries: u64,
     sends: u64,
     sent_bytes: u64,
@@ -66,6 +68,8 @@ pub(super) fn render(report: &Report, subscribed: &Subscribed) -> String {
             .map(|&(status, count)| (status.code(), count))
             .collect(),
         publish_pauses: total.publish_pauses,
+        publish_duplicates: total.publish_duplicates,
+        idempotency_keys: report.idempotency_keys,
         deliveries: total.deliveries(),
         sends: total.sends(),
         sent_bytes: total.sent_bytes,

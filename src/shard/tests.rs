@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::apply::{Applier, application_ticket};
 use super::board::Board;
+use super::keys::IdempotencyKeys;
 use super::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use crate::api::{self, ApiOptions, Hosts};
 use crate::base::id::{EpochTag, Sequence};
@@ -29,14 +30,14 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::sse::event::Event;
 
-const SHARDS: usize = 2;
+pub(super) const SHARDS: usize = 2;
 
 /// Shards with a network each, one hub and one log.
 pub(super) struct Servers {
     pub(super) nets: Vec<SimNet>,
-    shards: Vec<Shard<SimDriver>>,
+    pub(super) shards: Vec<Shard<SimDriver>>,
     pub(super) hub: Arc<Hub>,
-    log: Arc<dyn Log>,
+    pub(super) log: Arc<dyn Log>,
     connections: Arc<AtomicUsize>,
     pub(super) now: Instant,
 }
@@ -44,11 +45,28 @@ pub(super) struct Servers {
 impl Servers {
     /// Shards of which the first panics when it draws its `panics_at`th random bits.
     pub(super) fn new(panics_at: Option<usize>) -> Servers {
-        Servers::with(panics_at, MAILBOX_MESSAGES_MAX)
+        Servers::with_mailboxes(panics_at, MAILBOX_MESSAGES_MAX)
     }
 
-    /// The same with mailboxes for so many messages.
-    pub(super) fn with(panics_at: Option<usize>, mailbox_messages: usize) -> Servers {
+    /// The same, with mailboxes for so many messages.
+    pub(super) fn with_mailboxes(panics_at: Option<usize>, messages_max: usize) -> Servers {
+        let open = |sink| Arc::new(MemoryLog::new(EpochTag::from_bits(7), sink)) as Arc<dyn Log>;
+        Servers::with(panics_at, messages_max, open)
+    }
+
+    /// The same, with a log of the test's own.
+    pub(super) fn with_log(
+        panics_at: Option<usize>,
+        open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
+    ) -> Servers {
+        Servers::with(panics_at, MAILBOX_MESSAGES_MAX, open)
+    }
+
+    fn with(
+        panics_at: Option<usize>,
+        messages_max: usize,
+        open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
+    ) -> Servers {
         let now = Instant::now();
         let hub = Arc::new(Hub::new(HubOptions {
             retention: Retention { events_max: 100, bytes_max: 1 << 20, age_max: None },
@@ -60,9 +78,11 @@ impl Servers {
             (0..SHARDS as u64).map(|seed| SimNet::new(seed, SimOptions::calm())).collect();
         let drivers: Vec<SimDriver> = nets.iter().map(SimNet::driver).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
-            drivers.iter().map(|driver| mailbox(mailbox_messages, driver.waker())).unzip();
-        let applier: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), senders.clone()));
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(7), applier));
+            drivers.iter().map(|driver| mailbox(messages_max, driver.waker())).unzip();
+        let keys = Arc::new(IdempotencyKeys::new(100, senders.clone()));
+        let applier: Arc<dyn Sink> =
+            Arc::new(Applier::new(Arc::clone(&hub), senders.clone(), Arc::clone(&keys)));
+        let log = open(applier);
         let connections = Arc::new(AtomicUsize::new(0));
         let board = Arc::new(Board::new(senders.clone()));
         let parts = drivers.into_iter().zip(receivers).enumerate();
@@ -77,6 +97,7 @@ impl Servers {
                 log: Arc::clone(&log),
                 mailbox,
                 publishers: senders.clone().into(),
+                keys: Arc::clone(&keys),
                 connections: Arc::clone(&connections),
                 board: Arc::clone(&board),
                 random: Box::new(random),
@@ -118,7 +139,7 @@ impl Servers {
         peer
     }
 
-    fn subscribe(&mut self, shard: usize, channels: &str) -> SimPeer {
+    pub(super) fn subscribe(&mut self, shard: usize, channels: &str) -> SimPeer {
         self.request(shard, &format!("GET /sse?channels={channels} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
 

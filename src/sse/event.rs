@@ -6,7 +6,7 @@
 use crate::base::limits::{EVENT_ID_BYTES_MAX, EVENT_TYPE_BYTES_MAX};
 
 /// One event: data, and optionally a type, an id and a reconnection time. Every value of this type can be encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Event<'a> {
     data: &'a str,
     event_type: Option<&'a str>,

@@ -9,6 +9,7 @@ mod common;
 mod fixed;
 mod problems;
 mod publishing;
+mod retries;
 mod streams;
 
 use common::{Server, exchange, wire};

@@ -25,6 +25,12 @@ impl Written {
         self.draft.channels.len() == 1 && !self.draft.channels.has_other_targets() && !self.text.is_empty()
     }
 
+    /// Gives the envelope an idempotency key.
+    pub(crate) fn set_key(&mut self, key: &str) {
+        self.envelope.pop();
+        self.envelope.push_str(&format!(r#","idempotencyKey":"{key}"}}"#));
+    }
+
     /// The target, the content type and the body of a request that publishes it so.
     pub(crate) fn verbatim(&self) -> (String, &'static str, String) {
         let channel = self.draft.channels.indexes().next().map_or("", |index| CHANNELS[index]);
@@ -95,6 +101,7 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>, may_go_to_client
         connection: 0,
         written_at: 0,
         whole: None,
+        is_retried: false,
         fate: Fate::Open,
     };
     Written { draft, envelope, text, line_end: 0 }

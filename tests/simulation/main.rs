@@ -15,6 +15,7 @@ mod control;
 mod draft;
 mod model;
 mod publisher;
+mod request;
 mod rules;
 mod server;
 mod stats;

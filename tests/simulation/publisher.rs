@@ -1,4 +1,5 @@
-//! A client that publishes: pipelined, in pieces, in every form, sometimes badly, and not always to the end.
+//! A client that publishes: pipelined, in pieces, in every form, sometimes badly, and not always to the end. What it gave
+//! idempotency keys it sends again where it does not know what became of it, and sometimes where it does.
 
 use std::collections::VecDeque;
 
@@ -10,14 +11,19 @@ use serde_json::Value;
 
 use crate::draft::{Written, write_draft};
 use crate::model::{Draft, Fate, Model, target_name};
+use crate::request::{Keys, Kind, Message};
 use crate::rules::pick;
 use crate::subscriber::{Ghost, Scene, Subscriber};
-use crate::wire::{Body, take_response};
+use crate::wire::take_response;
 
 /// A publisher, with or without a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Publisher {
     connection: Option<Connection>,
+    /// What it means to send again.
+    retries: Vec<Message>,
+    /// What it was told to be published, under keys.
+    published: Vec<Message>,
 }
 
 struct Connection {
@@ -37,27 +43,10 @@ struct Connection {
 /// A request that is written or waits to be.
 #[derive(Debug)]
 struct Request {
-    kind: Kind,
+    message: Message,
     /// Its first byte, and behind its last, counted from the connection's begin.
     from: u64,
     to: u64,
-    /// The serial numbers of its events that may be committed.
-    serials: std::ops::Range<usize>,
-    /// In which step its first byte was written.
-    begun_at: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// One event, as a body or as an envelope.
-    Single,
-    Array,
-    /// A body of lines, and whether its last line is bad.
-    Lines {
-        is_bad: bool,
-    },
-    /// An array with a bad item.
-    BadArray,
 }
 
 impl Publisher {
@@ -78,28 +67,48 @@ impl Publisher {
             return;
         };
         if scene.random.chance(0.003) {
-            self.connection = None; // Whatever it was about.
+            self.lose_connection(); // Whatever it was about.
             return;
         }
         if connection.requests.len() < 4 && !connection.is_last && scene.random.chance(0.3) {
-            connection.begin_request(scene);
+            self.retries.retain(|message| message.may_retry(scene.now));
+            self.published.retain(|message| message.may_retry(scene.now));
+            if !self.retries.is_empty() && scene.random.chance(0.5) {
+                let index = scene.random.within(0..=self.retries.len() - 1);
+                connection.send_again(scene, self.retries.swap_remove(index));
+            } else if !self.published.is_empty() && scene.random.chance(0.05) {
+                let drawn = pick(scene.random, &self.published).clone().conflicting(scene);
+                connection.send_first(scene, drawn);
+            } else {
+                let drawn = Message::draw(scene);
+                connection.send_first(scene, drawn);
+            }
         }
         let most = *pick(scene.random, &[1, 30, 1000, 100_000]);
         connection.write(scene, most);
-        connection.read(scene, subscribers);
+        self.read(scene, subscribers);
+    }
+
+    fn read(&mut self, scene: &mut Scene<'_>, subscribers: &[Subscriber]) -> bool {
+        let Publisher { connection: Some(connection), retries, published } = self else { return false };
+        let has_read = connection.read(scene, subscribers, retries, published);
         if connection.is_over() {
-            self.connection = None;
+            self.lose_connection();
         }
+        has_read
+    }
+
+    /// Gives its connection up. It does not know what became of what was not answered.
+    fn lose_connection(&mut self) {
+        let requests = self.connection.take().into_iter().flat_map(|connection| connection.requests);
+        self.retries.extend(requests.map(|request| request.message));
     }
 
     /// Writes and reads all it can; returns whether that was anything.
     pub(crate) fn settle(&mut self, scene: &mut Scene<'_>, subscribers: &[Subscriber]) -> bool {
         let Some(connection) = &mut self.connection else { return false };
         let has_written = connection.write(scene, usize::MAX);
-        let has_read = connection.read(scene, subscribers);
-        if connection.is_over() {
-            self.connection = None;
-        }
+        let has_read = self.read(scene, subscribers);
         has_written || has_read
     }
 
@@ -116,8 +125,9 @@ impl Publisher {
         self.connection.is_some()
     }
 
+    /// The server is gone, and with it what it remembered of keys.
     pub(crate) fn give_up(&mut self) {
-        self.connection = None;
+        *self = Publisher::default();
     }
 }
 
@@ -126,68 +136,41 @@ impl Connection {
         self.peer.was_reset() || self.peer.is_ended()
     }
 
-    fn begin_request(&mut self, scene: &mut Scene<'_>) {
-        let first = scene.model.drafts.len();
-        let lines = Kind::Lines { is_bad: scene.random.chance(0.1) };
-        let kinds = [Kind::Single, Kind::Single, Kind::Single, Kind::Array, lines, lines, Kind::BadArray];
-        let kind = *pick(scene.random, &kinds);
-        let count = match kind {
-            Kind::Single => 1,
-            Kind::Array | Kind::BadArray => scene.random.within(1..=6),
-            Kind::Lines { .. } => scene.random.within(1..=30),
-        };
-        let mut drafts: Vec<Written> =
-            (first..first + count).map(|serial| write_draft(serial, scene, true)).collect();
-        let (target, content_type, data) = match kind {
-            Kind::Single if scene.random.chance(0.5) && drafts[0].is_plain() => drafts[0].verbatim(),
-            Kind::Single => ("/publish".to_owned(), "application/json", drafts[0].envelope.clone()),
-            Kind::Array | Kind::BadArray => {
-                let mut items: Vec<&str> = drafts.iter().map(|draft| &*draft.envelope).collect();
-                if kind == Kind::BadArray {
-                    items.insert(scene.random.within(0..=count), r#"{"channel":"a b","data":1}"#);
-                }
-                ("/publish".to_owned(), "application/json", format!("[{}]", items.join(",\n")))
-            }
-            Kind::Lines { is_bad } => {
-                let mut text = String::new();
-                for draft in &mut drafts {
-                    text.push_str(&draft.envelope);
-                    let line_end = pick(scene.random, &["\n", "\n", "\r\n", "\n\n"]);
-                    text.push_str(line_end);
-                    draft.line_end = text.trim_end().len();
-                }
-                if is_bad {
-                    text.push_str("{\"channel\":\"a\"}\n");
-                }
-                ("/publish".to_owned(), "application/x-ndjson", text)
-            }
-        };
-        let is_chunked = scene.random.chance(0.3);
-        let body = if is_chunked {
-            Body::chunked(data.as_bytes(), scene.random)
-        } else {
-            Body::counted(data.as_bytes())
-        };
+    /// Sends a request for the first time.
+    fn send_first(&mut self, scene: &mut Scene<'_>, (message, drafts): (Message, Vec<Written>)) {
         self.is_last = scene.random.chance(0.02);
-        let connection = if self.is_last { "Connection: close\r\n" } else { "" };
-        let head = format!(
-            "POST {target} HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: {content_type}\r\n{connection}{}\r\n",
-            body.fields
-        );
+        let (head, body) = message.write(self.is_last, scene);
         let from = self.written + self.out.len() as u64;
         let to = from + (head.len() + body.bytes.len()) as u64;
+        let count = drafts.len();
         for written in drafts {
             let mut draft = written.draft;
             draft.connection = self.number;
-            (draft.whole, draft.written_at) = match kind {
+            (draft.whole, draft.written_at) = match message.kind {
                 Kind::Single | Kind::Array => (Some(count), to),
-                Kind::BadArray => (Some(0), u64::MAX),
+                Kind::BadArray | Kind::Conflict => (Some(0), u64::MAX),
                 Kind::Lines { .. } => (None, from + (head.len() + body.bytes_for(written.line_end)) as u64),
             };
             scene.model.drafts.push(draft);
         }
-        self.out.extend(head.bytes().chain(body.bytes.iter().copied()));
-        self.requests.push_back(Request { kind, from, to, serials: first..first + count, begun_at: None });
+        self.queue(message, &head, &body.bytes);
+    }
+
+    /// Sends a request that was sent before.
+    fn send_again(&mut self, scene: &mut Scene<'_>, message: Message) {
+        self.is_last = scene.random.chance(0.02);
+        let (head, body) = message.write(self.is_last, scene);
+        message.serials.clone().for_each(|serial| scene.model.drafts[serial].is_retried = true);
+        scene.stats.retried += 1;
+        self.queue(message, &head, &body.bytes);
+    }
+
+    fn queue(&mut self, mut message: Message, head: &str, body: &[u8]) {
+        message.attempts += 1;
+        let from = self.written + self.out.len() as u64;
+        self.out.extend(head.bytes().chain(body.iter().copied()));
+        let to = self.written + self.out.len() as u64;
+        self.requests.push_back(Request { message, from, to });
     }
 
     fn write(&mut self, scene: &mut Scene<'_>, most: usize) -> bool {
@@ -200,37 +183,67 @@ impl Connection {
         self.written += taken as u64;
         scene.model.written[self.number] = self.written;
         for request in &mut self.requests {
-            if request.begun_at.is_none() && request.from < self.written {
-                request.begun_at = Some(scene.step);
+            if request.message.begun_at.is_none() && request.from < self.written {
+                request.message.begun_at = Some(scene.step);
             }
         }
         taken > 0
     }
 
-    fn read(&mut self, scene: &mut Scene<'_>, subscribers: &[Subscriber]) -> bool {
+    fn read(
+        &mut self,
+        scene: &mut Scene<'_>,
+        subscribers: &[Subscriber],
+        retries: &mut Vec<Message>,
+        published: &mut Vec<Message>,
+    ) -> bool {
         let bytes = self.peer.read(usize::MAX);
         self.received.extend_from_slice(&bytes);
         while let Some((head, body)) = take_response(&mut self.received) {
             let body: Value = serde_json::from_str(&body).expect("an answer is JSON");
             if head.status == 408 && self.requests.front().is_none_or(|request| request.to > self.written) {
-                self.requests.clear();
+                retries.extend(self.requests.drain(..).map(|request| request.message));
                 continue; // It took too long over its request.
             }
             let request = self.requests.pop_front().expect("an answer answers a request");
-            request.check_answer(scene, subscribers, head.status, &body);
+            let mut message = request.message;
+            let is_settled = message.check_answer(scene, subscribers, head.status, &body);
+            if message.may_retry(scene.now) {
+                message.receivers = body["receivers"].as_u64();
+                if head.status == 200 && message.serials.len() < 10 {
+                    published.push(message.clone());
+                }
+                if !is_settled || scene.random.chance(0.1) {
+                    retries.push(message);
+                }
+            }
         }
         !bytes.is_empty()
     }
 }
 
-impl Request {
-    fn check_answer(&self, scene: &mut Scene<'_>, subscribers: &[Subscriber], status: u16, body: &Value) {
+impl Message {
+    /// Checks what it was answered; returns whether that leaves nothing to be asked again.
+    fn check_answer(
+        &self,
+        scene: &mut Scene<'_>,
+        subscribers: &[Subscriber],
+        status: u16,
+        body: &Value,
+    ) -> bool {
         let detail = body["detail"].as_str().unwrap_or("");
+        let number = |name: &str| usize::try_from(body[name].as_u64().unwrap_or(0)).expect("few events");
+        let (published, duplicates) = (number("published"), number("duplicates"));
+        let is_duplicate = body["duplicate"] == true;
+        assert!(self.attempts > 1 || (!is_duplicate && duplicates == 0), "{body} for {self:?}");
+        scene.stats.duplicates += u64::from(is_duplicate) + duplicates as u64;
         let model = &mut *scene.model;
         if status == 200 {
-            assert!(self.kind != Kind::BadArray && self.kind != Kind::Lines { is_bad: true }, "{body}");
+            let is_good =
+                !matches!(self.kind, Kind::BadArray | Kind::Conflict | Kind::Lines { is_bad: true });
+            assert!(is_good, "{body} for {self:?}");
             let ids: Vec<&Value> = match self.kind {
-                Kind::Single => vec![&body["id"]],
+                Kind::Single | Kind::Conflict => vec![&body["id"]],
                 Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
                     let ids = body["ids"]
                         .as_array()
@@ -244,44 +257,54 @@ impl Request {
             assert_eq!(body["success"], true);
             scene.stats.acknowledged += 1;
             match self.kind {
-                Kind::Single => self.check_receivers(scene, subscribers, body),
+                Kind::Single | Kind::Conflict => self.check_receivers(scene, subscribers, body),
                 Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
-                    assert_eq!(body["published"], self.serials.len());
+                    assert_eq!(published + duplicates, self.serials.len());
+                    assert_eq!(body["duplicates"].is_u64(), self.keys == Keys::Envelopes, "{body}");
                 }
             }
-            return;
+            return true;
         }
         // What was published of lines before the error is; what was refused is not; of the rest nobody knows.
-        let published = usize::try_from(body["published"].as_u64().unwrap_or(0)).expect("a number of lines");
-        let (done, rest) =
-            (self.serials.start..self.serials.start + published, self.serials.start + published);
-        assert!(
-            published <= self.serials.len() && (published == 0 || matches!(self.kind, Kind::Lines { .. }))
-        );
-        done.for_each(|serial| drop(committed_id(model, serial)));
-        match status {
+        let done = published + duplicates;
+        assert!(done <= self.serials.len() && (done == 0 || matches!(self.kind, Kind::Lines { .. })));
+        let rest = self.serials.start + done;
+        (self.serials.start..rest).for_each(|serial| drop(committed_id(model, serial)));
+        let is_settled = match status {
             400 => {
                 assert!(matches!(self.kind, Kind::BadArray | Kind::Lines { is_bad: true }), "{body}");
-                assert!(self.kind == Kind::BadArray || published == self.serials.len(), "{body} of {self:?}");
+                assert!(self.kind == Kind::BadArray || done == self.serials.len(), "{body} of {self:?}");
                 scene.stats.bad_requests += 1;
+                true
             }
             404 => {
                 let item = detail.strip_prefix("item ").and_then(|rest| rest.split(':').next()?.parse().ok());
-                self.check_unknown(scene, subscribers, self.serials.start + item.unwrap_or(published), body);
+                self.check_unknown(scene, subscribers, self.serials.start + item.unwrap_or(done), body);
+                scene.stats.clients_unknown += 1;
+                true
             }
-            503 | 408 | 429 => {}
+            409 => {
+                assert_eq!(self.kind, Kind::Conflict, "{body} for {self:?}");
+                scene.stats.conflicts += 1;
+                true
+            }
+            503 | 408 | 429 => false,
             _ => panic!("{status} {body} for {self:?}"),
-        }
+        };
         if detail.contains("may still appear") {
             scene.stats.uncertain += 1;
-            return;
+        } else if is_settled || !self.may_retry(scene.now) {
+            // What was sent before may be under way still, whatever was said to this.
+            if self.attempts == 1 {
+                (rest..self.serials.end).for_each(|serial| scene.model.refuse(serial, detail));
+            }
+            scene.stats.refused += u64::from(status == 503);
         }
-        (rest..self.serials.end).for_each(|serial| scene.model.refuse(serial, detail));
-        scene.stats.refused += u64::from(status == 503);
+        is_settled
     }
 
     /// Checks that an event which is refused for its client may have found that gone.
-    fn check_unknown(&self, scene: &mut Scene<'_>, subscribers: &[Subscriber], serial: usize, body: &Value) {
+    fn check_unknown(&self, scene: &Scene<'_>, subscribers: &[Subscriber], serial: usize, body: &Value) {
         let client = scene.model.drafts[serial].client.as_deref().expect("it goes to a client");
         let begun_at = self.begun_at.expect("an answered request was written");
         let may_end = scene.is_draining || scene.rules.shard.stream_age_max.is_some();
@@ -289,7 +312,6 @@ impl Request {
             subscriber.is_client(client) && subscriber.must_receive(u64::MAX, begun_at, scene.restarted_at)
         };
         assert!(may_end || !subscribers.iter().any(must_live), "{body} of a client that lives");
-        scene.stats.clients_unknown += 1;
     }
 
     /// Compares the count with the streams that must, and those that may, have been subscribed meanwhile.
@@ -316,8 +338,17 @@ impl Request {
         };
         let ghosts = scene.ghosts.iter().filter(may_count).count();
         let most = concerned().filter(|subscriber| subscriber.may_receive(number, begun_at)).count() + ghosts;
+        let is_duplicate = body["duplicate"] == true;
+        if is_duplicate && body["receivers"].is_null() {
+            return; // A shard took too long to count.
+        }
+        if let Some(receivers) = self.receivers.filter(|_| is_duplicate) {
+            assert_eq!(body["receivers"], receivers, "as the first time: {self:?}");
+        }
         let receivers = body["receivers"].as_u64().and_then(|count| usize::try_from(count).ok());
         let receivers = receivers.expect("one event is answered with its receivers");
+        // Of streams that ended long before a duplicate is asked for nothing is known any more.
+        let most = if is_duplicate { most.max(receivers) } else { most };
         assert!((least..=most).contains(&receivers), "{receivers} receivers of {least} to {most}: {self:?}");
         let count = if least == most && least > 0 {
             &mut scene.stats.receivers_exact

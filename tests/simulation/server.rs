@@ -21,6 +21,7 @@ use downpour::log::sim::SimLog;
 use downpour::log::{Log, Sink, Ticket};
 use downpour::shard::apply::Applier;
 use downpour::shard::board::Board;
+use downpour::shard::keys::IdempotencyKeys;
 use downpour::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 use downpour::sse::event::Event;
 
@@ -83,7 +84,9 @@ impl Server {
         let wake = |woken: &Arc<Woken>| Arc::clone(woken) as Arc<dyn Wake>;
         let (senders, receivers): (Vec<_>, Vec<_>) =
             wakers.iter().map(|woken| mailbox(MAILBOX_MESSAGES_MAX, wake(woken))).unzip();
-        let inner: Arc<dyn Sink> = Arc::new(Applier::new(Arc::clone(&hub), senders.clone()));
+        let keys = Arc::new(IdempotencyKeys::new(1_000_000, senders.clone()));
+        let inner: Arc<dyn Sink> =
+            Arc::new(Applier::new(Arc::clone(&hub), senders.clone(), Arc::clone(&keys)));
         let recorder = Arc::new(Recorder { model: Arc::clone(model), inner });
         let log = Arc::new(SimLog::open(medium, random.bits(), rules.log, recorder));
         let eager: Arc<dyn Log> = Arc::new(EagerLog {
@@ -110,6 +113,7 @@ impl Server {
                 log: Arc::clone(&eager),
                 mailbox,
                 publishers: senders.clone().into(),
+                keys: Arc::clone(&keys),
                 connections: Arc::clone(&connections),
                 board: Arc::clone(&board),
                 random: Box::new(SplitMix64::new(random.bits())),

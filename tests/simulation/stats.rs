@@ -22,6 +22,9 @@ pub(crate) struct Stats {
     pub(crate) refused: u64,
     pub(crate) uncertain: u64,
     pub(crate) bad_requests: u64,
+    pub(crate) retried: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) conflicts: u64,
     pub(crate) receivers_exact: u64,
     pub(crate) receivers_within: u64,
     pub(crate) behind: u64,
@@ -51,7 +54,7 @@ impl Stats {
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 34] {
+    fn counts(&mut self) -> [&mut u64; 37] {
         [
             &mut self.steps,
             &mut self.crashes,
@@ -72,6 +75,9 @@ impl Stats {
             &mut self.refused,
             &mut self.uncertain,
             &mut self.bad_requests,
+            &mut self.retried,
+            &mut self.duplicates,
+            &mut self.conflicts,
             &mut self.receivers_exact,
             &mut self.receivers_within,
             &mut self.behind,

@@ -53,6 +53,8 @@ pub struct ServeConfig {
     pub stream_channels_max: usize,
     /// Most channels at once.
     pub channels_max: usize,
+    /// Most idempotency keys remembered; at least 1.
+    pub idempotency_keys_max: usize,
     /// Largest request body, and largest line of NDJSON; not above `history_bytes_max`.
     pub body_bytes_max: usize,
     /// Time for the head of a request.
@@ -106,6 +108,7 @@ impl ServeConfig {
             stream_channels_max: settings
                 .one(&table::MAX_CHANNELS_PER_STREAM, count_within(1..=COUNT_MAX))?,
             channels_max: settings.one(&table::MAX_CHANNELS, count_within(1..=COUNT_MAX))?,
+            idempotency_keys_max: settings.one(&table::IDEMPOTENCY_KEYS, count_within(1..=COUNT_MAX))?,
             body_bytes_max: settings.one(&table::MAX_BODY, bytes_within(1..=BODY_BYTES_MAX))?,
             head_timeout: settings.one(&table::HEAD_TIMEOUT, duration_above_zero)?,
             body_timeout: settings.one(&table::BODY_TIMEOUT, duration_above_zero)?,
@@ -256,6 +259,7 @@ mod tests {
             connections_max: None,
             stream_channels_max: 128,
             channels_max: 100_000,
+            idempotency_keys_max: 1_000_000,
             body_bytes_max: 1 << 20,
             head_timeout: seconds(10),
             body_timeout: seconds(30),
@@ -298,6 +302,8 @@ mod tests {
         assert_eq!(config(&[("history-bytes", "1MiB")]).history_bytes_max, 1 << 20);
         assert!(refusal(&[("history-bytes", "1048575")]).contains("from 1MiB to"));
         assert!(refusal(&[("head-timeout", "0")]).contains("cannot be 0"));
+        assert_eq!(config(&[("idempotency-keys", "1")]).idempotency_keys_max, 1);
+        assert!(refusal(&[("idempotency-keys", "0")]).contains("from 1 to"));
         assert_eq!(config(&[("drain", "0")]).drain_timeout, Duration::ZERO);
         assert_eq!(config(&[("max-connections", "7")]).connections_max, Some(7));
         assert!(refusal(&[("log-level", "inf")]).contains("did you mean info?"));

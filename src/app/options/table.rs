@@ -118,6 +118,10 @@ options! {
         "How many channels one stream may subscribe to.";
     MAX_CHANNELS: "max-channels" "N" One ["100000"], LIMITS,
         "How many channels may exist at once. A channel exists while it has subscribers or kept events.";
+    IDEMPOTENCY_KEYS: "idempotency-keys" "N" One ["1000000"], LIMITS,
+        "How many idempotency keys are remembered, each for five minutes, so that a publish which is retried under the \
+         same key is published once. Beyond it the oldest are given up first. Each takes about 140 bytes while it is \
+         remembered.";
     MAX_BODY: "max-body" "SIZE" One ["1MiB"], LIMITS,
         "The largest request body, and with it the largest event. Larger ones are answered with 413. A stream of \
          NDJSON may be of any length; each of its lines has this limit.";

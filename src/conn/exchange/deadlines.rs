@@ -68,7 +68,8 @@ impl Exchange {
     fn time_out_publish(&mut self, context: &Context<'_>, is_due: bool) {
         if is_due {
             let detail = format!(
-                "the log did not commit within {:?}; the event may still appear",
+                "the log did not commit within {:?}; the event may still appear, and a retry with the same \
+                 idempotency key settles it",
                 context.options.publish_timeout
             );
             let problem = Problem::unavailable(detail, Duration::from_secs(1));

@@ -17,8 +17,6 @@ pub struct Batch {
     /// The targets of each event, joined by [`JOINT`].
     names: String,
     drafts: Vec<Draft>,
-    /// The events that go to one client each, in order.
-    addressed: Vec<Addressed>,
 }
 
 /// An event of a batch that goes to one stream.
@@ -79,6 +77,8 @@ pub fn is_channel(target: &str) -> bool {
 struct Draft {
     frame: Rendered,
     names: Range<usize>,
+    /// The one stream that it goes to, if it does, and where it stands in what was asked.
+    client: Option<Box<(ClientId, u64)>>,
 }
 
 /// One event of a batch.
@@ -132,36 +132,33 @@ impl Batch {
             }
             self.names.push_str(name);
         }
-        self.drafts.push(Draft { frame, names: from..self.names.len() });
+        self.drafts.push(Draft { frame, names: from..self.names.len(), client: None });
     }
 
     /// Renders `event` behind the others, for the one stream of this name. `part` is where it stands in what was asked,
     /// for whoever is told that the stream is gone.
     pub fn push_to_client(&mut self, client: ClientId, part: u64, event: &Event<'_>) {
-        self.addressed.push(Addressed { place: self.drafts.len(), client, part });
         self.push(&[&client_target(client)], event);
+        if let Some(draft) = self.drafts.last_mut() {
+            draft.client = Some(Box::new((client, part)));
+        }
     }
 
-    /// The events that were pushed for one stream each.
-    #[must_use]
-    pub fn addressed(&self) -> &[Addressed] {
-        &self.addressed
+    /// The events that were pushed for one stream each, in order.
+    pub fn addressed(&self) -> impl Iterator<Item = Addressed> {
+        let named =
+            self.drafts.iter().enumerate().filter_map(|(place, draft)| Some((place, draft.client.as_ref()?)));
+        named.map(|(place, named)| Addressed { place, client: named.0, part: named.1 })
     }
 
     /// Keeps the events for whose places `keeps` returns true, in their order. The bytes of the others stay where they
     /// are until the batch goes.
-    pub fn retain(&mut self, keeps: impl FnMut(usize) -> bool) {
-        let kept: Vec<bool> = (0..self.drafts.len()).map(keeps).collect();
-        let mut draft = kept.iter();
-        self.drafts.retain(|_| draft.next().is_some_and(|kept| *kept));
-        if !self.addressed.is_empty() {
-            let count = |before: &mut usize, kept: &bool| {
-                Some(std::mem::replace(before, *before + usize::from(*kept)))
-            };
-            let places: Vec<usize> = kept.iter().scan(0, count).collect();
-            self.addressed.retain(|event| kept[event.place]);
-            self.addressed.iter_mut().for_each(|event| event.place = places[event.place]);
-        }
+    pub fn retain(&mut self, mut keeps: impl FnMut(usize) -> bool) {
+        let mut place = 0;
+        self.drafts.retain(|_| {
+            place += 1;
+            keeps(place - 1)
+        });
     }
 
     /// How many events it holds.
@@ -220,7 +217,7 @@ mod tests {
         let seen: Vec<&str> = batch.iter().flat_map(|draft| draft.targets()).collect();
         assert_eq!((batch.len(), seen), (3, vec!["1", "2", &*client_target(client)]));
         assert!(batch.iter().nth(2).unwrap().frame.ends_with(b"data: 3\n\n\r\n"));
-        assert_eq!(batch.addressed(), [Addressed { place: 2, client, part: 40 }]);
+        assert!(batch.addressed().eq([Addressed { place: 2, client, part: 40 }]));
     }
 
     #[test]

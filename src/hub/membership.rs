@@ -70,13 +70,13 @@ impl Hub {
 
     /// Those of `events` that could not be applied for their clients now, of each client the first.
     #[must_use]
-    pub fn without_target(&self, events: &[Addressed]) -> Vec<Addressed> {
+    pub fn without_target(&self, events: impl IntoIterator<Item = Addressed>) -> Vec<Addressed> {
         let state = self.lock();
         let mut seen = HashSet::new();
-        let is_missing = |event: &&Addressed| {
+        let is_missing = |event: &Addressed| {
             seen.insert(event.client) && state.find_client(&client_target(event.client)).is_none()
         };
-        events.iter().filter(is_missing).copied().collect()
+        events.into_iter().filter(is_missing).collect()
     }
 
     /// Returns true if and only if an event could be applied for this client now.
@@ -171,12 +171,12 @@ mod tests {
         let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
         let before = hub.counts();
         let addressed = |place| Addressed { place, client: CLIENT, part: 0 };
-        assert_eq!(hub.without_target(&[addressed(4), addressed(9)]), [addressed(4)]);
+        assert_eq!(hub.without_target([addressed(4), addressed(9)]), [addressed(4)]);
         assert!(matches!(publish_to_client(&hub, "too early"), Receivers::Exactly(0)));
 
         let added = hub.add_client(0, CLIENT);
         subscribed.channels.push(added.channel);
-        assert!(hub.without_target(&[addressed(4)]).is_empty() && hub.has_target(CLIENT));
+        assert!(hub.without_target([addressed(4)]).is_empty() && hub.has_target(CLIENT));
         let mut cursor = Cursor::behind(Sequence(0), Some(0));
         for n in 0..3 {
             assert!(matches!(publish_to_client(&hub, &format!("{n}")), Receivers::Exactly(1)));

@@ -340,8 +340,7 @@ fn a_question_that_is_lost_or_finds_no_room_is_answered_503() {
     let (_peer, client) = stream(&mut servers, 0, "channel=a");
     let asking: Vec<SimPeer> = (0..3).map(|_| change(&mut servers, 1, "subscribe", &client, "b")).collect();
     (0..3).for_each(|_| servers.turn(1)); // While shard 0 does nothing.
-    let late: Vec<(u16, String)> =
-        asking.iter().map(|peer| read(peer)).map(|text| status_of(&text)).collect();
+    let late: Vec<(u16, String)> = asking.iter().map(read).map(|text| status_of(&text)).collect();
     assert_eq!(late.iter().filter(|(status, _)| *status == 503).count(), 1, "{late:?}");
     servers.settle();
     let rest = asking.iter().map(read).filter(|text| text.starts_with("HTTP/1.1 200")).count();
@@ -454,4 +453,43 @@ fn a_stream_of_one_channel_again_knows_what_it_misses() {
         .collect();
     assert!(!missed.is_empty(), "nothing was missed of {} events", numbers().count());
     assert_eq!(missed.iter().sum::<u64>() + numbers().count() as u64, 400);
+}
+
+#[test]
+fn a_key_is_settled_by_an_event_to_a_client_and_free_again_where_that_is_gone() {
+    let mut servers = Servers::new(None);
+    let (peer, client) = stream(&mut servers, 1, "channel=a");
+    let gone = "0000000000000000000000000000002a-1-7";
+    let to = |client: &str, key: &str| {
+        format!(r#"{{"clientId":"{client}","text":"mine","idempotencyKey":"{key}"}}"#)
+    };
+    assert!(servers.publish(0, &to(&client, "k")).ends_with(r#""receivers":1}"#));
+    for _ in 0..2 {
+        let answer = servers.publish(0, &to(gone, "free"));
+        assert!(answer.contains(r#""status":404"#), "the key is not under way: {answer}");
+    }
+    let lines = [to(&client, "k2"), to(gone, "free"), to(&client, "k3")].join("\n");
+    let lines = servers.request(
+        0,
+        &format!(
+            "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+             Content-Length: {}\r\n\r\n{lines}",
+            lines.len()
+        ),
+    );
+    servers.settle();
+    let (status, body) = answer(&lines);
+    assert!(status == 404 && body.ends_with(r#""published":1,"duplicates":0,"line":2}"#), "{body}");
+    assert!(servers.publish(1, &to(&client, "k3")).ends_with(r#""receivers":1}"#));
+    assert!(
+        servers
+            .publish(1, r#"{"channel":"a","text":"all's","idempotencyKey":"free"}"#)
+            .ends_with(r#""receivers":1}"#)
+    );
+    drop(peer);
+    servers.settle();
+    for key in ["k", "k2", "k3"] {
+        let answer = servers.publish(0, &to(&client, key));
+        assert!(answer.ends_with(r#","duplicate":true}"#), "as the first time, whoever has left: {answer}");
+    }
 }

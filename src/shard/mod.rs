@@ -392,7 +392,7 @@ impl<D: Driver> Shard<D> {
         while let Some(message) = self.mailbox.try_recv() {
             match message {
                 Message::Outcome(outcome) => self.take_outcome(outcome),
-                Message::Question(question) => self.take_question(question),
+                Message::Question(question) => self.take_question(*question),
                 Message::Answer(answer) => self.take_answer(*answer),
                 Message::Drain => self.begin_drain(),
             }

@@ -207,7 +207,7 @@ impl<D: Driver> Shard<D> {
     /// Publishes a batch, once its idempotency keys are reserved, and the single streams are found that its events go to.
     pub(super) fn publish(&mut self, conn: ConnId, submission: Submission) {
         let Some(submission) = self.reserve_keys(conn, submission) else { return };
-        if submission.batch.addressed().is_empty() || self.drain.is_on() {
+        if submission.batch.addressed().next().is_none() || self.drain.is_on() {
             self.publish_found(conn, submission);
         } else {
             self.find_clients(conn, submission);

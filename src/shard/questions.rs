@@ -100,7 +100,7 @@ enum Asked {
     /// A request about one stream.
     Request(ConnId, ClientId),
     /// A publish to streams, of which other shards have some.
-    Publish(Finding),
+    Publish(Box<Finding>),
 }
 
 /// A publish whose streams are looked for.
@@ -142,7 +142,7 @@ impl<D: Driver> Shard<D> {
     /// Publishes a batch with events for single streams once all of these are known to live.
     pub(super) fn find_clients(&mut self, conn: ConnId, submission: Submission) {
         let missing = self.hub.without_target(submission.batch.addressed());
-        let mut finding = Finding { conn, submission, left: 0, unknown: None, error: None };
+        let mut finding = Box::new(Finding { conn, submission, left: 0, unknown: None, error: None });
         let mut by_shard: BTreeMap<usize, Vec<Addressed>> = BTreeMap::new();
         for event in missing {
             by_shard.entry(usize::from(event.client.shard)).or_default().push(event);
@@ -166,7 +166,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Answers what another shard asks.
-    pub(super) fn take_question(&mut self, mut question: Box<Question>) {
+    pub(super) fn take_question(&mut self, mut question: Question) {
         let told = match &question.order {
             Order::CarryOut(request) => Told::CarriedOut(self.carry_out(request)),
             Order::Attach(clients) => Told::Attached(self.attach_all(clients)),
@@ -209,14 +209,14 @@ impl<D: Driver> Shard<D> {
         self.act(conn);
     }
 
-    fn publish_to_found(&mut self, finding: Finding) {
-        let Finding { conn, mut submission, unknown, error, .. } = finding;
+    fn publish_to_found(&mut self, finding: Box<Finding>) {
+        let Finding { conn, mut submission, unknown, error, .. } = *finding;
         if let Some(error) = error {
             return self.refuse_batch(conn, submission.form, error.problem(self.options.retry));
         }
-        let is_unknown = |event: &&Addressed| Some(event.place) == unknown;
-        let Some(&Addressed { place, part, .. }) = submission.batch.addressed().iter().find(is_unknown)
-        else {
+        let is_unknown = |event: &Addressed| Some(event.place) == unknown;
+        let found = submission.batch.addressed().find(is_unknown);
+        let Some(Addressed { place, part, .. }) = found else {
             return self.publish_found(conn, submission);
         };
         match &mut submission.form {

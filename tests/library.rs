@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::{Client, EventStream, PATIENCE, number, wait_for};
 use downpour::{
     Batch, ChannelName, Event, Handle, PublishError, Published, RunningServer, ServeError, Server,
-    ServerBuilder,
+    ServerBuilder, Target, UserId,
 };
 
 fn builder() -> ServerBuilder {
@@ -148,6 +148,46 @@ fn what_threads_publish_by_callback_comes_once_in_order() {
         assert!(published.iter().all(|published| published.events == 10 && published.receivers.is_none()));
         published
     });
+}
+
+#[test]
+fn users_and_all_are_published_to_and_counted() {
+    let (running, address) = start(builder().shards(2));
+    let handle = running.handle().clone();
+    let (jane, nobody) = (UserId::parse("jane").unwrap(), UserId::parse("nobody").unwrap());
+    let mut streams: Vec<EventStream> =
+        ["a&userId=jane", "b&userId=jane", "a", "b&userId=joe"].map(|query| subscribe(address, query)).into();
+    assert_eq!((handle.streams(), handle.connections()), (4, 4));
+    assert_eq!((handle.streams_of(&jane), handle.streams_of(&nobody)), (2, 0));
+
+    let receivers = |target: Target<'_>, text| handle.publish(target, &Event::new(text)).unwrap().receivers;
+    assert_eq!(receivers(Target::User(&jane), "one"), Some(2));
+    assert_eq!(receivers(Target::All, "two"), Some(4));
+    assert_eq!(receivers(Target::User(&nobody), "lost"), Some(0));
+    assert_eq!(handle.publish(&name("b"), &Event::new("three")).unwrap().receivers, Some(2));
+
+    let mut batch = handle.batch();
+    batch.push(&jane, &Event::new("four")).unwrap();
+    batch.push(Target::All, &Event::new("five")).unwrap();
+    batch.push([&name("a"), &name("b")], &Event::new("six")).unwrap();
+    assert_eq!(handle.publish_batch(batch.clone()).unwrap().events, 3);
+    let (told, heard) = mpsc::channel();
+    handle.publish_with(batch, move |outcome| told.send(outcome).unwrap()).unwrap();
+    assert_eq!(heard.recv().unwrap().unwrap().events, 3);
+
+    let (a, b) = ("one two four five six four five six", "one two three four five six four five six");
+    let plain = |text: &str| text.replace("one ", "").replace("four ", "");
+    for (stream, expected) in streams.iter_mut().zip([a.to_owned(), b.to_owned(), plain(a), plain(b)]) {
+        expected.split(' ').for_each(|text| assert_eq!(stream.message(), text, "of {expected}"));
+    }
+    handle.drain();
+    let mut batch = handle.batch();
+    batch.push(&jane, &Event::new("late")).unwrap();
+    let refused = handle.publish_batch(batch.clone()).unwrap_err();
+    assert_eq!(refused.into_batch(), Some(batch), "it comes back with its target");
+    drop(streams);
+    running.wait().unwrap();
+    assert_eq!((handle.streams(), handle.streams_of(&jane)), (0, 0));
 }
 
 #[test]
@@ -320,10 +360,14 @@ fn the_example_embeds_a_server() {
     let (input, mut typed) = std::io::pipe().unwrap();
     let example =
         thread::spawn(move || embed::run(server, BufReader::new(input)).map_err(|error| error.to_string()));
-    let mut lines = subscribe(address, "lines");
+    let mut lines = subscribe(address, "lines&userId=jane");
     let mut uptime = subscribe(address, "uptime");
-    typed.write_all(b"hello\nworld\n").unwrap();
-    assert_eq!((lines.message(), lines.message()), ("hello".to_owned(), "world".to_owned()));
+    typed.write_all(b"hello\n@joe not for her\n@jane for her\n! for all\n").unwrap();
+    ["hello", "for her", "for all"].iter().for_each(|text| assert_eq!(lines.message(), *text));
+    assert_eq!(
+        std::iter::repeat_with(|| uptime.next().unwrap()).find(|event| event.kind == "message").unwrap().data,
+        "for all"
+    );
     assert!(uptime.expect("seconds").data.parse::<u64>().is_ok());
     drop(typed);
     lines.expect("shutdown");

@@ -10,7 +10,12 @@ fn outcome(target: &str, body: &str) -> String {
             let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
             format!("{} {}", response.status().code(), problem["detail"].as_str().unwrap())
         }
-        reply @ (Reply::Publish { .. } | Reply::Subscribe(_) | Reply::Report(_) | Reply::Client(_)) => {
+        reply @ (Reply::Publish { .. }
+        | Reply::Subscribe(_)
+        | Reply::Report(_)
+        | Reply::ListChannels
+        | Reply::DropHistory(_)
+        | Reply::Client(_)) => {
             let (events, form) = published(reply);
             assert!(form.wants_receivers() && events.len() == 1);
             format!("{}: {}", events[0].0, events[0].1)

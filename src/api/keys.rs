@@ -185,7 +185,11 @@ mod tests {
                 let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
                 Err((response.status().code(), body["detail"].as_str().unwrap().to_owned()))
             }
-            Reply::Subscribe(_) | Reply::Report(_) | Reply::Client(_) => panic!("not a publish"),
+            Reply::Subscribe(_)
+            | Reply::Report(_)
+            | Reply::ListChannels
+            | Reply::DropHistory(_)
+            | Reply::Client(_) => panic!("not a publish"),
         }
     }
 

@@ -18,6 +18,7 @@ mod found;
 mod hostile;
 mod keys;
 mod lines;
+mod manage;
 mod object;
 mod parameters;
 mod places;
@@ -37,11 +38,13 @@ pub use answer::{
 pub use clients::{ClientAnswer, ClientCommand, ClientError, ClientReport, ClientRequest, answer_client};
 pub use keys::{Claim, Claims, EventClaim};
 pub use lines::{BadLine, ReadLines, read_lines, unknown_client_in_line};
+pub use manage::answer_dropped;
 pub use places::Places;
 pub use subscribe::{DEFAULT_CHANNEL, SubscribeRequest};
 
 use crate::auth::Permission;
 use crate::base::fingerprint::Fingerprints;
+use crate::base::name::ChannelName;
 use crate::conn::{BodyPlan, Plan};
 use crate::frame::batch::Batch;
 use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status, decode_path};
@@ -54,10 +57,21 @@ use routes::{Endpoint, PublishForm};
 pub struct ApiOptions {
     /// The names that the server is reached by.
     pub hosts: Hosts,
-    /// The listener is bound to a loopback address.
-    pub is_loopback: bool,
+    /// Who reaches the listener.
+    pub reach: Reach,
     /// Channels that one stream may subscribe to.
     pub stream_channels_max: usize,
+}
+
+/// Who reaches a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Those whom the permissions of a socket's file let: no web page is among them.
+    Unix,
+    /// This machine, by loopback addresses.
+    Loopback,
+    /// Other machines.
+    Network,
 }
 
 /// Whether the server wants requests.
@@ -88,6 +102,10 @@ pub enum Reply {
     },
     /// A stream is to begin, or, for a `HEAD`, its head alone is to be told.
     Subscribe(SubscribeRequest),
+    /// What channels there are is to be told.
+    ListChannels,
+    /// The history of this channel is to be dropped; [`answer_dropped`] answers.
+    DropHistory(ChannelName),
     /// What all shards have counted is to be told.
     Report(ReportForm),
     /// Something is asked of one live stream; [`answer_client`] answers what comes of it.
@@ -164,8 +182,8 @@ fn check_type(head: &RequestHead, expected: &'static str) -> Result<(), Problem>
 /// lines of a body of lines, it is the caller's to ask.
 ///
 /// # Errors
-/// 403 for a `Host` that is not the server's, and for a publish from a web page of another origin; 503 for a publish
-/// to a server that drains.
+/// 403 for a `Host` that is not the server's, and for a request from a web page of another origin that publishes or
+/// manages; 503 for one of these to a server that drains.
 pub fn admit(head: &RequestHead, options: &ApiOptions, status: ServerStatus) -> Result<Permission, Problem> {
     access::check_host(head, options)?;
     if changes_something(head.method()) {
@@ -242,6 +260,8 @@ fn try_handle(
             let claims = claims.with_request(claim)?;
             Ok(Reply::Publish { batch, form, claims })
         }
+        Endpoint::ListChannels => Ok(Reply::ListChannels),
+        Endpoint::DropHistory(channel) => manage::read_channel(channel, &permission).map(Reply::DropHistory),
         Endpoint::Report(form) => Ok(Reply::Report(form)),
         Endpoint::Client(form) => Ok(Reply::Client(clients::read(form, head, body, &permission)?)),
         Endpoint::Healthz => respond(Response::new(Status::OK, "text/plain", b"ok\n".as_slice())),

@@ -13,6 +13,10 @@ pub(super) enum Endpoint<'p> {
     Subscribe(Option<&'p str>),
     /// A publish.
     Publish(PublishForm<'p>),
+    /// What channels there are.
+    ListChannels,
+    /// The history of the channel that the path names is to go.
+    DropHistory(&'p str),
     /// What all shards have counted.
     Report(ReportForm),
     /// Something is asked of a live stream.
@@ -50,11 +54,14 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
         return Err(Problem::not_found(format!("there is nothing at {}", quoted(path))));
     };
     let allow: &[Method] = match (route.read, route.write, route.delete) {
-        (Some(_), Some(_), _) => EVERY_METHOD,
+        (None, None, None) => return Err(ApiError::NotBuilt { what: route.path.pattern() }.into()),
         (Some(_), None, None) => &[Method::Get, Method::Head, Method::Options],
+        (None, Some(_), None) => &[Method::Post, Method::Options],
+        (None, None, Some(_)) => &[Method::Delete, Method::Options],
+        (Some(_), Some(_), None) => &[Method::Get, Method::Head, Method::Post, Method::Options],
         (Some(_), None, Some(_)) => &[Method::Get, Method::Head, Method::Delete, Method::Options],
-        (None, Some(_), _) => &[Method::Post, Method::Options],
-        (None, None, _) => return Err(ApiError::NotBuilt { what: route.path.pattern() }.into()),
+        (None, Some(_), Some(_)) => &[Method::Post, Method::Delete, Method::Options],
+        (Some(_), Some(_), Some(_)) => EVERY_METHOD,
     };
     let handler = match method {
         Method::Get | Method::Head => route.read,
@@ -69,6 +76,8 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
             Ok(Endpoint::Publish(name.map_or(PublishForm::Envelopes, PublishForm::Verbatim)))
         }
         Some(Handler::Fixed(form)) => Ok(Endpoint::Publish(PublishForm::Fixed(form))),
+        Some(Handler::ListChannels) => Ok(Endpoint::ListChannels),
+        Some(Handler::DropHistory) => Ok(Endpoint::DropHistory(name.unwrap_or(""))),
         Some(Handler::Report(form)) => Ok(Endpoint::Report(form)),
         Some(Handler::ChangeByBody(change)) => Ok(Endpoint::Client(ClientForm::Body(change))),
         Some(Handler::ChangeByQuery(change)) => Ok(Endpoint::Client(ClientForm::Query(change))),
@@ -80,10 +89,10 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
     }
 }
 
-const EVERY_METHOD: &[Method] = &[Method::Get, Method::Head, Method::Post, Method::Options];
+const EVERY_METHOD: &[Method] = &[Method::Get, Method::Head, Method::Post, Method::Delete, Method::Options];
 
-/// A path and what its methods lead to: `read` GET and HEAD, `write` POST, `delete` DELETE. A path without any is one that the
-/// contract has and this version has not.
+/// A path and what its methods lead to: `read` GET and HEAD, `write` POST, `delete` DELETE. A path without any is one that
+/// the contract has and this version has not.
 struct Route {
     path: Path,
     read: Option<Handler>,
@@ -111,6 +120,8 @@ enum Handler {
     Subscribe,
     Publish,
     Fixed(FixedForm),
+    ListChannels,
+    DropHistory,
     Report(ReportForm),
     ChangeByBody(Change),
     ChangeByQuery(Change),
@@ -139,26 +150,27 @@ impl Path {
 }
 
 const ROUTES: &[Route] = &[
-    write("/publish", Handler::Publish),
+    write_only("/publish", Handler::Publish),
+    read_only("/channels", Handler::ListChannels),
     Route {
         path: Path::Below { prefix: "/channels/", pattern: "/channels/{channel}" },
         read: Some(Handler::Subscribe),
         write: Some(Handler::Publish),
-        delete: None,
+        delete: Some(Handler::DropHistory),
     },
-    read("/sse", Handler::Subscribe),
-    read("/events", Handler::Subscribe),
-    read("/healthz", Handler::Healthz),
-    read("/readyz", Handler::Readyz),
-    write("/events/send", Handler::Fixed(FixedForm::Send)),
-    write("/sse/broadcast", Handler::Fixed(FixedForm::Broadcast)),
-    write("/sse/broadcast-all", Handler::Fixed(FixedForm::BroadcastAll)),
-    write("/sse/notify-user", Handler::Fixed(FixedForm::NotifyUser)),
-    write("/notify", Handler::Fixed(FixedForm::Notify)),
-    write("/progress", Handler::Fixed(FixedForm::Progress)),
-    write("/data-update", Handler::Fixed(FixedForm::DataUpdate)),
-    read("/metrics", Handler::Report(ReportForm::Metrics)),
-    read("/sse/stats", Handler::Report(ReportForm::Stats)),
+    read_only("/sse", Handler::Subscribe),
+    read_only("/events", Handler::Subscribe),
+    read_only("/healthz", Handler::Healthz),
+    read_only("/readyz", Handler::Readyz),
+    fixed("/events/send", FixedForm::Send),
+    fixed("/sse/broadcast", FixedForm::Broadcast),
+    fixed("/sse/broadcast-all", FixedForm::BroadcastAll),
+    fixed("/sse/notify-user", FixedForm::NotifyUser),
+    fixed("/notify", FixedForm::Notify),
+    fixed("/progress", FixedForm::Progress),
+    fixed("/data-update", FixedForm::DataUpdate),
+    read_only("/metrics", Handler::Report(ReportForm::Metrics)),
+    read_only("/sse/stats", Handler::Report(ReportForm::Stats)),
     not_built(Path::Between { prefix: "/clients/", suffix: "/token", pattern: "/clients/{clientId}/token" }),
     Route {
         path: Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" },
@@ -166,20 +178,23 @@ const ROUTES: &[Route] = &[
         write: None,
         delete: Some(Handler::End),
     },
-    write("/events/subscribe", Handler::ChangeByBody(Change::Subscribe)),
-    write("/events/unsubscribe", Handler::ChangeByBody(Change::Unsubscribe)),
-    write("/sse/subscribe", Handler::ChangeByQuery(Change::Subscribe)),
-    write("/sse/unsubscribe", Handler::ChangeByQuery(Change::Unsubscribe)),
-    not_built(Path::Is("/channels")),
+    write_only("/events/subscribe", Handler::ChangeByBody(Change::Subscribe)),
+    write_only("/events/unsubscribe", Handler::ChangeByBody(Change::Unsubscribe)),
+    write_only("/sse/subscribe", Handler::ChangeByQuery(Change::Subscribe)),
+    write_only("/sse/unsubscribe", Handler::ChangeByQuery(Change::Unsubscribe)),
     not_built(Path::Is("/dashboard")),
 ];
 
-const fn read(path: &'static str, handler: Handler) -> Route {
+const fn read_only(path: &'static str, handler: Handler) -> Route {
     Route { path: Path::Is(path), read: Some(handler), write: None, delete: None }
 }
 
-const fn write(path: &'static str, handler: Handler) -> Route {
+const fn write_only(path: &'static str, handler: Handler) -> Route {
     Route { path: Path::Is(path), read: None, write: Some(handler), delete: None }
+}
+
+const fn fixed(path: &'static str, form: FixedForm) -> Route {
+    write_only(path, Handler::Fixed(form))
 }
 
 const fn not_built(path: Path) -> Route {
@@ -199,6 +214,8 @@ mod tests {
             (Method::Get, "/channels/chat/7", Endpoint::Subscribe(Some("chat/7"))),
             (Method::Get, "/channels/", Endpoint::Subscribe(Some(""))),
             (Method::Post, "/channels/news", Endpoint::Publish(PublishForm::Verbatim("news"))),
+            (Method::Get, "/channels", Endpoint::ListChannels),
+            (Method::Delete, "/channels/chat/7", Endpoint::DropHistory("chat/7")),
             (Method::Post, "/publish", Endpoint::Publish(PublishForm::Envelopes)),
             (Method::Post, "/notify", Endpoint::Publish(PublishForm::Fixed(FixedForm::Notify))),
             (Method::Get, "/healthz", Endpoint::Healthz),
@@ -234,7 +251,8 @@ mod tests {
             (Method::Get, "/publish", Status::METHOD_NOT_ALLOWED),
             (Method::Get, "/notify", Status::METHOD_NOT_ALLOWED),
             (Method::Put, "/events/send", Status::METHOD_NOT_ALLOWED),
-            (Method::Delete, "/channels/a", Status::METHOD_NOT_ALLOWED),
+            (Method::Delete, "/channels", Status::METHOD_NOT_ALLOWED),
+            (Method::Put, "/channels/a", Status::METHOD_NOT_ALLOWED),
             (Method::Other, "/healthz", Status::METHOD_NOT_ALLOWED),
             (Method::Post, "/metrics", Status::METHOD_NOT_ALLOWED),
             (Method::Delete, "/sse/stats", Status::METHOD_NOT_ALLOWED),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::options::ServeConfig;
+use super::options::{ListenAddress, ServeConfig};
 use super::signals::SignalWatch;
 use crate::driver::descriptors::raise_open_files_limit;
 use crate::server::{ServeError, Server, ServerBuilder};
@@ -21,8 +21,10 @@ pub fn run(config: ServeConfig) -> Result<(), CommandError> {
     };
     let _signals = SignalWatch::start(drain).map_err(CommandError::Signals)?;
     let shards = server.shards();
+    let addresses = server.addresses().iter().map(ToString::to_string);
+    let paths = server.unix_paths().map(|path| format!("unix:{}", path.display()));
+    let addresses: Vec<String> = addresses.chain(paths).collect();
     let running = server.start()?;
-    let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
     eprintln!("listening on {} io=epoll shards={shards}", addresses.join(", "));
     running.wait()?;
     tracing::info!("drained");
@@ -53,7 +55,10 @@ fn builder(config: ServeConfig) -> ServerBuilder {
         .publish_timeout(config.publish_timeout)
         .drain_timeout(config.drain_timeout);
     for address in config.listen {
-        builder = builder.listen(address);
+        builder = match address {
+            ListenAddress::Tcp(address) => builder.listen(address),
+            ListenAddress::Unix(path) => builder.listen_unix(path),
+        };
     }
     for name in config.hosts.names {
         builder = builder.host(name);

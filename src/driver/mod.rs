@@ -8,12 +8,14 @@ pub mod descriptors;
 pub mod epoll;
 pub mod sim;
 pub mod socket;
+pub mod unix;
 
 #[cfg(test)]
 mod contract_tests;
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +46,25 @@ pub trait Driver {
     /// Closes a socket without ever taking it over.
     fn refuse(&mut self, socket: Self::Socket) {
         drop(socket);
+    }
+
+    /// Gives a socket up as a file descriptor, for a driver of the same kind on another thread to
+    /// [take over](Driver::take_over).
+    ///
+    /// # Errors
+    /// Gives the socket back where it cannot leave this driver: it is to be adopted here. A driver that says nothing of
+    /// this keeps all its sockets.
+    fn hand_over(&mut self, socket: Self::Socket) -> Result<OwnedFd, Self::Socket> {
+        Err(socket)
+    }
+
+    /// Takes in a socket that another driver of this kind has [handed over](Driver::hand_over), to be adopted or refused.
+    ///
+    /// # Errors
+    /// Where it cannot be taken in; it is closed then.
+    fn take_over(&mut self, descriptor: OwnedFd) -> io::Result<Self::Socket> {
+        drop(descriptor);
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Asks for bytes. Asking again while a receive is outstanding changes nothing.

@@ -11,6 +11,7 @@
 
 mod channels;
 pub mod counts;
+mod dropping;
 mod epochs;
 mod forgotten;
 mod history;
@@ -334,11 +335,11 @@ impl Hub {
         self.lock().channels.len()
     }
 
-    /// How many streams subscribe to the channel, in whatever state.
+    /// How many streams subscribe to a target, in whatever state: a channel, a user's, or all.
     #[must_use]
-    pub fn subscribers(&self, channel: &str) -> u32 {
+    pub fn subscribers(&self, target: &str) -> u32 {
         let state = self.lock();
-        state.channels.find(channel).map_or(0, |id| state.channels.get(id).subscribers)
+        state.channels.find(target).map_or(0, |id| state.channels.get(id).subscribers)
     }
 
     /// Keeps the counts that are read without the lock.

@@ -1,6 +1,7 @@
 //! How a server is set up: the settings, what they are when nobody says anything, and what must hold for them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{ServeError, Server};
@@ -46,8 +47,9 @@ pub(crate) const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 36
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct ServerBuilder {
-    /// None for the default address.
+    /// With no path either, it is the default address.
     pub(super) listen: Vec<SocketAddr>,
+    pub(super) listen_unix: Vec<PathBuf>,
     pub(super) hosts: Hosts,
     pub(super) is_insecure: bool,
     pub(super) shards: Option<usize>,
@@ -77,6 +79,7 @@ impl Default for ServerBuilder {
     fn default() -> ServerBuilder {
         ServerBuilder {
             listen: Vec::new(),
+            listen_unix: Vec::new(),
             hosts: Hosts::default(),
             is_insecure: false,
             shards: None,
@@ -117,10 +120,18 @@ macro_rules! settings {
 }
 
 impl ServerBuilder {
-    /// Adds an address to listen on (`--listen`); without any, it is `127.0.0.1:8080`. Port 0 is any free port, which
+    /// Adds an address to listen on (`--listen`); without any, and without a path, it is `127.0.0.1:8080`. Port 0 is any free port, which
     /// [`Server::addresses`] tells.
     pub fn listen(mut self, address: impl Into<SocketAddr>) -> ServerBuilder {
         self.listen.push(address.into());
+        self
+    }
+
+    /// Adds the path of a unix socket to listen on (`--listen unix:/path`). Who may connect is decided by the permissions
+    /// of its file, which is made with what the process' umask leaves, and of its directories. The socket of a process
+    /// that has ended is replaced; the file is removed when the server ends.
+    pub fn listen_unix(mut self, path: impl Into<PathBuf>) -> ServerBuilder {
+        self.listen_unix.push(path.into());
         self
     }
 
@@ -194,7 +205,7 @@ impl ServerBuilder {
     /// # Errors
     /// [`ServeError`] says which setting, address or call of the system is at fault. Nothing listens then.
     pub fn bind(mut self) -> Result<Server, ServeError> {
-        if self.listen.is_empty() {
+        if self.listen.is_empty() && self.listen_unix.is_empty() {
             self.listen.push(SocketAddr::from(([127, 0, 0, 1], 8080)));
         }
         self.check()?;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::driver::socket::BindError;
+use crate::driver::unix::UnixBindError;
 
 /// Why a server could not start or serve on.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The path of a unix socket cannot be listened on.
+    #[error(transparent)]
+    BindUnix(#[from] UnixBindError),
     /// The limit on open files cannot be read.
     #[error("cannot read the limit on open files")]
     Limit(#[source] io::Error),

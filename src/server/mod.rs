@@ -10,10 +10,12 @@ mod desk;
 mod error;
 mod handle;
 mod shards;
+mod target;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
@@ -23,12 +25,13 @@ pub use batch::{Batch, BatchError};
 pub use builder::ServerBuilder;
 pub use error::ServeError;
 pub use handle::{Handle, PublishError, Published};
+pub use target::Target;
 
 pub(crate) use builder::{
     BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST,
 };
 
-use crate::api::{self, ApiOptions};
+use crate::api::{self, ApiOptions, Reach};
 use crate::base::id::EpochTag;
 use crate::base::mailbox::{Receiver, mailbox};
 use crate::base::random::Random;
@@ -37,6 +40,7 @@ use crate::driver::Driver;
 use crate::driver::descriptors::open_files_limit;
 use crate::driver::epoll::EpollDriver;
 use crate::driver::socket::{Listener, SocketOptions, bind_many};
+use crate::driver::unix::{SocketFile, bind_unix};
 use crate::frame::outbox::OutboxLimits;
 use crate::hub::retention::Retention;
 use crate::hub::{Backlog, Hub, HubOptions, SHARDS_MAX};
@@ -83,6 +87,8 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// ```
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    /// The files of the unix sockets that it listens on; removed when they are dropped.
+    socket_files: Vec<SocketFile>,
     handle: Handle,
     /// What the shards are made of, by their numbers.
     parts: Vec<ShardParts>,
@@ -111,7 +117,7 @@ impl Server {
         let descriptors_max = open_files_limit().map_err(ServeError::Limit)?;
         let mut random = OsRandom::new().map_err(ServeError::Random)?;
         let shards = settings.shards.unwrap_or_else(cpus).clamp(1, SHARDS_MAX);
-        let (addresses, listeners) = listen(&settings.listen, shards)?;
+        let Listening { addresses, socket_files, of_shards } = listen(&settings, shards)?;
         let hub = Arc::new(Hub::new(HubOptions {
             retention: Retention {
                 events_max: settings.history_events_max,
@@ -123,7 +129,7 @@ impl Server {
             shards,
         }));
         let (mut parts, mut senders) = (Vec::new(), Vec::new());
-        for (number, listeners) in listeners.into_iter().enumerate() {
+        for (number, listeners) in of_shards.into_iter().enumerate() {
             let driver = EpollDriver::new(listeners).map_err(ServeError::Driver)?;
             let (sender, mailbox) = mailbox(MAILBOX_MESSAGES_MAX, driver.waker());
             let options = shard_options(&settings, number, &addresses, descriptors_max);
@@ -152,13 +158,18 @@ impl Server {
             publish_timeout: settings.publish_timeout,
         });
         let (desk, start) = (OpenDesk(desk), Instant::now());
-        Ok(Server { addresses, handle, parts, publishers, keys, start, desk, caller })
+        Ok(Server { addresses, socket_files, handle, parts, publishers, keys, start, desk, caller })
     }
 
-    /// The addresses that it listens on, in the order they were given, with the ports that the kernel chose.
+    /// The TCP addresses that it listens on, in the order they were given, with the ports that the kernel chose.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The paths of the unix sockets that it listens on, in the order they were given.
+    pub fn unix_paths(&self) -> impl ExactSizeIterator<Item = &Path> {
+        self.socket_files.iter().map(SocketFile::path)
     }
 
     /// How many event loops it has.
@@ -186,7 +197,8 @@ impl Server {
     /// # Errors
     /// [`ServeError::Thread`]; what had begun to serve by then drains.
     pub fn start(self) -> Result<RunningServer, ServeError> {
-        let Server { addresses, handle, parts, publishers, keys, start, desk, caller } = self;
+        let Server { addresses, mut socket_files, handle, parts, publishers, keys, start, desk, caller } =
+            self;
         let desk = Arc::new(desk);
         let mut running =
             RunningServer { addresses, handle, threads: Vec::new(), desk, caller: Some(caller) };
@@ -194,8 +206,10 @@ impl Server {
             let (handle, desk) = (running.handle.clone(), Arc::clone(&running.desk));
             let (publishers, keys) = (publishers.clone(), Arc::clone(&keys));
             let name = format!("shard-{}", options.number);
+            // Unix sockets are the first shard's: it is the first one that is made, and takes all files.
+            let socket_files = std::mem::take(&mut socket_files);
             let serve = move || {
-                let _until_it_ends = desk;
+                let _until_it_ends = (desk, socket_files);
                 let shared = handle.shared();
                 let links = Links {
                     hub: Arc::clone(&shared.hub),
@@ -289,9 +303,16 @@ impl fmt::Debug for RunningServer {
     }
 }
 
-/// Listens on all addresses, with a socket for each shard; returns the addresses, and the listeners of each shard in
-/// their order.
-fn listen(asked: &[SocketAddr], shards: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<Listener>>), ServeError> {
+/// What a server listens on.
+struct Listening {
+    addresses: Vec<SocketAddr>,
+    socket_files: Vec<SocketFile>,
+    /// The listeners of each shard: of the addresses, and the first shard's those of the paths behind them.
+    of_shards: Vec<Vec<Listener>>,
+}
+
+/// Listens on all addresses, with a socket for each shard, and on all paths, each with one socket.
+fn listen(settings: &ServerBuilder, shards: usize) -> Result<Listening, ServeError> {
     let options = SocketOptions {
         send_buffer_bytes: Some(SEND_BUFFER_BYTES),
         notsent_lowat_bytes: Some(NOTSENT_LOWAT_BYTES),
@@ -299,12 +320,18 @@ fn listen(asked: &[SocketAddr], shards: usize) -> Result<(Vec<SocketAddr>, Vec<V
     };
     let mut addresses = Vec::new();
     let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-    for &address in asked {
+    for &address in &settings.listen {
         let listeners = bind_many(address, shards, &options)?;
-        addresses.push(listeners[0].address());
+        addresses.extend(listeners[0].address());
         of_shards.iter_mut().zip(listeners).for_each(|(of_shard, listener)| of_shard.push(listener));
     }
-    Ok((addresses, of_shards))
+    let mut socket_files = Vec::new();
+    for path in &settings.listen_unix {
+        let (listener, file) = bind_unix(path, &options)?;
+        of_shards[0].push(listener);
+        socket_files.push(file);
+    }
+    Ok(Listening { addresses, socket_files, of_shards })
 }
 
 /// The processors that this process may run on.
@@ -335,7 +362,12 @@ fn shard_options(
             },
             plan_body: api::plan_body,
         },
-        api: addresses.iter().map(|address| api_options(settings, address)).collect(),
+        api: addresses
+            .iter()
+            .map(|address| if address.ip().is_loopback() { Reach::Loopback } else { Reach::Network })
+            .chain(settings.listen_unix.iter().map(|_| Reach::Unix))
+            .map(|reach| api_options(settings, reach))
+            .collect(),
         connections_max: settings.connections_max.unwrap_or(room).min(room),
         retry: settings.retry_delay,
         retry_jitter: settings.retry_jitter,
@@ -344,12 +376,8 @@ fn shard_options(
     }
 }
 
-fn api_options(settings: &ServerBuilder, address: &SocketAddr) -> ApiOptions {
-    ApiOptions {
-        hosts: settings.hosts.clone(),
-        is_loopback: address.ip().is_loopback(),
-        stream_channels_max: settings.stream_channels_max,
-    }
+fn api_options(settings: &ServerBuilder, reach: Reach) -> ApiOptions {
+    ApiOptions { hosts: settings.hosts.clone(), reach, stream_channels_max: settings.stream_channels_max }
 }
 
 #[cfg(test)]

@@ -54,6 +54,11 @@ impl From<Vec<Sender<Message>>> for Publishers {
 }
 
 impl Publishers {
+    /// The mailboxes of the shards, by their numbers.
+    pub(super) fn mailboxes(&self) -> &[Sender<Message>] {
+        &self.shards
+    }
+
     /// Adds the application.
     #[must_use]
     pub fn with_application(self, application: Arc<dyn Application>) -> Publishers {

@@ -19,7 +19,7 @@ impl<D: Driver> Shard<D> {
             let context = Context { now: *now, date, options: &options.conn, common };
             let (conn, input) = match driver.next()? {
                 Completion::Accepted { socket, listener } => {
-                    if let Some(conn) = self.accept(socket, listener) {
+                    if let Some(conn) = self.accept_or_hand_on(socket, listener) {
                         return Some(conn);
                     }
                     continue;
@@ -54,7 +54,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
+    pub(super) fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
         let (len, most) = (self.connections.load(Ordering::Relaxed), self.options.connections_max);
         if len >= most + CONNECTIONS_OVER_LIMIT_MAX {
             self.driver.refuse(socket);
@@ -143,8 +143,15 @@ impl<D: Driver> Shard<D> {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),
             Reply::Report(form) => self.begin_report(conn, form),
-            Reply::Publish { .. } | Reply::Client(_) if is_over_limit => self.refuse_over_limit(conn),
+            Reply::ListChannels => self.list_channels(conn),
+            Reply::Publish { .. } | Reply::DropHistory(_) | Reply::Client(_) if is_over_limit => {
+                self.refuse_over_limit(conn)
+            }
             Reply::Client(request) => self.begin_client_request(conn, request),
+            Reply::DropHistory(channel) => {
+                let dropped = self.hub.drop_history(channel.as_str());
+                self.answer(conn, &api::answer_dropped(&channel, dropped));
+            }
             Reply::Publish { batch, form, claims } => {
                 self.publish(conn, Submission::new(batch, Form::Whole(form), claims));
             }

@@ -9,6 +9,7 @@
 pub mod apply;
 pub mod board;
 mod catch_up;
+mod channels;
 #[cfg(test)]
 mod client_tests;
 mod clients;
@@ -30,6 +31,7 @@ mod retries;
 mod retries_tests;
 mod slow;
 mod sources;
+mod spread;
 mod stats;
 mod subscribe;
 #[cfg(test)]
@@ -38,6 +40,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -91,10 +94,10 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// How long after its fan-outs a shard keeps the segments it used.
 const SOURCES_KEPT: Duration = Duration::from_secs(1);
 
-/// Messages that a shard's mailbox holds: all outcomes that may be under way, the answers to its questions, the questions
-/// of others, of which each shard may put in one too many, and what else it is told.
+/// Messages that a shard's mailbox holds: all outcomes that may be under way, connections that are handed on, the answers
+/// to its questions, the questions of others, of which each shard may put in one too many, and what else it is told.
 pub const MAILBOX_MESSAGES_MAX: usize =
-    publish::BATCHES_UNDER_WAY_MAX + 2 * questions::QUESTIONS_MAX + SHARDS_MAX + 64;
+    publish::BATCHES_UNDER_WAY_MAX + spread::HANDED_ON_MAX + 2 * questions::QUESTIONS_MAX + SHARDS_MAX + 64;
 
 /// What a shard is told by other threads.
 #[derive(Debug)]
@@ -105,6 +108,15 @@ pub enum Message {
     Question(Box<Question>),
     /// The answer to a question of this shard.
     Answer(Box<Answer>),
+    /// A connection that another shard has accepted and that is for this one.
+    Connection {
+        /// What the other driver has handed over.
+        descriptor: OwnedFd,
+        /// Which listener took it.
+        listener: usize,
+    },
+    /// No such connection follows.
+    AllHandedOn,
     /// Finish: end the streams, answer what is under way, and take no more.
     Drain,
 }
@@ -194,6 +206,10 @@ pub struct Shard<D: Driver> {
     /// Slots of connections that wait for the receivers of what was published before.
     recounts: VecDeque<ConnId>,
     drain: Drain,
+    /// Another shard hands connections on to this one, and has not said that it is done.
+    is_handed_connections: bool,
+    /// Whose turn it is to take a connection of a listener that this shard has for all.
+    next_taker: usize,
     /// Requests that wait for what all shards have counted.
     reports: Vec<PendingReport>,
     slow_look: SlowLook,
@@ -217,6 +233,7 @@ impl<D: Driver> Shard<D> {
         let Links { hub, log, mailbox, publishers, keys, connections, board, random } = links;
         let cursor = hub.cursor(options.number);
         let common = Common::new(options.conn.keepalive_style);
+        let is_handed_connections = Self::is_handed_connections(&options);
         Shard {
             options,
             driver,
@@ -250,6 +267,8 @@ impl<D: Driver> Shard<D> {
             waiting_for_keys: VecDeque::new(),
             recounts: VecDeque::new(),
             drain: Drain::No,
+            is_handed_connections,
+            next_taker: 0,
             reports: Vec::new(),
             slow_look: SlowLook::default(),
             fan_out_began: None,
@@ -343,7 +362,10 @@ impl<D: Driver> Shard<D> {
     /// Returns true if and only if the shard has drained: it holds no connection and takes none.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        matches!(self.drain, Drain::Closing { .. }) && !self.driver.is_listening() && self.peers.is_empty()
+        matches!(self.drain, Drain::Closing { .. })
+            && !self.driver.is_listening()
+            && !self.is_handed_connections
+            && self.peers.is_empty()
     }
 
     /// How many connections this shard holds.
@@ -394,6 +416,8 @@ impl<D: Driver> Shard<D> {
                 Message::Outcome(outcome) => self.take_outcome(outcome),
                 Message::Question(question) => self.take_question(*question),
                 Message::Answer(answer) => self.take_answer(*answer),
+                Message::Connection { descriptor, listener } => self.take_handed_on(descriptor, listener),
+                Message::AllHandedOn => self.is_handed_connections = false,
                 Message::Drain => self.begin_drain(),
             }
         }

@@ -12,7 +12,7 @@ use super::apply::{Applier, application_ticket};
 use super::board::Board;
 use super::keys::IdempotencyKeys;
 use super::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
-use crate::api::{self, ApiOptions, Hosts};
+use crate::api::{self, ApiOptions, Hosts, Reach};
 use crate::base::id::{EpochTag, Sequence};
 use crate::base::mailbox::mailbox;
 use crate::base::random::{Random, SplitMix64};
@@ -175,7 +175,7 @@ fn options(number: usize) -> ShardOptions {
         },
         api: vec![ApiOptions {
             hosts: Hosts { any: false, names: Vec::new() },
-            is_loopback: true,
+            reach: Reach::Loopback,
             stream_channels_max: 8,
         }],
         connections_max: 100,

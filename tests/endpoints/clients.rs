@@ -147,8 +147,8 @@ fn what_is_wrong_with_a_change_is_told() {
                 .to_owned(),
             "403 Forbidden",
             "",
-            "web pages of the origin \"http://evil.example\" may not publish; only the server's own may, and \
-             those whose host is named with --host NAME",
+            "web pages of the origin \"http://evil.example\" may not publish or manage; only the server's own may, \
+             and those whose host is named with --host NAME",
         ),
     ] {
         check(&server, &request, &problem(status, headers, detail));

@@ -214,7 +214,7 @@ fn every_endpoint_holds_to_the_rules_of_publishing() {
             &problem(
                 "403 Forbidden",
                 "",
-                "web pages of the origin \"http://evil.example\" may not publish; only the server's own may, and \
+                "web pages of the origin \"http://evil.example\" may not publish or manage; only the server's own may, and \
                  those whose host is named with --host NAME",
             ),
         );

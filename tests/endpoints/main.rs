@@ -7,6 +7,7 @@ mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 mod fixed;
+mod managing;
 mod problems;
 mod publishing;
 mod retries;

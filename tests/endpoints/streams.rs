@@ -169,11 +169,12 @@ fn health_readiness_and_options_are_told() {
     for (target, allow) in [
         ("/sse", "GET, HEAD, OPTIONS"),
         ("/events", "GET, HEAD, OPTIONS"),
-        ("/channels/news", "GET, HEAD, POST, OPTIONS"),
+        ("/channels", "GET, HEAD, OPTIONS"),
+        ("/channels/news", "GET, HEAD, POST, DELETE, OPTIONS"),
         ("/publish", "POST, OPTIONS"),
         ("/healthz", "GET, HEAD, OPTIONS"),
         ("/readyz", "GET, HEAD, OPTIONS"),
-        ("*", "GET, HEAD, POST, OPTIONS"),
+        ("*", "GET, HEAD, POST, DELETE, OPTIONS"),
     ] {
         check(
             &server,

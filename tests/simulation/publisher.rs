@@ -79,6 +79,9 @@ impl Publisher {
             } else if !self.published.is_empty() && scene.random.chance(0.05) {
                 let drawn = pick(scene.random, &self.published).clone().conflicting(scene);
                 connection.send_first(scene, drawn);
+            } else if scene.random.chance(0.03) {
+                let drawn = Message::dropping(scene);
+                connection.send_first(scene, drawn);
             } else {
                 let drawn = Message::draw(scene);
                 connection.send_first(scene, drawn);
@@ -147,7 +150,7 @@ impl Connection {
             let mut draft = written.draft;
             draft.connection = self.number;
             (draft.whole, draft.written_at) = match message.kind {
-                Kind::Single | Kind::Array => (Some(count), to),
+                Kind::Single | Kind::Array | Kind::Drop => (Some(count), to),
                 Kind::BadArray | Kind::Conflict => (Some(0), u64::MAX),
                 Kind::Lines { .. } => (None, from + (head.len() + body.bytes_for(written.line_end)) as u64),
             };
@@ -238,12 +241,18 @@ impl Message {
         assert!(self.attempts > 1 || (!is_duplicate && duplicates == 0), "{body} for {self:?}");
         scene.stats.duplicates += u64::from(is_duplicate) + duplicates as u64;
         let model = &mut *scene.model;
+        if self.kind == Kind::Drop {
+            assert!(matches!(status, 200 | 404 | 408 | 429 | 503), "{status} {body} for {self:?}");
+            assert!(status != 200 || (body["success"] == true && body["removed"].is_u64()), "{body}");
+            scene.stats.drops += u64::from(status == 200);
+            return true;
+        }
         if status == 200 {
             let is_good =
                 !matches!(self.kind, Kind::BadArray | Kind::Conflict | Kind::Lines { is_bad: true });
             assert!(is_good, "{body} for {self:?}");
             let ids: Vec<&Value> = match self.kind {
-                Kind::Single | Kind::Conflict => vec![&body["id"]],
+                Kind::Single | Kind::Conflict | Kind::Drop => vec![&body["id"]],
                 Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
                     let ids = body["ids"]
                         .as_array()
@@ -257,7 +266,7 @@ impl Message {
             assert_eq!(body["success"], true);
             scene.stats.acknowledged += 1;
             match self.kind {
-                Kind::Single | Kind::Conflict => self.check_receivers(scene, subscribers, body),
+                Kind::Single | Kind::Conflict | Kind::Drop => self.check_receivers(scene, subscribers, body),
                 Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
                     assert_eq!(published + duplicates, self.serials.len());
                     assert_eq!(body["duplicates"].is_u64(), self.keys == Keys::Envelopes, "{body}");

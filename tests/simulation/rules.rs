@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use downpour::api::{self, ApiOptions, Hosts};
+use downpour::api::{self, ApiOptions, Hosts, Reach};
 use downpour::base::random::SplitMix64;
 use downpour::conn::ConnOptions;
 use downpour::driver::sim::SimOptions;
@@ -124,7 +124,7 @@ fn shard(random: &mut SplitMix64) -> ShardOptions {
         },
         api: vec![ApiOptions {
             hosts: Hosts::default(),
-            is_loopback: true,
+            reach: Reach::Loopback,
             stream_channels_max: *pick(random, &[16, 4]),
         }],
         connections_max: *pick(random, &[1000, 1000, 1000, 6]),

@@ -22,6 +22,7 @@ pub(crate) struct Stats {
     pub(crate) refused: u64,
     pub(crate) uncertain: u64,
     pub(crate) bad_requests: u64,
+    pub(crate) drops: u64,
     pub(crate) retried: u64,
     pub(crate) duplicates: u64,
     pub(crate) conflicts: u64,
@@ -54,7 +55,7 @@ impl Stats {
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 37] {
+    fn counts(&mut self) -> [&mut u64; 38] {
         [
             &mut self.steps,
             &mut self.crashes,
@@ -75,6 +76,7 @@ impl Stats {
             &mut self.refused,
             &mut self.uncertain,
             &mut self.bad_requests,
+            &mut self.drops,
             &mut self.retried,
             &mut self.duplicates,
             &mut self.conflicts,

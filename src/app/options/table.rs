@@ -67,9 +67,11 @@ macro_rules! options {
 }
 
 options! {
-    LISTEN: "listen" "ADDRESS:PORT" Many ["127.0.0.1:8080"], LISTENING,
+    LISTEN: "listen" "ADDRESS:PORT|unix:PATH" Many ["127.0.0.1:8080"], LISTENING,
         "Where to accept connections: an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080. May be given \
-         several times. Port 0 takes any free port. An address that other machines can reach needs --insecure too.";
+         several times. Port 0 takes any free port. An address that other machines can reach needs --insecure too. \
+         unix:/run/downpour.sock is a socket in the file system: who may connect is decided by its file's permissions, \
+         which are what the umask leaves.";
     HOST: "host" "NAME" Many [], LISTENING,
         "A name that clients reach this server by, such as events.example.org. May be given several times; * allows \
          any. Requests for other names are refused on a loopback address, so that no web page can talk to the server \

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -11,6 +13,7 @@ use crate::base::id::ConnId;
 use crate::driver::epoll::EpollDriver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
 use crate::driver::socket::{SocketOptions, bind};
+use crate::driver::unix::{SocketFile, bind_unix};
 use crate::driver::{Completion, Driver, SendStart};
 
 /// Where peers come from.
@@ -19,6 +22,8 @@ pub(super) trait Net {
     type Peer: Peer;
     /// More than the buffers of a connection hold.
     const MANY_BYTES: usize;
+    /// A peer that goes at once, with nothing left unread, is told from one that ends its side.
+    const TELLS_RESETS: bool = true;
     /// Connects; `None` where nobody listens.
     fn try_connect(&mut self) -> Option<Self::Peer>;
     fn connect(&mut self) -> Self::Peer {
@@ -188,8 +193,34 @@ pub(super) struct SocketPeer {
 pub(super) fn over_sockets() -> Bench<Sockets> {
     let options = SocketOptions { send_buffer_bytes: Some(32 * 1024), ..SocketOptions::default() };
     let listener = bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
-    let net = Sockets { address: listener.address() };
+    let net = Sockets { address: listener.address().unwrap() };
     Bench::new(net, EpollDriver::new(vec![listener]).unwrap())
+}
+
+/// Sockets in the file system.
+pub(super) struct UnixSockets {
+    file: SocketFile,
+    _directory: tempfile::TempDir,
+}
+
+pub(super) fn over_unix_sockets() -> Bench<UnixSockets> {
+    let directory = tempfile::tempdir().unwrap();
+    let (listener, file) = bind_unix(&directory.path().join("s"), &SocketOptions::default()).unwrap();
+    Bench::new(UnixSockets { file, _directory: directory }, EpollDriver::new(vec![listener]).unwrap())
+}
+
+impl Net for UnixSockets {
+    type Driver = EpollDriver;
+    type Peer = SocketPeer;
+    const MANY_BYTES: usize = 10_000_000;
+    const TELLS_RESETS: bool = false;
+
+    fn try_connect(&mut self) -> Option<SocketPeer> {
+        let stream = UnixStream::connect(self.file.path()).ok()?;
+        stream.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from(OwnedFd::from(stream)); // What is asked of it is no matter of TCP.
+        Some(SocketPeer { stream: Some(stream), is_over: false })
+    }
 }
 
 impl Net for Sockets {

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,6 +178,14 @@ impl Driver for EpollDriver {
         self.poll.registry().register(&mut SourceFd(&socket.0.as_raw_fd()), token, Interest::READABLE)?;
         self.table.insert(conn, socket.0);
         Ok(())
+    }
+
+    fn hand_over(&mut self, socket: EpollSocket) -> Result<OwnedFd, EpollSocket> {
+        Ok(socket.0.into())
+    }
+
+    fn take_over(&mut self, descriptor: OwnedFd) -> io::Result<EpollSocket> {
+        Ok(EpollSocket(Socket::from(descriptor)))
     }
 
     fn recv(&mut self, conn: ConnId) {

@@ -1,6 +1,7 @@
 //! The one table of paths, from which 404, 405, `Allow` and the answer to `OPTIONS` come.
 
 use super::ReportForm;
+use super::clients::{Change, ClientForm};
 use super::error::{ApiError, quoted};
 use super::fixed::FixedForm;
 use crate::http::{Method, Problem};
@@ -18,6 +19,8 @@ pub(super) enum Endpoint<'p> {
     DropHistory(&'p str),
     /// What all shards have counted.
     Report(ReportForm),
+    /// Something is asked of a live stream.
+    Client(ClientForm<'p>),
     /// Whether the process serves.
     Healthz,
     /// Whether it wants requests.
@@ -76,6 +79,10 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
         Some(Handler::ListChannels) => Ok(Endpoint::ListChannels),
         Some(Handler::DropHistory) => Ok(Endpoint::DropHistory(name.unwrap_or(""))),
         Some(Handler::Report(form)) => Ok(Endpoint::Report(form)),
+        Some(Handler::ChangeByBody(change)) => Ok(Endpoint::Client(ClientForm::Body(change))),
+        Some(Handler::ChangeByQuery(change)) => Ok(Endpoint::Client(ClientForm::Query(change))),
+        Some(Handler::Describe) => Ok(Endpoint::Client(ClientForm::Describe(name.unwrap_or("")))),
+        Some(Handler::End) => Ok(Endpoint::Client(ClientForm::End(name.unwrap_or("")))),
         Some(Handler::Healthz) => Ok(Endpoint::Healthz),
         Some(Handler::Readyz) => Ok(Endpoint::Readyz),
         None => Err(Problem::method_not_allowed(method, allow)),
@@ -100,6 +107,12 @@ enum Path {
         prefix: &'static str,
         pattern: &'static str,
     },
+    /// Every path that begins and ends so, with a name between.
+    Between {
+        prefix: &'static str,
+        suffix: &'static str,
+        pattern: &'static str,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -110,6 +123,10 @@ enum Handler {
     ListChannels,
     DropHistory,
     Report(ReportForm),
+    ChangeByBody(Change),
+    ChangeByQuery(Change),
+    Describe,
+    End,
     Healthz,
     Readyz,
 }
@@ -120,13 +137,14 @@ impl Path {
         match *self {
             Path::Is(text) => (path == text).then_some(None),
             Path::Below { prefix, .. } => path.strip_prefix(prefix).map(Some),
+            Path::Between { prefix, suffix, .. } => path.strip_prefix(prefix)?.strip_suffix(suffix).map(Some),
         }
     }
 
     fn pattern(&self) -> &'static str {
         match *self {
             Path::Is(text) => text,
-            Path::Below { pattern, .. } => pattern,
+            Path::Below { pattern, .. } | Path::Between { pattern, .. } => pattern,
         }
     }
 }
@@ -153,11 +171,17 @@ const ROUTES: &[Route] = &[
     fixed("/data-update", FixedForm::DataUpdate),
     read_only("/metrics", Handler::Report(ReportForm::Metrics)),
     read_only("/sse/stats", Handler::Report(ReportForm::Stats)),
-    not_built(Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" }),
-    not_built(Path::Is("/events/subscribe")),
-    not_built(Path::Is("/events/unsubscribe")),
-    not_built(Path::Is("/sse/subscribe")),
-    not_built(Path::Is("/sse/unsubscribe")),
+    not_built(Path::Between { prefix: "/clients/", suffix: "/token", pattern: "/clients/{clientId}/token" }),
+    Route {
+        path: Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" },
+        read: Some(Handler::Describe),
+        write: None,
+        delete: Some(Handler::End),
+    },
+    write_only("/events/subscribe", Handler::ChangeByBody(Change::Subscribe)),
+    write_only("/events/unsubscribe", Handler::ChangeByBody(Change::Unsubscribe)),
+    write_only("/sse/subscribe", Handler::ChangeByQuery(Change::Subscribe)),
+    write_only("/sse/unsubscribe", Handler::ChangeByQuery(Change::Unsubscribe)),
     not_built(Path::Is("/dashboard")),
 ];
 
@@ -198,6 +222,15 @@ mod tests {
             (Method::Head, "/readyz", Endpoint::Readyz),
             (Method::Get, "/metrics", Endpoint::Report(ReportForm::Metrics)),
             (Method::Head, "/sse/stats", Endpoint::Report(ReportForm::Stats)),
+            (Method::Post, "/events/subscribe", Endpoint::Client(ClientForm::Body(Change::Subscribe))),
+            (Method::Post, "/sse/unsubscribe", Endpoint::Client(ClientForm::Query(Change::Unsubscribe))),
+            (Method::Head, "/clients/x", Endpoint::Client(ClientForm::Describe("x"))),
+            (Method::Delete, "/clients/x", Endpoint::Client(ClientForm::End("x"))),
+            (
+                Method::Options,
+                "/clients/x",
+                Endpoint::Options(&[Method::Get, Method::Head, Method::Delete, Method::Options]),
+            ),
             (Method::Options, "/publish", Endpoint::Options(&[Method::Post, Method::Options])),
             (Method::Options, "/sse", Endpoint::Options(&[Method::Get, Method::Head, Method::Options])),
             (Method::Options, "/channels/a", Endpoint::Options(EVERY_METHOD)),
@@ -224,11 +257,14 @@ mod tests {
             (Method::Post, "/metrics", Status::METHOD_NOT_ALLOWED),
             (Method::Delete, "/sse/stats", Status::METHOD_NOT_ALLOWED),
             (Method::Get, "/dashboard", Status::NOT_IMPLEMENTED),
-            (Method::Delete, "/clients/x", Status::NOT_IMPLEMENTED),
+            (Method::Post, "/clients/x/token", Status::NOT_IMPLEMENTED),
+            (Method::Post, "/clients/x", Status::METHOD_NOT_ALLOWED),
+            (Method::Get, "/events/unsubscribe", Status::METHOD_NOT_ALLOWED),
+            (Method::Delete, "/sse/subscribe", Status::METHOD_NOT_ALLOWED),
         ] {
             assert_eq!(find(path, method).unwrap_err().status(), status, "{method:?} {path}");
         }
-        let problem = find("/clients/x", Method::Get).unwrap_err();
-        assert_eq!(problem.detail(), "/clients/{clientId} is not part of this version of the server");
+        let problem = find("/clients/x/token", Method::Get).unwrap_err();
+        assert_eq!(problem.detail(), "/clients/{clientId}/token is not part of this version of the server");
     }
 }

@@ -41,7 +41,8 @@ pub(super) fn response(reply: Reply) -> Response<'static> {
         | Reply::Subscribe(_)
         | Reply::Report(_)
         | Reply::ListChannels
-        | Reply::DropHistory(_) => panic!("no answer: {reply:?}"),
+        | Reply::DropHistory(_)
+        | Reply::Client(_) => panic!("no answer: {reply:?}"),
     }
 }
 
@@ -49,9 +50,11 @@ pub(super) fn published(reply: Reply) -> (Vec<(String, String)>, AnswerForm) {
     match reply {
         Reply::Publish { batch, form, .. } => (events(&batch), form),
         Reply::Respond(response) => panic!("{}", String::from_utf8_lossy(response.body())),
-        Reply::Subscribe(_) | Reply::Report(_) | Reply::ListChannels | Reply::DropHistory(_) => {
-            panic!("not a publish")
-        }
+        Reply::Subscribe(_)
+        | Reply::Report(_)
+        | Reply::ListChannels
+        | Reply::DropHistory(_)
+        | Reply::Client(_) => panic!("not a publish"),
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Outbox {
     )]
     rest: Option<Box<VecDeque<Run>>>,
     /// Bytes of `front` that are written already.
-    front_sent: usize,
+    front_sent: u32,
     /// Bytes that wait: all runs' without `front_sent`.
     bytes: usize,
     /// Frames that wait; those of `front` count until it is wholly written.
@@ -103,7 +103,7 @@ impl Outbox {
     #[inline]
     pub fn offer<R>(&self, offer: impl FnOnce(Offer<'_>) -> R) -> R {
         let Some(front) = &self.front else { return offer(Offer::new(&[], None, None)) };
-        let first = IoSlice::new(&front.bytes()[self.front_sent..]);
+        let first = IoSlice::new(&front.bytes()[self.front_sent as usize..]);
         let Some(rest) = &self.rest else { return offer(Offer::new(&[first], Some(front), None)) };
         let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
         slices[0] = first;
@@ -125,7 +125,7 @@ impl Outbox {
     pub fn sent(&mut self, bytes: usize) -> u32 {
         assert!(bytes <= self.bytes, "{bytes} bytes written where {} waited", self.bytes);
         self.bytes -= bytes;
-        let mut left = bytes + self.front_sent;
+        let mut left = bytes + self.front_sent as usize;
         let mut frames = self.frames;
         while let Some(front) = &self.front {
             if left < front.len() {
@@ -135,7 +135,7 @@ impl Outbox {
             frames -= front.frames();
             self.front = self.rest.as_mut().and_then(|rest| rest.pop_front());
         }
-        self.front_sent = left;
+        self.front_sent = u32::try_from(left).expect("a run is below 4 GiB, and less than one is left");
         if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
             self.rest = None;
         }

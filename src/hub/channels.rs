@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
 use crate::base::name::prefix_of;
-use crate::frame::batch::{TARGET_ALL, is_channel};
+use crate::frame::batch::{TARGET_ALL, is_channel, is_client};
 use crate::hub::ShardSet;
 use crate::hub::forgotten::{Forgotten, beginning_with};
 use crate::hub::patterns::Patterns;
@@ -197,6 +197,8 @@ impl Channels {
                 self.sort();
                 (self.evicted_through_of(prefix), self.dropped_through_of(prefix))
             }
+            // It is entered once, for a stream that lives, and had nothing before.
+            None if is_client(&name) => (Sequence::START, Sequence::START),
             None => (self.forgotten.evicted_through(&name), Sequence::START),
         };
         let channel = Channel {
@@ -425,7 +427,9 @@ impl Channels {
         if self.sorted.as_mut().is_some_and(|sorted| sorted.remove(&channel.name).is_some()) {
             self.bytes -= SORTED_BYTES;
         }
-        self.forgotten.remember(channel.name, channel.evicted_through);
+        if !is_client(&channel.name) {
+            self.forgotten.remember(channel.name, channel.evicted_through);
+        }
         Removal::Removed
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::{TARGET_ALL, is_channel};
+use crate::frame::batch::{is_channel, user_of};
 use crate::hub::channels::Channel;
 use crate::hub::{ChannelId, Hub};
 
@@ -60,7 +60,7 @@ impl Hub {
             }
             if is_channel(&channel.name) {
                 subscribed.channels.push((Arc::clone(&channel.name), channel.subscribers));
-            } else if &*channel.name != TARGET_ALL {
+            } else if user_of(&channel.name).is_some() {
                 subscribed.users += 1;
             }
         });

@@ -17,6 +17,7 @@ mod forgotten;
 mod history;
 pub mod index;
 pub mod live;
+mod membership;
 mod patterns;
 pub mod reader;
 mod receivers;
@@ -33,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use channels::ChannelId;
+pub use membership::Added;
 pub use receivers::{Receivers, Tally};
 pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
 pub use targets::TargetId;
@@ -244,7 +246,7 @@ impl Hub {
         for (draft, number) in batch.iter().zip(first.0..) {
             let sequence = Sequence(number);
             channels.clear();
-            channels.extend(draft.targets().map(|name| state.channels.enter(name)));
+            channels.extend(draft.targets().filter_map(|name| state.enter_target(name)));
             let retaining = channels.len();
             state.add_patterns(draft.targets(), &mut channels);
             let target = state.targets.enter(&channels);

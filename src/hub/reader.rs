@@ -52,21 +52,21 @@ impl Cursor {
         Cursor { place, seen, is_counting: seen.is_some(), stop: None, told: Vec::new() }
     }
 
-    /// The same cursor, which reads no further than `place` for now.
-    #[must_use]
-    pub fn stopping_at(self, place: Sequence) -> Cursor {
-        Cursor { stop: Some(place), ..self }
+    /// Has it read no further than `place` for now; with `None` as far as it can.
+    pub fn stop_at(&mut self, place: Option<Sequence>) {
+        self.stop = place;
+    }
+
+    /// Gives up knowing how much the stream has seen: its channels are others from here on.
+    pub fn stop_counting(&mut self) {
+        self.seen = None;
+        self.is_counting = false;
     }
 
     /// Returns true if and only if it has read all up to where it is to stop.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.stop.is_some_and(|stop| self.place >= stop)
-    }
-
-    /// Lets it read on.
-    pub fn go_on(&mut self) {
-        self.stop = None;
     }
 
     fn told_of(&self, channel: ChannelId) -> Option<&Told> {

@@ -79,6 +79,11 @@ impl Publishers {
         who < self.shards.len() || (who == APPLICATION && self.application.is_some())
     }
 
+    /// The mailbox of a shard, if there is one of this number.
+    pub(super) fn mailbox(&self, shard: usize) -> Option<&Sender<Message>> {
+        self.shards.get(shard)
+    }
+
     pub(super) fn wake(&self, interested: ShardSet) {
         for (number, shard) in self.shards.iter().enumerate() {
             if interested.contains(number) {

@@ -56,12 +56,7 @@ impl<D: Driver> Shard<D> {
             } else {
                 peer.conn.drain();
             }
-            if let Some(peer) = self.peers.get_mut(conn)
-                && !peer.is_marked
-            {
-                peer.is_marked = true;
-                self.marked.push_back(conn.index);
-            }
+            self.mark(conn);
         }
     }
 

@@ -10,6 +10,9 @@ pub mod apply;
 pub mod board;
 mod catch_up;
 mod channels;
+#[cfg(test)]
+mod client_tests;
+mod clients;
 mod connections;
 pub mod counters;
 mod drain;
@@ -21,6 +24,7 @@ pub mod keys;
 mod metrics;
 mod peer;
 mod publish;
+mod questions;
 pub mod report;
 mod retries;
 #[cfg(test)]
@@ -50,10 +54,10 @@ use crate::base::wheel::Wheel;
 use crate::conn::{Common, ConnOptions};
 use crate::driver::Driver;
 use crate::http::{HttpDate, http_date};
-use crate::hub::Hub;
 use crate::hub::index::Index;
 use crate::hub::live::LiveRun;
 use crate::hub::reader::Slice;
+use crate::hub::{Hub, SHARDS_MAX};
 use crate::log::Log;
 
 use apply::{Outcome, Publishers};
@@ -63,6 +67,8 @@ use drain::Drain;
 use keys::IdempotencyKeys;
 use peer::Peer;
 use publish::Tickets;
+use questions::Questions;
+pub use questions::{Answer, Question};
 use report::PendingReport;
 use slow::SlowLook;
 use sources::Sources;
@@ -88,14 +94,20 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// How long after its fan-outs a shard keeps the segments it used.
 const SOURCES_KEPT: Duration = Duration::from_secs(1);
 
-/// Messages that a shard's mailbox holds: all outcomes that may be under way, and what else it is told.
-pub const MAILBOX_MESSAGES_MAX: usize = publish::BATCHES_UNDER_WAY_MAX + spread::HANDED_ON_MAX + 64;
+/// Messages that a shard's mailbox holds: all outcomes that may be under way, connections that are handed on, the answers
+/// to its questions, the questions of others, of which each shard may put in one too many, and what else it is told.
+pub const MAILBOX_MESSAGES_MAX: usize =
+    publish::BATCHES_UNDER_WAY_MAX + spread::HANDED_ON_MAX + 2 * questions::QUESTIONS_MAX + SHARDS_MAX + 64;
 
 /// What a shard is told by other threads.
 #[derive(Debug)]
 pub enum Message {
     /// What became of a batch that this shard appended.
     Outcome(Outcome),
+    /// What another shard wants of a stream of this one.
+    Question(Box<Question>),
+    /// The answer to a question of this shard.
+    Answer(Box<Answer>),
     /// A connection that another shard has accepted and that is for this one.
     Connection {
         /// What the other driver has handed over.
@@ -186,6 +198,7 @@ pub struct Shard<D: Driver> {
     ahead: Vec<u32>,
     slice: Slice,
     tickets: Tickets,
+    questions: Questions,
     /// Slots of connections that wait to publish, since a shard is behind.
     paused: VecDeque<ConnId>,
     /// Slots of connections that wait for an idempotency key to be settled.
@@ -206,6 +219,8 @@ pub struct Shard<D: Driver> {
     has_turned: bool,
     /// When it was last logged that connections cannot be accepted.
     accept_failure_told: Option<Instant>,
+    /// The instant from which its times count.
+    start: Instant,
     /// The present moment, as of this turn.
     now: Instant,
     date: HttpDate,
@@ -247,6 +262,7 @@ impl<D: Driver> Shard<D> {
             ahead: Vec::new(),
             slice: Slice::default(),
             tickets: Tickets::default(),
+            questions: Questions::default(),
             paused: VecDeque::new(),
             waiting_for_keys: VecDeque::new(),
             recounts: VecDeque::new(),
@@ -258,6 +274,7 @@ impl<D: Driver> Shard<D> {
             fan_out_began: None,
             has_turned: false,
             accept_failure_told: None,
+            start: now,
             now,
             date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
         }
@@ -335,6 +352,7 @@ impl<D: Driver> Shard<D> {
         self.fan_out_began = None;
         self.has_turned = false;
         self.tickets.forget_all();
+        self.questions.forget_all();
         for waiting in self.hub.forget_shard(self.options.number) {
             self.publishers.tell_counted(waiting);
         }
@@ -396,6 +414,8 @@ impl<D: Driver> Shard<D> {
         while let Some(message) = self.mailbox.try_recv() {
             match message {
                 Message::Outcome(outcome) => self.take_outcome(outcome),
+                Message::Question(question) => self.take_question(*question),
+                Message::Answer(answer) => self.take_answer(*answer),
                 Message::Connection { descriptor, listener } => self.take_handed_on(descriptor, listener),
                 Message::AllHandedOn => self.is_handed_connections = false,
                 Message::Drain => self.begin_drain(),

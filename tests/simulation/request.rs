@@ -77,7 +77,7 @@ impl Message {
             Kind::Lines { .. } => *pick(scene.random, &[Keys::None, Keys::Envelopes]),
         };
         let mut drafts: Vec<Written> =
-            (first..first + count).map(|serial| write_draft(serial, scene)).collect();
+            (first..first + count).map(|serial| write_draft(serial, scene, true)).collect();
         if keys == Keys::Envelopes {
             drafts.iter_mut().zip(first..).for_each(|(draft, serial)| draft.set_key(&key(serial)));
         }
@@ -149,7 +149,7 @@ impl Message {
     /// Another event under a key of this request.
     pub(crate) fn conflicting(&self, scene: &mut Scene<'_>) -> (Message, Vec<Written>) {
         let serial = scene.model.drafts.len();
-        let mut draft = write_draft(serial, scene);
+        let mut draft = write_draft(serial, scene, true);
         let mut fields = "Content-Type: application/json\r\n".to_owned();
         match self.keys {
             Keys::Envelopes => {

@@ -33,6 +33,9 @@ impl<D: Driver> Shard<D> {
                 Completion::Sent { conn, bytes } => {
                     let Some(peer) = peers.get_mut(conn) else { continue };
                     counters.note_sent(bytes, peer.conn.sent(&context, bytes));
+                    if peer.is_settled(&options.conn) {
+                        continue;
+                    }
                     return Some(conn);
                 }
                 Completion::Writable { conn } => (conn, Input::Writable),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
+use super::Checks;
 use super::answer::AnswerForm;
 use super::envelope::{Field, FieldSet, RawEnvelope};
 use super::error::{ApiError, quoted};
@@ -14,26 +15,27 @@ use super::parameters;
 use super::places::Places;
 use super::target::{Target, push_target, take_target};
 use crate::auth::Permission;
-use crate::base::fingerprint::Fingerprints;
-use crate::base::id::EventId;
 use crate::base::limits::EVENT_KEY_BYTES_MAX;
 use crate::frame::batch::Batch;
 use crate::http::{Pairs, Problem};
+use crate::hub::Hub;
 use crate::sse::event::Event;
 
 /// Events that were asked for and are allowed, on their way into a batch.
 #[derive(Debug)]
 pub(super) struct Publication<'p> {
     permission: &'p Permission,
+    hub: &'p Hub,
     batch: Batch,
     places: Places,
     keys: EnvelopeKeys<'p>,
 }
 
 impl<'p> Publication<'p> {
-    pub(super) fn new(permission: &'p Permission, fingerprints: &'p Fingerprints) -> Publication<'p> {
+    pub(super) fn new(permission: &'p Permission, checks: Checks<'p>) -> Publication<'p> {
+        let Checks { fingerprints, hub } = checks;
         let keys = EnvelopeKeys::new(fingerprints);
-        Publication { permission, batch: Batch::new(), places: Places::default(), keys }
+        Publication { permission, hub, batch: Batch::new(), places: Places::default(), keys }
     }
 
     /// The batch, the places of the envelopes, and their idempotency keys.
@@ -101,6 +103,11 @@ impl<'p> Publication<'p> {
             && let Some(name) = names.iter().find(|name| !self.permission.may_publish(name))
         {
             return Err(ApiError::PublishForbidden { channel: quoted(name) });
+        }
+        if let Some(id) = event.id()
+            && self.hub.is_of_server(id)
+        {
+            return Err(ApiError::ServerId { id: id.to_owned() });
         }
         self.places.push(self.batch.len(), event.id());
         push_target(&mut self.batch, target, event);
@@ -177,9 +184,6 @@ fn build_event<'a>(
         event = event.with_type(event_type)?;
     }
     if let Some(id) = id {
-        if EventId::parse(id.as_bytes()).is_some() {
-            return Err(ApiError::ServerId { id: id.to_owned() });
-        }
         event = event.with_id(id)?;
     }
     if let Some(retry_ms) = retry_ms {
@@ -192,10 +196,10 @@ fn build_event<'a>(
 pub(super) fn read_document(
     body: &[u8],
     permission: &Permission,
-    fingerprints: &Fingerprints,
+    checks: Checks<'_>,
 ) -> Result<Asked, Problem> {
     let text = utf8(body)?;
-    let mut publication = Publication::new(permission, fingerprints);
+    let mut publication = Publication::new(permission, checks);
     match text.trim_ascii_start().bytes().next() {
         None => return Err(ApiError::EmptyBody { expected: "a JSON object or an array of them" }.into()),
         Some(b'[') => read_items(text, &mut publication)?,
@@ -259,7 +263,7 @@ pub(super) fn read_verbatim(
     query: Pairs<'_>,
     body: &[u8],
     permission: &Permission,
-    fingerprints: &Fingerprints,
+    checks: Checks<'_>,
 ) -> Result<Asked, Problem> {
     let target = Target::channel(Field::Channel.name(), channel.into())?;
     let [event_type, id, retry, key] = parameters::read(query, [&["event"], &["id"], &["retry"], &["key"]])?
@@ -273,7 +277,7 @@ pub(super) fn read_verbatim(
     };
     let data = utf8(body)?;
     let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
-    let mut publication = Publication::new(permission, fingerprints);
+    let mut publication = Publication::new(permission, checks);
     publication.push(&target, &event)?;
     Ok(publication.into_single())
 }

@@ -53,6 +53,8 @@ pub struct DraftRef<'a> {
     pub frame: &'a [u8],
     /// Where the id goes in `frame`; `None` where the event carries an id of its publisher's.
     pub id_at: Option<usize>,
+    /// The id that its publisher gave it.
+    pub own_id: Option<&'a str>,
     names: &'a str,
 }
 
@@ -130,10 +132,15 @@ impl Batch {
 
     /// The events, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = DraftRef<'_>> {
-        self.drafts.iter().map(|draft| DraftRef {
-            frame: &self.bytes[draft.frame.from..draft.frame.to],
-            id_at: draft.frame.id_at,
-            names: &self.names[draft.names.clone()],
+        self.drafts.iter().map(|draft| {
+            let frame = &self.bytes[draft.frame.from..draft.frame.to];
+            let own_id = draft.frame.own_id.clone().map(|range| &frame[range]);
+            DraftRef {
+                frame,
+                id_at: draft.frame.id_at,
+                own_id: own_id.map(|id| str::from_utf8(id).expect("it was rendered from a text")),
+                names: &self.names[draft.names.clone()],
+            }
         })
     }
 }

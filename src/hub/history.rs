@@ -142,6 +142,11 @@ impl History {
         self.held_bytes
     }
 
+    /// The first number of the oldest page.
+    pub(super) fn first(&self) -> Option<Sequence> {
+        self.pages.front().map(|page| page.first)
+    }
+
     /// The pages, oldest first.
     pub(super) fn pages(&self) -> &VecDeque<Page> {
         &self.pages

@@ -16,6 +16,7 @@ mod forgotten;
 mod history;
 pub mod index;
 pub mod live;
+mod own_ids;
 mod patterns;
 pub mod reader;
 mod receivers;
@@ -41,6 +42,7 @@ use crate::frame::batch::{Batch, is_channel};
 use channels::{ChannelHasherBuilder, Channels};
 use epochs::Epochs;
 use history::History;
+use own_ids::OwnIds;
 use retention::Retention;
 use targets::Targets;
 
@@ -157,6 +159,7 @@ struct State {
     channels: Channels,
     targets: Targets,
     history: History,
+    own_ids: OwnIds,
     retention: Retention,
     /// How many events were applied.
     applied: u64,
@@ -190,6 +193,7 @@ impl Hub {
                 channels: Channels::new(options.channels_max),
                 targets: Targets::default(),
                 history: History::default(),
+                own_ids: OwnIds::default(),
                 retention: options.retention,
                 applied: 0,
                 cursors: vec![Sequence::START; options.shards],
@@ -255,7 +259,7 @@ impl Hub {
             for (index, &channel) in channels.iter().enumerate() {
                 interested.union(state.channels.get(channel).shards);
                 if index < retaining {
-                    state.retain(channel, sequence);
+                    state.retain(channel, sequence, draft.own_id);
                 } else {
                     state.channels.pass(channel, sequence);
                 }
@@ -272,6 +276,13 @@ impl Hub {
         self.publish_counts(state);
         self.head.store(last.0, Ordering::Release);
         Applied { first: EventId { tag, sequence: first }, receivers, interested }
+    }
+
+    /// Returns true if and only if `id` has the form of those that a server gives, and the tag of an epoch of this history:
+    /// it is not a publisher's to use. That of an epoch to come is random, so nobody will have used it before.
+    #[must_use]
+    pub fn is_of_server(&self, id: &str) -> bool {
+        EventId::parse(id.as_bytes()).is_some_and(|id| self.lock().epochs.knows(id.tag))
     }
 
     /// The last applied number.

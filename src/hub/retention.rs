@@ -27,10 +27,16 @@ pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;
 /// and a fixed number would let them pile up until they drive out what is retained.
 const COMPACTIONS_PER_CALL: usize = 2;
 
+/// The part of `Retention::bytes_max` up to which ids of publishers drive out events. Beyond it those go first whose events
+/// are gone: else the history would in the end be driven out by what only names places in it.
+const OWN_IDS_SHARE: usize = 4;
+
 impl State {
-    /// Retains `sequence` as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
-    pub(super) fn retain(&mut self, channel: ChannelId, sequence: Sequence) {
+    /// Retains `sequence`, with this id of its publisher's, as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
+    pub(super) fn retain(&mut self, channel: ChannelId, sequence: Sequence, own_id: Option<&str>) {
         self.channels.retain(channel, sequence);
+        self.own_ids.note_event(&self.channels.get(channel).name, sequence, own_id);
+        self.forget_passed_ids(channel);
         let entry = self.channels.get_mut(channel);
         if entry.retained.len() > self.retention.events_max && !entry.is_over {
             entry.is_over = true;
@@ -49,7 +55,11 @@ impl State {
         self.remove_idle_channels(taken);
         while self.held_bytes() > self.retention.bytes_max {
             // Bytes that nobody needs go before what is retained does.
-            if self.compact(taken, 1) == 0 && !self.evict_oldest_page(taken) {
+            let has_made_room = self.compact(taken, 1) > 0
+                || self.forget_own_id(self.history.first().unwrap_or(Sequence::MAX))
+                || self.evict_oldest_page(taken)
+                || self.forget_own_id(Sequence::MAX);
+            if !has_made_room {
                 break;
             }
             self.remove_idle_channels(taken);
@@ -61,9 +71,9 @@ impl State {
         !self.over.is_empty() || !self.idle.is_empty() || self.held_bytes() > self.retention.bytes_max
     }
 
-    /// Bytes that history and channels hold.
+    /// Bytes that history, channels and ids of publishers hold.
     pub(super) fn held_bytes(&self) -> usize {
-        self.history.held_bytes() + self.channels.bytes() + self.targets.bytes()
+        self.history.held_bytes() + self.channels.bytes() + self.targets.bytes() + self.own_ids.bytes()
     }
 
     /// Gives up the oldest events of channels that have more than they may.
@@ -94,6 +104,7 @@ impl State {
     /// Gives up a channel's oldest event.
     fn evict_oldest(&mut self, channel: ChannelId) {
         let Some(sequence) = self.channels.evict_oldest(channel) else { return };
+        self.forget_passed_ids(channel);
         if self.channels.has_patterns()
             && let Some(target) = self.history.target_of(sequence)
         {
@@ -103,6 +114,24 @@ impl State {
         if self.channels.get(channel).retained.is_empty() {
             self.idle.push(channel);
         }
+    }
+
+    /// Forgets the ids of a channel that are not known as places any more.
+    fn forget_passed_ids(&mut self, channel: ChannelId) {
+        let channel = self.channels.get(channel);
+        self.own_ids.forget_passed(
+            &channel.name,
+            self.retention.events_max,
+            channel.retained.front().copied(),
+        );
+    }
+
+    /// Forgets the oldest id of a publisher, where such ids hold more than their share, and its event's place lies before
+    /// `end`; returns false where it stays.
+    fn forget_own_id(&mut self, end: Sequence) -> bool {
+        self.own_ids.bytes() > self.retention.bytes_max / OWN_IDS_SHARE
+            && self.own_ids.oldest().is_some_and(|oldest| oldest < end)
+            && self.own_ids.forget_oldest()
     }
 
     /// Compacts up to `pages_max` sparse pages, and returns how many.
@@ -162,6 +191,7 @@ impl State {
             let oldest = self.channels.peek(channel).and_then(|channel| channel.retained.front());
             if oldest == Some(&sequence) {
                 self.channels.evict_oldest(channel);
+                self.forget_passed_ids(channel);
                 evicted.push(channel);
                 if self.channels.get(channel).retained.is_empty() {
                     self.idle.push(channel);

@@ -196,7 +196,7 @@ impl World {
             .map(|&selector| Selector::parse(selector_text(selector)).expect("it is a name"))
             .collect();
         let channels_max = self.options.channels_max;
-        let result = self.hub.subscribe(shard, &names, None, begin);
+        let result = self.hub.subscribe(shard, &names, None, begin.clone());
         if self.enter(selectors).is_none() {
             assert_eq!(result.err(), Some(SubscribeError::TooManyChannels { channels_max }));
             return;
@@ -208,16 +208,24 @@ impl World {
         let count = |&selector: &usize| self.channels.get(selector).map_or(0, |c| c.count(shard_cursor));
         let counts: Vec<u64> = selectors.iter().map(count).collect();
         assert_eq!(subscribed.counts, counts, "events up to the shard's cursor");
-        let known = match begin {
-            Begin::After(id) => self.place_of(id),
-            Begin::AtHead | Begin::AfterUnknown | Begin::AllRetained | Begin::LastRetained(_) => None,
+        let channels: Vec<usize> = selectors.iter().flat_map(|&selector| channels_of(selector)).collect();
+        let own_places = |id: &str| self.places_of_own_id(id, &channels);
+        let known = match &begin {
+            Begin::After(id) => self.place_of(*id).or_else(|| own_places(&id.to_string()).first().copied()),
+            Begin::AfterOwn(id) => match (&subscribed.begun, own_places(id)) {
+                (Begun::Unknown(_), _) if self.may_forget_own_ids() => None,
+                (Begun::After(cursor), places) if self.may_forget_own_ids() => {
+                    places.contains(&cursor.place.0).then_some(cursor.place.0)
+                }
+                (_, places) => places.first().copied(),
+            },
+            Begin::AtHead | Begin::AllRetained | Begin::LastRetained(_) => None,
         };
-        let (cursor, place) = match (begin, known, subscribed.begun) {
+        let (cursor, place) = match (&begin, known, subscribed.begun) {
             (Begin::AtHead, _, Begun::AtHead(cursor)) => (cursor, self.head()),
-            (Begin::After(_), Some(place), Begun::After(cursor)) => (cursor, place),
-            (Begin::After(_), None, Begun::Unknown(cursor)) => (cursor, self.head()),
-            (Begin::AfterUnknown, _, Begun::Unknown(cursor)) => (cursor, self.head()),
-            (_, _, begun) => panic!("{begin:?} begins at {begun:?}"),
+            (Begin::After(_) | Begin::AfterOwn(_), Some(place), Begun::After(cursor)) => (cursor, place),
+            (Begin::After(_) | Begin::AfterOwn(_), None, Begun::Unknown(cursor)) => (cursor, self.head()),
+            (_, _, begun) => panic!("{begin:?} begins at {begun:?}, not at {known:?}"),
         };
         assert_eq!(cursor.place.0, place);
         let has_patterns = selectors.iter().any(|&selector| selector >= NAMES.len());
@@ -225,7 +233,7 @@ impl World {
         let mut stream = Stream {
             shard,
             selectors: selectors.to_vec(),
-            channels: selectors.iter().flat_map(|&selector| channels_of(selector)).collect(),
+            channels,
             ids: subscribed.channels,
             is_live: place == shard_cursor && place >= live_from,
             cursor,

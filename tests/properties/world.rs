@@ -41,12 +41,17 @@ pub(crate) fn channels_of(selector: usize) -> Vec<usize> {
     }
 }
 
+/// Ids that publishers give, again and again.
+pub(crate) const OWN_IDS: [&str; 8] =
+    ["mine", "yours", "1", "2", "größe", "AAAAAAAAAAA.000000000000001", "a b", "__________~.000000000000007"];
+
 /// One event to be published.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) channels: Vec<usize>,
     pub(crate) filler: usize,
-    pub(crate) has_own_id: bool,
+    /// The id that its publisher gives it, one of [`OWN_IDS`].
+    pub(crate) own_id: Option<usize>,
 }
 
 /// An event that was applied.
@@ -56,7 +61,7 @@ pub(crate) struct Published {
     /// The channels, and the patterns with subscribers that matched one of them when it was applied.
     selectors: Vec<usize>,
     data: String,
-    event_id: String,
+    pub(crate) event_id: String,
     /// When it was applied, in ticks.
     pub(crate) at: u32,
     /// Its bytes as they first came out of the hub.
@@ -154,6 +159,34 @@ impl World {
         EventId { tag: epoch.tag, sequence: Sequence(place) }
     }
 
+    /// The place of the earliest event with this id of its publisher's among those that go to `channels`, where it is known
+    /// still; and all later ones.
+    pub(crate) fn places_of_own_id(&self, id: &str, channels: &[usize]) -> Vec<u64> {
+        let used = self.events.iter().filter(|(_, event)| event.event_id == id);
+        let is_known = |number: u64, channel: &Channel| {
+            let later = channel.events.iter().filter(|&&other| other > number).count();
+            let is_passed = later >= self.options.retention.events_max;
+            !is_passed || channel.retained().first().is_some_and(|&first| first <= number)
+        };
+        let is_known = |used: &(&u64, &Published)| {
+            let (&number, event) = *used;
+            let mut common = event.channels.iter().filter(|channel| channels.contains(channel));
+            common.any(|&channel| is_known(number, &self.channels[channel]))
+        };
+        used.filter(is_known).map(|(&number, _)| number).collect()
+    }
+
+    /// How many ids publishers have given, in all channels.
+    pub(crate) fn own_ids(&self) -> usize {
+        let own = self.events.values().filter(|event| OWN_IDS.contains(&&*event.event_id));
+        own.map(|event| event.channels.len()).sum()
+    }
+
+    /// True where the hub may have given up ids of publishers to keep to its bound of bytes.
+    pub(crate) fn may_forget_own_ids(&self) -> bool {
+        self.own_ids() * 250 > self.options.retention.bytes_max / 4
+    }
+
     /// True where the hub may have forgotten how far a former channel was evicted, and assumes the worst.
     pub(crate) fn may_overstate_losses(&self) -> bool {
         self.options.channels_max < NAMES.len()
@@ -228,12 +261,12 @@ impl World {
         for (draft, number) in drafts.iter().zip(first..) {
             let data = format!("{number} {}", filler(draft.filler, number));
             let names: Vec<&str> = draft.channels.iter().map(|&channel| NAMES[channel]).collect();
-            let own = format!("mine-{number}");
             let event = Event::new(&data).with_type("tick").expect("it is a type");
-            let event = if draft.has_own_id { event.with_id(&own).expect("it is an id") } else { event };
+            let own = draft.own_id.map(|own| OWN_IDS[own]);
+            let event = own.map_or(Ok(event), |own| event.with_id(own)).expect("it is an id");
             batch.push(&names, &event);
             let id = EventId { tag, sequence: Sequence(number) }.to_string();
-            let event_id = if draft.has_own_id { own } else { id };
+            let event_id = own.map_or(id, str::to_owned);
             let channels = draft.channels.clone();
             let selectors = self.selectors_of(&channels);
             let at = self.now;

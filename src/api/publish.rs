@@ -2,6 +2,7 @@
 //! batches. Of an array either all is taken or nothing.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
@@ -66,9 +67,6 @@ impl<'p> Publication<'p> {
             (None, Some(channel)) => Target::channel(Field::Channel.name(), channel.into())?,
             (None, None) => return Err(ApiError::NoTarget),
         };
-        if envelope.has(Field::Ttl) {
-            return Err(ApiError::NotBuilt { what: "`ttl`" });
-        }
         let key = envelope.take_text(Field::Key)?;
         if let Some(key) = &key {
             check_key(key)?;
@@ -83,10 +81,11 @@ impl<'p> Publication<'p> {
         let event_type = envelope.take_text(Field::Event)?;
         let id = envelope.take_text(Field::Id)?;
         let retry_ms = take_retry(&mut envelope)?;
+        let ttl = take_ttl(&mut envelope)?;
         let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
         if let Some(idempotency_key) = envelope.take_text(Field::IdempotencyKey)? {
             // All that would make it another event.
-            let content = (&target, &event, key.as_deref());
+            let content = (&target, &event, key.as_deref(), ttl);
             let same = self.keys.add(&idempotency_key, content, self.batch.len(), part)?;
             self.places.note_key();
             if let Some(same) = same {
@@ -94,11 +93,21 @@ impl<'p> Publication<'p> {
                 return Ok(());
             }
         }
-        self.push(&target, &event)
+        self.push_with_ttl(&target, &event, ttl)
     }
 
     /// Adds an event.
     pub(super) fn push(&mut self, target: &Target<'_>, event: &Event<'_>) -> Result<(), ApiError> {
+        self.push_with_ttl(target, event, None)
+    }
+
+    /// Adds an event that may be replayed for so many seconds only.
+    fn push_with_ttl(
+        &mut self,
+        target: &Target<'_>,
+        event: &Event<'_>,
+        ttl: Option<NonZeroU32>,
+    ) -> Result<(), ApiError> {
         if let Target::Channels(names) = target
             && let Some(name) = names.iter().find(|name| !self.permission.may_publish(name))
         {
@@ -111,6 +120,7 @@ impl<'p> Publication<'p> {
         }
         self.places.push(self.batch.len(), event.id());
         push_target(&mut self.batch, target, event);
+        self.batch.set_ttl(ttl);
         Ok(())
     }
 
@@ -165,6 +175,22 @@ fn take_retry(envelope: &mut RawEnvelope<'_>) -> Result<Option<u64>, ApiError> {
         None => Ok(None),
         Some(Found::Number(retry_ms)) => Ok(Some(retry_ms)),
         Some(other) => Err(wrong_retry(other.kind())),
+    }
+}
+
+fn take_ttl(envelope: &mut RawEnvelope<'_>) -> Result<Option<NonZeroU32>, ApiError> {
+    let wrong = |found: &'static str| {
+        let expected = "a whole number of seconds from 1 to 4294967295";
+        Err(ApiError::WrongValue { field: Field::Ttl.name(), found: found.into(), expected })
+    };
+    match envelope.take(Field::Ttl) {
+        None => Ok(None),
+        Some(Found::Number(seconds)) => match u32::try_from(seconds).map(NonZeroU32::new) {
+            Ok(Some(seconds)) => Ok(Some(seconds)),
+            Ok(None) => wrong("0"),
+            Err(_) => wrong("a larger number"),
+        },
+        Some(other) => wrong(other.kind()),
     }
 }
 

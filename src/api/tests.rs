@@ -184,7 +184,8 @@ fn lines_are_read_up_to_the_first_bad_one() {
         ("{\"channel\":\"a\",\n", 400, "line 14: not JSON at column 15: EOF while parsing"),
         ("x", 400, "line 14: not JSON at column 1: expected value"),
         ("{\"channel\":\"a\",\"data\":1} {}\n", 400, "line 14: not JSON at column 26: trailing characters"),
-        ("{\"channel\":\"a\",\"data\":1,\"ttl\":1}\n", 501, "line 14: `ttl`"),
+        ("{\"channel\":\"a\",\"data\":1,\"clientId\":\"c\"}\n", 400, "line 14: both"),
+        ("{\"channel\":\"a\",\"data\":1,\"ttl\":0}\n", 400, "line 14: `ttl`: found 0"),
     ] {
         let read = lines(format!("{good}\n{good}\n{bad}{good}").as_bytes(), 10);
         let error = read.error.unwrap();

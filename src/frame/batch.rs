@@ -1,5 +1,6 @@
 //! Events on their way to the log: rendered, named, and not yet numbered.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use crate::base::name::ChannelName;
@@ -44,6 +45,7 @@ pub fn is_channel(target: &str) -> bool {
 struct Draft {
     frame: Rendered,
     names: Range<usize>,
+    ttl: Option<NonZeroU32>,
 }
 
 /// One event of a batch.
@@ -55,6 +57,8 @@ pub struct DraftRef<'a> {
     pub id_at: Option<usize>,
     /// The id that its publisher gave it.
     pub own_id: Option<&'a str>,
+    /// For how many seconds it may be replayed; `None` without bound.
+    pub ttl: Option<NonZeroU32>,
     names: &'a str,
 }
 
@@ -99,7 +103,14 @@ impl Batch {
             }
             self.names.push_str(name);
         }
-        self.drafts.push(Draft { frame, names: from..self.names.len() });
+        self.drafts.push(Draft { frame, names: from..self.names.len(), ttl: None });
+    }
+
+    /// Bounds for how many seconds the last event that was pushed may be replayed, if there is one.
+    pub fn set_ttl(&mut self, ttl: Option<NonZeroU32>) {
+        if let Some(last) = self.drafts.last_mut() {
+            last.ttl = ttl;
+        }
     }
 
     /// Keeps the events for whose places `keeps` returns true, in their order. The bytes of the others stay where they
@@ -139,6 +150,7 @@ impl Batch {
                 frame,
                 id_at: draft.frame.id_at,
                 own_id: own_id.map(|id| str::from_utf8(id).expect("it was rendered from a text")),
+                ttl: draft.ttl,
                 names: &self.names[draft.names.clone()],
             }
         })
@@ -153,7 +165,11 @@ mod tests {
     fn events_keep_their_order_and_their_channels() {
         let mut batch = Batch::new();
         batch.push(&["a"], &Event::new("1"));
-        batch.push(&["b", "c", "b"], &Event::new("2"));
+        batch.push(&["b", "c", "b"], &Event::new("2").with_id("mine").unwrap());
+        batch.set_ttl(NonZeroU32::new(7));
+        let beside: Vec<_> =
+            batch.iter().map(|draft| (draft.own_id, draft.ttl.map(NonZeroU32::get))).collect();
+        assert_eq!(beside, [(None, None), (Some("mine"), Some(7))]);
         let seen: Vec<(Vec<&str>, bool)> = batch
             .iter()
             .map(|draft| (draft.targets().collect(), draft.frame.ends_with(b"data: 2\n\n\r\n")))

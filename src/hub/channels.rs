@@ -16,6 +16,7 @@ use crate::hub::ShardSet;
 use crate::hub::forgotten::{Forgotten, beginning_with};
 use crate::hub::patterns::Patterns;
 use crate::hub::reader::Told;
+use crate::hub::ttl::Lapsed;
 
 /// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,10 +54,12 @@ pub(super) struct Channel {
     pub(super) name: Arc<str>,
     /// The numbers of its retained events, in order.
     pub(super) retained: VecDeque<Sequence>,
-    /// The last of its events that is no longer retained.
+    /// The last of its events that is no longer retained though it had not lapsed.
     pub(super) evicted_through: Sequence,
-    /// How many of its events are no longer retained, since it has been in the table.
+    /// How many of its events are no longer retained, since it has been in the table, but for those that lapsed.
     pub(super) evicted_count: u64,
+    /// Its events that lapsed, where any did.
+    lapsed: Option<Box<Lapsed>>,
     /// Its last event, retained or not.
     last: Sequence,
     /// Streams of all shards that subscribe to it.
@@ -73,10 +76,33 @@ impl Channel {
         pattern_prefix(&self.name)
     }
 
-    /// How many events it had up to `place`, since it has been in the table; exact where none after `place` was
-    /// evicted, which holds for every shard's cursor.
-    pub(super) fn count_through(&self, place: Sequence) -> u64 {
-        self.evicted_count + self.retained.partition_point(|&sequence| sequence <= place) as u64
+    /// How many events it had up to `place`, since it has been in the table, where none after `place` was evicted or has
+    /// lapsed, which holds for every shard's cursor.
+    pub(super) fn count_taken(&self, place: Sequence) -> u64 {
+        let lapsed = self.lapsed.as_ref().map_or(0, |lapsed| lapsed.count);
+        self.evicted_count + lapsed + self.retained.partition_point(|&sequence| sequence <= place) as u64
+    }
+
+    /// How many events it had up to `place`, since it has been in the table, and those after it that were evicted and had
+    /// not lapsed. `None` where it is not remembered how many have lapsed.
+    pub(super) fn count_through(&self, place: Sequence) -> Option<u64> {
+        let lapsed_after = self.lapsed.as_ref().map_or(Some(0), |lapsed| lapsed.count_after(place))?;
+        Some(self.count_taken(place) - lapsed_after)
+    }
+}
+
+impl Channel {
+    fn lapsed_bytes(&self) -> usize {
+        self.lapsed.as_ref().map_or(0, |lapsed| lapsed.bytes())
+    }
+
+    /// Gives room back that its numbers do not need; returns how many bytes.
+    fn shrink(&mut self) -> usize {
+        let capacity = self.retained.capacity();
+        if capacity > 64 && self.retained.len() < capacity / 4 {
+            self.retained.shrink_to(capacity / 2);
+        }
+        (capacity - self.retained.capacity()) * size_of::<Sequence>()
     }
 }
 
@@ -181,6 +207,7 @@ impl Channels {
             retained: VecDeque::new(),
             evicted_through,
             evicted_count: 0,
+            lapsed: None,
             last: evicted_through,
             subscribers: 0,
             shards: ShardSet::default(),
@@ -298,12 +325,32 @@ impl Channels {
         let sequence = channel.retained.pop_front()?;
         channel.evicted_through = sequence;
         channel.evicted_count += 1;
-        let capacity = channel.retained.capacity();
-        if capacity > 64 && channel.retained.len() < capacity / 4 {
-            channel.retained.shrink_to(capacity / 2);
-            self.bytes -= (capacity - channel.retained.capacity()) * size_of::<Sequence>();
-        }
+        self.bytes -= channel.shrink();
         Some(sequence)
+    }
+
+    /// Gives up an event that has lapsed: nothing is lost by it. Returns true if and only if the channel retained it.
+    pub(super) fn lapse(&mut self, id: ChannelId, sequence: Sequence) -> bool {
+        let Some(channel) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) else { return false };
+        let Ok(index) = channel.retained.binary_search(&sequence) else { return false };
+        channel.retained.remove(index);
+        self.bytes -= channel.shrink();
+        let before = channel.lapsed_bytes();
+        let lapsed = channel.lapsed.get_or_insert_default();
+        lapsed.note(sequence);
+        if channel.subscribers == 0 {
+            lapsed.forget_numbers();
+        }
+        self.bytes = self.bytes + channel.lapsed_bytes() - before;
+        true
+    }
+
+    /// Forgets of which events a channel has lapsed that nobody subscribes to any more.
+    pub(super) fn forget_lapsed(&mut self, id: ChannelId) {
+        let channel = self.get_mut(id);
+        let before = channel.lapsed_bytes();
+        channel.lapsed.iter_mut().for_each(|lapsed| lapsed.forget_numbers());
+        self.bytes -= before - self.get(id).lapsed_bytes();
     }
 
     /// Notes that the channels `evicted` have given up an event of `target`. It is lost to the patterns that match them,
@@ -357,8 +404,10 @@ impl Channels {
         self.free.push(id.0);
         self.by_name.remove(&channel.name);
         self.named_len -= usize::from(is_channel(&channel.name));
-        self.bytes -=
-            CHANNEL_BYTES + channel.name.len() + channel.retained.capacity() * size_of::<Sequence>();
+        self.bytes -= CHANNEL_BYTES
+            + channel.name.len()
+            + channel.retained.capacity() * size_of::<Sequence>()
+            + channel.lapsed_bytes();
         if let Some(prefix) = channel.prefix() {
             self.patterns.remove(prefix);
             return Removal::Removed;

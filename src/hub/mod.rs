@@ -25,6 +25,7 @@ mod subscribe;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod ttl;
 mod walk;
 
 use std::collections::{HashMap, VecDeque};

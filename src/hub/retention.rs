@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::hub::State;
 use crate::hub::channels::{ChannelId, Removal};
-use crate::hub::targets::TargetId;
+use crate::hub::history::Entry;
 
 /// How much history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ impl State {
     /// Gives up what is beyond the bounds of bytes and age, as far as every shard has taken it, and tidies up.
     pub(super) fn enforce_retention(&mut self) {
         let taken = self.taken_by_all();
+        self.give_up_lapsed(taken);
         self.evict_from_full_channels(taken);
         if let Some(age_max) = self.retention.age_max {
             self.evict_older_than(age_max, taken);
@@ -68,7 +69,10 @@ impl State {
 
     /// Returns true if something may be given up now that a shard has taken more.
     pub(super) fn has_retention_due(&self) -> bool {
-        !self.over.is_empty() || !self.idle.is_empty() || self.held_bytes() > self.retention.bytes_max
+        !self.over.is_empty()
+            || !self.idle.is_empty()
+            || self.has_lapsed()
+            || self.held_bytes() > self.retention.bytes_max
     }
 
     /// Bytes that history, channels and ids of publishers hold.
@@ -103,14 +107,24 @@ impl State {
 
     /// Gives up a channel's oldest event.
     fn evict_oldest(&mut self, channel: ChannelId) {
-        let Some(sequence) = self.channels.evict_oldest(channel) else { return };
-        self.forget_passed_ids(channel);
-        if self.channels.has_patterns()
-            && let Some(target) = self.history.target_of(sequence)
-        {
-            self.channels.note_lost(&[channel], &self.targets.channels(target), sequence);
+        let Some(&sequence) = self.channels.get(channel).retained.front() else { return };
+        if self.is_lapsed(sequence) {
+            self.channels.lapse(channel, sequence);
+        } else {
+            self.channels.evict_oldest(channel);
+            if self.channels.has_patterns()
+                && let Some(target) = self.history.target_of(sequence)
+            {
+                self.channels.note_lost(&[channel], &self.targets.channels(target), sequence);
+            }
         }
         self.history.release(sequence);
+        self.note_given_up(channel);
+    }
+
+    /// Notes what follows from it that a channel has given up an event.
+    pub(super) fn note_given_up(&mut self, channel: ChannelId) {
+        self.forget_passed_ids(channel);
         if self.channels.get(channel).retained.is_empty() {
             self.idle.push(channel);
         }
@@ -145,7 +159,7 @@ impl State {
         let Some(page) = self.history.pop_oldest(taken) else { return false };
         for entry in &page.entries {
             if entry.holders > 0 {
-                self.evict_from_channels(entry.target, page.sequence(entry));
+                self.evict_from_channels(entry, page.sequence(entry));
             }
             self.targets.forget(entry.target);
         }
@@ -165,37 +179,37 @@ impl State {
                 self.expired_through = page.last(); // Its last entries went when it was compacted.
                 continue;
             };
-            let (sequence, target, holders) = (page.sequence(entry), entry.target, entry.holders);
+            let (sequence, entry) = (page.sequence(entry), *entry);
             if entry.at >= oldest_tick || sequence > taken {
                 return;
             }
             self.expired_through = sequence;
-            if holders > 0 {
-                self.release_everywhere(target, sequence);
+            if entry.holders > 0 {
+                self.release_everywhere(&entry, sequence);
             }
         }
     }
 
     /// Takes an event out of all channels that retain it, and out of the history's account.
-    fn release_everywhere(&mut self, target: TargetId, sequence: Sequence) {
-        for _ in 0..self.evict_from_channels(target, sequence) {
+    fn release_everywhere(&mut self, entry: &Entry, sequence: Sequence) {
+        for _ in 0..self.evict_from_channels(entry, sequence) {
             self.history.release(sequence);
         }
     }
 
     /// Takes an event, the oldest retained one of all, out of the channels that retain it; returns how many did.
-    fn evict_from_channels(&mut self, target: TargetId, sequence: Sequence) -> usize {
-        let all = self.targets.channels(target);
+    fn evict_from_channels(&mut self, entry: &Entry, sequence: Sequence) -> usize {
+        if entry.lapses <= self.now {
+            return self.lapse(entry.target, sequence);
+        }
+        let all = self.targets.channels(entry.target);
         let mut evicted: SmallVec<[ChannelId; 4]> = SmallVec::new();
         for &channel in &all {
             let oldest = self.channels.peek(channel).and_then(|channel| channel.retained.front());
             if oldest == Some(&sequence) {
                 self.channels.evict_oldest(channel);
-                self.forget_passed_ids(channel);
+                self.note_given_up(channel);
                 evicted.push(channel);
-                if self.channels.get(channel).retained.is_empty() {
-                    self.idle.push(channel);
-                }
             }
         }
         self.channels.note_lost(&evicted, &all, sequence);

@@ -178,7 +178,7 @@ impl State {
         channel.subscribers += 1;
         channel.shards.insert(shard);
         *self.subscribed[shard].entry(id).or_insert(0) += 1;
-        channel.count_through(self.cursors[shard])
+        channel.count_taken(self.cursors[shard])
     }
 
     /// Takes streams of a shard off a channel's subscribers; `is_last` where the shard has no other of that channel.
@@ -189,8 +189,11 @@ impl State {
             channel.shards.remove(shard);
             self.subscribed[shard].remove(&id);
         }
-        if channel.subscribers == 0 && channel.retained.is_empty() {
-            self.idle.push(id);
+        if channel.subscribers == 0 {
+            if channel.retained.is_empty() {
+                self.idle.push(id);
+            }
+            self.channels.forget_lapsed(id);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The hub agrees with [`World`], whatever is published, read, taken and given up, and in whatever order.
 
+use std::num::NonZeroU32;
+
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::hub::live::TakeLimits;
 use downpour::hub::reader::SliceLimits;
@@ -64,8 +66,9 @@ fn drafts(Shape { filler: (from, to), busy }: Shape) -> impl Strategy<Value = Ve
     let channels = prop_oneof![4 * busy => Just(vec![0]), 3 => channels(1), 1 => channels(NAMES.len())];
     let filler = prop_oneof![2 => from..to.min(from + 200), 1 => from..to];
     let own_id = proptest::option::weighted(0.2, 0..OWN_IDS.len());
-    let draft = (channels, filler, own_id);
-    vec(draft.prop_map(|(channels, filler, own_id)| Draft { channels, filler, own_id }), 1..=20)
+    let ttl = proptest::option::weighted(0.25, 1..4_u32).prop_map(|ttl| ttl.and_then(NonZeroU32::new));
+    let draft = (channels, filler, own_id, ttl);
+    vec(draft.prop_map(|(channels, filler, own_id, ttl)| Draft { channels, filler, own_id, ttl }), 1..=20)
 }
 
 fn place() -> impl Strategy<Value = Place> {

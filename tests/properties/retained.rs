@@ -33,7 +33,8 @@ impl World {
     pub(crate) fn settle(&mut self, step: Step) {
         let held = self.hub.held_bytes();
         let known = self.hub.channels_len();
-        let kept = self.probe();
+        self.note_lapses();
+        let gone = self.probe();
         let taken = self.taken_by_all();
         let oldest_tick =
             self.options.retention.age_max.and_then(|age| {
@@ -41,14 +42,14 @@ impl World {
             });
         let is_old = |at: u32| oldest_tick.is_some_and(|oldest| at < oldest);
         let mut for_bytes = BTreeSet::new();
-        for (name, channel) in self.channels.iter_mut().enumerate() {
-            let evicted = kept[name];
-            assert!(evicted >= channel.evicted, "what {} lost comes back", NAMES[name]);
-            assert!(step != Step::Keeps || evicted == channel.evicted, "{} lost an event", NAMES[name]);
-            let surplus = channel.events.len().saturating_sub(self.options.retention.events_max);
-            for (index, &number) in channel.events.iter().enumerate().skip(channel.evicted) {
-                let (is_over, is_old) = (index < surplus, is_old(self.events[&number].at));
-                if index < evicted {
+        for ((name, channel), gone) in self.channels.iter_mut().enumerate().zip(gone) {
+            assert!(step != Step::Keeps || gone.is_empty(), "{} lost {gone:?}", NAMES[name]);
+            let held: BTreeSet<u64> = channel.retained().chain(channel.untaken_lapsed(taken)).collect();
+            let surplus = held.len().saturating_sub(self.options.retention.events_max);
+            let first_kept = held.iter().nth(surplus).copied().unwrap_or(u64::MAX);
+            for number in channel.retained() {
+                let (is_over, is_old) = (number < first_kept, is_old(self.events[&number].at));
+                if gone.contains(&number) {
                     assert!(number <= taken, "event {number} is lost before a shard took it");
                     if !is_over && !is_old {
                         for_bytes.insert(number);
@@ -58,11 +59,11 @@ impl World {
                     assert!(!is_old || step == Step::Takes, "event {number} is too old for {}", NAMES[name]);
                 }
             }
-            channel.evicted = evicted;
+            channel.evicted.extend(gone);
         }
         if let Some(cut) = for_bytes.last() {
-            let oldest = self.channels.iter().filter_map(|channel| channel.retained().first()).min();
-            assert!(oldest.is_none_or(|oldest| oldest > cut), "{cut} was given up before older events");
+            let oldest = self.channels.iter().filter_map(|channel| channel.retained().next()).min();
+            assert!(oldest.is_none_or(|oldest| oldest > *cut), "{cut} was given up before older events");
             // Too much was held before the last page went, with the few channels that went with it.
             let enough = self.options.retention.bytes_max.saturating_sub(PAGE_BYTES_MAX + 16 * 1024);
             assert!(held > enough, "{for_bytes:?} were given up though only {held} bytes were held");
@@ -75,7 +76,8 @@ impl World {
             (0..SELECTORS).map(|selector| self.subscribers(selector).next().is_some()).collect();
         let (channels, patterns) = subscribed.split_at(NAMES.len());
         for (channel, is_subscribed) in self.channels.iter_mut().zip(channels) {
-            channel.is_known &= *is_subscribed || !channel.retained().is_empty();
+            let is_held = channel.retained().chain(channel.untaken_lapsed(taken)).next().is_some();
+            channel.is_known &= *is_subscribed || is_held;
         }
         for (pattern, is_subscribed) in self.patterns.iter_mut().zip(patterns) {
             // Its last event is still to be told to the shards that had its subscribers.
@@ -84,12 +86,21 @@ impl World {
         assert_eq!(known, self.known(), "channels and patterns");
     }
 
-    /// How many events of each channel are gone.
-    fn probe(&mut self) -> [usize; NAMES.len()] {
+    /// What is retained and whose time has passed has lapsed.
+    fn note_lapses(&mut self) {
+        let (now, events) = (self.now, &self.events);
+        for channel in &mut self.channels {
+            let lapsed: Vec<u64> = channel.retained().filter(|number| events[number].lapses <= now).collect();
+            channel.lapsed.extend(lapsed);
+        }
+    }
+
+    /// The events that each channel has given up since it was last asked.
+    fn probe(&mut self) -> [Vec<u64>; NAMES.len()] {
         std::array::from_fn(|name| {
             let channel = &self.channels[name];
-            if !channel.is_known || channel.evicted == channel.events.len() {
-                return channel.evicted;
+            if !channel.is_known || channel.retained().next().is_none() {
+                return Vec::new();
             }
             let shard = 0;
             let begin = Begin::After(self.id_of(self.epochs[0].first - 1));
@@ -98,11 +109,12 @@ impl World {
             let mut cursor = Cursor::behind(Sequence(self.epochs[0].first - 1), None);
             let retained = self.read_all(shard, &subscribed.channels, &mut cursor);
             self.hub.unsubscribe(shard, [subscribed.channels[0]]);
-            let channel = &self.channels[name];
-            let up_to_cursor = channel.events.partition_point(|&number| number <= self.cursors[shard]);
-            let evicted = up_to_cursor - retained.len();
-            assert_eq!(retained, channel.events[evicted..up_to_cursor], "the newest of {}", NAMES[name]);
-            evicted
+            let cursor = self.cursors[shard];
+            let mut gone: Vec<u64> =
+                self.channels[name].retained().filter(|&number| number <= cursor).collect();
+            let newest = gone.split_off(gone.len().saturating_sub(retained.len()));
+            assert_eq!(retained, newest, "the newest of {}", NAMES[name]);
+            gone
         })
     }
 

@@ -4,6 +4,7 @@
 //! retained is asked of the hub itself, after each step, and the model checks that each loss was due.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::ops::Bound::{Excluded, Included};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub(crate) struct Draft {
     pub(crate) filler: usize,
     /// The id that its publisher gives it, one of [`OWN_IDS`].
     pub(crate) own_id: Option<usize>,
+    /// For how many seconds it may be replayed.
+    pub(crate) ttl: Option<NonZeroU32>,
 }
 
 /// An event that was applied.
@@ -64,27 +67,38 @@ pub(crate) struct Published {
     pub(crate) event_id: String,
     /// When it was applied, in ticks.
     pub(crate) at: u32,
+    /// From when on it may not be replayed.
+    pub(crate) lapses: u32,
     /// Its bytes as they first came out of the hub.
     frame: Option<Vec<u8>>,
 }
 
-/// A channel: all events it ever had, and how many of them are gone.
+/// A channel: all events it ever had, and what became of them.
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
     pub(crate) events: Vec<u64>,
-    pub(crate) evicted: usize,
+    /// Those that are gone, and had not lapsed when they went.
+    pub(crate) evicted: BTreeSet<u64>,
+    /// Those that have lapsed, and were not gone.
+    pub(crate) lapsed: BTreeSet<u64>,
     /// How many it had before it was last entered in the hub's table.
     pub(crate) before: usize,
     pub(crate) is_known: bool,
 }
 
 impl Channel {
-    pub(crate) fn retained(&self) -> &[u64] {
-        &self.events[self.evicted..]
+    pub(crate) fn retained(&self) -> impl Iterator<Item = u64> {
+        let is_gone = |number: &u64| self.evicted.contains(number) || self.lapsed.contains(number);
+        self.events.iter().copied().filter(move |number| !is_gone(number))
     }
 
-    pub(crate) fn lost(&self) -> &[u64] {
-        &self.events[..self.evicted]
+    pub(crate) fn lost(&self) -> &BTreeSet<u64> {
+        &self.evicted
+    }
+
+    /// Those that have lapsed, and that not every shard has taken.
+    pub(crate) fn untaken_lapsed(&self, taken: u64) -> impl Iterator<Item = u64> {
+        self.lapsed.range(taken + 1..).copied()
     }
 
     /// How many events it had up to `place`, since it is in the table.
@@ -166,7 +180,9 @@ impl World {
         let is_known = |number: u64, channel: &Channel| {
             let later = channel.events.iter().filter(|&&other| other > number).count();
             let is_passed = later >= self.options.retention.events_max;
-            !is_passed || channel.retained().first().is_some_and(|&first| first <= number)
+            let taken = self.taken_by_all();
+            let held = channel.retained().chain(channel.untaken_lapsed(taken)).min();
+            !is_passed || held.is_some_and(|first| first <= number)
         };
         let is_known = |used: &(&u64, &Published)| {
             let (&number, event) = *used;
@@ -237,7 +253,7 @@ impl World {
                 continue;
             }
             let channel = &mut self.channels[selector];
-            assert_eq!(channel.evicted, channel.events.len(), "a channel with events is in the table");
+            assert_eq!(channel.retained().next(), None, "a channel with events is in the table");
             channel.before = channel.events.len();
             channel.is_known = true;
         }
@@ -265,12 +281,15 @@ impl World {
             let own = draft.own_id.map(|own| OWN_IDS[own]);
             let event = own.map_or(Ok(event), |own| event.with_id(own)).expect("it is an id");
             batch.push(&names, &event);
+            batch.set_ttl(draft.ttl);
+            let lapses = draft.ttl.map_or(u32::MAX, |ttl| self.now + ttl.get() * 10);
             let id = EventId { tag, sequence: Sequence(number) }.to_string();
             let event_id = own.map_or(id, str::to_owned);
             let channels = draft.channels.clone();
             let selectors = self.selectors_of(&channels);
             let at = self.now;
-            published.push((number, Published { channels, selectors, data, event_id, at, frame: None }));
+            published
+                .push((number, Published { channels, selectors, data, event_id, at, lapses, frame: None }));
         }
         let all: Vec<usize> = drafts.iter().flat_map(|draft| draft.channels.iter().copied()).collect();
         let entered = self.enter(&all);

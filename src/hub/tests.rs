@@ -243,7 +243,7 @@ fn read_as(hub: &Hub, user: Option<&str>, after: u64) -> (Vec<Option<u64>>, Vec<
 }
 
 /// All that a stream reads from where it begins: what it misses, and its data.
-fn read_from(
+pub(super) fn read_from(
     hub: &Hub,
     channels: &[&str],
     user: Option<&str>,

@@ -133,3 +133,170 @@ impl State {
         channels.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::reader::{Cursor, Slice, SliceLimits};
+    use super::super::tests::{hub, id, publish as publish_all, read_from, take_all};
+    use super::super::{Begin, Hub};
+    use super::*;
+    use crate::base::name::Selector;
+    use crate::frame::batch::Batch;
+    use crate::sse::event::Event;
+
+    /// Publishes events to channels: the data, and the `ttl` in seconds, 0 for none.
+    fn publish(hub: &Hub, events: &[(&[&str], &str, u32)]) {
+        for &(channels, data, ttl) in events {
+            let mut batch = Batch::new();
+            batch.push(channels, &Event::new(data));
+            batch.set_ttl(NonZeroU32::new(ttl));
+            hub.apply(hub.head().next(), &batch, None);
+            take_all(hub);
+        }
+    }
+
+    fn set_seconds(hub: &Hub, seconds: f64) {
+        hub.set_now(Duration::from_secs_f64(seconds));
+    }
+
+    /// What is read of a channel from a place on: what was missed, and the data.
+    fn read(hub: &Hub, channels: &[&str], begin: Begin) -> (Vec<Option<u64>>, String) {
+        let (missed, data) = read_from(hub, channels, None, begin);
+        (missed, data.join(" "))
+    }
+
+    #[test]
+    fn what_has_lapsed_is_not_replayed_and_not_missing() {
+        let hub = hub(10, usize::MAX);
+        publish(&hub, &[(&["a"], "1", 2), (&["a"], "2", 0), (&["a", "b"], "3", 1), (&["b"], "4", 0)]);
+        set_seconds(&hub, 0.9);
+        assert_eq!(read(&hub, &["a", "b"], Begin::After(id(0))), (vec![], "1 2 3 4".to_owned()));
+        set_seconds(&hub, 1.0);
+        assert_eq!(read(&hub, &["a", "b"], Begin::After(id(0))), (vec![], "1 2 4".to_owned()));
+        assert_eq!(read(&hub, &["*"], Begin::AllRetained), (vec![], "1 2 4".to_owned()));
+        set_seconds(&hub, 2.5);
+        assert_eq!(read(&hub, &["a"], Begin::After(id(0))), (vec![], "2".to_owned()));
+        assert_eq!(read(&hub, &["a"], Begin::LastRetained(3)), (vec![], "2".to_owned()));
+        assert_eq!(read(&hub, &["b"], Begin::After(id(3))), (vec![], "4".to_owned()));
+    }
+
+    #[test]
+    fn the_last_events_are_those_that_are_still_to_be_had() {
+        let hub = hub(10, usize::MAX);
+        let names = [Selector::parse("a").unwrap()];
+        hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+        for n in 1..=6 {
+            publish(&hub, &[(&["a"], &n.to_string(), n % 2), (&["b"], &format!("b{n}"), 0)]);
+        }
+        // The shard has not taken the last one, so its memory is not given up yet.
+        publish_all(&hub, [("a".to_owned(), "7".to_owned())]);
+        let mut batch = Batch::new();
+        batch.push(&["a"], &Event::new("8"));
+        batch.set_ttl(NonZeroU32::new(1));
+        hub.apply(hub.head().next(), &batch, None);
+        set_seconds(&hub, 1.0);
+        assert!(hub.lock().has_lapsed());
+        let place = |channels: &[&str], count| {
+            let names: Vec<_> = channels.iter().map(|name| Selector::parse(name).unwrap()).collect();
+            let ids = hub.subscribe(0, &names, None, Begin::AtHead).unwrap().channels;
+            hub.lock().place_before_last(count, &ids).map(|place| place.0)
+        };
+        assert_eq!([place(&["a"], 1), place(&["a"], 2), place(&["a"], 4)], [Some(12), Some(10), Some(2)]);
+        assert_eq!(place(&["a", "b"], 3), Some(10));
+    }
+
+    #[test]
+    fn a_lagging_shard_is_still_given_what_has_lapsed() {
+        let hub = hub(10, usize::MAX);
+        let names = [Selector::parse("a").unwrap()];
+        let live = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+        let mut batch = Batch::new();
+        batch.push(&["a"], &Event::new("short"));
+        batch.set_ttl(NonZeroU32::new(1));
+        hub.apply(hub.head().next(), &batch, None);
+        set_seconds(&hub, 5.0);
+        let mut runs = Vec::new();
+        let limits = super::super::live::TakeLimits { frames_max: 9, bytes_max: 999 };
+        hub.take(0, limits, &mut runs);
+        assert_eq!(runs.iter().map(|run| run.frames).sum::<u32>(), 1, "live delivery is not touched");
+        assert!(!hub.lock().has_lapsed(), "its memory is given up as soon as it is taken");
+        hub.unsubscribe(0, live.channels);
+        assert_eq!(hub.channels_len(), 0);
+    }
+
+    #[test]
+    fn a_stream_that_fell_behind_knows_exactly_what_it_missed_of_what_had_not_lapsed() {
+        let hub = hub(4, usize::MAX);
+        let names = [Selector::parse("a").unwrap()];
+        let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+        let short = |n: u32| if n.is_multiple_of(3) { 1 } else { 0 };
+        (1..=10).for_each(|n| publish(&hub, &[(&["a"], &n.to_string(), short(n))]));
+        // It got 2 live. Of 3 to 6, which are evicted, none had lapsed then; 9 lapses while it is retained.
+        let mut cursor = Cursor::behind(Sequence(2), Some(2));
+        set_seconds(&hub, 1.0);
+        let limits = SliceLimits { frames_max: 1, bytes_max: usize::MAX };
+        let mut slice = Slice::default();
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        assert_eq!((slice.gap.map(|gap| gap.missed), slice.frames), (Some(Some(4)), 1));
+        assert_eq!((cursor.place, cursor.seen), (Sequence(7), Some(7)));
+        // 8, 10 and 11 of what is retained are lost now, 9 and 12 had lapsed.
+        publish(&hub, &[(&["a"], "11", 0), (&["a"], "12", 1)]);
+        set_seconds(&hub, 2.0);
+        (13..=16).for_each(|n| publish(&hub, &[(&["a"], &n.to_string(), 0)]));
+        let mut slice = Slice::default();
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        assert_eq!((slice.gap.map(|gap| gap.missed), slice.frames), (Some(Some(3)), 1));
+        assert_eq!((cursor.place, cursor.seen), (Sequence(13), Some(13)));
+    }
+
+    #[test]
+    fn the_memory_of_what_has_lapsed_is_given_up() {
+        let hub = hub(100_000, usize::MAX);
+        let data = "x".repeat(1000);
+        publish(&hub, &[(&["keeps"], "first", 0)]);
+        let empty = hub.held_bytes();
+        for n in 0..20_000_u32 {
+            publish(&hub, &[(&["a", "b"][..1 + n as usize % 2], &data, 1 + n % 3), (&["once"], "x", 1)]);
+        }
+        assert!(hub.held_bytes() > 20_000_000);
+        let before = hub.channels_len();
+        for tick in 1..100 {
+            set_seconds(&hub, f64::from(tick) / 10.0 + 1.0);
+        }
+        assert_eq!((before, hub.channels_len()), (4, 1));
+        let held = hub.held_bytes();
+        assert!(held < empty + 200_000, "{held} bytes are held, {empty} before");
+        assert_eq!(read(&hub, &["keeps", "a"], Begin::AllRetained), (vec![], "first".to_owned()));
+    }
+
+    #[test]
+    fn what_was_evicted_before_it_lapsed_is_missing() {
+        let hub = hub(2, usize::MAX);
+        (1..=5).for_each(|n| publish(&hub, &[(&["a"], &n.to_string(), 1)]));
+        set_seconds(&hub, 1.0);
+        assert_eq!(read(&hub, &["a"], Begin::After(id(1))), (vec![None], String::new()));
+        assert_eq!(read(&hub, &["a"], Begin::After(id(3))), (vec![], String::new()));
+    }
+
+    #[test]
+    fn numbers_of_what_lapsed_are_remembered_up_to_a_bound() {
+        let mut lapsed = Lapsed::default();
+        [5, 3, 9].into_iter().for_each(|number| lapsed.note(Sequence(number)));
+        assert_eq!([0, 3, 8, 9].map(|place| lapsed.count_after(Sequence(place))), [3, 2, 1, 0].map(Some));
+        (0..NUMBERS_MAX as u64).for_each(|n| lapsed.note(Sequence(100 + n)));
+        assert_eq!(lapsed.count_after(Sequence(8)), None);
+        assert_eq!(lapsed.count_after(Sequence(9)), Some(NUMBERS_MAX as u64));
+        lapsed.forget_numbers();
+        assert_eq!((lapsed.count, lapsed.count_after(Sequence(1122))), (NUMBERS_MAX as u64 + 3, None));
+        assert_eq!(lapsed.count_after(Sequence(1123)), Some(0));
+    }
+
+    #[test]
+    fn an_event_of_a_very_long_ttl_never_lapses() {
+        assert_eq!(lapses_at(7, None), NEVER);
+        assert_eq!(lapses_at(7, NonZeroU32::new(2)), 27);
+        assert_eq!(lapses_at(7, NonZeroU32::new(u32::MAX)), NEVER);
+    }
+}

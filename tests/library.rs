@@ -166,6 +166,11 @@ fn a_batch_is_refused_whole_and_comes_back() {
     let refused = handle.publish_with(batch.clone(), never).unwrap_err();
     assert_eq!(refused.into_batch(), Some(batch.clone()));
     assert!(matches!(handle.publish_batch(handle.batch()), Err(PublishError::Invalid(_))));
+    let servers = handle.publish([&name("a")], &Event::new("4")).unwrap().id.to_string();
+    let mut claims_it = handle.batch();
+    claims_it.push([&name("a")], &Event::new("5").with_id(&servers).unwrap()).unwrap();
+    let refused = handle.publish_batch(claims_it).unwrap_err();
+    assert_eq!(refused, PublishError::Invalid(BatchError::IdOfServer));
 
     handle.drain();
     let draining = handle.publish_batch(batch.clone()).unwrap_err();

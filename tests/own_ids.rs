@@ -4,8 +4,16 @@
 
 mod common;
 
-use common::{Client, EventStream, Server, wait_for};
+use common::{Client, DriverKind, EventStream, Server, for_each_driver, wait_for};
 use serde_json::{Value, json};
+
+for_each_driver!(
+    a_publishers_id_is_looked_up_among_the_events_that_the_stream_would_receive,
+    an_id_that_was_used_twice_resumes_after_the_earliest_that_is_known,
+    only_ids_with_a_tag_of_this_server_are_its_own,
+    an_id_is_known_however_its_event_went_until_enough_others_came,
+    an_event_is_replayed_for_its_ttl_and_not_missed_after_it,
+);
 
 /// Publishes an envelope; returns the status and the body of the answer.
 fn publish(client: &mut Client, envelope: &Value) -> (u16, Value) {
@@ -51,9 +59,8 @@ fn replay(server: &Server, target: &str, last_event_id: Option<&str>) -> Vec<Str
 
 const UNKNOWN: [&str; 2] = ["gap unknown-id null", "incomplete"];
 
-#[test]
-fn a_publishers_id_is_looked_up_among_the_events_that_the_stream_would_receive() {
-    let server = Server::start(&[]);
+fn a_publishers_id_is_looked_up_among_the_events_that_the_stream_would_receive(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut publisher = Client::connect(&server);
     publish_own(&mut publisher, "a", "1", "order 7/é");
     publish_own(&mut publisher, "b", "2", "other");
@@ -91,9 +98,8 @@ fn a_publishers_id_is_looked_up_among_the_events_that_the_stream_would_receive()
     assert_eq!((&*live.data, &*live.id), ("live", "all"));
 }
 
-#[test]
-fn an_id_that_was_used_twice_resumes_after_the_earliest_that_is_known() {
-    let server = Server::start(&["--history-events", "3"]);
+fn an_id_that_was_used_twice_resumes_after_the_earliest_that_is_known(io: DriverKind) {
+    let server = Server::start(io, &["--history-events", "3"]);
     let mut publisher = Client::connect(&server);
     publish_own(&mut publisher, "a", "1", "twice");
     publish_own(&mut publisher, "a", "2", "between");
@@ -107,9 +113,8 @@ fn an_id_that_was_used_twice_resumes_after_the_earliest_that_is_known() {
     assert_eq!(replay(&server, "/channels/a", Some("between")), UNKNOWN);
 }
 
-#[test]
-fn only_ids_with_a_tag_of_this_server_are_its_own() {
-    let server = Server::start(&[]);
+fn only_ids_with_a_tag_of_this_server_are_its_own(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut publisher = Client::connect(&server);
     let (servers, _) = publisher.publish_text("a", "first");
     let (tag, _) = servers.split_once('.').unwrap();
@@ -133,9 +138,8 @@ fn only_ids_with_a_tag_of_this_server_are_its_own() {
     assert_eq!(replay(&server, "/channels/a", Some(&servers)), ["second", "third"], "nothing else was taken");
 }
 
-#[test]
-fn an_id_is_known_however_its_event_went_until_enough_others_came() {
-    let server = Server::start(&["--history-events", "100", "--history-bytes", "1MiB"]);
+fn an_id_is_known_however_its_event_went_until_enough_others_came(io: DriverKind) {
+    let server = Server::start(io, &["--history-events", "100", "--history-bytes", "1MiB"]);
     let mut publisher = Client::connect(&server);
     publish_own(&mut publisher, "a", "1", "mine");
     let large = "x".repeat(100_000);
@@ -157,9 +161,8 @@ fn an_id_is_known_however_its_event_went_until_enough_others_came() {
     assert_eq!(replay(&server, "/channels/a", Some("mine")), UNKNOWN);
 }
 
-#[test]
-fn an_event_is_replayed_for_its_ttl_and_not_missed_after_it() {
-    let server = Server::start(&[]);
+fn an_event_is_replayed_for_its_ttl_and_not_missed_after_it(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut publisher = Client::connect(&server);
     let mut live = EventStream::open(&server, "/channels/a");
     let start = live.expect("connected").id;

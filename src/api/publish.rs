@@ -93,20 +93,20 @@ impl<'p> Publication<'p> {
                 return Ok(());
             }
         }
-        self.push_with_ttl(&target, &event, ttl)
+        self.push_part(&target, &event, ttl, part)
     }
 
-    /// Adds an event.
+    /// Adds the event of a request that is one.
     pub(super) fn push(&mut self, target: &Target<'_>, event: &Event<'_>) -> Result<(), ApiError> {
-        self.push_with_ttl(target, event, None)
+        self.push_part(target, event, None, Part::Whole)
     }
 
-    /// Adds an event that may be replayed for so many seconds only.
-    fn push_with_ttl(
+    fn push_part(
         &mut self,
         target: &Target<'_>,
         event: &Event<'_>,
         ttl: Option<NonZeroU32>,
+        part: Part,
     ) -> Result<(), ApiError> {
         if let Target::Channels(names) = target
             && let Some(name) = names.iter().find(|name| !self.permission.may_publish(name))
@@ -119,7 +119,7 @@ impl<'p> Publication<'p> {
             return Err(ApiError::ServerId { id: id.to_owned() });
         }
         self.places.push(self.batch.len(), event.id());
-        push_target(&mut self.batch, target, event);
+        push_target(&mut self.batch, target, part.number(), event);
         self.batch.set_ttl(ttl);
         Ok(())
     }

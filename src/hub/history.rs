@@ -227,7 +227,7 @@ impl History {
         let next = page.lapsing.next();
         page.last = id.sequence;
         page.bytes += len;
-        page.live_bytes += len;
+        page.live_bytes += if holders > 0 { len } else { 0 };
         self.held_bytes += page.held_bytes() - before;
         self.note_next_lapse(first, next_before, next);
     }

@@ -11,11 +11,13 @@
 
 mod channels;
 pub mod counts;
+mod dropping;
 mod epochs;
 mod forgotten;
 mod history;
 pub mod index;
 pub mod live;
+mod membership;
 mod own_ids;
 mod patterns;
 pub mod reader;
@@ -34,6 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use channels::ChannelId;
+pub use membership::Added;
 pub use receivers::{Receivers, Tally};
 pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
 pub use targets::TargetId;
@@ -248,7 +251,7 @@ impl Hub {
         for (draft, number) in batch.iter().zip(first.0..) {
             let sequence = Sequence(number);
             channels.clear();
-            channels.extend(draft.targets().map(|name| state.channels.enter(name)));
+            channels.extend(draft.targets().filter_map(|name| state.enter_target(name)));
             let retaining = channels.len();
             state.add_patterns(draft.targets(), &mut channels);
             let target = state.targets.enter(&channels);
@@ -344,11 +347,11 @@ impl Hub {
         self.lock().channels.len()
     }
 
-    /// How many streams subscribe to the channel, in whatever state.
+    /// How many streams subscribe to a target, in whatever state: a channel, a user's, or all.
     #[must_use]
-    pub fn subscribers(&self, channel: &str) -> u32 {
+    pub fn subscribers(&self, target: &str) -> u32 {
         let state = self.lock();
-        state.channels.find(channel).map_or(0, |id| state.channels.get(id).subscribers)
+        state.channels.find(target).map_or(0, |id| state.channels.get(id).subscribers)
     }
 
     /// Keeps the counts that are read without the lock.

@@ -6,7 +6,7 @@
 //! shard's to deliver.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -55,21 +55,21 @@ impl Cursor {
         Cursor { place, seen, is_counting: seen.is_some(), stop: None, told: Vec::new() }
     }
 
-    /// The same cursor, which reads no further than `place` for now.
-    #[must_use]
-    pub fn stopping_at(self, place: Sequence) -> Cursor {
-        Cursor { stop: Some(place), ..self }
+    /// Has it read no further than `place` for now; with `None` as far as it can.
+    pub fn stop_at(&mut self, place: Option<Sequence>) {
+        self.stop = place;
+    }
+
+    /// Gives up knowing how much the stream has seen: its channels are others from here on.
+    pub fn stop_counting(&mut self) {
+        self.seen = None;
+        self.is_counting = false;
     }
 
     /// Returns true if and only if it has read all up to where it is to stop.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.stop.is_some_and(|stop| self.place >= stop)
-    }
-
-    /// Lets it read on.
-    pub fn go_on(&mut self) {
-        self.stop = None;
     }
 
     fn told_of(&self, channel: ChannelId) -> Option<&Told> {
@@ -182,6 +182,10 @@ impl Hub {
             return;
         }
         let channels: SmallVec<[ChannelId; 8]> = channels.iter().copied().chain([ChannelId::ALL]).collect();
+        if channels.iter().any(|&id| state.channels.get(id).dropped_through > end) {
+            slice.is_ahead = true; // What was dropped is one loss, and no part of it may come live.
+            return;
+        }
         slice.gap = state.tell_gap(&channels, cursor);
         let stop = cursor.stop.map_or(end, |stop| stop.min(end));
         let has_reached = match state.merged(&channels) {
@@ -207,7 +211,7 @@ impl State {
     pub(super) fn cursor_at(&self, place: Sequence, channels: &[ChannelId], is_counting: bool) -> Cursor {
         let targets = channels.iter().copied().chain([ChannelId::ALL]).map(|id| self.channels.get(id));
         let count =
-            |channel: &Channel| channel.count_through(place).filter(|_| place >= channel.evicted_through);
+            |channel: &Channel| channel.count_through(place).filter(|_| place >= channel.lost_through());
         let seen = if is_counting { targets.map(count).sum() } else { None };
         Cursor { place, seen, is_counting, stop: None, told: Vec::new() }
     }
@@ -215,7 +219,7 @@ impl State {
     /// How many events that reach the stream of a cursor lie at or before its place, or were lost: of what was, it was told.
     fn count_seen(&self, channels: &[ChannelId], cursor: &Cursor) -> Option<u64> {
         let targets = channels.iter().map(|&id| self.channels.get(id));
-        targets.map(|channel| channel.count_through(cursor.place.max(channel.evicted_through))).sum()
+        targets.map(|channel| channel.count_through(cursor.place.max(channel.lost_through()))).sum()
     }
 
     /// A cursor at `place` of a stream that asks for what is retained after it, and misses nothing else.
@@ -228,7 +232,7 @@ impl State {
 
     /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.
     pub(super) fn place_before_last(&self, count: usize, channels: &[ChannelId]) -> Option<Sequence> {
-        let before = |first: &Sequence| Sequence(first.0 - 1);
+        let before = |first: Sequence| Sequence(first.0 - 1);
         let mut ids = Vec::new();
         for &id in channels {
             match self.channels.get(id).prefix() {
@@ -238,26 +242,26 @@ impl State {
         }
         ids.sort_unstable();
         ids.dedup();
-        let retained = || ids.iter().map(|&id| &self.channels.get(id).retained);
+        let readable = || ids.iter().map(|&id| self.channels.get(id).readable());
         // A large count is all there is, and one channel has its numbers in order: neither needs a look at each of them.
-        if retained().map(VecDeque::len).sum::<usize>() <= count {
-            return retained().filter_map(VecDeque::front).min().map(before);
+        if readable().map(|numbers| numbers.len()).sum::<usize>() <= count {
+            return readable().filter_map(|mut numbers| numbers.next()).min().map(before);
         }
         // What has lapsed is not to be had any more; mostly it is out of the channels already.
         if let &[only] = &ids[..]
             && !self.has_lapsed()
         {
-            let numbers = &self.channels.get(only).retained;
-            return numbers.get(numbers.len() - count).map(before);
+            let mut numbers = self.channels.get(only).readable();
+            return count.checked_sub(1).and_then(|newer| numbers.nth_back(newer)).map(before);
         }
         // Merged from the newest backwards.
-        let mut numbers: Vec<_> = retained().map(|numbers| numbers.iter().rev()).collect();
+        let mut numbers: Vec<_> = readable().map(Iterator::rev).collect();
         let newest = numbers.iter_mut().enumerate();
         let mut heap: BinaryHeap<_> =
             newest.filter_map(|(index, numbers)| Some((numbers.next()?, index))).collect();
         let (mut found, mut first) = (0, None);
         while let Some((sequence, index)) = heap.pop() {
-            if first != Some(sequence) && !self.is_lapsed(*sequence) {
+            if first != Some(sequence) && !self.is_lapsed(sequence) {
                 if found == count {
                     break;
                 }
@@ -301,7 +305,7 @@ impl State {
     fn count_passed(&self, channels: &[ChannelId], cursor: &Cursor) -> Option<u64> {
         let seen_through =
             |id| cursor.told_of(id).map_or(cursor.place, |told| told.through.max(cursor.place));
-        channels.iter().map(|&id| self.channels.get(id).count_through(seen_through(id))).sum()
+        channels.iter().map(|&id| self.channels.get(id).count_through_or_lost(seen_through(id))).sum()
     }
 
     /// Reads up to `end`; returns true if and only if it got there.
@@ -316,9 +320,9 @@ impl State {
         // Each channel's next number, by which they are merged.
         let mut next = vec![0; channels.len()];
         for (index, &id) in channels.iter().enumerate() {
-            let retained = &self.channels.get(id).retained;
-            next[index] = retained.partition_point(|&sequence| sequence <= cursor.place);
-            if let Some(&sequence) = retained.get(next[index]).filter(|&&sequence| sequence <= end) {
+            let channel = self.channels.get(id);
+            next[index] = channel.index_after(cursor.place);
+            if let Some(&sequence) = channel.retained.get(next[index]).filter(|&&sequence| sequence <= end) {
                 slice.heap.push(Reverse((sequence, index)));
             }
         }

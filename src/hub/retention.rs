@@ -5,6 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
+use crate::frame::batch::is_client;
 use crate::hub::State;
 use crate::hub::channels::{ChannelId, Removal};
 use crate::hub::history::Entry;
@@ -23,6 +24,9 @@ pub struct Retention {
 /// Bytes below which `Retention::bytes_max` makes no sense: a handful of segments.
 pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;
 
+/// Events of a dropped history that one call gives up at the most: they may be very many.
+const DROPPED_PER_CALL_MAX: usize = 1024;
+
 /// Sparse pages that one call compacts at the least. Where more wait, it compacts half of them: a batch may leave many,
 /// and a fixed number would let them pile up until they drive out what is retained.
 const COMPACTIONS_PER_CALL: usize = 2;
@@ -35,7 +39,10 @@ impl State {
     /// Retains `sequence`, with this id of its publisher's, as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
     pub(super) fn retain(&mut self, channel: ChannelId, sequence: Sequence, own_id: Option<&str>) {
         self.channels.retain(channel, sequence);
-        self.own_ids.note_event(&self.channels.get(channel).name, sequence, own_id);
+        let name = &self.channels.get(channel).name;
+        // What goes to one client is kept for its stream alone, and none can resume after it.
+        let own_id = own_id.filter(|_| !is_client(name));
+        self.own_ids.note_event(name, sequence, own_id);
         self.forget_passed_ids(channel);
         let entry = self.channels.get_mut(channel);
         if entry.retained.len() > self.retention.events_max && !entry.is_over {
@@ -80,7 +87,7 @@ impl State {
         self.history.held_bytes() + self.channels.bytes() + self.targets.bytes() + self.own_ids.bytes()
     }
 
-    /// Gives up the oldest events of channels that have more than they may.
+    /// Gives up the oldest events of channels that have more than they may, or whose history was dropped.
     fn evict_from_full_channels(&mut self, taken: Sequence) {
         let mut over = std::mem::take(&mut self.over);
         over.retain(|&channel| {
@@ -91,16 +98,21 @@ impl State {
         self.over = over;
     }
 
-    /// Returns true if and only if the channel still has too many, since a shard has not taken them.
+    /// Returns true if and only if the channel still has too many: since a shard has not taken them, or since so many
+    /// were dropped.
     fn evict_down_to_bound(&mut self, channel: ChannelId, taken: Sequence) -> bool {
+        let mut dropped = 0;
         loop {
-            let retained = &self.channels.get(channel).retained;
-            if retained.len() <= self.retention.events_max {
+            let entry = self.channels.get(channel);
+            let Some(&oldest) = entry.retained.front() else { return false };
+            let is_surplus = entry.retained.len() > self.retention.events_max;
+            if !is_surplus && oldest > entry.dropped_through {
                 return false;
             }
-            if retained.front().is_some_and(|&oldest| oldest > taken) {
+            if oldest > taken || (!is_surplus && dropped == DROPPED_PER_CALL_MAX) {
                 return true;
             }
+            dropped += usize::from(!is_surplus);
             self.evict_oldest(channel);
         }
     }
@@ -112,7 +124,9 @@ impl State {
             self.channels.lapse(channel, sequence);
         } else {
             self.channels.evict_oldest(channel);
+            // What was dropped was noted then.
             if self.channels.has_patterns()
+                && sequence > self.channels.get(channel).dropped_through
                 && let Some(target) = self.history.target_of(sequence)
             {
                 self.channels.note_lost(&[channel], &self.targets.channels(target), sequence);
@@ -203,17 +217,21 @@ impl State {
             return self.lapse(entry.target, sequence);
         }
         let all = self.targets.channels(entry.target);
-        let mut evicted: SmallVec<[ChannelId; 4]> = SmallVec::new();
+        let mut evicted = 0;
+        let mut lost: SmallVec<[ChannelId; 4]> = SmallVec::new();
         for &channel in &all {
             let oldest = self.channels.peek(channel).and_then(|channel| channel.retained.front());
             if oldest == Some(&sequence) {
                 self.channels.evict_oldest(channel);
                 self.note_given_up(channel);
-                evicted.push(channel);
+                evicted += 1;
+                if sequence > self.channels.get(channel).dropped_through {
+                    lost.push(channel);
+                }
             }
         }
-        self.channels.note_lost(&evicted, &all, sequence);
-        evicted.len()
+        self.channels.note_lost(&lost, &all, sequence);
+        evicted
     }
 
     /// Takes channels that nobody subscribes to and that retain nothing out of the table.

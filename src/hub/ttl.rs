@@ -84,11 +84,10 @@ impl Lapsed {
         }
     }
 
-    /// Forgets the numbers: no stream has a place before them that it counts from.
-    pub(super) fn forget_numbers(&mut self) {
-        if let Some(&last) = self.numbers.back() {
-            self.forgotten_through = last;
-        }
+    /// Forgets the numbers, and that up to a place there were none: no stream counts from a place before.
+    pub(super) fn forget_numbers_through(&mut self, place: Sequence) {
+        let last = self.numbers.back().copied().unwrap_or(place);
+        self.forgotten_through = self.forgotten_through.max(last).max(place);
         self.numbers = VecDeque::new();
     }
 
@@ -288,7 +287,7 @@ mod tests {
         (0..NUMBERS_MAX as u64).for_each(|n| lapsed.note(Sequence(100 + n)));
         assert_eq!(lapsed.count_after(Sequence(8)), None);
         assert_eq!(lapsed.count_after(Sequence(9)), Some(NUMBERS_MAX as u64));
-        lapsed.forget_numbers();
+        lapsed.forget_numbers_through(Sequence::START);
         assert_eq!((lapsed.count, lapsed.count_after(Sequence(1122))), (NUMBERS_MAX as u64 + 3, None));
         assert_eq!(lapsed.count_after(Sequence(1123)), Some(0));
     }

@@ -43,11 +43,17 @@ impl World {
         let is_old = |at: u32| oldest_tick.is_some_and(|oldest| at < oldest);
         let mut for_bytes = BTreeSet::new();
         for ((name, channel), gone) in self.channels.iter_mut().enumerate().zip(gone) {
-            assert!(step != Step::Keeps || gone.is_empty(), "{} lost {gone:?}", NAMES[name]);
+            let is_dropped = |number: u64| number <= channel.dropped;
+            let is_kept = gone.iter().all(|&number| is_dropped(number));
+            assert!(step != Step::Keeps || is_kept, "{} lost {gone:?}", NAMES[name]);
             let held: BTreeSet<u64> = channel.retained().chain(channel.untaken_lapsed(taken)).collect();
             let surplus = held.len().saturating_sub(self.options.retention.events_max);
             let first_kept = held.iter().nth(surplus).copied().unwrap_or(u64::MAX);
             for number in channel.retained() {
+                if is_dropped(number) {
+                    assert!(gone.contains(&number), "event {number} of {} was dropped", NAMES[name]);
+                    continue;
+                }
                 let (is_over, is_old) = (number < first_kept, is_old(self.events[&number].at));
                 if gone.contains(&number) {
                     assert!(number <= taken, "event {number} is lost before a shard took it");
@@ -76,8 +82,9 @@ impl World {
             (0..SELECTORS).map(|selector| self.subscribers(selector).next().is_some()).collect();
         let (channels, patterns) = subscribed.split_at(NAMES.len());
         for (channel, is_subscribed) in self.channels.iter_mut().zip(channels) {
+            // What was dropped and not taken by all is still there, though nobody can read it.
             let is_held = channel.retained().chain(channel.untaken_lapsed(taken)).next().is_some();
-            channel.is_known &= *is_subscribed || is_held;
+            channel.is_known &= *is_subscribed || is_held || channel.dropped > taken;
         }
         for (pattern, is_subscribed) in self.patterns.iter_mut().zip(patterns) {
             // Its last event is still to be told to the shards that had its subscribers.
@@ -103,6 +110,9 @@ impl World {
                 return Vec::new();
             }
             let shard = 0;
+            if channel.dropped > self.cursors[shard] {
+                return channel.retained().filter(|&number| number <= channel.dropped).collect();
+            }
             let begin = Begin::After(self.id_of(self.epochs[0].first - 1));
             let names = [Selector::parse(NAMES[name]).expect("it is a name")];
             let subscribed = self.hub.subscribe(shard, &names, None, begin).expect("it is in the table");

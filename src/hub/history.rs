@@ -47,12 +47,12 @@ const LARGE: u32 = 1 << 31;
 /// A stretch of the sequence: its frames' bytes and entries.
 #[derive(Debug)]
 pub(super) struct Page {
-    first: Sequence,
+    pub(super) first: Sequence,
     last: Sequence,
     segment: Arc<Segment>,
     large: Vec<Arc<Segment>>,
     pub(super) entries: Vec<Entry>,
-    lapsing: Lapsing,
+    pub(super) lapsing: Lapsing,
     /// Bytes of all frames, of those that are retained, and of the large ones.
     bytes: usize,
     live_bytes: usize,
@@ -132,7 +132,7 @@ impl Page {
 /// All pages.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    pages: VecDeque<Page>,
+    pub(super) pages: VecDeque<Page>,
     /// Writes to the last page, unless that is sealed.
     open: Option<Appender>,
     held_bytes: usize,
@@ -140,7 +140,7 @@ pub(super) struct History {
     /// their last event.
     sparse: VecDeque<Sequence>,
     /// When the next event of each page lapses, and the page's first number.
-    next_lapses: BTreeSet<(u32, Sequence)>,
+    pub(super) next_lapses: BTreeSet<(u32, Sequence)>,
 }
 
 impl History {
@@ -367,54 +367,6 @@ impl History {
         self.held_bytes -= page.held_bytes();
         self.note_next_lapse(page.first, page.lapsing.next(), None);
         Some(page)
-    }
-
-    /// When the next event of all lapses.
-    pub(super) fn next_lapse(&self) -> Option<u32> {
-        self.next_lapses.first().map(|&(next, _)| next)
-    }
-
-    /// Takes out of those that lapse what has done so by `now` and was taken by all shards: the events and where they went.
-    /// It looks at `count_max` events at the most.
-    pub(super) fn take_lapsed(
-        &mut self,
-        now: u32,
-        taken_by_all: Sequence,
-        count_max: usize,
-    ) -> Vec<(Sequence, TargetId)> {
-        let (mut lapsed, mut untaken) = (Vec::new(), Vec::new());
-        while lapsed.len() + untaken.len() < count_max
-            && let Some(&(tick, first)) = self.next_lapses.first()
-            && tick <= now
-        {
-            let index = self.pages.partition_point(|page| page.first < first);
-            let page = &mut self.pages[index];
-            let Some((lapses, delta)) = page.lapsing.pop() else { break };
-            let (sequence, next) = (first.plus(u64::from(delta)), page.lapsing.next());
-            self.note_next_lapse(first, Some(lapses), next);
-            if sequence > taken_by_all {
-                untaken.push((first, lapses, delta));
-            } else if let Some(entry) = self.entry(sequence).filter(|entry| entry.holders > 0) {
-                lapsed.push((sequence, entry.target));
-            }
-        }
-        for (first, lapses, delta) in untaken {
-            let index = self.pages.partition_point(|page| page.first < first);
-            let page = &mut self.pages[index];
-            let before = page.lapsing.next();
-            page.lapsing.push(lapses, delta);
-            let next = page.lapsing.next();
-            self.note_next_lapse(first, before, next);
-        }
-        lapsed
-    }
-
-    /// Keeps the order of pages by their next lapse.
-    fn note_next_lapse(&mut self, first: Sequence, before: Option<u32>, next: Option<u32>) {
-        if before != next {
-            before.map(|before| self.next_lapses.remove(&(before, first)));
-            next.map(|next| self.next_lapses.insert((next, first)));
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::num::NonZeroU32;
 
 use crate::base::id::Sequence;
+use crate::hub::history::History;
 use crate::hub::targets::TargetId;
 use crate::hub::{State, TICK};
 
@@ -100,6 +101,56 @@ impl Lapsed {
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Lapsed>() + self.numbers.capacity() * size_of::<Sequence>()
+    }
+}
+
+impl History {
+    /// When the next event of all lapses.
+    pub(super) fn next_lapse(&self) -> Option<u32> {
+        self.next_lapses.first().map(|&(next, _)| next)
+    }
+
+    /// Takes out of those that lapse what has done so by `now` and was taken by all shards: the events and where they went.
+    /// It looks at `count_max` events at the most.
+    pub(super) fn take_lapsed(
+        &mut self,
+        now: u32,
+        taken_by_all: Sequence,
+        count_max: usize,
+    ) -> Vec<(Sequence, TargetId)> {
+        let (mut lapsed, mut untaken) = (Vec::new(), Vec::new());
+        while lapsed.len() + untaken.len() < count_max
+            && let Some(&(tick, first)) = self.next_lapses.first()
+            && tick <= now
+        {
+            let index = self.pages.partition_point(|page| page.first < first);
+            let page = &mut self.pages[index];
+            let Some((lapses, delta)) = page.lapsing.pop() else { break };
+            let (sequence, next) = (first.plus(u64::from(delta)), page.lapsing.next());
+            self.note_next_lapse(first, Some(lapses), next);
+            if sequence > taken_by_all {
+                untaken.push((first, lapses, delta));
+            } else if let Some(entry) = self.entry(sequence).filter(|entry| entry.holders > 0) {
+                lapsed.push((sequence, entry.target));
+            }
+        }
+        for (first, lapses, delta) in untaken {
+            let index = self.pages.partition_point(|page| page.first < first);
+            let page = &mut self.pages[index];
+            let before = page.lapsing.next();
+            page.lapsing.push(lapses, delta);
+            let next = page.lapsing.next();
+            self.note_next_lapse(first, before, next);
+        }
+        lapsed
+    }
+
+    /// Keeps the order of pages by their next lapse.
+    pub(super) fn note_next_lapse(&mut self, first: Sequence, before: Option<u32>, next: Option<u32>) {
+        if before != next {
+            before.map(|before| self.next_lapses.remove(&(before, first)));
+            next.map(|next| self.next_lapses.insert((next, first)));
+        }
     }
 }
 

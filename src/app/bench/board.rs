@@ -19,7 +19,8 @@ pub(super) struct Board {
     pub(super) is_drain_cut: AtomicBool,
     /// Events sent at or after this time, in ns, are measured.
     pub(super) measured_from_ns: AtomicU64,
-    /// Events published, all in all: of use to readers when the phase is [`Phase::Over`].
+    /// The place in the run up to which every event was published and answered for; what readers hold their streams
+    /// against when the phase is [`Phase::Over`].
     pub(super) published: AtomicU64,
     pub(super) readers: Vec<ReaderBoard>,
     phase: AtomicU8,

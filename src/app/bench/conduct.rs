@@ -225,7 +225,7 @@ impl Conductor<'_> {
     fn measure(&mut self) -> Result<(), Trouble> {
         drop(self.publisher.take_published());
         self.board.wants_places.store(matches!(self.plan.pace, Pace::Window(_)), Ordering::Release);
-        let first = self.publisher.place();
+        let first = self.publisher.answered_place();
         let start = self.snapshot()?;
         self.board.measured_from_ns.store(self.board.clock.ns(), Ordering::Release);
         let until = match self.plan.extent {
@@ -238,7 +238,7 @@ impl Conductor<'_> {
         self.course.measured = Some(Measured {
             end: self.snapshot()?,
             start,
-            places: first..self.publisher.place(),
+            places: first..self.publisher.answered_place(),
             published_ns,
             last_delivery_ns: self.board.last_delivery_ns(),
             deliveries: self.board.sum(|reader| &reader.deliveries),
@@ -270,7 +270,7 @@ impl Conductor<'_> {
 
     fn await_place(&self, stall: Duration, place: impl Fn(&Board) -> u64) {
         self.board.wants_places.store(true, Ordering::Release);
-        let published = self.publisher.place();
+        let published = self.publisher.answered_place();
         let mut progress = Progress::new(self.board.clock.ns(), as_ns(stall));
         while self.plan.subscribers > 0 && place(&self.board) < published {
             let marks = (self.board.advanced(), self.board.sum(|reader| &reader.received_bytes));
@@ -297,6 +297,7 @@ impl Conductor<'_> {
     fn finish(mut self) -> Result<Report, BenchError> {
         self.notices.end();
         self.course.is_stopped = self.board.is_stopped();
+        self.board.published.store(self.publisher.answered_place(), Ordering::Release);
         self.board.set_phase(Phase::Over);
         let mut found = Vec::new();
         for reader in self.readers.drain(..) {

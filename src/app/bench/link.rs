@@ -29,6 +29,8 @@ pub(super) struct Link {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
     pub(super) events: u32,
+    /// The place in the run of its first event.
+    pub(super) place: u64,
     /// When it was sent, in ns of the run's clock.
     pub(super) sent_ns: u64,
 }
@@ -63,6 +65,11 @@ impl Link {
     /// How many requests are not answered yet.
     pub(super) fn under_way(&self) -> usize {
         self.under_way.len()
+    }
+
+    /// The place in the run of the first event that the server has not answered for; `None` where there is none.
+    pub(super) fn first_place(&self) -> Option<u64> {
+        self.under_way.front().map(|request| request.place)
     }
 
     /// The buffer that the bytes of a request are to be put behind, before [`Link::send`].
@@ -217,7 +224,7 @@ mod tests {
         let mut link = Link::new(listener.local_addr().unwrap(), Token(0));
         for events in 1..=requests {
             link.out().extend_from_slice(b"x");
-            link.send(Request { events, sent_ns: 0 }, poll.registry()).unwrap();
+            link.send(Request { events, place: 0, sent_ns: 0 }, poll.registry()).unwrap();
         }
         let mut server = listener.accept().unwrap().0;
         let mut asked = vec![0; requests as usize];

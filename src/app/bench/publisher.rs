@@ -108,9 +108,9 @@ impl Publisher {
         self.links.iter_mut().try_for_each(|link| link.connect(registry)).map_err(PublishError::Link)
     }
 
-    /// The place in the run of the next event: how many were published.
-    pub(super) fn place(&self) -> u64 {
-        self.next
+    /// The place in the run up to which the server has answered for every event, which it must deliver.
+    pub(super) fn answered_place(&self) -> u64 {
+        self.links.iter().filter_map(Link::first_place).min().unwrap_or(self.next)
     }
 
     /// Publishes to every channel once, at whatever pace, and waits for the answers.
@@ -227,15 +227,15 @@ impl Publisher {
             self.expected += plan.fast_subscribers_of(first_channel);
             board.set_goal(self.expected);
         }
-        self.next += count;
-        board.published.store(self.next, Ordering::Release);
         self.requests += 1;
         let link = &mut self.links[at];
         let values = Values { channel: &plan.channels[first_channel as usize], client: at, data: b"" };
         plan.target.publish_head(&values, self.body.len(), link.out());
         link.out().extend_from_slice(&self.body);
         let events = u32::try_from(count).expect("a request has no more events than --batch");
-        link.send(Request { events, sent_ns }, self.poll.registry())?;
+        let place = self.next;
+        self.next += count;
+        link.send(Request { events, place, sent_ns }, self.poll.registry())?;
         Ok(())
     }
 
@@ -266,6 +266,7 @@ impl Publisher {
                 latency.saturating_record(clock.ns().saturating_sub(request.sent_ns));
             })?;
         }
+        self.board.published.store(self.answered_place(), Ordering::Release);
         Ok(())
     }
 }

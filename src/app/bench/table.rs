@@ -33,7 +33,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
         rows.push(("events", format!("{}, {}/s", run.events, count(run.events_per_second))));
         rows.push(("deliveries", deliveries(report)));
         push_latency(&mut rows, "  latency", run.latency.as_ref());
-        if run.latency_share < 1.0 {
+        if run.latency.is_some() && run.latency_share < 1.0 {
             rows.push(("  sampled", format!("{:.2} % of the deliveries", 100.0 * run.latency_share)));
         }
         push_latency(&mut rows, "publish answered", run.publish_latency.as_ref());

@@ -155,6 +155,8 @@ enum Trick {
     None,
     Lose,
     LoseAndTell,
+    /// Marks it as one of another channel.
+    Misdeliver,
     Double,
     Reorder,
     EndStreams,
@@ -233,6 +235,7 @@ impl Stage {
                 Trick::None | Trick::RefusePublish => wire,
                 Trick::Lose | Trick::EndStreams => String::new(),
                 Trick::LoseAndTell => "event: gap\ndata: {\"missed\":1}\n\n".to_owned(),
+                Trick::Misdeliver => wire.replacen("-000000", "-000001", 1),
                 Trick::Double => wire.repeat(2),
                 Trick::Reorder => {
                     *self.held.lock().unwrap() = Some(wire);
@@ -297,6 +300,13 @@ fn a_server_that_loses_doubles_or_reorders_is_found_out() {
         let expected = format!("error: events did not come once and in order: {words}");
         assert!(told.starts_with(&expected), "{told}");
     }
+}
+
+#[test]
+fn an_event_on_a_stream_of_another_channel_is_found_out() {
+    let (code, json, told) = bench_trick(Trick::Misdeliver);
+    assert_eq!((code, &json["losses"]["fast"]["misdelivered"]), (Some(1), &4.into()), "{told}");
+    assert!(told.contains("4 lost untold, 4 on a stream of another channel"), "{told}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub enum CliCommand {
     Publish(PublishOptions),
     /// Show the events of a running server as they come.
     Subscribe(SubscribeOptions),
-    /// Put load on any server of event streams, and measure what comes of it.
+    /// Put load on any server of event streams, this or another, and measure what comes of it.
     Bench(Box<BenchOptions>),
 }
 

@@ -1,4 +1,4 @@
-//! Floor 7: the commands of the binary, one file each, and what they share. Joins the floors below; `main` only
+//! Floor 7: the commands of the binary, one file or folder each, and what they share. Joins the floors below; `main` only
 //! parses the command line, calls [`run`] and turns what comes back into an exit code.
 
 pub mod bench;

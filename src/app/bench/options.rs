@@ -173,7 +173,7 @@ const RESULT: &str = "Result";
 
 const NOTES: &str = "\
 Examples:
-  downpour bench --subscribers 10000 --rate 1000/s --pid \"$(pidof downpour)\"
+  downpour bench --subscribers 10000 --rate 1000/s --pid 4711
   downpour bench --subscribers 2000 --rate 0 --batch 64 --json result.json
   downpour bench --subscribers 1000 --unbatched --events 10000
   downpour bench --subscribe-url 'http://127.0.0.1:9000/sub/{channel}' --publish-url 'http://127.0.0.1:9000/pub/{channel}'

@@ -340,7 +340,7 @@ const SATURATED_SAMPLE: u64 = 64;
 const DESCRIPTORS_SPARE: usize = 32;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
     use super::*;
@@ -351,7 +351,8 @@ mod tests {
         options: BenchOptions,
     }
 
-    fn plan(arguments: &[&str]) -> Result<Plan, String> {
+    /// The plan of these options.
+    pub(in super::super) fn plan(arguments: &[&str]) -> Result<Plan, String> {
         let options = Command::try_parse_from([&["bench"], arguments].concat()).ok().unwrap().options;
         Plan::new(&options, 1)
     }

@@ -154,8 +154,9 @@ impl Report {
                 tcp_bytes_before: course.kernel_before.tcp_bytes,
                 tcp_bytes_ramped: course.kernel_ramped.tcp_bytes,
                 tcp_bytes_end: measured.map(|part| part.end.kernel.tcp_bytes),
-                dropped_packets: measured
-                    .map(|part| part.end.kernel.dropped_packets - part.start.kernel.dropped_packets),
+                dropped_packets: measured.map(|part| {
+                    part.end.kernel.dropped_packets.saturating_sub(part.start.kernel.dropped_packets)
+                }),
             },
             failures: all.failures,
         };
@@ -303,7 +304,8 @@ fn findings(course: &Course, connect: &Connect, losses: &Losses) -> Vec<String> 
     if connect.fast_ended > 0 {
         findings.push(format!("{} streams ended though nobody asked for it", connect.fast_ended));
     }
-    if course.measured.is_none() && findings.is_empty() {
+    let is_empty = course.measured.as_ref().is_none_or(|measured| measured.places.is_empty());
+    if is_empty && findings.is_empty() {
         findings.push("the run was ended before anything was measured".to_owned());
     }
     findings
@@ -323,6 +325,12 @@ fn remarks(plan: &Plan, course: &Course, report: &Report) -> Vec<String> {
              --threads or CPUs are needed",
             100.0 * busiest
         ));
+    }
+    if run.publisher.running == 0.0 {
+        remarks.push(
+            "the kernel does not tell how busy threads are: whether the bench was the limit is not known"
+                .to_owned(),
+        );
     }
     let publisher = run.publisher.running + run.publisher.waiting_for_cpu;
     if publisher > BUSY {
@@ -372,3 +380,136 @@ const KEPT_RATE: f64 = 0.98;
 
 /// How late publishes may be at p99.
 const LATE_NS: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::super::conduct::Snapshot;
+    use super::super::plan::tests::plan;
+    use super::super::process::{Kernel, Usage};
+    use super::super::publisher::Published;
+    use super::super::table;
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn snapshot(at_ms: u64, cpu_ms: u64, reader_ms: u64) -> Snapshot {
+        Snapshot {
+            at_ns: at_ms * MS,
+            usage: Usage { cpu_ns: cpu_ms * MS, user_ns: cpu_ms * MS / 4, ..Usage::default() },
+            kernel: Kernel { tcp_bytes: 8192, dropped_packets: 0 },
+            publisher: ThreadTime { running_ns: reader_ms * MS / 10, waiting_ns: 0 },
+            readers: vec![ThreadTime { running_ns: reader_ms * MS, waiting_ns: reader_ms * MS / 50 }],
+        }
+    }
+
+    /// Two seconds of 100 events to 10 streams, with a reader that was on a CPU for `reader_ms` of it.
+    fn course(reader_ms: u64) -> Course {
+        let memory = |rss_bytes| Some(Memory { rss_bytes, pss_bytes: None });
+        let mut answer_latency = latency::histogram();
+        answer_latency.saturating_record(MS);
+        let published = Published { requests: 100, answer_latency, lateness: latency::histogram() };
+        Course {
+            began: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
+            ramp_began_ns: 500 * MS,
+            memory_before: memory(1000),
+            memory_ramped: memory(3000),
+            measured: Some(Measured {
+                start: snapshot(1000, 0, 0),
+                end: snapshot(3000, 500, reader_ms),
+                places: 5..105,
+                published_ns: 2990 * MS,
+                last_delivery_ns: 3000 * MS,
+                deliveries: 1000,
+                received_bytes: 100_000,
+                published,
+            }),
+            deliveries_in_all: 1000,
+            ..Course::default()
+        }
+    }
+
+    fn found(fast: Tally) -> Found {
+        let (mut connect_latency, mut latency) = (latency::histogram(), latency::histogram());
+        (0..10).for_each(|_| connect_latency.saturating_record(MS));
+        latency.saturating_record_n(2 * MS, 1000);
+        Found {
+            fast,
+            slow: Tally::default(),
+            latency,
+            connect_latency,
+            last_begun_ns: 1000 * MS,
+            fast_ended: 0,
+            slow_ended: 0,
+            unread: 0,
+            failures: BTreeMap::new(),
+            server: Some("x".to_owned()),
+        }
+    }
+
+    fn report(course: Course, fast: Tally) -> Report {
+        let arguments = ["--subscribers", "10", "--rate", "50", "--pid", "1"];
+        Report::new(&plan(&arguments).unwrap(), course, vec![found(fast)])
+    }
+
+    #[test]
+    fn figures_are_of_the_measured_part() {
+        let report = report(course(100), Tally::default());
+        let (run, server) = (report.run.as_ref().unwrap(), report.server.as_ref().unwrap());
+        assert_eq!((run.seconds, run.events, run.events_per_second), (2.0, 100, 50.0));
+        assert_eq!((run.deliveries_per_second, run.expected_deliveries), (500.0, 1000));
+        assert_eq!((server.cpu_ns_per_delivery, server.cpu_share), (Some(500_000.0), 0.25));
+        assert_eq!((server.rss_bytes_per_stream, server.pss_bytes_per_stream), (Some(200.0), None));
+        assert_eq!((report.connect.streams, report.connect.per_second), (10, 20.0));
+        assert_eq!((report.findings.len(), report.remarks.len()), (0, 0), "{:?}", report.remarks);
+    }
+
+    #[test]
+    fn a_reader_without_idle_time_is_named_as_the_limit() {
+        let remarks = report(course(1900), Tally::default()).remarks;
+        assert!(
+            remarks[0].starts_with("a reading thread had something to do 97 % of the time"),
+            "{remarks:?}"
+        );
+    }
+
+    #[test]
+    fn what_was_not_told_is_a_finding_and_what_was_told_a_remark() {
+        let tally = Tally { lost_untold: 1, doubled: 2, ..Tally::default() };
+        let findings = report(course(100), tally).findings;
+        assert_eq!(findings, ["events did not come once and in order: 1 lost untold, 2 doubled"]);
+        let told = report(course(100), Tally { lost_told: 3, gaps: 1, ..Tally::default() });
+        assert!(told.findings.is_empty() && told.remarks[0].starts_with("3 events were lost"), "{told:?}");
+    }
+
+    #[test]
+    fn a_run_that_measured_nothing_is_no_success() {
+        let nothing = Course { measured: None, is_stopped: true, ..course(0) };
+        assert_eq!(
+            report(nothing, Tally::default()).findings,
+            ["the run was ended before anything was measured"]
+        );
+        let mut empty = course(100);
+        empty.measured.as_mut().unwrap().places = 5..5;
+        assert_eq!(report(empty, Tally::default()).findings.len(), 1);
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_figure() {
+        let mut out = Vec::new();
+        table::write(&report(course(1900), Tally::default()), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for line in [
+            "streams                10 in 0.50 s, 20.0/s",
+            "deliveries             1000 of 1000, 500/s",
+            "events lost            0 untold, 0 told (0 gaps); 0 doubled, 0 reordered",
+            "server CPU             500000 ns for each delivery, 25.0 % of one CPU",
+            "  for each stream      200 bytes of RSS",
+            "reading threads        95.0 % of a CPU, 1.9 % waiting for one",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+        }
+        assert!(text.contains("p50 2.0") && text.contains("note: a reading thread"), "{text}");
+    }
+}

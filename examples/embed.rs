@@ -1,7 +1,8 @@
-//! An application with a server of its own: it publishes the lines that it reads, and from another thread the time.
+//! An application with a server of its own: it publishes the lines that it reads, and from another thread the time. A line
+//! `@jane hello` goes to every stream of the user jane, and `! hello` to every stream.
 //!
 //!     cargo run --example embed                               # or: … --example embed 127.0.0.1:9000
-//!     curl -N 'localhost:8080/sse?channels=lines,uptime'      # in a second terminal; then type into the first
+//!     curl -N 'localhost:8080/sse?channels=lines,uptime&userId=jane'  # in a second terminal; then type into the first
 
 use std::error::Error;
 use std::io::{self, BufRead};
@@ -10,7 +11,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use downpour::{ChannelName, Event, Handle, PublishError, Server};
+use downpour::{ChannelName, Event, Handle, PublishError, Published, Server, Target, UserId};
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -35,7 +36,7 @@ pub(crate) fn run(server: Server, input: impl BufRead) -> Result<(), AnyError> {
 
     let lines = ChannelName::parse("lines")?;
     for line in input.lines() {
-        let published = running.handle().publish([&lines], &Event::new(&line?))?;
+        let published = publish_line(running.handle(), &lines, &line?)?;
         println!("{} went to {} streams", published.id, published.receivers.unwrap_or(0));
     }
 
@@ -43,6 +44,18 @@ pub(crate) fn run(server: Server, input: impl BufRead) -> Result<(), AnyError> {
     clock.join().map_err(|_| "the clock has panicked")??;
     running.handle().drain(); // Every stream is told, and ends.
     Ok(running.wait()?)
+}
+
+/// Publishes a line to whom it is meant for.
+fn publish_line(handle: &Handle, lines: &ChannelName, line: &str) -> Result<Published, AnyError> {
+    let published = if let Some(text) = line.strip_prefix("! ") {
+        handle.publish(Target::All, &Event::new(text))
+    } else if let Some((user, text)) = line.strip_prefix('@').and_then(|line| line.split_once(' ')) {
+        handle.publish(&UserId::parse(user)?, &Event::new(text))
+    } else {
+        handle.publish(lines, &Event::new(line))
+    };
+    Ok(published?)
 }
 
 /// Publishes once a second how long this has run, by callback: the clock waits for nobody.

@@ -37,9 +37,10 @@ pub mod shard;
 pub mod sse;
 
 pub use base::id::EventId;
-pub use base::name::{ChannelName, NameError};
+pub use base::name::{ChannelName, NameError, UserId, UserIdError};
 pub use frame::notice::KeepaliveStyle;
 pub use server::{
-    Batch, BatchError, Handle, PublishError, Published, RunningServer, ServeError, Server, ServerBuilder,
+    Batch, BatchError, Handle, Io, PublishError, Published, RunningServer, ServeError, Server, ServerBuilder,
+    Target,
 };
 pub use sse::event::{Event, EventError};

@@ -47,7 +47,7 @@ fn help_of_serve_names_every_option_and_its_default() {
     let words: Vec<&str> = help.split_whitespace().collect();
     let help = words.join(" ");
     for (option, default) in [
-        ("--listen <ADDRESS:PORT>", "[default: 127.0.0.1:8080]"),
+        ("--listen <ADDRESS:PORT|unix:PATH>", "[default: 127.0.0.1:8080]"),
         ("--keepalive <DURATION>", "[default: 30s]"),
         ("--keepalive-style <STYLE>", "[default: event]"),
         ("--retry-jitter <DURATION>", "[default: 0]"),
@@ -91,9 +91,7 @@ fn a_bad_value_is_told_with_its_option_and_what_is_allowed() {
     assert!(told.ends_with("try '--help'.\n"), "{told}");
     let told = misuse(&["serve"], &[("DOWNPOUR_MAX_BODY", "1MB")]);
     assert!(told.contains("the environment variable DOWNPOUR_MAX_BODY: write 1MiB"), "{told}");
-    assert!(
-        misuse(&["serve", "--listen", "unix:/run/x"], &[]).contains("unix sockets cannot be listened on yet")
-    );
+    assert!(misuse(&["serve", "--listen", "unix:"], &[]).contains("such as unix:/run/downpour.sock"));
 }
 
 #[test]

@@ -8,7 +8,18 @@ mod common;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use common::{Client, EventStream, Server, exchange, masked, serve_command, wait_for, wire};
+use common::{
+    Client, DriverKind, EventStream, Server, exchange, for_each_driver, masked, serve_command, wait_for, wire,
+};
+
+for_each_driver!(
+    a_drain_tells_everybody_and_ends_well,
+    the_last_bytes_of_a_stream_are_its_shutdown_and_the_last_chunk,
+    a_drain_waits_no_longer_than_it_may,
+    a_second_signal_ends_at_once,
+    silent_streams_are_pinged,
+    a_stream_that_is_old_enough_ends_and_may_be_resumed,
+);
 
 /// A request that was begun and not finished: a drain waits for it.
 fn begin_publish(server: &Server) -> Client {
@@ -27,10 +38,9 @@ fn wait_until_draining(server: &Server) {
     wait_for("the drain", || exchange(server, READYZ).starts_with("HTTP/1.1 503 ").then_some(()));
 }
 
-#[test]
-fn a_drain_tells_everybody_and_ends_well() {
+fn a_drain_tells_everybody_and_ends_well(io: DriverKind) {
     for signal in ["TERM", "INT"] {
-        let mut server = Server::start(&["--drain", "30s"]);
+        let mut server = Server::start(io, &["--drain", "30s"]);
         let mut streams: Vec<EventStream> = ["/sse", "/channels/a", "/sse?channels=a,b"]
             .iter()
             .map(|target| EventStream::open(&server, target))
@@ -86,9 +96,8 @@ fn a_drain_tells_everybody_and_ends_well() {
     }
 }
 
-#[test]
-fn the_last_bytes_of_a_stream_are_its_shutdown_and_the_last_chunk() {
-    let mut server = Server::start(&[]);
+fn the_last_bytes_of_a_stream_are_its_shutdown_and_the_last_chunk(io: DriverKind) {
+    let mut server = Server::start(io, &[]);
     let mut client = Client::connect(&server);
     client.send("GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.take_through(b"\n\n\r\n");
@@ -101,9 +110,8 @@ fn the_last_bytes_of_a_stream_are_its_shutdown_and_the_last_chunk() {
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
-#[test]
-fn a_drain_waits_no_longer_than_it_may() {
-    let mut server = Server::start(&["--drain", "300ms", "--history-events", "100000"]);
+fn a_drain_waits_no_longer_than_it_may(io: DriverKind) {
+    let mut server = Server::start(io, &["--drain", "300ms", "--history-events", "100000"]);
     let mut slow = Client::connect_as(&server, [127, 0, 0, 1], Some(8 * 1024));
     slow.send("GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut publisher = Client::connect(&server);
@@ -117,9 +125,8 @@ fn a_drain_waits_no_longer_than_it_may() {
     drop((slow, held));
 }
 
-#[test]
-fn a_second_signal_ends_at_once() {
-    let mut server = Server::start(&["--drain", "1h"]);
+fn a_second_signal_ends_at_once(io: DriverKind) {
+    let mut server = Server::start(io, &["--drain", "1h"]);
     let _held = begin_publish(&server);
     server.signal("TERM");
     wait_until_draining(&server);
@@ -130,7 +137,7 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn an_address_in_use_is_named() {
-    let server = Server::start(&[]);
+    let server = Server::start(DriverKind::Epoll, &[]);
     let address = server.address().to_string();
     let output = serve_command(&["--listen", &address]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -140,9 +147,8 @@ fn an_address_in_use_is_named() {
     assert_eq!(Client::connect(&server).ask(READYZ).status(), 200);
 }
 
-#[test]
-fn silent_streams_are_pinged() {
-    let server = Server::start(&["--keepalive", "100ms"]);
+fn silent_streams_are_pinged(io: DriverKind) {
+    let server = Server::start(io, &["--keepalive", "100ms"]);
     let begin = Instant::now();
     let mut client = Client::connect(&server);
     client.send("GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -166,9 +172,8 @@ fn silent_streams_are_pinged() {
     assert_eq!(old.expect("ping").data, "{}");
 }
 
-#[test]
-fn a_stream_that_is_old_enough_ends_and_may_be_resumed() {
-    let server = Server::start(&["--max-stream-age", "500ms", "--retry", "1234ms"]);
+fn a_stream_that_is_old_enough_ends_and_may_be_resumed(io: DriverKind) {
+    let server = Server::start(io, &["--max-stream-age", "500ms", "--retry", "1234ms"]);
     let begin = Instant::now();
     let mut stream = EventStream::open(&server, "/channels/a");
     stream.expect("connected");

@@ -7,11 +7,17 @@
 mod common;
 
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
-use common::{Client, EventStream, Server};
+use common::{Client, DriverKind, EventStream, Server, for_each_driver};
 use downpour::driver::descriptors::raise_open_files_limit;
 
+for_each_driver!(fifteen_thousand_idle_streams_cost_little_and_get_what_is_published,);
+
 const STREAMS: usize = 15_000;
+
+/// The clients of two cases are more than this process may have open files.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Streams of one client address, well below the ports that one has.
 const STREAMS_PER_ADDRESS: usize = 5_000;
@@ -27,14 +33,14 @@ fn socket_bytes() -> u64 {
     words.nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
-#[test]
-fn fifteen_thousand_idle_streams_cost_little_and_get_what_is_published() {
+fn fifteen_thousand_idle_streams_cost_little_and_get_what_is_published(io: DriverKind) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let descriptors_max = raise_open_files_limit().unwrap();
     assert!(
         descriptors_max > STREAMS + 100,
         "this process may open {descriptors_max} files, too few for {STREAMS} clients: raise `ulimit -Hn`"
     );
-    let server = Server::start(&["--keepalive", "0"]);
+    let server = Server::start(io, &["--keepalive", "0"]);
     let open = |source: [u8; 4]| {
         let client = Client::connect_as(&server, source, None);
         let mut stream = EventStream::over(client, "GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n", "");
@@ -57,7 +63,7 @@ fn fifteen_thousand_idle_streams_cost_little_and_get_what_is_published() {
     let (rss, pss) = (each(before.rss, after.rss), each(before.pss, after.pss));
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     println!(
-        "{STREAMS} idle streams, {build} build: {rss:.0} B of RSS and {pss:.0} B of PSS for each (process: {} KiB \
+        "{STREAMS} idle streams, {io:?}, {build} build: {rss:.0} B of RSS and {pss:.0} B of PSS for each (process: {} KiB \
          before, {} KiB with them); TCP buffers of both ends: {:.0} B for each",
         before.rss / 1024,
         after.rss / 1024,

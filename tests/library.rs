@@ -14,14 +14,28 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Client, EventStream, PATIENCE, number, wait_for};
+use common::{Client, DriverKind, EventStream, PATIENCE, for_each_driver, number, wait_for};
 use downpour::{
     Batch, ChannelName, Event, Handle, PublishError, Published, RunningServer, ServeError, Server,
-    ServerBuilder,
+    ServerBuilder, Target, UserId,
 };
 
-fn builder() -> ServerBuilder {
-    Server::builder().listen(([127, 0, 0, 1], 0)).publish_timeout(PATIENCE)
+for_each_driver!(
+    what_threads_publish_comes_once_in_order,
+    what_threads_publish_to_several_channels_comes_once_and_is_counted_once,
+    what_threads_publish_by_callback_comes_once_in_order,
+    a_batch_is_refused_whole_and_comes_back,
+    callbacks_that_do_not_return_hold_publishers_back,
+    nothing_is_lost_before_a_server_runs,
+    a_drain_ends_run,
+    two_servers_have_nothing_in_common,
+    a_callback_that_panics_harms_nobody,
+    a_drain_waits_no_longer_than_it_may,
+    users_and_all_are_published_to_and_counted,
+);
+
+fn builder(io: DriverKind) -> ServerBuilder {
+    Server::builder().listen(([127, 0, 0, 1], 0)).publish_timeout(PATIENCE).io(io.choice())
 }
 
 fn start(builder: ServerBuilder) -> (RunningServer, SocketAddr) {
@@ -48,10 +62,13 @@ fn subscribe(address: SocketAddr, channels: &str) -> EventStream {
 
 /// Publishes a channel of its own from each of four threads while streams of all of them read: each stream gets each
 /// event once, in the one order, and the threads are told so.
-fn each_event_comes_once_in_order(publish: impl Fn(&Handle, usize, usize) -> Vec<Published> + Sync) {
+fn each_event_comes_once_in_order(
+    io: DriverKind,
+    publish: impl Fn(&Handle, usize, usize) -> Vec<Published> + Sync,
+) {
     const EVENTS: usize = 5000;
     const CHANNELS: &str = "c0,c1,c2,c3";
-    let (running, address) = start(builder().shards(2).history_events_max(100_000));
+    let (running, address) = start(builder(io).shards(2).history_events_max(100_000));
     let handle = running.handle();
     let streams: Vec<EventStream> = (0..6).map(|_| subscribe(address, CHANNELS)).collect();
     assert_eq!(handle.subscribers(&name("c2")), 6);
@@ -95,9 +112,8 @@ fn each_event_comes_once_in_order(publish: impl Fn(&Handle, usize, usize) -> Vec
     running.wait().unwrap();
 }
 
-#[test]
-fn what_threads_publish_comes_once_in_order() {
-    each_event_comes_once_in_order(|handle, thread, events| {
+fn what_threads_publish_comes_once_in_order(io: DriverKind) {
+    each_event_comes_once_in_order(io, |handle, thread, events| {
         let channel = name(&format!("c{thread}"));
         (0..events)
             .map(|n| {
@@ -109,9 +125,8 @@ fn what_threads_publish_comes_once_in_order() {
     });
 }
 
-#[test]
-fn what_threads_publish_to_several_channels_comes_once_and_is_counted_once() {
-    each_event_comes_once_in_order(|handle, thread, events| {
+fn what_threads_publish_to_several_channels_comes_once_and_is_counted_once(io: DriverKind) {
+    each_event_comes_once_in_order(io, |handle, thread, events| {
         let channels = [name(&format!("c{thread}")), name("c0"), name("nobody's")];
         (0..events)
             .map(|n| {
@@ -123,9 +138,8 @@ fn what_threads_publish_to_several_channels_comes_once_and_is_counted_once() {
     });
 }
 
-#[test]
-fn what_threads_publish_by_callback_comes_once_in_order() {
-    each_event_comes_once_in_order(|handle, thread, events| {
+fn what_threads_publish_by_callback_comes_once_in_order(io: DriverKind) {
+    each_event_comes_once_in_order(io, |handle, thread, events| {
         let channel = format!("c{thread}");
         let (told, heard) = mpsc::channel();
         let mut batches = 0;
@@ -150,9 +164,47 @@ fn what_threads_publish_by_callback_comes_once_in_order() {
     });
 }
 
-#[test]
-fn a_batch_is_refused_whole_and_comes_back() {
-    let (running, _) = start(builder().stream_channels_max(1).channels_max(2));
+fn users_and_all_are_published_to_and_counted(io: DriverKind) {
+    let (running, address) = start(builder(io).shards(2));
+    let handle = running.handle().clone();
+    let (jane, nobody) = (UserId::parse("jane").unwrap(), UserId::parse("nobody").unwrap());
+    let mut streams: Vec<EventStream> =
+        ["a&userId=jane", "b&userId=jane", "a", "b&userId=joe"].map(|query| subscribe(address, query)).into();
+    assert_eq!((handle.streams(), handle.connections()), (4, 4));
+    assert_eq!((handle.streams_of(&jane), handle.streams_of(&nobody)), (2, 0));
+
+    let receivers = |target: Target<'_>, text| handle.publish(target, &Event::new(text)).unwrap().receivers;
+    assert_eq!(receivers(Target::User(&jane), "one"), Some(2));
+    assert_eq!(receivers(Target::All, "two"), Some(4));
+    assert_eq!(receivers(Target::User(&nobody), "lost"), Some(0));
+    assert_eq!(handle.publish(&name("b"), &Event::new("three")).unwrap().receivers, Some(2));
+
+    let mut batch = handle.batch();
+    batch.push(&jane, &Event::new("four")).unwrap();
+    batch.push(Target::All, &Event::new("five")).unwrap();
+    batch.push([&name("a"), &name("b")], &Event::new("six")).unwrap();
+    assert_eq!(handle.publish_batch(batch.clone()).unwrap().events, 3);
+    let (told, heard) = mpsc::channel();
+    handle.publish_with(batch, move |outcome| told.send(outcome).unwrap()).unwrap();
+    assert_eq!(heard.recv().unwrap().unwrap().events, 3);
+
+    let (a, b) = ("one two four five six four five six", "one two three four five six four five six");
+    let plain = |text: &str| text.replace("one ", "").replace("four ", "");
+    for (stream, expected) in streams.iter_mut().zip([a.to_owned(), b.to_owned(), plain(a), plain(b)]) {
+        expected.split(' ').for_each(|text| assert_eq!(stream.message(), text, "of {expected}"));
+    }
+    handle.drain();
+    let mut batch = handle.batch();
+    batch.push(&jane, &Event::new("late")).unwrap();
+    let refused = handle.publish_batch(batch.clone()).unwrap_err();
+    assert_eq!(refused.into_batch(), Some(batch), "it comes back with its target");
+    drop(streams);
+    running.wait().unwrap();
+    assert_eq!((handle.streams(), handle.streams_of(&jane)), (0, 0));
+}
+
+fn a_batch_is_refused_whole_and_comes_back(io: DriverKind) {
+    let (running, _) = start(builder(io).stream_channels_max(1).channels_max(2));
     let handle = running.handle().clone();
     handle.publish([&name("a")], &Event::new("1")).unwrap();
     let mut batch = batch_of(&handle, "b", &["2"]);
@@ -175,9 +227,8 @@ fn a_batch_is_refused_whole_and_comes_back() {
     assert_eq!(handle.connections(), 0);
 }
 
-#[test]
-fn callbacks_that_do_not_return_hold_publishers_back() {
-    let (running, _) = start(builder().publish_timeout(Duration::from_millis(50)));
+fn callbacks_that_do_not_return_hold_publishers_back(io: DriverKind) {
+    let (running, _) = start(builder(io).publish_timeout(Duration::from_millis(50)));
     let handle = running.handle();
     let (go_on, held) = mpsc::channel::<()>();
     let hold = move |_| assert!(held.recv().is_err(), "nothing is sent");
@@ -205,9 +256,8 @@ fn callbacks_that_do_not_return_hold_publishers_back() {
     assert_eq!(called.load(Ordering::Relaxed), taken);
 }
 
-#[test]
-fn nothing_is_lost_before_a_server_runs() {
-    let server = builder().shards(1).publish_timeout(Duration::from_millis(50)).bind().unwrap();
+fn nothing_is_lost_before_a_server_runs(io: DriverKind) {
+    let server = builder(io).shards(1).publish_timeout(Duration::from_millis(50)).bind().unwrap();
     let (handle, address) = (server.handle(), server.addresses()[0]);
     let first = handle.publish([&name("a")], &Event::new("early")).unwrap();
     let running = server.start().unwrap();
@@ -224,9 +274,8 @@ fn nothing_is_lost_before_a_server_runs() {
     assert!(matches!(handle.publish([&name("a")], &Event::new("late")), Err(PublishError::Draining(_))));
 }
 
-#[test]
-fn a_drain_ends_run() {
-    let server = builder().bind().unwrap();
+fn a_drain_ends_run(io: DriverKind) {
+    let server = builder(io).bind().unwrap();
     let (handle, address) = (server.handle(), server.addresses()[0]);
     let running = thread::spawn(move || server.run());
     let mut streams: Vec<EventStream> = (0..4).map(|_| subscribe(address, "a")).collect();
@@ -249,9 +298,8 @@ fn a_drain_ends_run() {
     running.join().unwrap().unwrap();
 }
 
-#[test]
-fn two_servers_have_nothing_in_common() {
-    let ((one, first), (two, second)) = (start(builder().shards(2)), start(builder().shards(2)));
+fn two_servers_have_nothing_in_common(io: DriverKind) {
+    let ((one, first), (two, second)) = (start(builder(io).shards(2)), start(builder(io).shards(2)));
     let mut streams = [subscribe(first, "a"), subscribe(second, "a")];
     assert_eq!(one.handle().publish([&name("a")], &Event::new("one")).unwrap().receivers, Some(1));
     one.handle().drain();
@@ -261,16 +309,15 @@ fn two_servers_have_nothing_in_common() {
     assert_eq!(two.handle().publish([&name("a")], &Event::new("two")).unwrap().receivers, Some(1));
     assert_eq!(streams[1].message(), "two");
 
-    let again = builder().listen(second).bind();
+    let again = builder(io).listen(second).bind();
     assert!(matches!(again, Err(ServeError::Bind(_))), "{again:?}");
     two.handle().drain();
     drop(streams);
     two.wait().unwrap();
 }
 
-#[test]
-fn a_callback_that_panics_harms_nobody() {
-    let (running, address) = start(builder().shards(2));
+fn a_callback_that_panics_harms_nobody(io: DriverKind) {
+    let (running, address) = start(builder(io).shards(2));
     let handle = running.handle().clone();
     let mut stream = subscribe(address, "a");
     let called = Arc::new(AtomicUsize::new(0));
@@ -301,9 +348,8 @@ fn a_callback_that_panics_harms_nobody() {
     assert_eq!(called.load(Ordering::Relaxed), 11, "each once, and all before `wait` returns");
 }
 
-#[test]
-fn a_drain_waits_no_longer_than_it_may() {
-    let (running, address) = start(builder().drain_timeout(Duration::from_millis(200)));
+fn a_drain_waits_no_longer_than_it_may(io: DriverKind) {
+    let (running, address) = start(builder(io).drain_timeout(Duration::from_millis(200)));
     let mut held = Client::connect_to(address);
     held.send("POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nh");
     wait_for("the connection", || (running.handle().connections() == 1).then_some(()));
@@ -315,15 +361,19 @@ fn a_drain_waits_no_longer_than_it_may() {
 
 #[test]
 fn the_example_embeds_a_server() {
-    let server = builder().bind().unwrap();
+    let server = builder(DriverKind::Epoll).bind().unwrap();
     let address = server.addresses()[0];
     let (input, mut typed) = std::io::pipe().unwrap();
     let example =
         thread::spawn(move || embed::run(server, BufReader::new(input)).map_err(|error| error.to_string()));
-    let mut lines = subscribe(address, "lines");
+    let mut lines = subscribe(address, "lines&userId=jane");
     let mut uptime = subscribe(address, "uptime");
-    typed.write_all(b"hello\nworld\n").unwrap();
-    assert_eq!((lines.message(), lines.message()), ("hello".to_owned(), "world".to_owned()));
+    typed.write_all(b"hello\n@joe not for her\n@jane for her\n! for all\n").unwrap();
+    ["hello", "for her", "for all"].iter().for_each(|text| assert_eq!(lines.message(), *text));
+    assert_eq!(
+        std::iter::repeat_with(|| uptime.next().unwrap()).find(|event| event.kind == "message").unwrap().data,
+        "for all"
+    );
     assert!(uptime.expect("seconds").data.parse::<u64>().is_ok());
     drop(typed);
     lines.expect("shutdown");

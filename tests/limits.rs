@@ -7,7 +7,18 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Client, EventStream, Server, exchange, masked, wait_for, wire};
+use common::{Client, DriverKind, EventStream, Server, exchange, for_each_driver, masked, wait_for, wire};
+
+for_each_driver!(
+    connections_over_the_limit_are_told_to_come_again,
+    channels_over_the_limit_are_refused,
+    a_channel_that_nobody_uses_makes_room,
+    bodies_are_bounded_however_they_come,
+    heads_bodies_and_idle_connections_have_their_time,
+    a_head_that_trickles_has_no_more_time_than_another,
+    hostile_clients_meet_their_status_and_touch_nobody_else,
+    running_out_of_descriptors_stops_newcomers_alone,
+);
 
 const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -33,9 +44,8 @@ fn detail_of(answer: &str) -> String {
     body["detail"].as_str().unwrap().to_owned()
 }
 
-#[test]
-fn connections_over_the_limit_are_told_to_come_again() {
-    let server = Server::start(&["--max-connections", "3"]);
+fn connections_over_the_limit_are_told_to_come_again(io: DriverKind) {
+    let server = Server::start(io, &["--max-connections", "3"]);
     let mut streams: Vec<EventStream> = (0..3).map(|_| open(&server, "/channels/a")).collect();
 
     expect_overloaded(EventStream::open(&server, "/channels/a"));
@@ -76,9 +86,8 @@ fn connections_over_the_limit_are_told_to_come_again() {
     while streams[0].message() != "to the one that is left" {}
 }
 
-#[test]
-fn channels_over_the_limit_are_refused() {
-    let server = Server::start(&["--max-channels", "2", "--max-channels-per-stream", "2"]);
+fn channels_over_the_limit_are_refused(io: DriverKind) {
+    let server = Server::start(io, &["--max-channels", "2", "--max-channels-per-stream", "2"]);
     let mut stream = open(&server, "/channels/a");
     let mut publisher = Client::connect(&server);
     publisher.publish_text("b", "retained");
@@ -95,9 +104,8 @@ fn channels_over_the_limit_are_refused() {
     assert_eq!(detail_of(&answer), "a stream has at most 2 channels");
 }
 
-#[test]
-fn a_channel_that_nobody_uses_makes_room() {
-    let server = Server::start(&["--max-channels", "1", "--max-channels-per-stream", "1"]);
+fn a_channel_that_nobody_uses_makes_room(io: DriverKind) {
+    let server = Server::start(io, &["--max-channels", "1", "--max-channels-per-stream", "1"]);
     let stream = open(&server, "/channels/a");
     expect_overloaded(EventStream::open(&server, "/channels/b"));
     drop(stream);
@@ -107,9 +115,8 @@ fn a_channel_that_nobody_uses_makes_room() {
     });
 }
 
-#[test]
-fn bodies_are_bounded_however_they_come() {
-    let server = Server::start(&["--max-body", "1KiB"]);
+fn bodies_are_bounded_however_they_come(io: DriverKind) {
+    let server = Server::start(io, &["--max-body", "1KiB"]);
     let mut stream = open(&server, "/channels/a");
     let mut client = Client::connect(&server);
     client.publish_text("a", &"x".repeat(1024));
@@ -137,10 +144,9 @@ fn bodies_are_bounded_however_they_come() {
     assert_eq!(stream.message(), "end");
 }
 
-#[test]
-fn heads_bodies_and_idle_connections_have_their_time() {
+fn heads_bodies_and_idle_connections_have_their_time(io: DriverKind) {
     let timeouts = ["--head-timeout", "200ms", "--body-timeout", "300ms", "--idle-timeout", "400ms"];
-    let server = Server::start(&timeouts);
+    let server = Server::start(io, &timeouts);
     let mut stream = open(&server, "/channels/a");
     let begin = Instant::now();
     let timed = |request: &str| {
@@ -183,9 +189,8 @@ fn heads_bodies_and_idle_connections_have_their_time() {
     assert_eq!(stream.message(), "still here");
 }
 
-#[test]
-fn a_head_that_trickles_has_no_more_time_than_another() {
-    let server = Server::start(&["--head-timeout", "200ms"]);
+fn a_head_that_trickles_has_no_more_time_than_another(io: DriverKind) {
+    let server = Server::start(io, &["--head-timeout", "200ms"]);
     let mut client = Client::connect(&server);
     let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "y".repeat(5000));
     let begin = Instant::now();
@@ -310,9 +315,8 @@ fn status_of(answer: &[u8]) -> u16 {
     text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{text:?}"))
 }
 
-#[test]
-fn hostile_clients_meet_their_status_and_touch_nobody_else() {
-    let server = Server::start(&[]);
+fn hostile_clients_meet_their_status_and_touch_nobody_else(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut stream = open(&server, "/channels/a");
     let mut neighbour = Client::connect(&server);
     let mut count = 0;
@@ -365,10 +369,9 @@ fn hostile_clients_meet_their_status_and_touch_nobody_else() {
     println!("{served} hostile clients, the server serving on after each");
 }
 
-#[test]
-fn running_out_of_descriptors_stops_newcomers_alone() {
+fn running_out_of_descriptors_stops_newcomers_alone(io: DriverKind) {
     const DESCRIPTORS: u32 = 80;
-    let server = Server::start_with_descriptors(DESCRIPTORS, &[]);
+    let server = Server::start_with_descriptors(io, DESCRIPTORS, &["--shards", "1"]);
     let mut stream = open(&server, "/channels/a");
     let mut publisher = Client::connect(&server);
     assert_eq!(publisher.publish_text("a", "before").1, 1);

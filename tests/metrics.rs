@@ -6,8 +6,16 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{Answer, Client, Server, masked, wait_for, wire};
+use common::{Answer, Client, DriverKind, Server, for_each_driver, masked, wait_for, wire};
 use serde_json::{Value, json};
+
+for_each_driver!(
+    counters_equal_what_was_sent_and_received_over_one_shard,
+    counters_equal_what_was_sent_and_received_over_two_shards,
+    both_endpoints_answer_in_their_form,
+    a_draining_server_still_reports,
+    slow_streams_are_named_in_the_log_without_their_secret,
+);
 
 const GET_METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const GET_STATS: &str = "GET /sse/stats HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -91,8 +99,8 @@ fn events(text: &str) -> u64 {
     text.matches("payload").count() as u64
 }
 
-fn everything_adds_up(shards: &str) {
-    let server = Server::start(&["--shards", shards, "--max-body", "10KiB"]);
+fn everything_adds_up(io: DriverKind, shards: &str) {
+    let server = Server::start(io, &["--shards", shards, "--max-body", "10KiB"]);
     let mut streams: Vec<Counted> = ["a", "a", "a", "b", "b", "a,b"]
         .iter()
         .map(|channels| Counted::open(&server, &format!("/sse?channels={channels}"), "1.1", ""))
@@ -226,19 +234,16 @@ fn everything_adds_up(shards: &str) {
     }
 }
 
-#[test]
-fn counters_equal_what_was_sent_and_received_over_one_shard() {
-    everything_adds_up("1");
+fn counters_equal_what_was_sent_and_received_over_one_shard(io: DriverKind) {
+    everything_adds_up(io, "1");
 }
 
-#[test]
-fn counters_equal_what_was_sent_and_received_over_two_shards() {
-    everything_adds_up("2");
+fn counters_equal_what_was_sent_and_received_over_two_shards(io: DriverKind) {
+    everything_adds_up(io, "2");
 }
 
-#[test]
-fn both_endpoints_answer_in_their_form() {
-    let server = Server::start(&["--shards", "1"]);
+fn both_endpoints_answer_in_their_form(io: DriverKind) {
+    let server = Server::start(io, &["--shards", "1"]);
     let mut client = Client::connect(&server);
     let stats = client.ask(GET_STATS);
     let held = &serde_json::from_slice::<Value>(&stats.body).unwrap()["history_bytes"]; // A few, for its tables.
@@ -289,7 +294,7 @@ fn both_endpoints_answer_in_their_form() {
 
 #[test]
 fn every_metric_is_in_the_table_of_the_operations_manual() {
-    let server = Server::start(&[]);
+    let server = Server::start(DriverKind::Epoll, &[]);
     let answer = Client::connect(&server).ask(GET_METRICS);
     let text = String::from_utf8(answer.body).unwrap();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
@@ -311,9 +316,8 @@ fn every_metric_is_in_the_table_of_the_operations_manual() {
     assert_eq!(served, listed);
 }
 
-#[test]
-fn a_draining_server_still_reports() {
-    let server = Server::start(&["--shards", "2", "--drain", "30s"]);
+fn a_draining_server_still_reports(io: DriverKind) {
+    let server = Server::start(io, &["--shards", "2", "--drain", "30s"]);
     // In the middle of its request, so that the drain waits for it.
     let mut waiting = Client::connect(&server);
     waiting.send(wire(
@@ -334,9 +338,8 @@ fn a_draining_server_still_reports() {
     assert!(answer.ends_with("\n# EOF\n"), "{answer}");
 }
 
-#[test]
-fn slow_streams_are_named_in_the_log_without_their_secret() {
-    let server = Server::start(&["--shards", "1", "--queue-bytes", "16KiB"]);
+fn slow_streams_are_named_in_the_log_without_their_secret(io: DriverKind) {
+    let server = Server::start(io, &["--shards", "1", "--queue-bytes", "16KiB"]);
     let mut slow = Client::connect_as(&server, [127, 0, 0, 1], Some(8 * 1024));
     slow.send("GET /sse?channels=news,sport HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let connected = String::from_utf8(slow.take_through(b"\n\n")).unwrap();

@@ -11,7 +11,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use common::{Client, Dice, EventStream, PATIENCE, Seen, Server, number};
+use common::{Client, Dice, DriverKind, EventStream, PATIENCE, Seen, Server, for_each_driver, number};
+
+for_each_driver!(
+    the_last_event_id_is_taken_from_the_header_or_the_query,
+    a_resume_with_nothing_missed_is_caught_up_at_once,
+    the_place_at_connect_can_be_resumed_from,
+    one_id_resumes_several_channels_in_their_common_order,
+    what_the_history_has_given_up_is_told_as_one_gap,
+    a_gap_of_one_of_several_channels_is_of_unknown_size,
+    an_id_from_before_a_restart_is_known_to_be_unknown,
+    http_1_0_resumes_as_well,
+    random_reconnects_under_full_publishing_lose_double_and_reorder_nothing,
+    a_stream_may_begin_with_what_is_retained,
+);
 
 /// Publishes `count` texts to `channel`, each the number of the event, and returns their ids.
 fn publish_numbers(client: &mut Client, channel: &str, count: usize) -> Vec<String> {
@@ -22,9 +35,8 @@ fn messages(stream: &mut EventStream, count: usize) -> Vec<String> {
     (0..count).map(|_| stream.message()).collect()
 }
 
-#[test]
-fn the_last_event_id_is_taken_from_the_header_or_the_query() {
-    let server = Server::start(&[]);
+fn the_last_event_id_is_taken_from_the_header_or_the_query(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut publisher = Client::connect(&server);
     let ids = publish_numbers(&mut publisher, "a", 5);
     let cases = [
@@ -48,9 +60,8 @@ fn the_last_event_id_is_taken_from_the_header_or_the_query() {
     }
 }
 
-#[test]
-fn a_resume_with_nothing_missed_is_caught_up_at_once() {
-    let server = Server::start(&[]);
+fn a_resume_with_nothing_missed_is_caught_up_at_once(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut publisher = Client::connect(&server);
     let ids = publish_numbers(&mut publisher, "a", 3);
     let mut stream = EventStream::resume(&server, "/channels/a", &ids[2]);
@@ -60,9 +71,8 @@ fn a_resume_with_nothing_missed_is_caught_up_at_once() {
     assert_eq!(stream.message(), "live");
 }
 
-#[test]
-fn the_place_at_connect_can_be_resumed_from() {
-    let server = Server::start(&[]);
+fn the_place_at_connect_can_be_resumed_from(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut stream = EventStream::open(&server, "/channels/a");
     let place = stream.expect("connected").id;
     assert_eq!(number(&place), 0);
@@ -75,9 +85,8 @@ fn the_place_at_connect_can_be_resumed_from() {
     assert_eq!(stream.expect("caught-up").data, r#"{"replayed":2,"complete":true}"#);
 }
 
-#[test]
-fn one_id_resumes_several_channels_in_their_common_order() {
-    let server = Server::start(&[]);
+fn one_id_resumes_several_channels_in_their_common_order(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut publisher = Client::connect(&server);
     let ids = publisher.publish(
         r#"[{"channel":"a","data":0},{"channel":"b","data":1},{"channel":"c","data":2},
@@ -94,9 +103,8 @@ fn one_id_resumes_several_channels_in_their_common_order() {
     assert_eq!(messages(&mut stream, 2), ["3", "5"]);
 }
 
-#[test]
-fn what_the_history_has_given_up_is_told_as_one_gap() {
-    let server = Server::start(&["--history-events", "10"]);
+fn what_the_history_has_given_up_is_told_as_one_gap(io: DriverKind) {
+    let server = Server::start(io, &["--history-events", "10"]);
     let mut publisher = Client::connect(&server);
     let ids = publish_numbers(&mut publisher, "a", 30);
     let mut stream = EventStream::resume(&server, "/channels/a", &ids[4]);
@@ -118,9 +126,8 @@ fn what_the_history_has_given_up_is_told_as_one_gap() {
     assert_eq!(stream.expect("caught-up").data, r#"{"replayed":10,"complete":true}"#);
 }
 
-#[test]
-fn a_gap_of_one_of_several_channels_is_of_unknown_size() {
-    let server = Server::start(&["--history-events", "10"]);
+fn a_gap_of_one_of_several_channels_is_of_unknown_size(io: DriverKind) {
+    let server = Server::start(io, &["--history-events", "10"]);
     let mut publisher = Client::connect(&server);
     let quiet = publish_numbers(&mut publisher, "quiet", 3);
     publish_numbers(&mut publisher, "busy", 30);
@@ -138,13 +145,12 @@ fn a_gap_of_one_of_several_channels_is_of_unknown_size() {
     assert_eq!(stream.expect("caught-up").data, r#"{"replayed":2,"complete":true}"#);
 }
 
-#[test]
-fn an_id_from_before_a_restart_is_known_to_be_unknown() {
+fn an_id_from_before_a_restart_is_known_to_be_unknown(io: DriverKind) {
     let before = {
-        let server = Server::start(&[]);
+        let server = Server::start(io, &[]);
         publish_numbers(&mut Client::connect(&server), "a", 3).pop().unwrap()
     };
-    let server = Server::start(&[]);
+    let server = Server::start(io, &[]);
     let mut publisher = Client::connect(&server);
     let ids = publish_numbers(&mut publisher, "a", 5);
     for unknown in [&*before, "mine", "0", "\u{fc}"] {
@@ -169,9 +175,8 @@ fn an_id_from_before_a_restart_is_known_to_be_unknown() {
     assert_eq!(stream.expect("caught-up").data, r#"{"replayed":1,"complete":true}"#);
 }
 
-#[test]
-fn http_1_0_resumes_as_well() {
-    let server = Server::start(&["--history-events", "10"]);
+fn http_1_0_resumes_as_well(io: DriverKind) {
+    let server = Server::start(io, &["--history-events", "10"]);
     let mut publisher = Client::connect(&server);
     let ids = publish_numbers(&mut publisher, "a", 200);
     let request = format!("GET /channels/a HTTP/1.0\r\nLast-Event-ID: {}\r\n\r\n", ids[195]);
@@ -307,10 +312,9 @@ fn read_with_reconnects(
     }
 }
 
-#[test]
-fn random_reconnects_under_full_publishing_lose_double_and_reorder_nothing() {
+fn random_reconnects_under_full_publishing_lose_double_and_reorder_nothing(io: DriverKind) {
     let seed = 20_260_401;
-    let server = Server::start(&["--history-events", "1000000", "--history-bytes", "1GiB"]);
+    let server = Server::start(io, &["--history-events", "1000000", "--history-bytes", "1GiB"]);
     let (published, reconnects) = (Published::default(), AtomicUsize::new(0));
     let target = usize::try_from(CLIENTS).unwrap() * RECONNECTS_PER_CLIENT;
     let begin = Instant::now();
@@ -373,9 +377,8 @@ fn random_reconnects_under_full_publishing_lose_double_and_reorder_nothing() {
     assert!(during >= 500, "only {during} reconnects met the publishers");
 }
 
-#[test]
-fn a_stream_may_begin_with_what_is_retained() {
-    let server = Server::start(&["--history-events", "5"]);
+fn a_stream_may_begin_with_what_is_retained(io: DriverKind) {
+    let server = Server::start(io, &["--history-events", "5"]);
     let mut publisher = Client::connect(&server);
     publish_numbers(&mut publisher, "a", 8);
     for (replay, expected) in

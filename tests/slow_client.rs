@@ -7,7 +7,13 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use common::{Client, EventStream, MIB, Server, number, wait_for};
+use common::{Client, DriverKind, EventStream, MIB, Server, for_each_driver, number, wait_for};
+
+for_each_driver!(
+    a_client_that_reads_late_gets_every_retained_event_in_order,
+    a_client_that_reads_too_late_gets_one_gap_of_exact_size_and_the_rest_in_order,
+    a_thousand_slow_clients_cost_no_more_than_the_history,
+);
 
 /// Bytes of one event's data.
 const EVENT_BYTES: usize = 16 * 1024;
@@ -109,11 +115,11 @@ fn read_all(client: Client, last: usize) -> Account {
 }
 
 /// Publishes 200 MB past one client that does not read, and lets it read then.
-fn publish_past_one_client(history_mib: u64) -> Account {
+fn publish_past_one_client(io: DriverKind, history_mib: u64) -> Account {
     let events = 200 * 1000 * 1000 / EVENT_BYTES;
     let history = format!("{history_mib}MiB");
     let server =
-        Server::start(&["--history-bytes", &history, "--history-events", "1000000", "--keepalive", "0"]);
+        Server::start(io, &["--history-bytes", &history, "--history-events", "1000000", "--keepalive", "0"]);
     let slow = open_unread(&server, [127, 0, 0, 1]);
     wait_for_streams(&server, "a", 1);
     let before = server.memory().rss;
@@ -132,27 +138,24 @@ fn publish_past_one_client(history_mib: u64) -> Account {
     account
 }
 
-#[test]
-fn a_client_that_reads_late_gets_every_retained_event_in_order() {
-    let account = publish_past_one_client(256);
+fn a_client_that_reads_late_gets_every_retained_event_in_order(io: DriverKind) {
+    let account = publish_past_one_client(io, 256);
     assert_eq!((account.gaps, account.missed), (0, 0));
 }
 
-#[test]
-fn a_client_that_reads_too_late_gets_one_gap_of_exact_size_and_the_rest_in_order() {
-    let account = publish_past_one_client(32);
+fn a_client_that_reads_too_late_gets_one_gap_of_exact_size_and_the_rest_in_order(io: DriverKind) {
+    let account = publish_past_one_client(io, 32);
     assert_eq!(account.gaps, 1);
     let retained = account.seen * EVENT_BYTES as u64;
     assert!(retained > 24 * MIB, "most of what the history may hold was still there: {retained} bytes");
 }
 
-#[test]
-fn a_thousand_slow_clients_cost_no_more_than_the_history() {
+fn a_thousand_slow_clients_cost_no_more_than_the_history(io: DriverKind) {
     const CLIENTS: usize = 1000;
     /// How many of them read in the end.
     const READERS: usize = 40;
     let events = 20 * 1000 * 1000 / EVENT_BYTES;
-    let server = Server::start(&["--history-bytes", "8MiB", "--keepalive", "0"]);
+    let server = Server::start(io, &["--history-bytes", "8MiB", "--keepalive", "0"]);
     let slow: Vec<Client> = (0..CLIENTS).map(|_| open_unread(&server, [127, 0, 0, 2])).collect();
     wait_for_streams(&server, "a", CLIENTS as u64);
     publish_to_a_reader(&server, events);

@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
-use super::ApiOptions;
 use super::error::quoted;
+use super::{ApiOptions, Reach};
 use crate::http::{Known, Problem, RequestHead, Status};
 
 /// Refuses a request that reached a loopback listener by a name that is neither loopback's nor `--host`'s: a web page
@@ -13,7 +13,7 @@ use crate::http::{Known, Problem, RequestHead, Status};
 pub(super) fn check_host(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
     let host = head.header(Known::Host).unwrap_or("");
     let (name, _) = split_port(host);
-    if !options.is_loopback
+    if options.reach != Reach::Loopback
         || host.is_empty()
         || options.hosts.any
         || is_loopback(name)
@@ -34,7 +34,7 @@ pub(super) fn check_origin(head: &RequestHead, options: &ApiOptions) -> Result<(
     match head.header(Known::Origin) {
         Some(origin) if !is_own(origin, head.header(Known::Host).unwrap_or(""), options) => {
             let detail = format!(
-                "web pages of the origin {} may not publish; only the server's own may, and those whose host is \
+                "web pages of the origin {} may not publish or manage; only the server's own may, and those whose host is \
                  named with --host NAME",
                 quoted(origin)
             );
@@ -168,8 +168,9 @@ mod tests {
         assert_eq!(host_status("other.example", &named), Some(Status::FORBIDDEN));
         let any = ApiOptions { hosts: Hosts { any: true, names: vec![] }, ..options() };
         assert_eq!(host_status("other.example", &any), None);
-        let public = ApiOptions { is_loopback: false, ..options() };
-        assert_eq!(host_status("other.example", &public), None);
+        for reach in [Reach::Network, Reach::Unix] {
+            assert_eq!(host_status("other.example", &ApiOptions { reach, ..options() }), None);
+        }
 
         let head = head("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
         let problem = check_host(&head, &options()).unwrap_err();

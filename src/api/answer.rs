@@ -1,5 +1,6 @@
 //! What a publisher is told once its events are committed (section "Publishing" of the contract).
 
+use super::error::ApiError;
 use super::places::{Places, push_range};
 use crate::base::id::EventId;
 use crate::http::{Problem, Response, Status};
@@ -26,6 +27,15 @@ impl AnswerForm {
     #[must_use]
     pub fn wants_receivers(&self) -> bool {
         !self.is_batch
+    }
+
+    /// The problem of a publish to a client that is not connected; `part` is the item of an array that names it.
+    #[must_use]
+    pub fn unknown_client(&self, part: u64) -> Problem {
+        match self.is_batch {
+            false => ApiError::UnknownClient.into(),
+            true => ApiError::UnknownClient.within(format_args!("item {part}")),
+        }
     }
 
     /// The places of its envelopes.

@@ -138,6 +138,9 @@ pub enum ApiError {
         /// How many it has.
         bytes: usize,
     },
+    /// No stream is connected of which this is the name. Answered with 404.
+    #[error("{NO_CLIENT}")]
+    UnknownClient,
     /// An idempotency key that is empty or too long.
     #[error("{name} has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes, this one has {bytes}")]
     IdempotencyKeyLength {
@@ -189,12 +192,16 @@ pub enum ApiError {
     },
 }
 
+/// What a client is told who names a stream that is not, or no longer, connected.
+pub(super) const NO_CLIENT: &str = "no client with this `clientId` is connected";
+
 impl ApiError {
     /// The status that tells the client.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
             ApiError::NotBuilt { .. } => Status::NOT_IMPLEMENTED,
+            ApiError::UnknownClient => Status::NOT_FOUND,
             ApiError::KeyReused { .. } => Status::CONFLICT,
             ApiError::PublishForbidden { .. } | ApiError::SubscribeForbidden { .. } => Status::FORBIDDEN,
             ApiError::EmptyBody { .. }

@@ -10,7 +10,12 @@ fn outcome(target: &str, body: &str) -> String {
             let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
             format!("{} {}", response.status().code(), problem["detail"].as_str().unwrap())
         }
-        reply @ (Reply::Publish { .. } | Reply::Subscribe(_) | Reply::Report(_)) => {
+        reply @ (Reply::Publish { .. }
+        | Reply::Subscribe(_)
+        | Reply::Report(_)
+        | Reply::ListChannels
+        | Reply::DropHistory(_)
+        | Reply::Client(_)) => {
             let (events, form) = published(reply);
             assert!(form.wants_receivers() && events.len() == 1);
             format!("{}: {}", events[0].0, events[0].1)
@@ -61,10 +66,7 @@ fn events_are_sent_to_a_channel_global_where_none_is_named() {
                 "400 both `userId` and `clientId` are given; expected one of `channel`, `userId` and `clientId`",
             ),
             (r#"{"data":1,"userId":"u"}"#, "\u{1}user:u: id: #\ndata: 1\n\n"),
-            (
-                r#"{"data":1,"clientId":"c"}"#,
-                "501 the target `clientId` is not part of this version of the server",
-            ),
+            (r#"{"data":1,"clientId":"c"}"#, "404 no client with this `clientId` is connected"),
         ],
     );
     check(

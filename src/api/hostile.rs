@@ -52,7 +52,7 @@ const BAD_DOCUMENTS: &[(&str, u16, &str)] = &[
     (r#"{"userId":"a\u0085","data":1}"#, 400, "found '\\u{85}' at byte 1"),
     (r#"{"userId":"u"}"#, 400, "no data"),
     (r#"{"all":true,"data":1,"event":""}"#, 400, "`event` must not be empty"),
-    (r#"{"clientId":"c","data":1}"#, 501, "the target `clientId` is not part of this version"),
+    (r#"{"clientId":"c","data":1}"#, 404, "no client with this `clientId` is connected"),
     (r#"{"channel":"a","data":1,"ttl":5}"#, 501, "`ttl` is not part of this version"),
     (
         r#"{"channel":"a","data":1,"idempotencyKey":1}"#,
@@ -104,6 +104,11 @@ const BAD_DOCUMENTS: &[(&str, u16, &str)] = &[
     ("[1]", 400, "item 0: no envelope at line 1 column 2: invalid type: integer `1`"),
     (r#"[{"channel":"a","data":1},{"channel":"b"}]"#, 400, "item 1: no data"),
     (r#"[{"channel":"a","data":1},{"channel":"b","data":1,"all":true},{}]"#, 400, "item 1: both"),
+    (
+        r#"[{"channel":"a","data":1},{"clientId":"c","data":1}]"#,
+        404,
+        "item 1: no client with this `clientId`",
+    ),
     (r#"[{"channel":"a","data":1},{"channel":"b","data":1,"ttl":1}]"#, 501, "item 1: `ttl`"),
     (r#"[{"channel":"a","data":1} {"channel":"b"}]"#, 400, "item 1: not JSON at line 1 column 27"),
     (r#"[{"channel":"a","data":1}]x"#, 400, "not JSON at line 1 column 27: trailing characters"),

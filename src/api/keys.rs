@@ -87,6 +87,16 @@ pub(super) enum Part {
     Line(u64),
 }
 
+impl Part {
+    /// The number of the item or the line; 0 where it is the request.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Part::Whole => 0,
+            Part::Item(number) | Part::Line(number) => number,
+        }
+    }
+}
+
 /// Checks the header of a request, where it has one.
 pub(super) fn check_header(head: &RequestHead) -> Result<Option<&str>, ApiError> {
     let Some(key) = head.header(Known::IdempotencyKey) else { return Ok(None) };
@@ -175,7 +185,11 @@ mod tests {
                 let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
                 Err((response.status().code(), body["detail"].as_str().unwrap().to_owned()))
             }
-            Reply::Subscribe(_) | Reply::Report(_) => panic!("not a publish"),
+            Reply::Subscribe(_)
+            | Reply::Report(_)
+            | Reply::ListChannels
+            | Reply::DropHistory(_)
+            | Reply::Client(_) => panic!("not a publish"),
         }
     }
 

@@ -49,6 +49,12 @@ pub fn read_lines(lines: &Lines, permission: &Permission, fingerprints: &Fingerp
     ReadLines { batch, places, claims, error }
 }
 
+/// The bad line that names a client which is not connected.
+#[must_use]
+pub fn unknown_client_in_line(line: u64) -> BadLine {
+    BadLine { line, problem: ApiError::UnknownClient.within(format_args!("line {line}")) }
+}
+
 fn read_line(bytes: &[u8], line: u64, publication: &mut Publication<'_>) -> Result<(), ApiError> {
     let bytes = bytes.trim_ascii_end(); // The CR of a CRLF, and a blank line.
     if bytes.is_empty() {

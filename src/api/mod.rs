@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod clients;
 mod envelope;
 mod error;
 mod fixed;
@@ -17,6 +18,7 @@ mod found;
 mod hostile;
 mod keys;
 mod lines;
+mod manage;
 mod object;
 mod parameters;
 mod places;
@@ -33,16 +35,20 @@ pub use access::Hosts;
 pub use answer::{
     AnswerForm, LISTED_EVENTS_MAX, LinesAccount, OWN_ID_BYTES_MAX, answer_duplicate, answer_published,
 };
+pub use clients::{ClientAnswer, ClientCommand, ClientError, ClientReport, ClientRequest, answer_client};
 pub use keys::{Claim, Claims, EventClaim};
-pub use lines::{BadLine, ReadLines, read_lines};
+pub use lines::{BadLine, ReadLines, read_lines, unknown_client_in_line};
+pub use manage::answer_dropped;
 pub use places::Places;
 pub use subscribe::{DEFAULT_CHANNEL, SubscribeRequest};
 
 use crate::auth::Permission;
 use crate::base::fingerprint::Fingerprints;
+use crate::base::name::ChannelName;
 use crate::conn::{BodyPlan, Plan};
 use crate::frame::batch::Batch;
 use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status, decode_path};
+use clients::ClientForm;
 use publish::Asked;
 use routes::{Endpoint, PublishForm};
 
@@ -51,10 +57,21 @@ use routes::{Endpoint, PublishForm};
 pub struct ApiOptions {
     /// The names that the server is reached by.
     pub hosts: Hosts,
-    /// The listener is bound to a loopback address.
-    pub is_loopback: bool,
+    /// Who reaches the listener.
+    pub reach: Reach,
     /// Channels that one stream may subscribe to.
     pub stream_channels_max: usize,
+}
+
+/// Who reaches a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Those whom the permissions of a socket's file let: no web page is among them.
+    Unix,
+    /// This machine, by loopback addresses.
+    Loopback,
+    /// Other machines.
+    Network,
 }
 
 /// Whether the server wants requests.
@@ -85,8 +102,14 @@ pub enum Reply {
     },
     /// A stream is to begin, or, for a `HEAD`, its head alone is to be told.
     Subscribe(SubscribeRequest),
+    /// What channels there are is to be told.
+    ListChannels,
+    /// The history of this channel is to be dropped; [`answer_dropped`] answers.
+    DropHistory(ChannelName),
     /// What all shards have counted is to be told.
     Report(ReportForm),
+    /// Something is asked of one live stream; [`answer_client`] answers what comes of it.
+    Client(ClientRequest),
 }
 
 /// How a report is told.
@@ -110,6 +133,10 @@ pub fn plan_body(head: &RequestHead) -> Plan {
             let body = plan_publish(head, form).unwrap_or_else(BodyPlan::Refuse);
             Plan { body, is_publish: true }
         }
+        Ok(Endpoint::Client(ClientForm::Body(_))) => {
+            let refused = check_type(head, "application/json").err();
+            Plan { body: refused.map_or(BodyPlan::Whole, BodyPlan::Refuse), is_publish: false }
+        }
         // There is hardly ever a body, and it means nothing.
         Ok(_) => Plan { body: BodyPlan::Whole, is_publish: false },
         Err(problem) => Plan { body: BodyPlan::Refuse(problem), is_publish: false },
@@ -123,9 +150,7 @@ fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, P
         PublishForm::Fixed(_) => (false, Some("application/json")),
         PublishForm::Verbatim(_) => (false, None),
     };
-    let content_type = head.header(Known::ContentType);
-    let media_type = MediaType::of(content_type);
-    let is_lines = takes_lines && media_type == MediaType::NdJson;
+    let is_lines = takes_lines && MediaType::of(head.header(Known::ContentType)) == MediaType::NdJson;
     if head.header(Known::IdempotencyKey).is_some() {
         if is_lines {
             return Err(Problem::bad_request(
@@ -138,22 +163,27 @@ fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, P
         parameters::check_none(head.pairs())?;
         return Ok(BodyPlan::Lines);
     }
-    if let Some(expected) = expected
-        && !media_type.is_read_as_json()
-    {
-        let found = error::quoted(content_type.unwrap_or(""));
-        let detail = format!("Content-Type: found {found}, expected {expected}");
-        return Err(Problem::new(Status::UNSUPPORTED_MEDIA_TYPE, detail));
-    }
+    expected.map_or(Ok(()), |expected| check_type(head, expected))?;
     Ok(BodyPlan::Whole)
+}
+
+/// Refuses a body of another content type than JSON's; `expected` says which are taken.
+fn check_type(head: &RequestHead, expected: &'static str) -> Result<(), Problem> {
+    let content_type = head.header(Known::ContentType);
+    if MediaType::of(content_type).is_read_as_json() {
+        return Ok(());
+    }
+    let found = error::quoted(content_type.unwrap_or(""));
+    let detail = format!("Content-Type: found {found}, expected {expected}");
+    Err(Problem::new(Status::UNSUPPORTED_MEDIA_TYPE, detail))
 }
 
 /// Says whether a request is listened to at all, and what it may do. [`handle`] asks it by itself; before the first
 /// lines of a body of lines, it is the caller's to ask.
 ///
 /// # Errors
-/// 403 for a `Host` that is not the server's, and for a publish from a web page of another origin; 503 for a publish
-/// to a server that drains.
+/// 403 for a `Host` that is not the server's, and for a request from a web page of another origin that publishes or
+/// manages; 503 for one of these to a server that drains.
 pub fn admit(head: &RequestHead, options: &ApiOptions, status: ServerStatus) -> Result<Permission, Problem> {
     access::check_host(head, options)?;
     if changes_something(head.method()) {
@@ -230,7 +260,10 @@ fn try_handle(
             let claims = claims.with_request(claim)?;
             Ok(Reply::Publish { batch, form, claims })
         }
+        Endpoint::ListChannels => Ok(Reply::ListChannels),
+        Endpoint::DropHistory(channel) => manage::read_channel(channel, &permission).map(Reply::DropHistory),
         Endpoint::Report(form) => Ok(Reply::Report(form)),
+        Endpoint::Client(form) => Ok(Reply::Client(clients::read(form, head, body, &permission)?)),
         Endpoint::Healthz => respond(Response::new(Status::OK, "text/plain", b"ok\n".as_slice())),
         Endpoint::Readyz => match status {
             ServerStatus::Ready => respond(Response::new(Status::OK, "text/plain", b"ready\n".as_slice())),

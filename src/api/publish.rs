@@ -92,18 +92,22 @@ impl<'p> Publication<'p> {
                 return Ok(());
             }
         }
-        self.push(&target, &event)
+        self.push_part(&target, &event, part)
     }
 
-    /// Adds an event.
+    /// Adds the event of a request that is one.
     pub(super) fn push(&mut self, target: &Target<'_>, event: &Event<'_>) -> Result<(), ApiError> {
+        self.push_part(target, event, Part::Whole)
+    }
+
+    fn push_part(&mut self, target: &Target<'_>, event: &Event<'_>, part: Part) -> Result<(), ApiError> {
         if let Target::Channels(names) = target
             && let Some(name) = names.iter().find(|name| !self.permission.may_publish(name))
         {
             return Err(ApiError::PublishForbidden { channel: quoted(name) });
         }
         self.places.push(self.batch.len(), event.id());
-        push_target(&mut self.batch, target, event);
+        push_target(&mut self.batch, target, part.number(), event);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The one table of paths, from which 404, 405, `Allow` and the answer to `OPTIONS` come.
 
 use super::ReportForm;
+use super::clients::{Change, ClientForm};
 use super::error::{ApiError, quoted};
 use super::fixed::FixedForm;
 use crate::http::{Method, Problem};
@@ -12,8 +13,14 @@ pub(super) enum Endpoint<'p> {
     Subscribe(Option<&'p str>),
     /// A publish.
     Publish(PublishForm<'p>),
+    /// What channels there are.
+    ListChannels,
+    /// The history of the channel that the path names is to go.
+    DropHistory(&'p str),
     /// What all shards have counted.
     Report(ReportForm),
+    /// Something is asked of a live stream.
+    Client(ClientForm<'p>),
     /// Whether the process serves.
     Healthz,
     /// Whether it wants requests.
@@ -46,17 +53,22 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
     let Some((route, name)) = ROUTES.iter().find_map(route) else {
         return Err(Problem::not_found(format!("there is nothing at {}", quoted(path))));
     };
-    let allow = match (route.read, route.write) {
-        (Some(_), Some(_)) => EVERY_METHOD,
-        (Some(_), None) => &[Method::Get, Method::Head, Method::Options],
-        (None, Some(_)) => &[Method::Post, Method::Options],
-        (None, None) => return Err(ApiError::NotBuilt { what: route.path.pattern() }.into()),
+    let allow: &[Method] = match (route.read, route.write, route.delete) {
+        (None, None, None) => return Err(ApiError::NotBuilt { what: route.path.pattern() }.into()),
+        (Some(_), None, None) => &[Method::Get, Method::Head, Method::Options],
+        (None, Some(_), None) => &[Method::Post, Method::Options],
+        (None, None, Some(_)) => &[Method::Delete, Method::Options],
+        (Some(_), Some(_), None) => &[Method::Get, Method::Head, Method::Post, Method::Options],
+        (Some(_), None, Some(_)) => &[Method::Get, Method::Head, Method::Delete, Method::Options],
+        (None, Some(_), Some(_)) => &[Method::Post, Method::Delete, Method::Options],
+        (Some(_), Some(_), Some(_)) => EVERY_METHOD,
     };
     let handler = match method {
         Method::Get | Method::Head => route.read,
         Method::Post => route.write,
+        Method::Delete => route.delete,
         Method::Options => return Ok(Endpoint::Options(allow)),
-        Method::Put | Method::Delete | Method::Patch | Method::Other => None,
+        Method::Put | Method::Patch | Method::Other => None,
     };
     match handler {
         Some(Handler::Subscribe) => Ok(Endpoint::Subscribe(name)),
@@ -64,21 +76,28 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
             Ok(Endpoint::Publish(name.map_or(PublishForm::Envelopes, PublishForm::Verbatim)))
         }
         Some(Handler::Fixed(form)) => Ok(Endpoint::Publish(PublishForm::Fixed(form))),
+        Some(Handler::ListChannels) => Ok(Endpoint::ListChannels),
+        Some(Handler::DropHistory) => Ok(Endpoint::DropHistory(name.unwrap_or(""))),
         Some(Handler::Report(form)) => Ok(Endpoint::Report(form)),
+        Some(Handler::ChangeByBody(change)) => Ok(Endpoint::Client(ClientForm::Body(change))),
+        Some(Handler::ChangeByQuery(change)) => Ok(Endpoint::Client(ClientForm::Query(change))),
+        Some(Handler::Describe) => Ok(Endpoint::Client(ClientForm::Describe(name.unwrap_or("")))),
+        Some(Handler::End) => Ok(Endpoint::Client(ClientForm::End(name.unwrap_or("")))),
         Some(Handler::Healthz) => Ok(Endpoint::Healthz),
         Some(Handler::Readyz) => Ok(Endpoint::Readyz),
         None => Err(Problem::method_not_allowed(method, allow)),
     }
 }
 
-const EVERY_METHOD: &[Method] = &[Method::Get, Method::Head, Method::Post, Method::Options];
+const EVERY_METHOD: &[Method] = &[Method::Get, Method::Head, Method::Post, Method::Delete, Method::Options];
 
-/// A path and what its methods lead to: `read` GET and HEAD, `write` POST. A path without either is one that the
-/// contract has and this version has not.
+/// A path and what its methods lead to: `read` GET and HEAD, `write` POST, `delete` DELETE. A path without any is one that
+/// the contract has and this version has not.
 struct Route {
     path: Path,
     read: Option<Handler>,
     write: Option<Handler>,
+    delete: Option<Handler>,
 }
 
 enum Path {
@@ -88,6 +107,12 @@ enum Path {
         prefix: &'static str,
         pattern: &'static str,
     },
+    /// Every path that begins and ends so, with a name between.
+    Between {
+        prefix: &'static str,
+        suffix: &'static str,
+        pattern: &'static str,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -95,7 +120,13 @@ enum Handler {
     Subscribe,
     Publish,
     Fixed(FixedForm),
+    ListChannels,
+    DropHistory,
     Report(ReportForm),
+    ChangeByBody(Change),
+    ChangeByQuery(Change),
+    Describe,
+    End,
     Healthz,
     Readyz,
 }
@@ -106,28 +137,31 @@ impl Path {
         match *self {
             Path::Is(text) => (path == text).then_some(None),
             Path::Below { prefix, .. } => path.strip_prefix(prefix).map(Some),
+            Path::Between { prefix, suffix, .. } => path.strip_prefix(prefix)?.strip_suffix(suffix).map(Some),
         }
     }
 
     fn pattern(&self) -> &'static str {
         match *self {
             Path::Is(text) => text,
-            Path::Below { pattern, .. } => pattern,
+            Path::Below { pattern, .. } | Path::Between { pattern, .. } => pattern,
         }
     }
 }
 
 const ROUTES: &[Route] = &[
-    Route { path: Path::Is("/publish"), read: None, write: Some(Handler::Publish) },
+    write_only("/publish", Handler::Publish),
+    read_only("/channels", Handler::ListChannels),
     Route {
         path: Path::Below { prefix: "/channels/", pattern: "/channels/{channel}" },
         read: Some(Handler::Subscribe),
         write: Some(Handler::Publish),
+        delete: Some(Handler::DropHistory),
     },
-    Route { path: Path::Is("/sse"), read: Some(Handler::Subscribe), write: None },
-    Route { path: Path::Is("/events"), read: Some(Handler::Subscribe), write: None },
-    Route { path: Path::Is("/healthz"), read: Some(Handler::Healthz), write: None },
-    Route { path: Path::Is("/readyz"), read: Some(Handler::Readyz), write: None },
+    read_only("/sse", Handler::Subscribe),
+    read_only("/events", Handler::Subscribe),
+    read_only("/healthz", Handler::Healthz),
+    read_only("/readyz", Handler::Readyz),
     fixed("/events/send", FixedForm::Send),
     fixed("/sse/broadcast", FixedForm::Broadcast),
     fixed("/sse/broadcast-all", FixedForm::BroadcastAll),
@@ -135,23 +169,36 @@ const ROUTES: &[Route] = &[
     fixed("/notify", FixedForm::Notify),
     fixed("/progress", FixedForm::Progress),
     fixed("/data-update", FixedForm::DataUpdate),
-    Route { path: Path::Is("/metrics"), read: Some(Handler::Report(ReportForm::Metrics)), write: None },
-    Route { path: Path::Is("/sse/stats"), read: Some(Handler::Report(ReportForm::Stats)), write: None },
-    not_built(Path::Is("/channels")),
-    not_built(Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" }),
-    not_built(Path::Is("/events/subscribe")),
-    not_built(Path::Is("/events/unsubscribe")),
-    not_built(Path::Is("/sse/subscribe")),
-    not_built(Path::Is("/sse/unsubscribe")),
+    read_only("/metrics", Handler::Report(ReportForm::Metrics)),
+    read_only("/sse/stats", Handler::Report(ReportForm::Stats)),
+    not_built(Path::Between { prefix: "/clients/", suffix: "/token", pattern: "/clients/{clientId}/token" }),
+    Route {
+        path: Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" },
+        read: Some(Handler::Describe),
+        write: None,
+        delete: Some(Handler::End),
+    },
+    write_only("/events/subscribe", Handler::ChangeByBody(Change::Subscribe)),
+    write_only("/events/unsubscribe", Handler::ChangeByBody(Change::Unsubscribe)),
+    write_only("/sse/subscribe", Handler::ChangeByQuery(Change::Subscribe)),
+    write_only("/sse/unsubscribe", Handler::ChangeByQuery(Change::Unsubscribe)),
     not_built(Path::Is("/dashboard")),
 ];
 
+const fn read_only(path: &'static str, handler: Handler) -> Route {
+    Route { path: Path::Is(path), read: Some(handler), write: None, delete: None }
+}
+
+const fn write_only(path: &'static str, handler: Handler) -> Route {
+    Route { path: Path::Is(path), read: None, write: Some(handler), delete: None }
+}
+
 const fn fixed(path: &'static str, form: FixedForm) -> Route {
-    Route { path: Path::Is(path), read: None, write: Some(Handler::Fixed(form)) }
+    write_only(path, Handler::Fixed(form))
 }
 
 const fn not_built(path: Path) -> Route {
-    Route { path, read: None, write: None }
+    Route { path, read: None, write: None, delete: None }
 }
 
 #[cfg(test)]
@@ -167,12 +214,23 @@ mod tests {
             (Method::Get, "/channels/chat/7", Endpoint::Subscribe(Some("chat/7"))),
             (Method::Get, "/channels/", Endpoint::Subscribe(Some(""))),
             (Method::Post, "/channels/news", Endpoint::Publish(PublishForm::Verbatim("news"))),
+            (Method::Get, "/channels", Endpoint::ListChannels),
+            (Method::Delete, "/channels/chat/7", Endpoint::DropHistory("chat/7")),
             (Method::Post, "/publish", Endpoint::Publish(PublishForm::Envelopes)),
             (Method::Post, "/notify", Endpoint::Publish(PublishForm::Fixed(FixedForm::Notify))),
             (Method::Get, "/healthz", Endpoint::Healthz),
             (Method::Head, "/readyz", Endpoint::Readyz),
             (Method::Get, "/metrics", Endpoint::Report(ReportForm::Metrics)),
             (Method::Head, "/sse/stats", Endpoint::Report(ReportForm::Stats)),
+            (Method::Post, "/events/subscribe", Endpoint::Client(ClientForm::Body(Change::Subscribe))),
+            (Method::Post, "/sse/unsubscribe", Endpoint::Client(ClientForm::Query(Change::Unsubscribe))),
+            (Method::Head, "/clients/x", Endpoint::Client(ClientForm::Describe("x"))),
+            (Method::Delete, "/clients/x", Endpoint::Client(ClientForm::End("x"))),
+            (
+                Method::Options,
+                "/clients/x",
+                Endpoint::Options(&[Method::Get, Method::Head, Method::Delete, Method::Options]),
+            ),
             (Method::Options, "/publish", Endpoint::Options(&[Method::Post, Method::Options])),
             (Method::Options, "/sse", Endpoint::Options(&[Method::Get, Method::Head, Method::Options])),
             (Method::Options, "/channels/a", Endpoint::Options(EVERY_METHOD)),
@@ -193,16 +251,20 @@ mod tests {
             (Method::Get, "/publish", Status::METHOD_NOT_ALLOWED),
             (Method::Get, "/notify", Status::METHOD_NOT_ALLOWED),
             (Method::Put, "/events/send", Status::METHOD_NOT_ALLOWED),
-            (Method::Delete, "/channels/a", Status::METHOD_NOT_ALLOWED),
+            (Method::Delete, "/channels", Status::METHOD_NOT_ALLOWED),
+            (Method::Put, "/channels/a", Status::METHOD_NOT_ALLOWED),
             (Method::Other, "/healthz", Status::METHOD_NOT_ALLOWED),
             (Method::Post, "/metrics", Status::METHOD_NOT_ALLOWED),
             (Method::Delete, "/sse/stats", Status::METHOD_NOT_ALLOWED),
             (Method::Get, "/dashboard", Status::NOT_IMPLEMENTED),
-            (Method::Delete, "/clients/x", Status::NOT_IMPLEMENTED),
+            (Method::Post, "/clients/x/token", Status::NOT_IMPLEMENTED),
+            (Method::Post, "/clients/x", Status::METHOD_NOT_ALLOWED),
+            (Method::Get, "/events/unsubscribe", Status::METHOD_NOT_ALLOWED),
+            (Method::Delete, "/sse/subscribe", Status::METHOD_NOT_ALLOWED),
         ] {
             assert_eq!(find(path, method).unwrap_err().status(), status, "{method:?} {path}");
         }
-        let problem = find("/clients/x", Method::Get).unwrap_err();
-        assert_eq!(problem.detail(), "/clients/{clientId} is not part of this version of the server");
+        let problem = find("/clients/x/token", Method::Get).unwrap_err();
+        assert_eq!(problem.detail(), "/clients/{clientId}/token is not part of this version of the server");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::ApiOptions;
 use super::error::{ApiError, quoted};
+use super::{ApiOptions, Reach};
 use crate::auth::Permission;
 use crate::base::id::EventId;
 use crate::base::name::{Selector, UserId};
@@ -111,7 +111,7 @@ fn take_user(
     options: &ApiOptions,
 ) -> Result<(), Problem> {
     let named = UserId::parse(value).map_err(|error| ApiError::BadUser { field: parameter, error })?;
-    if !options.is_loopback {
+    if options.reach == Reach::Network {
         let detail =
             format!("`{parameter}`: on a listener that is not on a loopback address nobody may name a user");
         return Err(Problem::new(Status::FORBIDDEN, detail));
@@ -275,7 +275,10 @@ mod tests {
         for query in ["?userId=jane+doe", "?user_id=jane%20doe", "?userId=jane+doe&user_id=jane+doe"] {
             assert_eq!(user(query), Some(UserId::parse("jane doe").unwrap()), "{query}");
         }
-        let public = ApiOptions { is_loopback: false, ..options() };
+        let unix = ApiOptions { reach: Reach::Unix, ..options() };
+        let named = head("GET /sse?userId=u HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(read(&named, None, &unix, &Permission::everything()).is_ok());
+        let public = ApiOptions { reach: Reach::Network, ..options() };
         let head = head("GET /sse?userId=u HTTP/1.1\r\nHost: a\r\n\r\n");
         let problem = read(&head, None, &public, &Permission::everything()).unwrap_err();
         assert_eq!(problem.status(), Status::FORBIDDEN);

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::envelope::{Field, FieldSet, RawEnvelope, wrong_kind};
 use super::error::{ApiError, listed, quoted};
 use super::found::Found;
+use crate::base::id::ClientId;
 use crate::base::limits::EVENT_CHANNELS_MAX;
 use crate::base::name::{ChannelName, NameError, UserId};
 use crate::frame::batch::{Batch, TARGET_ALL, user_target};
@@ -19,18 +20,21 @@ pub(super) enum Target<'a> {
     Channels(SmallVec<[Cow<'a, str>; 1]>),
     /// To every stream of this user.
     User(UserId),
+    /// To the one stream of this name.
+    Client(ClientId),
     /// To every stream.
     All,
 }
 
-/// Puts an event into a batch, aimed at its target.
-pub(super) fn push_target(batch: &mut Batch, target: &Target<'_>, event: &Event<'_>) {
+/// Puts an event into a batch, aimed at its target; `part` is the number of its item or line.
+pub(super) fn push_target(batch: &mut Batch, target: &Target<'_>, part: u64, event: &Event<'_>) {
     match target {
         Target::Channels(names) => {
             let names: SmallVec<[&str; 1]> = names.iter().map(|name| &**name).collect();
             batch.push(&names, event);
         }
         Target::User(user) => batch.push(&[&user_target(user.as_str())], event),
+        Target::Client(client) => batch.push_to_client(*client, part, event),
         Target::All => batch.push(&[TARGET_ALL], event),
     }
 }
@@ -73,8 +77,9 @@ pub(super) fn take_target<'a>(
         (Field::All, Found::Bool(true)) => Target::All,
         (Field::All, found) => return Err(wrong_kind(field, &found, "true")),
         (Field::UserId, Found::Text(id)) => Target::user(field.name(), &id)?,
-        (Field::ClientId, Found::Text(_)) => {
-            return Err(ApiError::NotBuilt { what: "the target `clientId`" });
+        // Whether it is connected is found out by the shards; what is no client's name cannot be.
+        (Field::ClientId, Found::Text(id)) => {
+            ClientId::parse(&id).map(Target::Client).ok_or(ApiError::UnknownClient)?
         }
         (_, found) => return Err(wrong_kind(field, &found, "a string")),
     };
@@ -127,6 +132,10 @@ mod tests {
         assert_eq!(target(r#"{"channels":["a","b"]}"#), channels(&["a", "b"]));
         assert_eq!(target(r#"{"userId":"a b"}"#), Ok(Some(Target::User(UserId::parse("a b").unwrap()))));
         assert_eq!(target(r#"{"all":true}"#), Ok(Some(Target::All)));
+        let client = ClientId { secret: 1, shard: 2, slot: 3 };
+        let named = format!(r#"{{"clientId":"{client}"}}"#);
+        assert_eq!(target(&named), Ok(Some(Target::Client(client))));
+        assert_eq!(target(r#"{"clientId":"x"}"#), Err(ApiError::UnknownClient));
     }
 
     #[test]
@@ -142,7 +151,7 @@ mod tests {
     fn users_and_all_have_a_place_of_their_own_in_a_batch() {
         let mut batch = Batch::new();
         for target in [Target::user("userId", "a,b").unwrap(), Target::All] {
-            push_target(&mut batch, &target, &Event::new("x"));
+            push_target(&mut batch, &target, 0, &Event::new("x"));
         }
         let targets: Vec<Vec<&str>> = batch.iter().map(|draft| draft.targets().collect()).collect();
         assert_eq!(targets, [vec![user_target("a,b").as_str()], vec![TARGET_ALL]]);

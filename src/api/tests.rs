@@ -14,7 +14,7 @@ pub(super) fn head(text: &str) -> RequestHead {
 }
 
 pub(super) fn options() -> ApiOptions {
-    ApiOptions { hosts: Hosts::default(), is_loopback: true, stream_channels_max: 4 }
+    ApiOptions { hosts: Hosts::default(), reach: Reach::Loopback, stream_channels_max: 4 }
 }
 
 pub(super) fn request(line: &str, headers: &str) -> RequestHead {
@@ -37,7 +37,12 @@ pub(super) fn ask(line: &str, body: &str) -> Reply {
 pub(super) fn response(reply: Reply) -> Response<'static> {
     match reply {
         Reply::Respond(response) => response,
-        Reply::Publish { .. } | Reply::Subscribe(_) | Reply::Report(_) => panic!("no answer: {reply:?}"),
+        Reply::Publish { .. }
+        | Reply::Subscribe(_)
+        | Reply::Report(_)
+        | Reply::ListChannels
+        | Reply::DropHistory(_)
+        | Reply::Client(_) => panic!("no answer: {reply:?}"),
     }
 }
 
@@ -45,7 +50,11 @@ pub(super) fn published(reply: Reply) -> (Vec<(String, String)>, AnswerForm) {
     match reply {
         Reply::Publish { batch, form, .. } => (events(&batch), form),
         Reply::Respond(response) => panic!("{}", String::from_utf8_lossy(response.body())),
-        Reply::Subscribe(_) | Reply::Report(_) => panic!("not a publish"),
+        Reply::Subscribe(_)
+        | Reply::Report(_)
+        | Reply::ListChannels
+        | Reply::DropHistory(_)
+        | Reply::Client(_) => panic!("not a publish"),
     }
 }
 
@@ -241,11 +250,11 @@ fn the_head_says_what_is_done_with_the_body() {
 fn methods_of_a_path_are_told() {
     assert_eq!(
         encoded(&response(ask("OPTIONS /channels/news", ""))),
-        "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, OPTIONS\r\n\r\n"
+        "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, DELETE, OPTIONS\r\n\r\n"
     );
     assert_eq!(
         encoded(&response(ask("OPTIONS *", ""))),
-        "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, OPTIONS\r\n\r\n"
+        "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, DELETE, OPTIONS\r\n\r\n"
     );
     let text = encoded(&response(ask("DELETE /publish", "")));
     assert!(text.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
@@ -274,6 +283,9 @@ fn a_server_that_drains_takes_no_events_but_is_still_asked_for_streams() {
     let ask = |line, status| handle(&request(line, ""), b"x", &options(), status);
     let refused = response(ask("POST /channels/a", ServerStatus::Draining));
     assert_eq!(refused.status(), Status::SERVICE_UNAVAILABLE);
+    let refused = response(ask("DELETE /channels/a", ServerStatus::Draining));
+    assert_eq!(refused.status(), Status::SERVICE_UNAVAILABLE);
+    assert!(matches!(ask("GET /channels", ServerStatus::Draining), Reply::ListChannels));
     assert!(matches!(ask("GET /sse", ServerStatus::Draining), Reply::Subscribe(_)));
     let head = request("POST /publish", "Content-Type: application/x-ndjson\r\n");
     assert!(admit(&head, &options(), ServerStatus::Ready).is_ok());

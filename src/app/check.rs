@@ -2,22 +2,29 @@
 
 use std::io::{self, Write};
 
-use super::options::Resolved;
+use super::options::{Resolved, ServeConfig};
+use crate::driver::uring::{self, UringError};
+use crate::server::Io;
 
 /// Writes every option with its value and origin, then the warnings.
 ///
 /// # Errors
 /// Where `out` does not take them.
 pub fn run(resolved: &Resolved, out: &mut impl Write) -> io::Result<()> {
-    report(resolved, open_files_max(), out)
+    report(resolved, open_files_max(), || uring::prove().map(|_| ()), out)
 }
 
-fn report(resolved: &Resolved, open_files_max: Option<usize>, out: &mut impl Write) -> io::Result<()> {
+fn report(
+    resolved: &Resolved,
+    open_files_max: Option<usize>,
+    io_uring: impl FnOnce() -> Result<(), UringError>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     for setting in &resolved.settings {
         writeln!(out, "{setting}")?;
     }
-    let too_many = too_many_connections(resolved.config.connections_max, open_files_max);
-    let warnings: Vec<&String> = resolved.warnings.iter().chain(&too_many).collect();
+    let of_io = io_warning(&resolved.config, open_files_max, io_uring);
+    let warnings: Vec<&String> = resolved.warnings.iter().chain(&of_io).collect();
     writeln!(out)?;
     for warning in &warnings {
         writeln!(out, "warning: {warning}")?;
@@ -29,15 +36,28 @@ fn report(resolved: &Resolved, open_files_max: Option<usize>, out: &mut impl Wri
     out.flush()
 }
 
-/// The warning for more connections than the process may have open files.
-fn too_many_connections(connections_max: Option<usize>, open_files_max: Option<usize>) -> Option<String> {
-    let (connections, open_files) = (connections_max?, open_files_max?);
-    (connections > open_files).then(|| {
-        format!(
+/// The warning for io_uring that cannot be had, or for more connections than the process may have open files where that
+/// matters.
+fn io_warning(
+    config: &ServeConfig,
+    open_files_max: Option<usize>,
+    io_uring: impl FnOnce() -> Result<(), UringError>,
+) -> Option<String> {
+    let too_many = match (config.connections_max, open_files_max) {
+        (Some(connections), Some(open_files)) if connections > open_files => Some(format!(
             "max-connections {connections} is more than the {open_files} files that a process may open here; raise \
              that limit (LimitNOFILE in systemd, or ulimit -Hn)"
-        )
-    })
+        )),
+        _ => None,
+    };
+    match config.io {
+        Io::Epoll => too_many.map(|warning| format!("{warning}, or use --io uring")),
+        Io::Auto => {
+            let warning = too_many?;
+            io_uring().err().map(|error| format!("{warning}; there is only epoll, as {error}"))
+        }
+        Io::Uring => io_uring().err().map(|error| format!("io uring: serve would not start, as {error}")),
+    }
 }
 
 /// The hard limit on open files, where the kernel tells it (proc_pid_limits(5)).
@@ -59,7 +79,8 @@ mod tests {
         let environment = variables.iter().copied().collect::<Environment>();
         let resolved = ServeOptions::default().resolve(&environment).unwrap();
         let mut out = Vec::new();
-        report(&resolved, open_files_max, &mut out).unwrap();
+        let lacks = || Err(UringError::Waker(io::ErrorKind::Unsupported.into()));
+        report(&resolved, open_files_max, lacks, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -90,6 +111,16 @@ mod tests {
         );
         assert!(!reported(&connections, Some(1001)).contains("warning"));
         assert!(!reported(&connections, None).contains("warning"));
+    }
+
+    #[test]
+    fn io_uring_that_cannot_be_had_is_a_warning_where_it_is_wanted() {
+        let text = reported(&[("DOWNPOUR_IO", "uring")], None);
+        assert!(text.contains("warning: io uring: serve would not start, as io_uring cannot be used here"));
+        let many = ("DOWNPOUR_MAX_CONNECTIONS", "1001");
+        assert!(reported(&[many], Some(1000)).contains("there is only epoll, as io_uring cannot be used"));
+        assert!(reported(&[many, ("DOWNPOUR_IO", "epoll")], Some(1000)).contains("or use --io uring"));
+        assert!(!reported(&[("DOWNPOUR_IO", "epoll")], Some(1000)).contains("warning"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::options::ServeConfig;
+use super::options::{ListenAddress, ServeConfig};
 use super::signals::SignalWatch;
 use crate::driver::descriptors::raise_open_files_limit;
 use crate::server::{ServeError, Server, ServerBuilder};
@@ -20,10 +20,12 @@ pub fn run(config: ServeConfig) -> Result<(), CommandError> {
         handle.drain();
     };
     let _signals = SignalWatch::start(drain).map_err(CommandError::Signals)?;
-    let shards = server.shards();
+    let (io, shards) = (server.io(), server.shards());
+    let addresses = server.addresses().iter().map(ToString::to_string);
+    let paths = server.unix_paths().map(|path| format!("unix:{}", path.display()));
+    let addresses: Vec<String> = addresses.chain(paths).collect();
     let running = server.start()?;
-    let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
-    eprintln!("listening on {} io=epoll shards={shards}", addresses.join(", "));
+    eprintln!("listening on {} io={io} shards={shards}", addresses.join(", "));
     running.wait()?;
     tracing::info!("drained");
     Ok(())
@@ -32,6 +34,7 @@ pub fn run(config: ServeConfig) -> Result<(), CommandError> {
 fn builder(config: ServeConfig) -> ServerBuilder {
     let mut builder = Server::builder()
         .shards(config.shards)
+        .io(config.io)
         .keepalive_interval(config.keepalive_interval)
         .keepalive_style(config.keepalive_style)
         .retry_delay(config.retry_delay)
@@ -53,7 +56,10 @@ fn builder(config: ServeConfig) -> ServerBuilder {
         .publish_timeout(config.publish_timeout)
         .drain_timeout(config.drain_timeout);
     for address in config.listen {
-        builder = builder.listen(address);
+        builder = match address {
+            ListenAddress::Tcp(address) => builder.listen(address),
+            ListenAddress::Unix(path) => builder.listen_unix(path),
+        };
     }
     for name in config.hosts.names {
         builder = builder.host(name);

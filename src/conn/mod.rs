@@ -20,10 +20,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::io::IoSlice;
 use std::time::Instant;
 
-use crate::frame::outbox::Pushed;
+use crate::frame::offer::Offer;
+use crate::frame::outbox::{Outbox, Pushed};
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::http::{RequestHead, Response};
@@ -190,16 +190,16 @@ impl Connection {
 
     /// Calls `send` with the bytes to offer after [`Action::Send`].
     #[inline]
-    pub fn offer<R>(&mut self, send: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+    pub fn offer<R>(&mut self, send: impl FnOnce(Offer<'_>) -> R) -> R {
         let Connection { phase, offered, .. } = self;
-        let send = |slices: &[IoSlice<'_>]| {
-            *offered = slices.iter().map(|slice| slice.len()).sum();
-            send(slices)
+        let send = |offer: Offer<'_>| {
+            *offered = offer.bytes();
+            send(offer)
         };
         match phase {
             Phase::Exchange(exchange) => exchange.out().offer(send),
             Phase::Stream(stream) => stream.outbox().offer(send),
-            Phase::Lingering(_) | Phase::Closed { .. } => send(&[]),
+            Phase::Lingering(_) | Phase::Closed { .. } => Outbox::default().offer(send),
         }
     }
 

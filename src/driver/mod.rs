@@ -8,17 +8,21 @@ pub mod descriptors;
 pub mod epoll;
 pub mod sim;
 pub mod socket;
+pub mod unix;
+pub mod uring;
 
 #[cfg(test)]
 mod contract_tests;
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::id::ConnId;
 use crate::base::mailbox::Wake;
+use crate::frame::offer::Offer;
 
 /// Moves the bytes of one shard's connections.
 ///
@@ -46,13 +50,39 @@ pub trait Driver {
         drop(socket);
     }
 
+    /// Gives a socket up as a file descriptor, for a driver of the same kind on another thread to
+    /// [take over](Driver::take_over).
+    ///
+    /// # Errors
+    /// Gives the socket back where it cannot leave this driver: it is to be adopted here. A driver that says nothing of
+    /// this keeps all its sockets.
+    fn hand_over(&mut self, socket: Self::Socket) -> Result<OwnedFd, Self::Socket> {
+        Err(socket)
+    }
+
+    /// Takes in a socket that another driver of this kind has [handed over](Driver::hand_over), to be adopted or refused.
+    ///
+    /// # Errors
+    /// Where it cannot be taken in; it is closed then.
+    fn take_over(&mut self, descriptor: OwnedFd) -> io::Result<Self::Socket> {
+        drop(descriptor);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Asks for bytes. Asking again while a receive is outstanding changes nothing.
     fn recv(&mut self, conn: ConnId);
 
-    /// Offers the bytes of `batch` (1 to [`SEND_SLICES_MAX`](crate::base::limits::SEND_SLICES_MAX) slices, not all
-    /// empty), and says how many of them were taken. They are looked at only during the call.
+    /// As [`recv`](Driver::recv), where hardly anything but the end will come: on a stream. A driver may take the cheapest
+    /// way there is to notice that, though bytes then cost it more.
+    fn watch(&mut self, conn: ConnId) {
+        self.recv(conn);
+    }
+
+    /// Offers the bytes of `offer` (1 to [`SEND_SLICES_MAX`](crate::base::limits::SEND_SLICES_MAX) slices, not all
+    /// empty), and says how many of them were taken. Where that is said later, the driver holds their runs until then,
+    /// whatever happens to the connection.
     #[must_use]
-    fn send(&mut self, conn: ConnId, batch: &[IoSlice<'_>]) -> SendStart;
+    fn send(&mut self, conn: ConnId, offer: Offer<'_>) -> SendStart;
 
     /// Ends our side: what was sent arrives, then the end does. Neither `Writable` nor another send comes after it; may
     /// not be called while a send is [`Pending`](SendStart::Pending).
@@ -150,4 +180,12 @@ pub enum Completion<'a, S> {
 /// Returns the bytes of all slices together.
 fn batch_bytes(batch: &[IoSlice<'_>]) -> usize {
     batch.iter().map(|slice| slice.len()).sum()
+}
+
+/// Has `send` offered each part as a run of its own.
+#[cfg(test)]
+fn with_offer<R>(parts: &[&[u8]], send: impl FnOnce(Offer<'_>) -> R) -> R {
+    let mut outbox = crate::frame::outbox::Outbox::default();
+    parts.iter().for_each(|part| outbox.push_unbounded(crate::frame::run::Run::own(part.to_vec())));
+    outbox.offer(send)
 }

@@ -31,14 +31,28 @@ impl Default for SocketOptions {
 pub struct Listener {
     pub(super) socket: Socket,
     pub(super) backlog: u32,
-    address: SocketAddr,
+    /// `None` for a unix socket.
+    address: Option<SocketAddr>,
 }
 
 impl Listener {
-    /// The address it listens on, with the port that the kernel chose where 0 was asked for.
+    /// The TCP address it listens on, with the port that the kernel chose where 0 was asked for; `None` for a unix socket.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Returns true if and only if it is a unix socket. Such a one is of one shard alone, which
+    /// [hands connections over](super::Driver::hand_over) to the others.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.address.is_none()
+    }
+
+    /// Listens on a unix socket that is bound.
+    pub(super) fn listen_unix(socket: Socket, options: &SocketOptions) -> io::Result<Listener> {
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Ok(Listener { socket, backlog: options.backlog, address: None })
     }
 }
 
@@ -69,7 +83,7 @@ pub fn bind_many(
 ) -> Result<Vec<Listener>, BindError> {
     assert!(count > 0, "one socket listens at least");
     let first = bind(address, options)?;
-    let address = first.address;
+    let address = first.address.unwrap_or(address);
     if count > 1 {
         first.socket.set_reuse_port(true).map_err(|source| BindError::Socket { address, source })?;
     }
@@ -90,7 +104,7 @@ fn listen(socket: Socket, address: SocketAddr, options: &SocketOptions) -> Resul
         .and_then(|()| socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX)))
         .map_err(|source| BindError::of(address, source))?;
     let bound = socket.local_addr().map_err(|source| BindError::Socket { address, source })?;
-    Ok(Listener { socket, backlog: options.backlog, address: bound.as_socket().unwrap_or(address) })
+    Ok(Listener { socket, backlog: options.backlog, address: bound.as_socket().or(Some(address)) })
 }
 
 fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
@@ -107,6 +121,27 @@ fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
         socket.set_tcp_notsent_lowat(bytes)?;
     }
     Ok(socket)
+}
+
+/// Returns true if and only if the connection, not accepting, has failed: `accept(2)` reports errors that were pending
+/// on the new connection, and asks that they be treated as if it had never come.
+pub(super) fn is_peers_fault(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPERM
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+        )
+    )
 }
 
 /// Why an address cannot be listened on. Every variant is for the operator to mend.
@@ -169,14 +204,14 @@ mod tests {
     #[test]
     fn the_address_names_the_port_that_the_kernel_chose() {
         let listener = bind(ANY_PORT.parse().unwrap(), &SocketOptions::default()).unwrap();
-        assert_ne!(listener.address().port(), 0);
+        assert_ne!(listener.address().unwrap().port(), 0);
     }
 
     #[test]
     fn connections_are_spread_over_sockets_that_share_an_address() {
         let listeners = bind_many(ANY_PORT.parse().unwrap(), 2, &SocketOptions::default()).unwrap();
-        let address = listeners[0].address();
-        assert_eq!(address, listeners[1].address());
+        let address = listeners[0].address().unwrap();
+        assert_eq!(Some(address), listeners[1].address());
         let connections: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         let accepted: Vec<usize> = listeners
             .iter()
@@ -189,16 +224,17 @@ mod tests {
     #[test]
     fn an_address_that_is_shared_within_a_process_is_refused_to_others() {
         let listeners = bind_many(ANY_PORT.parse().unwrap(), 2, &SocketOptions::default()).unwrap();
-        let again = bind_many(listeners[0].address(), 2, &SocketOptions::default());
+        let again = bind_many(listeners[0].address().unwrap(), 2, &SocketOptions::default());
         assert!(matches!(again, Err(BindError::InUse { .. })), "{again:?}");
     }
 
     #[test]
     fn an_address_in_use_is_refused_by_name() {
         let first = bind(ANY_PORT.parse().unwrap(), &SocketOptions::default()).unwrap();
-        let error = bind(first.address(), &SocketOptions::default()).unwrap_err();
-        assert!(matches!(error, BindError::InUse { address, .. } if address == first.address()), "{error:?}");
-        assert!(error.to_string().contains(&first.address().to_string()));
+        let taken = first.address().unwrap();
+        let error = bind(taken, &SocketOptions::default()).unwrap_err();
+        assert!(matches!(error, BindError::InUse { address, .. } if address == taken), "{error:?}");
+        assert!(error.to_string().contains(&taken.to_string()));
     }
 
     #[test]
@@ -210,7 +246,7 @@ mod tests {
     #[test]
     fn an_address_is_free_again_while_old_connections_linger() {
         let listener = bind(ANY_PORT.parse().unwrap(), &SocketOptions::default()).unwrap();
-        let address = listener.address();
+        let address = listener.address().unwrap();
         let peer = std::net::TcpStream::connect(address).unwrap();
         drop(listener.socket.accept().unwrap()); // We close first, so the connection lingers on our side.
         drop(peer);

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::base::id::ClientId;
 use crate::base::name::ChannelName;
 use crate::frame::render::{self, Rendered};
 use crate::sse::event::Event;
@@ -16,6 +17,17 @@ pub struct Batch {
     /// The targets of each event, joined by [`JOINT`].
     names: String,
     drafts: Vec<Draft>,
+}
+
+/// An event of a batch that goes to one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addressed {
+    /// Its place in the batch, from 0.
+    pub place: usize,
+    /// The stream.
+    pub client: ClientId,
+    /// Where it stands in what its publisher asked for.
+    pub part: u64,
 }
 
 /// Stands between targets: a control character, which no name contains.
@@ -33,7 +45,28 @@ pub fn user_target(user: &str) -> String {
     format!("{RESERVED}user:{user}")
 }
 
-/// Returns true if and only if a target is a channel by name, and not a user or all.
+/// The target that is the one stream of this name.
+#[must_use]
+pub fn client_target(client: ClientId) -> String {
+    format!("{CLIENT}{client}")
+}
+
+/// Begins the names of targets that are one client.
+const CLIENT: &str = "\u{1}client:";
+
+/// Returns true if and only if a target is one client.
+#[must_use]
+pub fn is_client(target: &str) -> bool {
+    target.starts_with(CLIENT)
+}
+
+/// The user that a target is, if it is one.
+#[must_use]
+pub fn user_of(target: &str) -> Option<&str> {
+    target.strip_prefix(RESERVED)?.strip_prefix("user:")
+}
+
+/// Returns true if and only if a target is a channel by name, and not a user, a client or all.
 #[must_use]
 pub fn is_channel(target: &str) -> bool {
     !target.starts_with(RESERVED)
@@ -44,6 +77,8 @@ pub fn is_channel(target: &str) -> bool {
 struct Draft {
     frame: Rendered,
     names: Range<usize>,
+    /// The one stream that it goes to, if it does, and where it stands in what was asked.
+    client: Option<Box<(ClientId, u64)>>,
 }
 
 /// One event of a batch.
@@ -57,8 +92,8 @@ pub struct DraftRef<'a> {
 }
 
 impl<'a> DraftRef<'a> {
-    /// The names of the targets that the event goes to, channels or what [`user_target`] and [`TARGET_ALL`] name: one or
-    /// more, each once.
+    /// The names of the targets that the event goes to, channels or what [`user_target`], [`client_target`] and
+    /// [`TARGET_ALL`] name: one or more, each once.
     pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.names.split(JOINT)
     }
@@ -97,7 +132,23 @@ impl Batch {
             }
             self.names.push_str(name);
         }
-        self.drafts.push(Draft { frame, names: from..self.names.len() });
+        self.drafts.push(Draft { frame, names: from..self.names.len(), client: None });
+    }
+
+    /// Renders `event` behind the others, for the one stream of this name. `part` is where it stands in what was asked,
+    /// for whoever is told that the stream is gone.
+    pub fn push_to_client(&mut self, client: ClientId, part: u64, event: &Event<'_>) {
+        self.push(&[&client_target(client)], event);
+        if let Some(draft) = self.drafts.last_mut() {
+            draft.client = Some(Box::new((client, part)));
+        }
+    }
+
+    /// The events that were pushed for one stream each, in order.
+    pub fn addressed(&self) -> impl Iterator<Item = Addressed> {
+        let named =
+            self.drafts.iter().enumerate().filter_map(|(place, draft)| Some((place, draft.client.as_ref()?)));
+        named.map(|(place, named)| Addressed { place, client: named.0, part: named.1 })
     }
 
     /// Keeps the events for whose places `keeps` returns true, in their order. The bytes of the others stay where they
@@ -156,11 +207,25 @@ mod tests {
 
     #[test]
     fn events_that_are_not_kept_leave_the_others_as_they_are() {
+        let client = ClientId { secret: 7, shard: 0, slot: 1 };
         let mut batch = Batch::new();
-        ["1", "2", "3"].iter().for_each(|data| batch.push(&[data], &Event::new(data)));
+        batch.push(&["1"], &Event::new("1"));
+        batch.push_to_client(client, 20, &Event::new("x"));
+        batch.push(&["2"], &Event::new("2"));
+        batch.push_to_client(client, 40, &Event::new("3"));
         batch.retain(|place| place != 1);
         let seen: Vec<&str> = batch.iter().flat_map(|draft| draft.targets()).collect();
-        assert_eq!((batch.len(), seen), (2, vec!["1", "3"]));
-        assert!(batch.iter().nth(1).unwrap().frame.ends_with(b"data: 3\n\n\r\n"));
+        assert_eq!((batch.len(), seen), (3, vec!["1", "2", &*client_target(client)]));
+        assert!(batch.iter().nth(2).unwrap().frame.ends_with(b"data: 3\n\n\r\n"));
+        assert!(batch.addressed().eq([Addressed { place: 2, client, part: 40 }]));
+    }
+
+    #[test]
+    fn targets_that_are_no_channels_are_known_by_their_names() {
+        let client = client_target(ClientId { secret: 1, shard: 2, slot: 3 });
+        let user = user_target("client:x");
+        assert!(is_client(&client) && !is_channel(&client) && user_of(&client).is_none());
+        assert!(!is_client(&user) && !is_channel(&user) && user_of(&user) == Some("client:x"));
+        assert!(!is_client("client:x") && user_of("user:x").is_none() && user_of(TARGET_ALL).is_none());
     }
 }

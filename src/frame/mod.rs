@@ -2,10 +2,12 @@
 //!
 //! A published event becomes one *frame* ([`batch`], rendered by [`render`]). The hub copies frames, in sequence order,
 //! into shared append-only [`segment`]s, so that adjacent frames are adjacent bytes and any number of them is one slice
-//! of one send ([`run`]). A stream holds what waits for it in an [`outbox`].
+//! of one send ([`run`]). A stream holds what waits for it in an [`outbox`],
+//! which [`offer`]s it to a driver.
 
 pub mod batch;
 pub mod notice;
+pub mod offer;
 pub mod outbox;
 pub mod render;
 pub mod run;

@@ -1,5 +1,6 @@
 //! What the server itself tells a stream: the events whose types it reserves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::id::{ClientId, EventId};
@@ -85,6 +86,20 @@ pub enum Notice<'a> {
         /// Whether nothing was missing.
         complete: bool,
     },
+    /// The stream has one more channel from here on.
+    Subscribed {
+        /// The channel.
+        channel: &'a str,
+        /// All that it has now, in the order they were named.
+        channels: &'a [Arc<str>],
+    },
+    /// The stream has one channel less from here on.
+    Unsubscribed {
+        /// The channel.
+        channel: &'a str,
+        /// Those that it has now, in the order they were named.
+        channels: &'a [Arc<str>],
+    },
     /// The server takes no more streams now.
     Overloaded {
         /// When to come again.
@@ -128,6 +143,10 @@ impl Notice<'_> {
                 let data = format!(r#"{{"replayed":{replayed},"complete":{complete}}}"#);
                 encode(out, "caught-up", &data, None, None);
             }
+            Notice::Subscribed { channel, channels } => encode_change(out, "subscribed", channel, channels),
+            Notice::Unsubscribed { channel, channels } => {
+                encode_change(out, "unsubscribed", channel, channels)
+            }
             Notice::Overloaded { retry_after } => {
                 let data = format!(r#"{{"retryAfter":{}}}"#, retry_after.as_millis());
                 encode(out, "overloaded", &data, None, Some(retry_after));
@@ -139,6 +158,12 @@ impl Notice<'_> {
             }
         }
     }
+}
+
+fn encode_change(out: &mut Vec<u8>, event_type: &str, channel: &str, channels: &[Arc<str>]) {
+    let channel = serde_json::Value::from(channel);
+    let channels: serde_json::Value = channels.iter().map(|name| &**name).collect();
+    encode(out, event_type, &format!(r#"{{"channel":{channel},"channels":{channels}}}"#), None, None);
 }
 
 fn encode(out: &mut Vec<u8>, event_type: &str, data: &str, id: Option<EventId>, retry: Option<Duration>) {
@@ -218,6 +243,19 @@ mod tests {
         assert_eq!(
             text(Notice::CaughtUp { replayed: 2, complete: true }),
             "event: caught-up\ndata: {\"replayed\":2,\"complete\":true}\n\n"
+        );
+    }
+
+    #[test]
+    fn a_change_of_channels_names_the_channel_and_what_there_is_now() {
+        let channels: [Arc<str>; 2] = [Arc::from("a"), Arc::from("b\"")];
+        assert_eq!(
+            text(Notice::Subscribed { channel: "b\"", channels: &channels }),
+            "event: subscribed\ndata: {\"channel\":\"b\\\"\",\"channels\":[\"a\",\"b\\\"\"]}\n\n"
+        );
+        assert_eq!(
+            text(Notice::Unsubscribed { channel: "c", channels: &[] }),
+            "event: unsubscribed\ndata: {\"channel\":\"c\",\"channels\":[]}\n\n"
         );
     }
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use crate::base::limits::SEND_SLICES_MAX;
+use crate::frame::offer::Offer;
 use crate::frame::run::Run;
 
 /// How much an outbox may hold.
@@ -38,7 +39,7 @@ pub struct Outbox {
     )]
     rest: Option<Box<VecDeque<Run>>>,
     /// Bytes of `front` that are written already.
-    front_sent: usize,
+    front_sent: u32,
     /// Bytes that wait: all runs' without `front_sent`.
     bytes: usize,
     /// Frames that wait; those of `front` count until it is wholly written.
@@ -100,10 +101,10 @@ impl Outbox {
 
     /// Calls `offer` with the slices of the next send, first bytes first; with none where nothing waits.
     #[inline]
-    pub fn offer<R>(&self, offer: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
-        let Some(front) = &self.front else { return offer(&[]) };
-        let first = IoSlice::new(&front.bytes()[self.front_sent..]);
-        let Some(rest) = &self.rest else { return offer(&[first]) };
+    pub fn offer<R>(&self, offer: impl FnOnce(Offer<'_>) -> R) -> R {
+        let Some(front) = &self.front else { return offer(Offer::new(&[], None, None)) };
+        let first = IoSlice::new(&front.bytes()[self.front_sent as usize..]);
+        let Some(rest) = &self.rest else { return offer(Offer::new(&[first], Some(front), None)) };
         let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
         slices[0] = first;
         let mut len = 1;
@@ -111,7 +112,7 @@ impl Outbox {
             *slice = IoSlice::new(run.bytes());
             len += 1;
         }
-        offer(&slices[..len])
+        offer(Offer::new(&slices[..len], Some(front), Some(rest)))
     }
 
     /// Forgets the first `bytes` bytes, which are written.
@@ -124,7 +125,7 @@ impl Outbox {
     pub fn sent(&mut self, bytes: usize) -> u32 {
         assert!(bytes <= self.bytes, "{bytes} bytes written where {} waited", self.bytes);
         self.bytes -= bytes;
-        let mut left = bytes + self.front_sent;
+        let mut left = bytes + self.front_sent as usize;
         let mut frames = self.frames;
         while let Some(front) = &self.front {
             if left < front.len() {
@@ -134,7 +135,7 @@ impl Outbox {
             frames -= front.frames();
             self.front = self.rest.as_mut().and_then(|rest| rest.pop_front());
         }
-        self.front_sent = left;
+        self.front_sent = u32::try_from(left).expect("a run is below 4 GiB, and less than one is left");
         if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
             self.rest = None;
         }
@@ -206,6 +207,21 @@ mod tests {
         assert_eq!(outbox.sent(1), 1);
         assert!(outbox.is_empty() && outbox.rest.is_none(), "an empty outbox owns no heap");
         assert_eq!((outbox.bytes(), outbox.frames()), (0, 0));
+    }
+
+    #[test]
+    fn each_slice_lies_in_its_run() {
+        let mut outbox = Outbox::default();
+        ["abc", "de", "f"].into_iter().for_each(|text| outbox.push_unbounded(own(text)));
+        outbox.sent(1);
+        outbox.offer(|offer| {
+            let runs: Vec<Run> = offer.runs().cloned().collect();
+            assert_eq!((runs.len(), offer.slices().len(), offer.bytes()), (3, 3, 5));
+            for (run, slice) in runs.iter().zip(offer.slices()) {
+                let (run, slice) = (run.bytes().as_ptr_range(), slice.as_ptr_range());
+                assert!(run.start <= slice.start && slice.end == run.end);
+            }
+        });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
 use crate::base::name::prefix_of;
-use crate::frame::batch::{TARGET_ALL, is_channel};
+use crate::frame::batch::{TARGET_ALL, is_channel, is_client};
 use crate::hub::ShardSet;
 use crate::hub::forgotten::{Forgotten, beginning_with};
 use crate::hub::patterns::Patterns;
@@ -57,7 +57,9 @@ pub(super) struct Channel {
     pub(super) evicted_through: Sequence,
     /// How many of its events are no longer retained, since it has been in the table.
     pub(super) evicted_count: u64,
-    /// Its last event, retained or not.
+    /// Its history was dropped up to here: what is still retained of that is for nobody to read.
+    pub(super) dropped_through: Sequence,
+    /// Its last event since it has been in the table, retained or not.
     last: Sequence,
     /// Streams of all shards that subscribe to it.
     pub(super) subscribers: u32,
@@ -68,6 +70,27 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// The last of its events that nobody can read any more.
+    pub(super) fn lost_through(&self) -> Sequence {
+        self.evicted_through.max(self.dropped_through)
+    }
+
+    /// The index of its first retained event after `place` that can be read.
+    pub(super) fn index_after(&self, place: Sequence) -> usize {
+        let place = place.max(self.dropped_through);
+        self.retained.partition_point(|&sequence| sequence <= place)
+    }
+
+    /// Returns true if and only if the event is retained and can be read.
+    pub(super) fn holds(&self, sequence: Sequence) -> bool {
+        sequence > self.dropped_through && self.retained.binary_search(&sequence).is_ok()
+    }
+
+    /// The numbers of its events that can be read, in order.
+    pub(super) fn readable(&self) -> impl DoubleEndedIterator<Item = Sequence> + ExactSizeIterator {
+        self.retained.range(self.index_after(Sequence::START)..).copied()
+    }
+
     /// What the names of its channels begin with; `None` if and only if it is no pattern.
     pub(super) fn prefix(&self) -> Option<&str> {
         pattern_prefix(&self.name)
@@ -169,19 +192,22 @@ impl Channels {
             return id;
         }
         let name: Arc<str> = Arc::from(name);
-        let evicted_through = match pattern_prefix(&name) {
+        let (evicted_through, dropped_through) = match pattern_prefix(&name) {
             Some(prefix) => {
                 self.sort();
-                self.evicted_through_of(prefix)
+                (self.evicted_through_of(prefix), self.dropped_through_of(prefix))
             }
-            None => self.forgotten.evicted_through(&name),
+            // It is entered once, for a stream that lives, and had nothing before.
+            None if is_client(&name) => (Sequence::START, Sequence::START),
+            None => (self.forgotten.evicted_through(&name), Sequence::START),
         };
         let channel = Channel {
             name: Arc::clone(&name),
             retained: VecDeque::new(),
             evicted_through,
             evicted_count: 0,
-            last: evicted_through,
+            dropped_through,
+            last: Sequence::START,
             subscribers: 0,
             shards: ShardSet::default(),
             is_over: false,
@@ -231,7 +257,7 @@ impl Channels {
 
     /// The last event that any channel of this prefix has lost, those that are in the table no more included.
     fn evicted_through_of(&self, prefix: &str) -> Sequence {
-        let present = self.beginning_with(prefix).map(|id| self.get(id).evicted_through);
+        let present = self.beginning_with(prefix).map(|id| self.get(id).lost_through());
         present.fold(self.forgotten.evicted_through_of(prefix), Sequence::max)
     }
 
@@ -244,13 +270,31 @@ impl Channels {
     pub(super) fn lost_after(&self, id: ChannelId, place: Sequence, told: Option<&Told>) -> Option<Sequence> {
         let channel = self.get(id);
         let (lost, place) = match told {
-            None => (channel.evicted_through, place),
+            None if channel.prefix().is_some() => (channel.evicted_through, place),
+            None => (channel.lost_through(), place),
             Some(told) if channel.prefix().is_some() => {
                 (self.patterns.evicted_since(id, told.evictions).unwrap_or(Sequence::START), place)
             }
-            Some(told) => (channel.evicted_through, told.through.max(place)),
+            Some(told) => (channel.lost_through(), told.through.max(place)),
         };
         (lost > place).then_some(lost)
+    }
+
+    /// Up to where a history of any channel of this prefix was dropped, of those that are in the table.
+    fn dropped_through_of(&self, prefix: &str) -> Sequence {
+        let dropped = self.beginning_with(prefix).map(|id| self.get(id).dropped_through);
+        dropped.max().unwrap_or(Sequence::START)
+    }
+
+    /// Notes that a channel's history is dropped up to `through`. Its patterns too are not read before every event up to
+    /// there is taken; what is lost to them is for [`Channels::note_lost`].
+    pub(super) fn drop_through(&mut self, id: ChannelId, through: Sequence) {
+        let channel = self.get_mut(id);
+        channel.dropped_through = through;
+        for pattern in self.all_patterns_of(id) {
+            let dropped = &mut self.get_mut(pattern).dropped_through;
+            *dropped = through.max(*dropped);
+        }
     }
 
     /// Returns true if and only if there are patterns.
@@ -312,26 +356,43 @@ impl Channels {
         if self.patterns.is_empty() {
             return;
         }
-        let mut lost_to: SmallVec<[ChannelId; 8]> = SmallVec::new();
+        let mut patterns: SmallVec<[ChannelId; 8]> = SmallVec::new();
         let names = evicted.iter().map(|&id| &self.get(id).name);
         for name in names.filter(|name| is_channel(name)) {
             for pattern in self.patterns.matching(name) {
-                let is_kept = || target.iter().any(|&id| self.keeps_for(pattern, id, sequence));
-                if !lost_to.contains(&pattern) && !is_kept() {
-                    lost_to.push(pattern);
+                if !patterns.contains(&pattern) {
+                    patterns.push(pattern);
                 }
             }
         }
-        for pattern in lost_to {
+        self.note_lost_to(&patterns, target, sequence);
+    }
+
+    /// The same for those of `patterns` that no channel of the target keeps the event for; returns which they are.
+    pub(super) fn note_lost_to(
+        &mut self,
+        patterns: &[ChannelId],
+        target: &[ChannelId],
+        sequence: Sequence,
+    ) -> SmallVec<[ChannelId; 8]> {
+        let mut lost_to: SmallVec<[ChannelId; 8]> = SmallVec::from_slice(patterns);
+        lost_to.retain(|pattern| !target.iter().any(|&id| self.keeps_for(*pattern, id, sequence)));
+        for &pattern in &lost_to {
             let evicted_through = &mut self.get_mut(pattern).evicted_through;
             *evicted_through = sequence.max(*evicted_through);
             self.patterns.note_eviction(pattern, sequence);
         }
+        lost_to
+    }
+
+    /// The patterns that a channel's name matches.
+    pub(super) fn all_patterns_of(&self, id: ChannelId) -> SmallVec<[ChannelId; 8]> {
+        self.patterns.matching(&self.get(id).name).collect()
     }
 
     /// Returns true if and only if a pattern matches a channel that retains `sequence`.
     fn keeps_for(&self, pattern: ChannelId, id: ChannelId, sequence: Sequence) -> bool {
-        let channel = self.peek(id).filter(|channel| channel.retained.binary_search(&sequence).is_ok());
+        let channel = self.peek(id).filter(|channel| channel.holds(sequence));
         let prefix = self.get(pattern).prefix();
         channel
             .zip(prefix)
@@ -366,7 +427,9 @@ impl Channels {
         if self.sorted.as_mut().is_some_and(|sorted| sorted.remove(&channel.name).is_some()) {
             self.bytes -= SORTED_BYTES;
         }
-        self.forgotten.remember(channel.name, channel.evicted_through);
+        if !is_client(&channel.name) {
+            self.forgotten.remember(channel.name, channel.evicted_through);
+        }
         Removal::Removed
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::{TARGET_ALL, is_channel};
+use crate::frame::batch::{is_channel, user_of};
+use crate::hub::channels::Channel;
 use crate::hub::{ChannelId, Hub};
 
 /// Places of the channel table that are looked at under one lock.
@@ -18,6 +19,17 @@ pub struct HubCounts {
     pub held_bytes: usize,
     /// Channels that have subscribers or retained events.
     pub channels: usize,
+}
+
+/// What is known of one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelCounts {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Streams of all shards that subscribe to it.
+    pub subscribers: u32,
+    /// Its events that a stream can still be told of.
+    pub retained: usize,
 }
 
 /// Who subscribes to what.
@@ -42,20 +54,47 @@ impl Hub {
     #[must_use]
     pub fn subscribed(&self) -> Subscribed {
         let mut subscribed = Subscribed::default();
+        self.look_at_all(|channel| {
+            if channel.subscribers == 0 {
+                return;
+            }
+            if is_channel(&channel.name) {
+                subscribed.channels.push((Arc::clone(&channel.name), channel.subscribers));
+            } else if user_of(&channel.name).is_some() {
+                subscribed.users += 1;
+            }
+        });
+        subscribed
+    }
+
+    /// The channels with subscribers or retained events, by name, and no patterns: a stream that has a channel by a pattern
+    /// alone is none of its subscribers here. Of those that come and go meanwhile some are missing,
+    /// as for [`Hub::subscribed`].
+    #[must_use]
+    pub fn list_channels(&self) -> Vec<ChannelCounts> {
+        let mut channels = Vec::new();
+        self.look_at_all(|channel| {
+            let (subscribers, retained) = (channel.subscribers, channel.readable().len());
+            let is_listed = is_channel(&channel.name) && channel.prefix().is_none();
+            if is_listed && (subscribers > 0 || retained > 0) {
+                channels.push(ChannelCounts { name: Arc::clone(&channel.name), subscribers, retained });
+            }
+        });
+        channels.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        // One that left while the table was looked at, and came back, may have been seen in two places of it.
+        channels.dedup_by(|later, earlier| later.name == earlier.name);
+        channels
+    }
+
+    /// Shows `visit` all channels, a part of the table under one lock.
+    fn look_at_all(&self, mut visit: impl FnMut(&Channel)) {
         let mut from = Some(0);
         while let Some(place) = from {
             let state = self.lock();
             let (channels, next) = state.channels.part(place, PLACES_PER_LOOK_MAX);
-            for channel in channels.filter(|channel| channel.subscribers > 0) {
-                if is_channel(&channel.name) {
-                    subscribed.channels.push((Arc::clone(&channel.name), channel.subscribers));
-                } else if &*channel.name != TARGET_ALL {
-                    subscribed.users += 1;
-                }
-            }
+            channels.for_each(&mut visit);
             from = next;
         }
-        subscribed
     }
 
     /// The names of those among `targets` that are channels, and how many retained events after `place` all of them have
@@ -67,12 +106,42 @@ impl Hub {
     pub fn names_and_lag(&self, targets: &[ChannelId], place: Sequence) -> (Vec<Arc<str>>, usize) {
         let state = self.lock();
         let channels = targets.iter().map(|&id| state.channels.get(id));
-        let after = |retained: &std::collections::VecDeque<Sequence>| {
-            retained.len() - retained.partition_point(|&sequence| sequence <= place)
-        };
         channels.fold((Vec::new(), 0), |(mut names, lag), channel| {
             names.extend(is_channel(&channel.name).then(|| Arc::clone(&channel.name)));
-            (names, lag + after(&channel.retained))
+            (names, lag + channel.retained.len() - channel.index_after(place))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::name::Selector;
+    use crate::frame::batch::{TARGET_ALL, user_target};
+    use crate::hub::Begin;
+    use crate::hub::tests::{hub, publish_to};
+
+    #[test]
+    fn channels_are_listed_by_name_with_what_they_have() {
+        let hub = hub(100, usize::MAX);
+        for channel in ["b", "a", TARGET_ALL, user_target("ann").as_str(), "b"] {
+            publish_to(&hub, channel, "x");
+        }
+        hub.subscribe(
+            0,
+            &["a", "c", "b*"].map(|name| Selector::parse(name).unwrap()),
+            Some("ann"),
+            Begin::AtHead,
+        )
+        .unwrap();
+        let listed: Vec<(String, u32, usize)> = hub
+            .list_channels()
+            .into_iter()
+            .map(|channel| (channel.name.to_string(), channel.subscribers, channel.retained))
+            .collect();
+        let expected = [("a", 1, 1), ("b", 0, 2), ("c", 1, 0)];
+        assert_eq!(
+            listed,
+            expected.map(|(name, subscribers, retained)| (name.to_owned(), subscribers, retained))
+        );
     }
 }

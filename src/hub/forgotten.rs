@@ -6,6 +6,7 @@ use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
+use crate::frame::batch::is_channel;
 
 /// Former channels, a bounded number of them.
 #[derive(Debug)]
@@ -31,7 +32,9 @@ impl Forgotten {
 
     /// The last event that any channel whose name begins so may have lost.
     pub(super) fn evicted_through_of(&self, prefix: &str) -> Sequence {
-        let remembered = beginning_with(&self.by_name, prefix).map(|(_, &through)| through);
+        // What users have lost is no channel's loss, though every name begins with an empty prefix.
+        let channels = beginning_with(&self.by_name, prefix).filter(|(name, _)| is_channel(name));
+        let remembered = channels.map(|(_, &through)| through);
         remembered.fold(self.through, Sequence::max)
     }
 
@@ -64,6 +67,7 @@ pub(super) fn beginning_with<'m, T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::batch::user_target;
 
     #[test]
     fn what_is_forgotten_altogether_counts_as_lost_for_every_unknown_channel() {
@@ -76,5 +80,16 @@ mod tests {
         assert_eq!(forgotten.evicted_through("b"), Sequence(8));
         assert_eq!(forgotten.evicted_through_of("b"), Sequence(8));
         assert_eq!(forgotten.evicted_through_of("c"), Sequence(5));
+    }
+
+    #[test]
+    fn what_a_user_has_lost_is_no_loss_of_a_pattern() {
+        let mut forgotten = Forgotten::new(10);
+        forgotten.remember(Arc::from(user_target("ann")), Sequence(8));
+        forgotten.remember(Arc::from("a"), Sequence(5));
+        assert_eq!(
+            (forgotten.evicted_through_of(""), forgotten.evicted_through_of("b")),
+            (Sequence(5), Sequence::START)
+        );
     }
 }

@@ -206,7 +206,7 @@ impl History {
         page.entries.push(Entry { delta, from, len: u32_of(len), target, at, holders });
         page.last = id.sequence;
         page.bytes += len;
-        page.live_bytes += len;
+        page.live_bytes += if holders > 0 { len } else { 0 };
         self.held_bytes += page.held_bytes() - before;
     }
 

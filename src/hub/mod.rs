@@ -11,11 +11,13 @@
 
 mod channels;
 pub mod counts;
+mod dropping;
 mod epochs;
 mod forgotten;
 mod history;
 pub mod index;
 pub mod live;
+mod membership;
 mod patterns;
 pub mod reader;
 mod receivers;
@@ -27,11 +29,12 @@ mod tests;
 mod walk;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use channels::ChannelId;
+pub use membership::Added;
 pub use receivers::{Receivers, Tally};
 pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
 pub use targets::TargetId;
@@ -147,6 +150,8 @@ pub struct Hub {
     backlog: Backlog,
     /// How many channels there are, readable without the lock.
     channels_len: AtomicU32,
+    /// A shard is further behind than it should be, readable without the lock.
+    is_behind: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -203,6 +208,7 @@ impl Hub {
             channels_max: options.channels_max,
             backlog: options.backlog,
             channels_len: AtomicU32::new(0),
+            is_behind: AtomicBool::new(false),
         }
     }
 
@@ -240,7 +246,7 @@ impl Hub {
         for (draft, number) in batch.iter().zip(first.0..) {
             let sequence = Sequence(number);
             channels.clear();
-            channels.extend(draft.targets().map(|name| state.channels.enter(name)));
+            channels.extend(draft.targets().filter_map(|name| state.enter_target(name)));
             let retaining = channels.len();
             state.add_patterns(draft.targets(), &mut channels);
             let target = state.targets.enter(&channels);
@@ -314,13 +320,7 @@ impl Hub {
     /// Returns true if and only if a shard is further behind the head than it should be: who publishes is to wait.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        let state = self.lock();
-        let head = state.epochs.head();
-        state.cursors.iter().any(|&cursor| {
-            cursor < head
-                && (head.0 - cursor.0 > self.backlog.events_max
-                    || state.history.bytes_of_pages_after(cursor) > self.backlog.bytes_max)
-        })
+        self.is_behind.load(Ordering::Acquire)
     }
 
     /// Bytes that the history holds: segments, entries, names.
@@ -335,17 +335,18 @@ impl Hub {
         self.lock().channels.len()
     }
 
-    /// How many streams subscribe to the channel, in whatever state.
+    /// How many streams subscribe to a target, in whatever state: a channel, a user's, or all.
     #[must_use]
-    pub fn subscribers(&self, channel: &str) -> u32 {
+    pub fn subscribers(&self, target: &str) -> u32 {
         let state = self.lock();
-        state.channels.find(channel).map_or(0, |id| state.channels.get(id).subscribers)
+        state.channels.find(target).map_or(0, |id| state.channels.get(id).subscribers)
     }
 
     /// Keeps the counts that are read without the lock.
     fn publish_counts(&self, state: &State) {
         let len = u32::try_from(state.channels.len()).expect("channels are bounded far below 2^32");
         self.channels_len.store(len, Ordering::Relaxed);
+        self.is_behind.store(state.is_behind(self.backlog), Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -376,6 +377,14 @@ impl State {
                 channels.push(pattern);
             }
         }
+    }
+
+    /// Returns true if and only if a shard is further behind the head than `backlog` allows.
+    fn is_behind(&self, backlog: Backlog) -> bool {
+        let (slowest, head) = (self.taken_by_all(), self.epochs.head());
+        slowest < head
+            && (head.0 - slowest.0 > backlog.events_max
+                || self.history.bytes_of_pages_after(slowest) > backlog.bytes_max)
     }
 
     /// How far every shard has taken the order.

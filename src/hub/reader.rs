@@ -6,7 +6,7 @@
 //! shard's to deliver.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -52,21 +52,21 @@ impl Cursor {
         Cursor { place, seen, is_counting: seen.is_some(), stop: None, told: Vec::new() }
     }
 
-    /// The same cursor, which reads no further than `place` for now.
-    #[must_use]
-    pub fn stopping_at(self, place: Sequence) -> Cursor {
-        Cursor { stop: Some(place), ..self }
+    /// Has it read no further than `place` for now; with `None` as far as it can.
+    pub fn stop_at(&mut self, place: Option<Sequence>) {
+        self.stop = place;
+    }
+
+    /// Gives up knowing how much the stream has seen: its channels are others from here on.
+    pub fn stop_counting(&mut self) {
+        self.seen = None;
+        self.is_counting = false;
     }
 
     /// Returns true if and only if it has read all up to where it is to stop.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.stop.is_some_and(|stop| self.place >= stop)
-    }
-
-    /// Lets it read on.
-    pub fn go_on(&mut self) {
-        self.stop = None;
     }
 
     fn told_of(&self, channel: ChannelId) -> Option<&Told> {
@@ -179,6 +179,10 @@ impl Hub {
             return;
         }
         let channels: SmallVec<[ChannelId; 8]> = channels.iter().copied().chain([ChannelId::ALL]).collect();
+        if channels.iter().any(|&id| state.channels.get(id).dropped_through > end) {
+            slice.is_ahead = true; // What was dropped is one loss, and no part of it may come live.
+            return;
+        }
         slice.gap = state.tell_gap(&channels, cursor);
         let stop = cursor.stop.map_or(end, |stop| stop.min(end));
         let has_reached = match state.merged(&channels) {
@@ -200,7 +204,7 @@ impl State {
     /// A cursor at `place`. Where the stream `is_counting`, it knows how much it has seen as far as the history shows it.
     pub(super) fn cursor_at(&self, place: Sequence, channels: &[ChannelId], is_counting: bool) -> Cursor {
         let mut targets = channels.iter().copied().chain([ChannelId::ALL]).map(|id| self.channels.get(id));
-        let is_known = is_counting && targets.clone().all(|channel| place >= channel.evicted_through);
+        let is_known = is_counting && targets.clone().all(|channel| place >= channel.lost_through());
         let seen = is_known.then(|| targets.by_ref().map(|channel| channel.count_through(place)).sum());
         Cursor { place, seen, is_counting, stop: None, told: Vec::new() }
     }
@@ -215,7 +219,7 @@ impl State {
 
     /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.
     pub(super) fn place_before_last(&self, count: usize, channels: &[ChannelId]) -> Option<Sequence> {
-        let before = |first: &Sequence| Sequence(first.0 - 1);
+        let before = |first: Sequence| Sequence(first.0 - 1);
         let mut ids = Vec::new();
         for &id in channels {
             match self.channels.get(id).prefix() {
@@ -225,17 +229,17 @@ impl State {
         }
         ids.sort_unstable();
         ids.dedup();
-        let retained = || ids.iter().map(|&id| &self.channels.get(id).retained);
+        let readable = || ids.iter().map(|&id| self.channels.get(id).readable());
         // A large count is all there is, and one channel has its numbers in order: neither needs a look at each of them.
-        if retained().map(VecDeque::len).sum::<usize>() <= count {
-            return retained().filter_map(VecDeque::front).min().map(before);
+        if readable().map(|numbers| numbers.len()).sum::<usize>() <= count {
+            return readable().filter_map(|mut numbers| numbers.next()).min().map(before);
         }
         if let &[only] = &ids[..] {
-            let numbers = &self.channels.get(only).retained;
-            return numbers.get(numbers.len() - count).map(before);
+            let mut numbers = self.channels.get(only).readable();
+            return count.checked_sub(1).and_then(|newer| numbers.nth_back(newer)).map(before);
         }
         // Merged from the newest backwards.
-        let mut numbers: Vec<_> = retained().map(|numbers| numbers.iter().rev()).collect();
+        let mut numbers: Vec<_> = readable().map(Iterator::rev).collect();
         let newest = numbers.iter_mut().enumerate();
         let mut heap: BinaryHeap<_> =
             newest.filter_map(|(index, numbers)| Some((numbers.next()?, index))).collect();
@@ -286,7 +290,7 @@ impl State {
     fn count_passed(&self, channels: &[ChannelId], lost: &[(ChannelId, Sequence)], place: Sequence) -> u64 {
         let is_lost = |channel: ChannelId| lost.iter().any(|&(id, _)| id == channel);
         let counts = channels.iter().map(|&id| match self.channels.get(id) {
-            channel if is_lost(id) => channel.evicted_count,
+            channel if is_lost(id) => channel.count_through(channel.lost_through()),
             channel => channel.count_through(place),
         });
         counts.sum()
@@ -304,9 +308,9 @@ impl State {
         // Each channel's next number, by which they are merged.
         let mut next = vec![0; channels.len()];
         for (index, &id) in channels.iter().enumerate() {
-            let retained = &self.channels.get(id).retained;
-            next[index] = retained.partition_point(|&sequence| sequence <= cursor.place);
-            if let Some(&sequence) = retained.get(next[index]).filter(|&&sequence| sequence <= end) {
+            let channel = self.channels.get(id);
+            next[index] = channel.index_after(cursor.place);
+            if let Some(&sequence) = channel.retained.get(next[index]).filter(|&&sequence| sequence <= end) {
                 slice.heap.push(Reverse((sequence, index)));
             }
         }

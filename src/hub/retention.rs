@@ -23,6 +23,9 @@ pub struct Retention {
 /// Bytes below which `Retention::bytes_max` makes no sense: a handful of segments.
 pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;
 
+/// Events of a dropped history that one call gives up at the most: they may be very many.
+const DROPPED_PER_CALL_MAX: usize = 1024;
+
 /// Sparse pages that one call compacts at the least. Where more wait, it compacts half of them: a batch may leave many,
 /// and a fixed number would let them pile up until they drive out what is retained.
 const COMPACTIONS_PER_CALL: usize = 2;
@@ -66,7 +69,7 @@ impl State {
         self.history.held_bytes() + self.channels.bytes() + self.targets.bytes()
     }
 
-    /// Gives up the oldest events of channels that have more than they may.
+    /// Gives up the oldest events of channels that have more than they may, or whose history was dropped.
     fn evict_from_full_channels(&mut self, taken: Sequence) {
         let mut over = std::mem::take(&mut self.over);
         over.retain(|&channel| {
@@ -77,16 +80,21 @@ impl State {
         self.over = over;
     }
 
-    /// Returns true if and only if the channel still has too many, since a shard has not taken them.
+    /// Returns true if and only if the channel still has too many: since a shard has not taken them, or since so many
+    /// were dropped.
     fn evict_down_to_bound(&mut self, channel: ChannelId, taken: Sequence) -> bool {
+        let mut dropped = 0;
         loop {
-            let retained = &self.channels.get(channel).retained;
-            if retained.len() <= self.retention.events_max {
+            let entry = self.channels.get(channel);
+            let Some(&oldest) = entry.retained.front() else { return false };
+            let is_surplus = entry.retained.len() > self.retention.events_max;
+            if !is_surplus && oldest > entry.dropped_through {
                 return false;
             }
-            if retained.front().is_some_and(|&oldest| oldest > taken) {
+            if oldest > taken || (!is_surplus && dropped == DROPPED_PER_CALL_MAX) {
                 return true;
             }
+            dropped += usize::from(!is_surplus);
             self.evict_oldest(channel);
         }
     }
@@ -94,7 +102,9 @@ impl State {
     /// Gives up a channel's oldest event.
     fn evict_oldest(&mut self, channel: ChannelId) {
         let Some(sequence) = self.channels.evict_oldest(channel) else { return };
+        // What was dropped was noted then.
         if self.channels.has_patterns()
+            && sequence > self.channels.get(channel).dropped_through
             && let Some(target) = self.history.target_of(sequence)
         {
             self.channels.note_lost(&[channel], &self.targets.channels(target), sequence);
@@ -157,19 +167,23 @@ impl State {
     /// Takes an event, the oldest retained one of all, out of the channels that retain it; returns how many did.
     fn evict_from_channels(&mut self, target: TargetId, sequence: Sequence) -> usize {
         let all = self.targets.channels(target);
-        let mut evicted: SmallVec<[ChannelId; 4]> = SmallVec::new();
+        let mut evicted = 0;
+        let mut lost: SmallVec<[ChannelId; 4]> = SmallVec::new();
         for &channel in &all {
             let oldest = self.channels.peek(channel).and_then(|channel| channel.retained.front());
             if oldest == Some(&sequence) {
                 self.channels.evict_oldest(channel);
-                evicted.push(channel);
+                evicted += 1;
+                if sequence > self.channels.get(channel).dropped_through {
+                    lost.push(channel);
+                }
                 if self.channels.get(channel).retained.is_empty() {
                     self.idle.push(channel);
                 }
             }
         }
-        self.channels.note_lost(&evicted, &all, sequence);
-        evicted.len()
+        self.channels.note_lost(&lost, &all, sequence);
+        evicted
     }
 
     /// Takes channels that nobody subscribes to and that retain nothing out of the table.

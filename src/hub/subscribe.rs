@@ -2,7 +2,7 @@
 
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::Selector;
-use crate::frame::batch::user_target;
+use crate::frame::batch::{is_client, user_target};
 use crate::hub::channels::ChannelId;
 use crate::hub::reader::Cursor;
 use crate::hub::{Hub, State};
@@ -127,10 +127,7 @@ impl Hub {
         let mut state = self.lock();
         let state = &mut *state;
         for id in channels.into_iter().chain([ChannelId::ALL]) {
-            let streams = state.subscribed[shard].get_mut(&id).expect("what is left was subscribed to");
-            *streams -= 1;
-            let is_last = *streams == 0;
-            state.end_subscriptions(shard, id, 1, is_last);
+            state.end_subscription(shard, id);
         }
         let taken = state.taken_by_all();
         state.remove_idle_channels(taken);
@@ -158,7 +155,7 @@ impl Hub {
 
 impl State {
     /// Adds a stream of a shard to a channel's subscribers; returns how many events that had up to the shard's cursor.
-    fn begin_subscription(&mut self, shard: usize, id: ChannelId) -> u64 {
+    pub(super) fn begin_subscription(&mut self, shard: usize, id: ChannelId) -> u64 {
         let channel = self.channels.get_mut(id);
         channel.subscribers += 1;
         channel.shards.insert(shard);
@@ -167,14 +164,16 @@ impl State {
     }
 
     /// Takes streams of a shard off a channel's subscribers; `is_last` where the shard has no other of that channel.
-    fn end_subscriptions(&mut self, shard: usize, id: ChannelId, streams: u32, is_last: bool) {
+    pub(super) fn end_subscriptions(&mut self, shard: usize, id: ChannelId, streams: u32, is_last: bool) {
         let channel = self.channels.get_mut(id);
         channel.subscribers -= streams;
         if is_last {
             channel.shards.remove(shard);
             self.subscribed[shard].remove(&id);
         }
-        if channel.subscribers == 0 && channel.retained.is_empty() {
+        if channel.subscribers == 0 && is_client(&channel.name) {
+            self.drop_events(id);
+        } else if channel.subscribers == 0 && channel.retained.is_empty() {
             self.idle.push(id);
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, Strin
 }
 
 /// Reads all that is retained of a channel after a place: the gap, and the bytes.
-fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8>) {
+pub(super) fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8>) {
     let names = [Selector::parse(channel).unwrap()];
     let subscribed = hub.subscribe(0, &names, None, Begin::After(id(after))).unwrap();
     let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
@@ -238,12 +238,12 @@ fn the_bound_of_bytes_holds_whichever_channels_are_busy() {
 }
 
 /// All that a stream of a channel, of a user perhaps, reads after a place: what it misses, and its data.
-fn read_as(hub: &Hub, user: Option<&str>, after: u64) -> (Vec<Option<u64>>, Vec<String>) {
+pub(super) fn read_as(hub: &Hub, user: Option<&str>, after: u64) -> (Vec<Option<u64>>, Vec<String>) {
     read_from(hub, &["a"], user, Begin::After(id(after)))
 }
 
 /// All that a stream reads from where it begins: what it misses, and its data.
-fn read_from(
+pub(super) fn read_from(
     hub: &Hub,
     channels: &[&str],
     user: Option<&str>,
@@ -267,7 +267,7 @@ fn read_from(
     (missed, data)
 }
 
-fn publish_to(hub: &Hub, target: &str, data: &str) -> Applied {
+pub(super) fn publish_to(hub: &Hub, target: &str, data: &str) -> Applied {
     let mut batch = Batch::new();
     batch.push(&[target], &Event::new(data));
     let applied = hub.apply(hub.head().next(), &batch, Some(0));

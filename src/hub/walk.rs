@@ -92,8 +92,7 @@ impl State {
                 || self.channels.peek(id).is_some_and(|channel| {
                     let is_prefix = |prefix: &&str| channel.name.starts_with(prefix);
                     let matches = || is_channel(&channel.name) && selected.prefixes.iter().any(is_prefix);
-                    (selected.channels.contains(&id) || matches())
-                        && channel.retained.binary_search(&sequence).is_ok()
+                    (selected.channels.contains(&id) || matches()) && channel.holds(sequence)
                 });
         });
         is_selected

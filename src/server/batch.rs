@@ -1,8 +1,8 @@
 //! Events that an application publishes together, checked as a request's body would be.
 
+use super::target::Target;
 use crate::base::id::EventId;
 use crate::base::limits::EVENT_CHANNELS_MAX;
-use crate::base::name::ChannelName;
 use crate::frame::batch::Batch as RenderedBatch;
 use crate::sse::event::Event;
 
@@ -38,23 +38,13 @@ impl Batch {
         Batch { events: RenderedBatch::new(), bytes: 0, bytes_max: bytes_max.min(BYTES_MAX) }
     }
 
-    /// Adds an event to these channels behind the others. A stream that subscribes to several of them gets it once; a
-    /// channel that is named twice counts once.
+    /// Adds an event to a target behind the others.
     ///
     /// # Errors
     /// [`BatchError`] says what is wrong with the event, or that it does not fit. The batch is as before.
-    pub fn push<'a>(
-        &mut self,
-        channels: impl IntoIterator<Item = &'a ChannelName>,
-        event: &Event<'_>,
-    ) -> Result<(), BatchError> {
-        let names: Vec<&str> = channels.into_iter().map(ChannelName::as_str).collect();
-        if names.is_empty() {
-            return Err(BatchError::NoChannel);
-        }
-        if names.len() > EVENT_CHANNELS_MAX {
-            return Err(BatchError::TooManyChannels { channels: names.len() });
-        }
+    pub fn push<'a>(&mut self, target: impl Into<Target<'a>>, event: &Event<'_>) -> Result<(), BatchError> {
+        let target = target.into();
+        target.check()?;
         if event.id().is_some_and(|id| EventId::parse(id.as_bytes()).is_some()) {
             return Err(BatchError::IdOfServer);
         }
@@ -66,7 +56,7 @@ impl Batch {
             return Err(BatchError::TooLarge { bytes, limit_bytes: self.bytes_max });
         }
         self.bytes = bytes;
-        self.events.push(&names, event);
+        target.push(&mut self.events, event);
         Ok(())
     }
 
@@ -132,6 +122,8 @@ pub enum BatchError {
 mod tests {
     use super::*;
     use crate::base::id::{EpochTag, Sequence};
+    use crate::base::name::{ChannelName, UserId};
+    use crate::frame::batch::{TARGET_ALL, user_target};
 
     #[test]
     fn what_cannot_be_published_leaves_the_batch_as_it_was() {
@@ -142,14 +134,30 @@ mod tests {
         let mut batch = Batch::new(10);
         batch.push([&a], &Event::new("12345")).unwrap();
         let before = batch.clone();
-        assert_eq!(batch.push([], &Event::new("")), Err(BatchError::NoChannel));
+        assert_eq!(batch.push(&names[..0], &Event::new("")), Err(BatchError::NoChannel));
         assert_eq!(batch.push(&names, &Event::new("")), Err(BatchError::TooManyChannels { channels: 129 }));
         assert_eq!(batch.push([&a], &Event::new("").with_id(&id).unwrap()), Err(BatchError::IdOfServer));
         let too_large = Err(BatchError::TooLarge { bytes: 11, limit_bytes: 10 });
-        assert_eq!(batch.push([&a], &Event::new("123456")), too_large);
+        assert_eq!(batch.push(&a, &Event::new("123456")), too_large);
         assert_eq!(batch.push([&a], &Event::new("123").with_type("abc").unwrap()), too_large);
         assert_eq!(batch, before);
-        batch.push([&a], &Event::new("12345")).unwrap();
+        batch.push(&a, &Event::new("12345")).unwrap();
         assert_eq!(batch.len(), 2);
+    }
+
+    #[test]
+    fn events_stand_in_a_batch_with_their_targets() {
+        let (a, b) = (ChannelName::parse("a").unwrap(), ChannelName::parse("b").unwrap());
+        let jane = UserId::parse("jane, doe").unwrap();
+        let mut batch = Batch::new(100);
+        let event = Event::new("x");
+        batch.push(&a, &event).unwrap();
+        batch.push([&a, &b, &a], &event).unwrap();
+        batch.push(&vec![b], &event).unwrap();
+        batch.push(&jane, &event).unwrap();
+        batch.push(Target::All, &event).unwrap();
+        let targets: Vec<Vec<&str>> = batch.events.iter().map(|draft| draft.targets().collect()).collect();
+        let jane = user_target("jane, doe");
+        assert_eq!(targets, [vec!["a"], vec!["a", "b"], vec!["b"], vec![&jane], vec![TARGET_ALL]]);
     }
 }

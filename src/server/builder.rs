@@ -1,9 +1,10 @@
 //! How a server is set up: the settings, what they are when nobody says anything, and what must hold for them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ServeError, Server};
+use super::{Io, ServeError, Server};
 use crate::api::Hosts;
 use crate::frame::notice::KeepaliveStyle;
 use crate::hub::SHARDS_MAX;
@@ -46,11 +47,13 @@ pub(crate) const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 36
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct ServerBuilder {
-    /// None for the default address.
+    /// With no path either, it is the default address.
     pub(super) listen: Vec<SocketAddr>,
+    pub(super) listen_unix: Vec<PathBuf>,
     pub(super) hosts: Hosts,
     pub(super) is_insecure: bool,
     pub(super) shards: Option<usize>,
+    pub(super) io: Io,
     pub(super) keepalive_interval: Option<Duration>,
     pub(super) keepalive_style: KeepaliveStyle,
     pub(super) retry_delay: Duration,
@@ -77,9 +80,11 @@ impl Default for ServerBuilder {
     fn default() -> ServerBuilder {
         ServerBuilder {
             listen: Vec::new(),
+            listen_unix: Vec::new(),
             hosts: Hosts::default(),
             is_insecure: false,
             shards: None,
+            io: Io::Auto,
             keepalive_interval: Some(Duration::from_secs(30)),
             keepalive_style: KeepaliveStyle::Event,
             retry_delay: Duration::from_secs(3),
@@ -117,10 +122,18 @@ macro_rules! settings {
 }
 
 impl ServerBuilder {
-    /// Adds an address to listen on (`--listen`); without any, it is `127.0.0.1:8080`. Port 0 is any free port, which
+    /// Adds an address to listen on (`--listen`); without any, and without a path, it is `127.0.0.1:8080`. Port 0 is any free port, which
     /// [`Server::addresses`] tells.
     pub fn listen(mut self, address: impl Into<SocketAddr>) -> ServerBuilder {
         self.listen.push(address.into());
+        self
+    }
+
+    /// Adds the path of a unix socket to listen on (`--listen unix:/path`). Who may connect is decided by the permissions
+    /// of its file, which is made with what the process' umask leaves, and of its directories. The socket of a process
+    /// that has ended is replaced; the file is removed when the server ends.
+    pub fn listen_unix(mut self, path: impl Into<PathBuf>) -> ServerBuilder {
+        self.listen_unix.push(path.into());
         self
     }
 
@@ -146,6 +159,8 @@ impl ServerBuilder {
     settings! {
         /// How many event loops there are, each a thread (`--shards`); `None`, the default, is one for each processor.
         shards: impl Into<Option<usize>>;
+        /// How bytes go in and out (`--io`, auto). [`Server::io`] tells which it has become.
+        io: Io;
         /// Silence after which a stream is sent a ping (`--keepalive`, 30 s); `None` for none.
         keepalive_interval: impl Into<Option<Duration>>;
         /// What such a ping is (`--keepalive-style`, an event).
@@ -167,7 +182,8 @@ impl ServerBuilder {
         /// The same, in events (`--queue-frames`, 256).
         outbox_frames_max: usize;
         /// Connections at once (`--max-connections`). `None`, the default, is as many as the process may have open files,
-        /// less some; never more. The command line raises that limit for its own process; a library leaves it alone.
+        /// less some. With epoll it is never more, with io_uring never more than that for each event loop. The command
+        /// line raises that limit for its own process; a library leaves it alone.
         connections_max: impl Into<Option<usize>>;
         /// Channels of one stream (`--max-channels-per-stream`, 128).
         stream_channels_max: usize;
@@ -194,7 +210,7 @@ impl ServerBuilder {
     /// # Errors
     /// [`ServeError`] says which setting, address or call of the system is at fault. Nothing listens then.
     pub fn bind(mut self) -> Result<Server, ServeError> {
-        if self.listen.is_empty() {
+        if self.listen.is_empty() && self.listen_unix.is_empty() {
             self.listen.push(SocketAddr::from(([127, 0, 0, 1], 8080)));
         }
         self.check()?;

@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::driver::socket::BindError;
+use crate::driver::unix::UnixBindError;
+use crate::driver::uring::UringError;
 
 /// Why a server could not start or serve on.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,9 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The path of a unix socket cannot be listened on.
+    #[error(transparent)]
+    BindUnix(#[from] UnixBindError),
     /// The limit on open files cannot be read.
     #[error("cannot read the limit on open files")]
     Limit(#[source] io::Error),
@@ -35,8 +40,11 @@ pub enum ServeError {
     #[error("cannot draw random bits from the kernel")]
     Random(#[source] io::Error),
     /// The I/O driver cannot be set up, or is broken.
-    #[error("cannot wait for connections: the kernel refuses epoll")]
+    #[error("the I/O driver cannot be set up, or is broken")]
     Driver(#[source] io::Error),
+    /// io_uring was asked for, and cannot be used here.
+    #[error(transparent)]
+    Uring(#[from] UringError),
     /// A thread cannot be started.
     #[error("cannot start a thread for each shard and one for callbacks")]
     Thread(#[source] io::Error),

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, BatchError};
 use super::desk::{Closed, Desk, Waiter};
+use super::target::Target;
 use crate::base::id::{EventId, Sequence};
 use crate::base::mailbox::Sender;
-use crate::base::name::ChannelName;
+use crate::base::name::{ChannelName, UserId};
+use crate::frame::batch::{TARGET_ALL, user_target};
 use crate::hub::Hub;
 use crate::log::Log;
 use crate::shard::apply::application_ticket;
@@ -24,7 +26,11 @@ use crate::sse::event::Event;
 /// Cloning it is cheap, and all clones are the same server's. A handle does not keep the server running.
 ///
 /// Events of one thread are in the order in which it published them, and those of a batch are next to one another.
-/// What is published before a stream subscribes is in the history alone.
+/// What is published before a stream subscribes is in the history alone. A [`Target`] says where an event goes: to
+/// channels, to a user, or to all.
+///
+/// What it counts is of the moment: connections, streams, those of a channel or of a user, and channels. Counters since
+/// the start are at `GET /metrics` and `GET /sse/stats` of the server.
 ///
 /// A server that falls behind slows publishers down instead of losing anything: [`Handle::publish`] waits,
 /// [`Handle::publish_with`] gives the batch back. Slow clients never delay a publisher.
@@ -81,7 +87,7 @@ impl Handle {
         &self.shared
     }
 
-    /// Publishes an event to these channels, and waits until it is committed and its receivers are counted: as a rule
+    /// Publishes an event to a target, such as channels, and waits until it is committed and its receivers are counted: as a rule
     /// some microseconds, and at most the server's [`publish_timeout`](super::ServerBuilder::publish_timeout).
     ///
     /// Once this returns `Ok`, the event has its place in the order: every stream that subscribed before gets it, and
@@ -92,11 +98,11 @@ impl Handle {
     /// [`PublishError::into_batch`] has it, to be tried again.
     pub fn publish<'a>(
         &self,
-        channels: impl IntoIterator<Item = &'a ChannelName>,
+        target: impl Into<Target<'a>>,
         event: &Event<'_>,
     ) -> Result<Published, PublishError> {
         let mut batch = self.batch();
-        batch.push(channels, event)?;
+        batch.push(target, event)?;
         self.publish_batch(batch)
     }
 
@@ -148,6 +154,18 @@ impl Handle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many streams are open, those included that are catching up.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.shared.hub.subscribers(TARGET_ALL) as usize
+    }
+
+    /// How many of them are this user's.
+    #[must_use]
+    pub fn streams_of(&self, user: &UserId) -> usize {
+        self.shared.hub.subscribers(&user_target(user.as_str())) as usize
     }
 
     /// How many channels have subscribers or retained events.
@@ -224,7 +242,7 @@ pub struct Published {
     pub id: EventId,
     /// How many events.
     pub events: usize,
-    /// How many streams subscribed to a channel of the event when it got its place, each counted once. Of a batch of
+    /// How many streams the event went to: those that subscribed to a channel of it, the user's, or all, when it got its place, each counted once. Of a batch of
     /// several events nobody counts; and where the shards have not counted in time, this is `None` too.
     pub receivers: Option<u64>,
 }

@@ -9,11 +9,14 @@ mod builder;
 mod desk;
 mod error;
 mod handle;
+mod io;
 mod shards;
+mod target;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
@@ -23,20 +26,21 @@ pub use batch::{Batch, BatchError};
 pub use builder::ServerBuilder;
 pub use error::ServeError;
 pub use handle::{Handle, PublishError, Published};
+pub use io::Io;
+pub use target::Target;
 
 pub(crate) use builder::{
     BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST,
 };
 
-use crate::api::{self, ApiOptions};
+use crate::api::{self, ApiOptions, Reach};
 use crate::base::id::EpochTag;
-use crate::base::mailbox::{Receiver, mailbox};
+use crate::base::mailbox::mailbox;
 use crate::base::random::Random;
 use crate::conn::ConnOptions;
-use crate::driver::Driver;
 use crate::driver::descriptors::open_files_limit;
-use crate::driver::epoll::EpollDriver;
 use crate::driver::socket::{Listener, SocketOptions, bind_many};
+use crate::driver::unix::{SocketFile, bind_unix};
 use crate::frame::outbox::OutboxLimits;
 use crate::hub::retention::Retention;
 use crate::hub::{Backlog, Hub, HubOptions, SHARDS_MAX};
@@ -45,14 +49,11 @@ use crate::log::{Log, Sink};
 use crate::shard::apply::{Application, Applier, Publishers};
 use crate::shard::board::Board;
 use crate::shard::keys::IdempotencyKeys;
-use crate::shard::{CONNECTIONS_OVER_LIMIT_MAX, Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
+use crate::shard::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
-use shards::{OsRandom, run_shard};
-
-/// File descriptors that are not for connections within the limit: listeners, epoll, standard streams, and those of
-/// connections that are told that the limit is reached. At most a quarter of all.
-const DESCRIPTORS_RESERVED_MAX: usize = 64 + SHARDS_MAX * 4 + CONNECTIONS_OVER_LIMIT_MAX;
+use io::Room;
+use shards::{OsRandom, ShardDriver, ShardParts, run_shard};
 
 /// Bytes not yet sent that the kernel takes for one stream before it calls its socket full. Without a bound it was seen
 /// to take 4.2 MB for a client that had stopped reading.
@@ -83,6 +84,9 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// ```
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    io: Io,
+    /// The files of the unix sockets that it listens on; removed when they are dropped.
+    socket_files: Vec<SocketFile>,
     handle: Handle,
     /// What the shards are made of, by their numbers.
     parts: Vec<ShardParts>,
@@ -92,13 +96,6 @@ pub struct Server {
     start: Instant,
     desk: OpenDesk,
     caller: JoinHandle<()>,
-}
-
-/// What one shard is made of.
-struct ShardParts {
-    options: ShardOptions,
-    driver: EpollDriver,
-    mailbox: Receiver<Message>,
 }
 
 impl Server {
@@ -111,7 +108,15 @@ impl Server {
         let descriptors_max = open_files_limit().map_err(ServeError::Limit)?;
         let mut random = OsRandom::new().map_err(ServeError::Random)?;
         let shards = settings.shards.unwrap_or_else(cpus).clamp(1, SHARDS_MAX);
-        let (addresses, listeners) = listen(&settings.listen, shards)?;
+        let Listening { addresses, socket_files, of_shards } = listen(&settings, shards)?;
+        let listeners_max = of_shards.iter().map(Vec::len).max().unwrap_or(0);
+        let room = Room {
+            descriptors_max,
+            shards,
+            backlog: listeners_max * SocketOptions::default().backlog as usize,
+            is_spread: socket_files.is_empty(),
+        };
+        let chosen = io::choose(settings.io, settings.connections_max, room)?;
         let hub = Arc::new(Hub::new(HubOptions {
             retention: Retention {
                 events_max: settings.history_events_max,
@@ -123,10 +128,10 @@ impl Server {
             shards,
         }));
         let (mut parts, mut senders) = (Vec::new(), Vec::new());
-        for (number, listeners) in listeners.into_iter().enumerate() {
-            let driver = EpollDriver::new(listeners).map_err(ServeError::Driver)?;
+        for (number, listeners) in of_shards.into_iter().enumerate() {
+            let driver = ShardDriver::new(chosen.choice, listeners)?;
             let (sender, mailbox) = mailbox(MAILBOX_MESSAGES_MAX, driver.waker());
-            let options = shard_options(&settings, number, &addresses, descriptors_max);
+            let options = shard_options(&settings, number, &addresses, chosen.connections_max);
             senders.push(sender);
             parts.push(ShardParts { options, driver, mailbox });
         }
@@ -152,19 +157,31 @@ impl Server {
             publish_timeout: settings.publish_timeout,
         });
         let (desk, start) = (OpenDesk(desk), Instant::now());
-        Ok(Server { addresses, handle, parts, publishers, keys, start, desk, caller })
+        let io = chosen.choice.io();
+        Ok(Server { addresses, io, socket_files, handle, parts, publishers, keys, start, desk, caller })
     }
 
-    /// The addresses that it listens on, in the order they were given, with the ports that the kernel chose.
+    /// The TCP addresses that it listens on, in the order they were given, with the ports that the kernel chose.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The paths of the unix sockets that it listens on, in the order they were given.
+    pub fn unix_paths(&self) -> impl ExactSizeIterator<Item = &Path> {
+        self.socket_files.iter().map(SocketFile::path)
     }
 
     /// How many event loops it has.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.parts.len()
+    }
+
+    /// The I/O driver that it has chosen: never [`Io::Auto`].
+    #[must_use]
+    pub fn io(&self) -> Io {
+        self.io
     }
 
     /// Publishes to it, counts and drains, from any thread.
@@ -186,7 +203,9 @@ impl Server {
     /// # Errors
     /// [`ServeError::Thread`]; what had begun to serve by then drains.
     pub fn start(self) -> Result<RunningServer, ServeError> {
-        let Server { addresses, handle, parts, publishers, keys, start, desk, caller } = self;
+        let Server {
+            addresses, mut socket_files, handle, parts, publishers, keys, start, desk, caller, ..
+        } = self;
         let desk = Arc::new(desk);
         let mut running =
             RunningServer { addresses, handle, threads: Vec::new(), desk, caller: Some(caller) };
@@ -194,8 +213,10 @@ impl Server {
             let (handle, desk) = (running.handle.clone(), Arc::clone(&running.desk));
             let (publishers, keys) = (publishers.clone(), Arc::clone(&keys));
             let name = format!("shard-{}", options.number);
+            // Unix sockets are the first shard's: it is the first one that is made, and takes all files.
+            let socket_files = std::mem::take(&mut socket_files);
             let serve = move || {
-                let _until_it_ends = desk;
+                let _until_it_ends = (desk, socket_files);
                 let shared = handle.shared();
                 let links = Links {
                     hub: Arc::clone(&shared.hub),
@@ -208,7 +229,14 @@ impl Server {
                     random: Box::new(OsRandom),
                 };
                 // A shard counts by plain integers, so it is made where it stays.
-                let run = || run_shard(Shard::new(options, driver, links, start), &shared.hub, start);
+                let run = || match driver {
+                    ShardDriver::Epoll(driver) => {
+                        run_shard(Shard::new(options, driver, links, start), &shared.hub, start)
+                    }
+                    ShardDriver::Uring(prepared) => {
+                        run_shard(Shard::new(options, prepared.start()?, links, start), &shared.hub, start)
+                    }
+                };
                 let served = match catch_unwind(AssertUnwindSafe(run)) {
                     Ok(served) => served.map_err(ServeError::Driver),
                     Err(_) => Err(ServeError::Lost), // What it said is the panic hook's.
@@ -289,9 +317,16 @@ impl fmt::Debug for RunningServer {
     }
 }
 
-/// Listens on all addresses, with a socket for each shard; returns the addresses, and the listeners of each shard in
-/// their order.
-fn listen(asked: &[SocketAddr], shards: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<Listener>>), ServeError> {
+/// What a server listens on.
+struct Listening {
+    addresses: Vec<SocketAddr>,
+    socket_files: Vec<SocketFile>,
+    /// The listeners of each shard: of the addresses, and the first shard's those of the paths behind them.
+    of_shards: Vec<Vec<Listener>>,
+}
+
+/// Listens on all addresses, with a socket for each shard, and on all paths, each with one socket.
+fn listen(settings: &ServerBuilder, shards: usize) -> Result<Listening, ServeError> {
     let options = SocketOptions {
         send_buffer_bytes: Some(SEND_BUFFER_BYTES),
         notsent_lowat_bytes: Some(NOTSENT_LOWAT_BYTES),
@@ -299,12 +334,18 @@ fn listen(asked: &[SocketAddr], shards: usize) -> Result<(Vec<SocketAddr>, Vec<V
     };
     let mut addresses = Vec::new();
     let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-    for &address in asked {
+    for &address in &settings.listen {
         let listeners = bind_many(address, shards, &options)?;
-        addresses.push(listeners[0].address());
+        addresses.extend(listeners[0].address());
         of_shards.iter_mut().zip(listeners).for_each(|(of_shard, listener)| of_shard.push(listener));
     }
-    Ok((addresses, of_shards))
+    let mut socket_files = Vec::new();
+    for path in &settings.listen_unix {
+        let (listener, file) = bind_unix(path, &options)?;
+        of_shards[0].push(listener);
+        socket_files.push(file);
+    }
+    Ok(Listening { addresses, socket_files, of_shards })
 }
 
 /// The processors that this process may run on.
@@ -316,9 +357,8 @@ fn shard_options(
     settings: &ServerBuilder,
     number: usize,
     addresses: &[SocketAddr],
-    descriptors_max: usize,
+    connections_max: usize,
 ) -> ShardOptions {
-    let room = (descriptors_max - DESCRIPTORS_RESERVED_MAX.min(descriptors_max / 4)).max(1);
     ShardOptions {
         number,
         conn: ConnOptions {
@@ -335,8 +375,13 @@ fn shard_options(
             },
             plan_body: api::plan_body,
         },
-        api: addresses.iter().map(|address| api_options(settings, address)).collect(),
-        connections_max: settings.connections_max.unwrap_or(room).min(room),
+        api: addresses
+            .iter()
+            .map(|address| if address.ip().is_loopback() { Reach::Loopback } else { Reach::Network })
+            .chain(settings.listen_unix.iter().map(|_| Reach::Unix))
+            .map(|reach| api_options(settings, reach))
+            .collect(),
+        connections_max,
         retry: settings.retry_delay,
         retry_jitter: settings.retry_jitter,
         stream_age_max: settings.stream_age_max,
@@ -344,12 +389,8 @@ fn shard_options(
     }
 }
 
-fn api_options(settings: &ServerBuilder, address: &SocketAddr) -> ApiOptions {
-    ApiOptions {
-        hosts: settings.hosts.clone(),
-        is_loopback: address.ip().is_loopback(),
-        stream_channels_max: settings.stream_channels_max,
-    }
+fn api_options(settings: &ServerBuilder, reach: Reach) -> ApiOptions {
+    ApiOptions { hosts: settings.hosts.clone(), reach, stream_channels_max: settings.stream_channels_max }
 }
 
 #[cfg(test)]

@@ -54,6 +54,11 @@ impl From<Vec<Sender<Message>>> for Publishers {
 }
 
 impl Publishers {
+    /// The mailboxes of the shards, by their numbers.
+    pub(super) fn mailboxes(&self) -> &[Sender<Message>] {
+        &self.shards
+    }
+
     /// Adds the application.
     #[must_use]
     pub fn with_application(self, application: Arc<dyn Application>) -> Publishers {
@@ -72,6 +77,11 @@ impl Publishers {
     /// Returns true if and only if somebody has this number in tickets.
     fn know(&self, who: usize) -> bool {
         who < self.shards.len() || (who == APPLICATION && self.application.is_some())
+    }
+
+    /// The mailbox of a shard, if there is one of this number.
+    pub(super) fn mailbox(&self, shard: usize) -> Option<&Sender<Message>> {
+        self.shards.get(shard)
     }
 
     pub(super) fn wake(&self, interested: ShardSet) {

@@ -7,9 +7,10 @@ use crate::frame::notice::{GapReason, Notice};
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::hub::reader::{SLICE_FRAMES_MAX, SliceLimits};
+use crate::hub::{ChannelId, Hub};
 
 use super::Shard;
-use super::peer::Replay;
+use super::peer::{Peer, Replay};
 use super::sources::unframed_twin;
 
 /// Slices that one turn reads, for all streams together.
@@ -32,17 +33,16 @@ impl<D: Driver> Shard<D> {
     }
 
     fn read_slice(&mut self, conn: ConnId) {
-        let Shard { peers, hub, options, slice, sources, sources_used, ahead, counters, now, .. } = self;
+        let Shard { peers, hub, options, slice, sources, sources_used, counters, now, .. } = self;
         let Some(peer) = peers.get_mut(conn) else { return };
         peer.is_queued = false;
+        let channels = peer.targets_now();
         let (Some(behind), Some(framing)) = (&mut peer.behind, peer.conn.framing()) else { return };
         let outbox = options.conn.outbox;
         let limits = SliceLimits {
             frames_max: SLICE_FRAMES_MAX.min(outbox.frames_max).max(1),
             bytes_max: outbox.bytes_max,
         };
-        let channels: smallvec::SmallVec<[_; 8]> =
-            peer.subscriptions.iter().map(|subscription| subscription.channel).collect();
         hub.read(options.number, &channels, &mut behind.cursor, limits, slice);
 
         if let Some(gap) = slice.gap {
@@ -73,22 +73,46 @@ impl<D: Driver> Shard<D> {
         if let Some(replay) = &mut behind.replay {
             replay.replayed += u64::from(slice.frames);
         }
-        // What is applied after the subscription is no part of the replay, also where it is read in the same way.
         let has_stopped = behind.cursor.has_stopped();
         if has_stopped {
-            behind.cursor.go_on();
-            behind.reason = GapReason::SlowConsumer;
-            if let Some(Replay { replayed, is_complete }) = behind.replay.take() {
-                peer.conn.tell(own(&Notice::CaughtUp { replayed, complete: is_complete }, framing));
-            }
+            self.tell_at_stop(conn);
         }
-        if slice.is_live {
+        let Shard { peers, slice, ahead, counters, .. } = self;
+        let Some(peer) = peers.get_mut(conn) else { return };
+        if slice.is_live && peer.behind.as_ref().is_some_and(|behind| behind.joins.is_empty()) {
             peer.behind = None;
             counters.streams_catching_up -= 1;
         } else if slice.is_ahead {
             peer.is_queued = true;
             ahead.push(conn.index);
         }
+    }
+
+    /// Tells a stream what it is to be told where its cursor has stopped, and lets it read on.
+    fn tell_at_stop(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let (Some(behind), Some(framing)) = (&mut peer.behind, peer.conn.framing()) else { return };
+        // What is applied after the subscription is no part of the replay, also where it is read in the same way.
+        if let Some(replay) = behind.replay.filter(|replay| behind.cursor.place >= replay.until) {
+            behind.replay = None;
+            behind.reason = GapReason::SlowConsumer;
+            let Replay { replayed, is_complete, .. } = replay;
+            peer.conn.tell(own(&Notice::CaughtUp { replayed, complete: is_complete }, framing));
+        }
+        while let Some(channel) = peer.behind.as_mut().and_then(|behind| behind.join_next()) {
+            tell_subscribed(peer, &self.hub, channel, framing);
+        }
+        if let Some(behind) = &mut peer.behind {
+            behind.set_stop();
+        }
+    }
+}
+
+/// Tells a stream that it has a channel from here on.
+pub(super) fn tell_subscribed(peer: &mut Peer, hub: &Hub, channel: ChannelId, framing: Framing) {
+    let (name, (names, _)) = (hub.names(&[channel]).0, hub.names(&peer.targets_now()));
+    for channel in &name {
+        peer.conn.tell(own(&Notice::Subscribed { channel, channels: &names }, framing));
     }
 }
 

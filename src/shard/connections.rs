@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::peer::Peer;
+use super::peer::{Armed, Peer};
 use super::publish::{Form, Submission};
 use super::{ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, SOURCES_KEPT, Shard, TELL_AGAIN, TIMER_TICK};
 use crate::api::{self, Reply, ServerStatus};
@@ -19,7 +19,7 @@ impl<D: Driver> Shard<D> {
             let context = Context { now: *now, date, options: &options.conn, common };
             let (conn, input) = match driver.next()? {
                 Completion::Accepted { socket, listener } => {
-                    if let Some(conn) = self.accept(socket, listener) {
+                    if let Some(conn) = self.accept_or_hand_on(socket, listener) {
                         return Some(conn);
                     }
                     continue;
@@ -54,7 +54,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
+    pub(super) fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
         let (len, most) = (self.connections.load(Ordering::Relaxed), self.options.connections_max);
         if len >= most + CONNECTIONS_OVER_LIMIT_MAX {
             self.driver.refuse(socket);
@@ -83,6 +83,7 @@ impl<D: Driver> Shard<D> {
             let context = Context { now: *now, date, options: &options.conn, common };
             let Some(peer) = peers.get_mut(conn) else { return };
             match peer.conn.poll_action(&context) {
+                Some(Action::Receive) if peer.conn.is_streaming() => driver.watch(conn),
                 Some(Action::Receive) => driver.recv(conn),
                 Some(Action::Send) => match peer.conn.offer(|batch| driver.send(conn, batch)) {
                     SendStart::Sent(bytes) => counters.note_sent(bytes, peer.conn.sent(&context, bytes)),
@@ -110,28 +111,22 @@ impl<D: Driver> Shard<D> {
                 }
             }
         }
-        // Others have their turn; it goes on in the next.
-        if let Some(peer) = self.peers.get_mut(conn)
-            && !peer.is_marked
-        {
-            peer.is_marked = true;
-            self.marked.push_back(conn.index);
-        }
+        self.mark(conn); // Others have their turn; it goes on in the next.
     }
 
     /// Sees to a connection that wants nothing now: its timer, its place in the history, its age.
     fn settle(&mut self, conn: ConnId) {
-        let Shard { peers, options, readers, wheel, now, .. } = self;
+        let Shard { peers, options, readers, wheel, start, now, .. } = self;
         let Some(peer) = peers.get_mut(conn) else { return };
         if peer.behind.is_some() && !peer.is_queued && peer.conn.waiting_bytes() == 0 {
             peer.is_queued = true;
             readers.push_back(conn.index);
         }
         if let Some(deadline) = peer.conn.deadline(&options.conn)
-            && peer.armed.is_none_or(|armed| deadline < armed)
+            && peer.armed.is_later_than(deadline, *start)
         {
             let deadline = deadline.max(*now + TIMER_TICK);
-            peer.armed = Some(deadline);
+            peer.armed = Armed::at(deadline, *start);
             wheel.insert(conn, deadline);
         }
     }
@@ -144,11 +139,20 @@ impl<D: Driver> Shard<D> {
         if let Some(publishing) = &mut peer.publishing {
             publishing.forget_request(); // One before ran out of time.
         }
-        match api::handle(&head, &body, &self.options.api[listener], status, self.keys.fingerprints()) {
+        let api = &self.options.api[usize::from(listener)];
+        match api::handle(&head, &body, api, status, self.keys.fingerprints()) {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),
             Reply::Report(form) => self.begin_report(conn, form),
-            Reply::Publish { .. } if is_over_limit => self.refuse_publish_over_limit(conn),
+            Reply::ListChannels => self.list_channels(conn),
+            Reply::Publish { .. } | Reply::DropHistory(_) | Reply::Client(_) if is_over_limit => {
+                self.refuse_over_limit(conn)
+            }
+            Reply::Client(request) => self.begin_client_request(conn, request),
+            Reply::DropHistory(channel) => {
+                let dropped = self.hub.drop_history(channel.as_str());
+                self.answer(conn, &api::answer_dropped(&channel, dropped));
+            }
             Reply::Publish { batch, form, claims } => {
                 self.publish(conn, Submission::new(batch, Form::Whole(form), claims));
             }
@@ -166,7 +170,7 @@ impl<D: Driver> Shard<D> {
             let Shard { peers, options, common, now, date, .. } = self;
             let context = Context { now: *now, date, options: &options.conn, common };
             let Some(peer) = peers.get_mut(conn) else { continue };
-            peer.armed = None;
+            peer.armed = Armed::default();
             // Most deadlines have moved on meanwhile, which nobody told the wheel.
             if peer.conn.deadline(&options.conn).is_some_and(|deadline| deadline <= *now) {
                 if peer.conn.is_overdue(*now) {

@@ -101,7 +101,6 @@ impl Counters {
 
     pub(super) fn note_fall_behind(&mut self) {
         self.falls_behind += 1;
-        self.streams_catching_up += 1;
     }
 
     pub(super) fn note_stream_refused(&mut self, refusal: StreamRefusal) {

@@ -48,6 +48,7 @@ impl<D: Driver> Shard<D> {
             self.take();
         }
         self.drain = Drain::Ending { deadline: self.now + self.options.drain_timeout };
+        self.tell_all_handed_on();
         for conn in self.peers.ids().collect::<Vec<_>>() {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
             if peer.conn.is_streaming() {
@@ -55,12 +56,7 @@ impl<D: Driver> Shard<D> {
             } else {
                 peer.conn.drain();
             }
-            if let Some(peer) = self.peers.get_mut(conn)
-                && !peer.is_marked
-            {
-                peer.is_marked = true;
-                self.marked.push_back(conn.index);
-            }
+            self.mark(conn);
         }
     }
 
@@ -87,6 +83,7 @@ impl<D: Driver> Shard<D> {
             }
             Drain::Closing { deadline } => {
                 if self.now >= deadline {
+                    self.is_handed_connections = false; // Who hands them on is stuck, or has gone.
                     self.cut_off_all();
                 }
             }

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use crate::base::id::Sequence;
 use crate::base::slots::Slots;
 use crate::driver::Driver;
-use crate::frame::notice::GapReason;
 use crate::frame::outbox::Pushed;
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
@@ -84,7 +83,7 @@ impl<D: Driver> Shard<D> {
                 let slots = distinct_slots(index, live);
                 slots.iter().for_each(|&slot| queue(slot));
                 if let Some(tally) = &live.tally
-                    && tally.add(options.number, subscribed_before(peers, &slots, live.first))
+                    && tally.add(options.number, subscribed_before(peers, &slots, live))
                 {
                     publishers.tell_counted(tally.waiting_shard);
                 }
@@ -106,20 +105,24 @@ impl<D: Driver> Shard<D> {
 
     /// Slots of all streams.
     fn streams(&self) -> Vec<u32> {
-        let streams = self.peers.iter().filter(|(_, peer)| !peer.subscriptions.is_empty());
+        let streams = self.peers.iter().filter(|(_, peer)| peer.is_stream);
         streams.map(|(conn, _)| conn.index).collect()
     }
 
     /// From here on a stream reads the events from `first` on in the history, as its socket drains.
     fn fall_behind(&mut self, slot: u32, first: Sequence) {
+        self.read_from(slot, Sequence(first.0 - 1));
+        self.counters.note_fall_behind();
+    }
+
+    /// Has a live stream read what lies after `place`, which its shard has taken all up to, in the history.
+    pub(super) fn read_from(&mut self, slot: u32, place: Sequence) {
         let Shard { peers, index, all_count, counters, now, .. } = self;
         let Some(peer) = peers.get_at_mut(slot) else { return };
         let counts = peer.subscriptions.iter().filter_map(|kept| index.get(kept.channel));
         let seen = peer.is_counting.then(|| *all_count + counts.map(|channel| channel.count).sum::<u64>());
-        let cursor = Cursor::behind(Sequence(first.0 - 1), seen);
-        let behind = Behind { cursor, reason: GapReason::SlowConsumer, replay: None, since: *now };
-        peer.behind = Some(Box::new(behind));
-        counters.note_fall_behind();
+        peer.behind = Some(Box::new(Behind::of_live(Cursor::behind(place, seen), *now)));
+        counters.streams_catching_up += 1;
     }
 }
 
@@ -131,13 +134,18 @@ fn framed_for(peer: &Peer, run: &Run, twin: &mut Option<Run>) -> Run {
     }
 }
 
-/// How many of `slots` were subscribed when an event was applied.
-fn subscribed_before(peers: &Slots<Peer>, slots: &[u32], event: Sequence) -> u64 {
-    let is_before = |slot: &&u32| {
-        let peer = peers.id_at(**slot).and_then(|conn| peers.get(conn));
-        peer.is_some_and(|peer| peer.subscribed_at < event)
+/// How many of `slots` were subscribed when an event was applied, to one of its channels at least. A live stream was: its
+/// subscriptions lie before what its shard takes.
+fn subscribed_before(peers: &Slots<Peer>, slots: &[u32], live: &LiveRun) -> u64 {
+    let had = |peer: &Peer, channel: ChannelId| {
+        let has = peer.subscriptions.iter().any(|kept| kept.channel == channel);
+        has && peer.behind.as_ref().is_none_or(|behind| behind.had(channel, live.first))
     };
-    slots.iter().filter(is_before).count() as u64
+    let was_subscribed = |peer: &&Peer| {
+        peer.behind.is_none() || live.channels.as_slice().iter().any(|&channel| had(peer, channel))
+    };
+    let peers = slots.iter().filter_map(|&slot| peers.get(peers.id_at(slot)?));
+    peers.filter(was_subscribed).count() as u64
 }
 
 /// The streams that a run goes to, each once.

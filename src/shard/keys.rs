@@ -122,6 +122,13 @@ impl Reservation {
         self.reserved.iter_mut().for_each(|(_, at)| *at = place(*at));
     }
 
+    /// Gives the keys of the events from the place `event` on free.
+    pub(super) fn release_from(&mut self, event: usize) {
+        let (kept, reserved) = mem::take(&mut self.reserved).into_iter().partition(|&(_, at)| at < event);
+        self.reserved = kept;
+        drop(Reservation { keys: Arc::clone(&self.keys), reserved });
+    }
+
     /// Leaves the keys to the log's outcome. To be called before the batch is appended.
     pub(super) fn hand_over(mut self, ticket: Ticket) {
         let reserved = mem::take(&mut self.reserved);

@@ -9,6 +9,10 @@
 pub mod apply;
 pub mod board;
 mod catch_up;
+mod channels;
+#[cfg(test)]
+mod client_tests;
+mod clients;
 mod connections;
 pub mod counters;
 mod drain;
@@ -20,12 +24,14 @@ pub mod keys;
 mod metrics;
 mod peer;
 mod publish;
+mod questions;
 pub mod report;
 mod retries;
 #[cfg(test)]
 mod retries_tests;
 mod slow;
 mod sources;
+mod spread;
 mod stats;
 mod subscribe;
 #[cfg(test)]
@@ -34,6 +40,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -47,10 +54,10 @@ use crate::base::wheel::Wheel;
 use crate::conn::{Common, ConnOptions};
 use crate::driver::Driver;
 use crate::http::{HttpDate, http_date};
-use crate::hub::Hub;
 use crate::hub::index::Index;
 use crate::hub::live::LiveRun;
 use crate::hub::reader::Slice;
+use crate::hub::{Hub, SHARDS_MAX};
 use crate::log::Log;
 
 use apply::{Outcome, Publishers};
@@ -60,6 +67,8 @@ use drain::Drain;
 use keys::IdempotencyKeys;
 use peer::Peer;
 use publish::Tickets;
+use questions::Questions;
+pub use questions::{Answer, Question};
 use report::PendingReport;
 use slow::SlowLook;
 use sources::Sources;
@@ -85,14 +94,29 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// How long after its fan-outs a shard keeps the segments it used.
 const SOURCES_KEPT: Duration = Duration::from_secs(1);
 
-/// Messages that a shard's mailbox holds: all outcomes that may be under way, and what else it is told.
-pub const MAILBOX_MESSAGES_MAX: usize = publish::BATCHES_UNDER_WAY_MAX + 64;
+/// Messages that a shard's mailbox holds: all outcomes that may be under way, connections that are handed on, the answers
+/// to its questions, the questions of others, of which each shard may put in one too many, and what else it is told.
+pub const MAILBOX_MESSAGES_MAX: usize =
+    publish::BATCHES_UNDER_WAY_MAX + spread::HANDED_ON_MAX + 2 * questions::QUESTIONS_MAX + SHARDS_MAX + 64;
 
 /// What a shard is told by other threads.
 #[derive(Debug)]
 pub enum Message {
     /// What became of a batch that this shard appended.
     Outcome(Outcome),
+    /// What another shard wants of a stream of this one.
+    Question(Box<Question>),
+    /// The answer to a question of this shard.
+    Answer(Box<Answer>),
+    /// A connection that another shard has accepted and that is for this one.
+    Connection {
+        /// What the other driver has handed over.
+        descriptor: OwnedFd,
+        /// Which listener took it.
+        listener: usize,
+    },
+    /// No such connection follows.
+    AllHandedOn,
     /// Finish: end the streams, answer what is under way, and take no more.
     Drain,
 }
@@ -174,6 +198,7 @@ pub struct Shard<D: Driver> {
     ahead: Vec<u32>,
     slice: Slice,
     tickets: Tickets,
+    questions: Questions,
     /// Slots of connections that wait to publish, since a shard is behind.
     paused: VecDeque<ConnId>,
     /// Slots of connections that wait for an idempotency key to be settled.
@@ -181,6 +206,10 @@ pub struct Shard<D: Driver> {
     /// Slots of connections that wait for the receivers of what was published before.
     recounts: VecDeque<ConnId>,
     drain: Drain,
+    /// Another shard hands connections on to this one, and has not said that it is done.
+    is_handed_connections: bool,
+    /// Whose turn it is to take a connection of a listener that this shard has for all.
+    next_taker: usize,
     /// Requests that wait for what all shards have counted.
     reports: Vec<PendingReport>,
     slow_look: SlowLook,
@@ -190,6 +219,8 @@ pub struct Shard<D: Driver> {
     has_turned: bool,
     /// When it was last logged that connections cannot be accepted.
     accept_failure_told: Option<Instant>,
+    /// The instant from which its times count.
+    start: Instant,
     /// The present moment, as of this turn.
     now: Instant,
     date: HttpDate,
@@ -202,6 +233,7 @@ impl<D: Driver> Shard<D> {
         let Links { hub, log, mailbox, publishers, keys, connections, board, random } = links;
         let cursor = hub.cursor(options.number);
         let common = Common::new(options.conn.keepalive_style);
+        let is_handed_connections = Self::is_handed_connections(&options);
         Shard {
             options,
             driver,
@@ -230,15 +262,19 @@ impl<D: Driver> Shard<D> {
             ahead: Vec::new(),
             slice: Slice::default(),
             tickets: Tickets::default(),
+            questions: Questions::default(),
             paused: VecDeque::new(),
             waiting_for_keys: VecDeque::new(),
             recounts: VecDeque::new(),
             drain: Drain::No,
+            is_handed_connections,
+            next_taker: 0,
             reports: Vec::new(),
             slow_look: SlowLook::default(),
             fan_out_began: None,
             has_turned: false,
             accept_failure_told: None,
+            start: now,
             now,
             date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
         }
@@ -316,6 +352,7 @@ impl<D: Driver> Shard<D> {
         self.fan_out_began = None;
         self.has_turned = false;
         self.tickets.forget_all();
+        self.questions.forget_all();
         for waiting in self.hub.forget_shard(self.options.number) {
             self.publishers.tell_counted(waiting);
         }
@@ -325,7 +362,10 @@ impl<D: Driver> Shard<D> {
     /// Returns true if and only if the shard has drained: it holds no connection and takes none.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        matches!(self.drain, Drain::Closing { .. }) && !self.driver.is_listening() && self.peers.is_empty()
+        matches!(self.drain, Drain::Closing { .. })
+            && !self.driver.is_listening()
+            && !self.is_handed_connections
+            && self.peers.is_empty()
     }
 
     /// How many connections this shard holds.
@@ -374,6 +414,10 @@ impl<D: Driver> Shard<D> {
         while let Some(message) = self.mailbox.try_recv() {
             match message {
                 Message::Outcome(outcome) => self.take_outcome(outcome),
+                Message::Question(question) => self.take_question(*question),
+                Message::Answer(answer) => self.take_answer(*answer),
+                Message::Connection { descriptor, listener } => self.take_handed_on(descriptor, listener),
+                Message::AllHandedOn => self.is_handed_connections = false,
                 Message::Drain => self.begin_drain(),
             }
         }

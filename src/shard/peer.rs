@@ -1,40 +1,45 @@
 //! A connection as its shard knows it: the state machine, its place among the hub's streams, and what it waits for.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
 use super::publish::Publishing;
-use crate::base::id::Sequence;
+use crate::base::id::{ClientId, Sequence};
 use crate::conn::Connection;
 use crate::frame::notice::GapReason;
+use crate::hub::ChannelId;
 use crate::hub::index::Subscription;
 use crate::hub::reader::Cursor;
 
-/// One connection of a shard.
+/// One connection of a shard. There may be a million: what few of them need hangs in a box.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) conn: Connection,
-    /// The channels of the stream; none for what is not, or no longer, a stream.
+    /// The channels of the stream in the order they were named, and among them what its user, and it alone, is sent by;
+    /// none for what is not, or no longer, a stream.
     pub(super) subscriptions: SmallVec<[Subscription; 1]>,
     /// What the stream has yet to read from the history; `None` where it is live.
     pub(super) behind: Option<Box<Behind>>,
-    /// What the connection has published and not yet been told of.
+    /// What the connection has asked other shards and the log, and not yet been told.
     pub(super) publishing: Option<Box<Publishing>>,
+    /// When the timer wheel names it next; it may be looked at earlier than it needs.
+    pub(super) armed: Armed,
+    secret: Secret,
+    /// When the stream began, in seconds since the shard did.
+    pub(super) began_s: u32,
+    /// Which of the shard's listeners took it.
+    pub(super) listener: u16,
     /// No event can reach it in two ways, so that it can be counted how many it has missed.
     pub(super) is_counting: bool,
-    /// Events up to here were applied before it subscribed.
-    pub(super) subscribed_at: Sequence,
-    /// When the timer wheel names it next; it may be looked at earlier than it needs.
-    pub(super) armed: Option<Instant>,
     /// It is a stream that has not ended.
     pub(super) is_stream: bool,
     /// It stands in the shard's list of streams that have something to say.
     pub(super) is_marked: bool,
     /// It stands in one of the shard's queues of streams that read the history.
     pub(super) is_queued: bool,
-    /// Which of the shard's listeners took it.
-    pub(super) listener: usize,
     /// It was accepted beyond the limit of connections: it is told so, and nothing else.
     pub(super) is_over_limit: bool,
 }
@@ -46,15 +51,81 @@ impl Peer {
             subscriptions: SmallVec::new(),
             behind: None,
             publishing: None,
+            armed: Armed::default(),
+            secret: Secret::default(),
+            began_s: 0,
+            listener: u16::try_from(listener).expect("there are few listeners"),
             is_counting: false,
-            subscribed_at: Sequence::START,
-            armed: None,
             is_stream: false,
             is_marked: false,
             is_queued: false,
-            listener,
             is_over_limit,
         }
+    }
+
+    /// Names the stream.
+    pub(super) fn set_client(&mut self, client: ClientId) {
+        self.secret = Secret::of(client);
+    }
+
+    /// Returns true if and only if it is the stream of this name. How long that takes says nothing of the secret.
+    pub(super) fn is_client(&self, client: ClientId) -> bool {
+        self.is_stream & self.secret.is(Secret::of(client))
+    }
+
+    /// Its targets: its channels, and those of its user and of itself.
+    pub(super) fn targets(&self) -> SmallVec<[ChannelId; 8]> {
+        self.subscriptions.iter().map(|subscription| subscription.channel).collect()
+    }
+
+    /// Its targets, but those that it has yet to come to.
+    pub(super) fn targets_now(&self) -> SmallVec<[ChannelId; 8]> {
+        let mut targets = self.targets();
+        if let Some(behind) = &self.behind {
+            targets.retain(|channel| behind.joins.iter().all(|join| join.channel != *channel));
+        }
+        targets
+    }
+}
+
+/// The random part of a client's id, in words: as one number it would have to be aligned to 16 bytes.
+#[derive(Clone, Copy, Default)]
+struct Secret([u64; 2]);
+
+impl Secret {
+    fn of(client: ClientId) -> Secret {
+        let bytes = client.secret.to_ne_bytes();
+        let (low, high) = bytes.split_at(8);
+        let word = |half: &[u8]| u64::from_ne_bytes(half.try_into().expect("eight bytes"));
+        Secret([word(low), word(high)])
+    }
+
+    /// Compares all bits, wherever the first difference is.
+    fn is(self, other: Secret) -> bool {
+        (self.0[0] ^ other.0[0]) | (self.0[1] ^ other.0[1]) == 0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// When a connection is named by the timer wheel, if it is: half the size of what it stands for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Armed(Option<NonZeroU64>);
+
+impl Armed {
+    /// At `deadline`, in a shard that counts from `start`.
+    pub(super) fn at(deadline: Instant, start: Instant) -> Armed {
+        let nanos = deadline.saturating_duration_since(start).as_nanos();
+        Armed(NonZeroU64::new(u64::try_from(nanos).unwrap_or(u64::MAX).max(1)))
+    }
+
+    /// Returns true if and only if the wheel does not name it by `deadline`.
+    pub(super) fn is_later_than(self, deadline: Instant, start: Instant) -> bool {
+        self.0.is_none_or(|nanos| deadline < start + Duration::from_nanos(nanos.get()))
     }
 }
 
@@ -66,13 +137,76 @@ pub(super) struct Behind {
     pub(super) reason: GapReason,
     /// The replay that the client asked for by its last event id; its end is told.
     pub(super) replay: Option<Replay>,
+    /// Channels that it was subscribed to meanwhile and that it has yet to come to, in the order of their places, which
+    /// lie at or behind the end of the replay.
+    pub(super) joins: VecDeque<Join>,
+    /// Events up to here were applied before the stream began.
+    pub(super) subscribed_at: Sequence,
     /// When it began to read the history.
     pub(super) since: Instant,
+}
+
+impl Behind {
+    /// A stream that reads on from `cursor`, which its shard has not taken less than when the stream began.
+    pub(super) fn of_live(cursor: Cursor, now: Instant) -> Behind {
+        Behind {
+            cursor,
+            reason: GapReason::SlowConsumer,
+            replay: None,
+            joins: VecDeque::new(),
+            subscribed_at: Sequence::START,
+            since: now,
+        }
+    }
+
+    /// Where the stream is to be told something before it reads on.
+    fn next_stop(&self) -> Option<Sequence> {
+        let replay = self.replay.map(|replay| replay.until);
+        replay.or_else(|| self.joins.front().map(|join| join.at))
+    }
+
+    /// Has the cursor stop where the stream is to be told something next.
+    pub(super) fn set_stop(&mut self) {
+        self.cursor.stop_at(self.next_stop());
+    }
+
+    /// Goes on with the next channel that the stream has come to, if it has come to one, and returns it.
+    pub(super) fn join_next(&mut self) -> Option<ChannelId> {
+        let join = *self.joins.front().filter(|join| self.cursor.place >= join.at)?;
+        self.joins.pop_front();
+        self.cursor.stop_counting(); // Events may reach it in two ways from here on.
+        Some(join.channel)
+    }
+
+    /// Goes on without a channel.
+    pub(super) fn part(&mut self, channel: ChannelId) {
+        let before = self.joins.len();
+        self.joins.retain(|join| join.channel != channel);
+        if self.joins.len() == before {
+            self.cursor.stop_counting(); // What it had counted were others.
+        }
+        self.set_stop();
+    }
+
+    /// Returns true if and only if the stream had the channel when `event` was applied, if it has it now.
+    pub(super) fn had(&self, channel: ChannelId, event: Sequence) -> bool {
+        let join = self.joins.iter().find(|join| join.channel == channel);
+        join.map_or(self.subscribed_at, |join| join.at) < event
+    }
 }
 
 /// What a replay has come to so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replay {
+    /// Its last place.
+    pub(super) until: Sequence,
     pub(super) replayed: u64,
     pub(super) is_complete: bool,
+}
+
+/// A channel whose events are a stream's from a place on that the stream has yet to come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Join {
+    pub(super) channel: ChannelId,
+    pub(super) at: Sequence,
 }

@@ -78,7 +78,7 @@ pub(super) enum Waiting {
     Count(Recount),
 }
 
-/// What a connection is publishing.
+/// What a connection is publishing, or has asked for that is not answered at once.
 #[derive(Debug, Default)]
 pub(super) struct Publishing {
     pub(super) waiting: Option<Waiting>,
@@ -86,6 +86,8 @@ pub(super) struct Publishing {
     pub(super) is_queued_for_key: bool,
     /// The batch that the log has.
     ticket: Option<Ticket>,
+    /// The question to other shards on whose answers its request waits.
+    pub(super) question: Option<u64>,
     /// What became of a body of lines so far.
     lines: LinesAccount,
     /// What the request may do whose body of lines is read.
@@ -98,6 +100,7 @@ impl Publishing {
     pub(super) fn forget_request(&mut self) {
         self.waiting = None;
         self.ticket = None;
+        self.question = None;
     }
 
     fn take_for_shards(&mut self) -> Option<Submission> {
@@ -174,8 +177,8 @@ impl<D: Driver> Shard<D> {
         if let Some(head) = &lines.head {
             publishing.lines = LinesAccount::default();
             publishing.forget_request(); // One before ran out of time.
-            match api::admit(head, &self.options.api[peer.listener], status) {
-                Ok(_) if is_over_limit => return self.refuse_publish_over_limit(conn),
+            match api::admit(head, &self.options.api[usize::from(peer.listener)], status) {
+                Ok(_) if is_over_limit => return self.refuse_over_limit(conn),
                 Ok(permission) => publishing.permission = Some(permission),
                 Err(problem) => return self.answer(conn, &problem.into_response()),
             }
@@ -195,15 +198,24 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Answers a publish over a connection that is one too many.
-    pub(super) fn refuse_publish_over_limit(&mut self, conn: ConnId) {
+    /// Answers over a connection that is one too many.
+    pub(super) fn refuse_over_limit(&mut self, conn: ConnId) {
         let detail = "the server has as many connections as it takes";
         self.answer(conn, &Problem::too_many(detail, self.options.retry).into_response());
     }
 
-    /// Appends a batch to the log, or has it wait while shards are behind.
+    /// Publishes a batch, once its idempotency keys are reserved, and the single streams are found that its events go to.
     pub(super) fn publish(&mut self, conn: ConnId, submission: Submission) {
         let Some(submission) = self.reserve_keys(conn, submission) else { return };
+        if submission.batch.addressed().next().is_none() || self.drain.is_on() {
+            self.publish_found(conn, submission);
+        } else {
+            self.find_clients(conn, submission);
+        }
+    }
+
+    /// Appends a batch to the log, or has it wait while shards are behind.
+    pub(super) fn publish_found(&mut self, conn: ConnId, submission: Submission) {
         if self.drain.is_on() {
             let problem = Problem::unavailable("the server is draining", Duration::from_secs(1));
             return self.refuse_batch(conn, submission.form, problem);
@@ -241,7 +253,7 @@ impl<D: Driver> Shard<D> {
             let paused = peer.publishing.as_mut().and_then(|publishing| publishing.take_for_shards());
             // A request whose time ran out was answered so; what it would have published is not.
             if let Some(submission) = paused.filter(|_| peer.conn.awaits_answer()) {
-                self.publish(conn, submission);
+                self.publish_found(conn, submission);
                 self.act(conn);
             }
         }
@@ -327,7 +339,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Reads more lines, or answers the body that has ended.
-    fn go_on_with_lines(&mut self, conn: ConnId, end: Option<LinesEnd>) {
+    pub(super) fn go_on_with_lines(&mut self, conn: ConnId, end: Option<LinesEnd>) {
         let Shard { peers, options, common, now, date, .. } = self;
         let context = Context { now: *now, date, options: &options.conn, common };
         let Some(peer) = peers.get_mut(conn) else { return };

@@ -83,7 +83,7 @@ impl<D: Driver> Shard<D> {
             let (mut channels, lag_events) = self.hub.names_and_lag(&channels, place);
             channels.truncate(CHANNELS_NAMED_MAX);
             let shard = u16::try_from(self.options.number).expect("there are at most 64 shards");
-            let client = ClientId { secret: 0, shard, slot }; // Shown without its secret, which nobody keeps.
+            let client = ClientId { secret: 0, shard, slot }; // Shown without its secret.
             tracing::warn!(?client, ?channels, lag_events, seconds, others, "a stream reads slowly");
         }
     }

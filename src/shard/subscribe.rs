@@ -8,6 +8,7 @@ use crate::base::name::UserId;
 use crate::conn::Context;
 use crate::driver::Driver;
 use crate::frame::notice::{GapReason, Notice};
+use crate::hub::index::Subscription;
 use crate::hub::{Begin, Begun};
 
 use super::Shard;
@@ -52,30 +53,33 @@ impl<D: Driver> Shard<D> {
             channels: &names,
         };
 
+        let began_s = self.seconds_since_start();
         let Some(peer) = self.peers.get_mut(conn) else { return };
         peer.conn.tell(own(&connected, framing));
         if let Some(end) = end {
             peer.conn.set_stream_end(end);
         }
         peer.is_counting = subscribed.is_counting;
-        peer.subscribed_at = subscribed.id.sequence;
+        peer.set_client(client);
+        peer.began_s = began_s;
         self.all_count = subscribed.all_count;
         for (&channel, &count) in subscribed.channels.iter().zip(&subscribed.counts) {
             peer.subscriptions.push(self.index.insert(channel, conn.index, count));
         }
         peer.subscriptions.shrink_to_fit();
         let until = subscribed.id.sequence;
-        let replay = Some(Replay { replayed: 0, is_complete: true });
-        let since = self.now;
+        let reading = |cursor, replay: Option<bool>| {
+            let replay = replay.map(|is_complete| Replay { until, replayed: 0, is_complete });
+            let reason = replay.map_or(GapReason::SlowConsumer, |_| GapReason::HistoryExpired);
+            let live = Behind::of_live(cursor, self.now);
+            let mut behind = Behind { reason, replay, subscribed_at: until, ..live };
+            behind.set_stop();
+            behind
+        };
         let behind = match subscribed.begun {
             Begun::AtHead(cursor) if cursor.place == subscribed.shard_cursor => None,
-            Begun::AtHead(cursor) => {
-                Some(Behind { cursor, reason: GapReason::SlowConsumer, replay: None, since })
-            }
-            Begun::After(cursor) => {
-                let cursor = cursor.stopping_at(until);
-                Some(Behind { cursor, reason: GapReason::HistoryExpired, replay, since })
-            }
+            Begun::AtHead(cursor) => Some(reading(cursor, None)),
+            Begun::After(cursor) => Some(reading(cursor, Some(true))),
             Begun::Unknown(cursor) => {
                 let gap = Notice::Gap {
                     reason: GapReason::UnknownId,
@@ -85,9 +89,7 @@ impl<D: Driver> Shard<D> {
                 };
                 peer.conn.tell(own(&gap, framing));
                 self.counters.note_gap(GapReason::UnknownId);
-                let cursor = cursor.stopping_at(until);
-                let replay = Some(Replay { replayed: 0, is_complete: false });
-                Some(Behind { cursor, reason: GapReason::HistoryExpired, replay, since })
+                Some(reading(cursor, Some(false)))
             }
         };
         peer.is_stream = true;
@@ -98,28 +100,38 @@ impl<D: Driver> Shard<D> {
         peer.behind = behind.map(Box::new);
     }
 
-    /// Ends the subscriptions of a stream, if it has any.
+    /// Ends the subscriptions of a stream, if it is one.
     pub(super) fn leave(&mut self, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        self.counters.streams_catching_up -= u64::from(peer.behind.take().is_some());
-        self.counters.streams -= u64::from(std::mem::take(&mut peer.is_stream));
-        if peer.subscriptions.is_empty() {
+        if !std::mem::take(&mut peer.is_stream) {
             return;
         }
+        self.counters.streams -= 1;
+        self.counters.streams_catching_up -= u64::from(peer.behind.take().is_some());
         let subscriptions = std::mem::take(&mut peer.subscriptions);
-        let Shard { peers, index, .. } = self;
         for &subscription in &subscriptions {
-            index.remove(subscription, |moved| {
-                let kept = peers.get_at_mut(moved).map(|peer| &mut peer.subscriptions);
-                let kept =
-                    kept.and_then(|kept| kept.iter_mut().find(|kept| kept.channel == subscription.channel));
-                if let Some(kept) = kept {
-                    kept.position = subscription.position;
-                }
-            });
+            self.take_from_index(subscription);
         }
         let channels = subscriptions.iter().map(|subscription| subscription.channel);
         self.hub.unsubscribe(self.options.number, channels);
+    }
+
+    /// Takes a subscription out of the index; its stream has it no more.
+    pub(super) fn take_from_index(&mut self, subscription: Subscription) {
+        let Shard { peers, index, .. } = self;
+        index.remove(subscription, |moved| {
+            let kept = peers.get_at_mut(moved).map(|peer| &mut peer.subscriptions);
+            let kept =
+                kept.and_then(|kept| kept.iter_mut().find(|kept| kept.channel == subscription.channel));
+            if let Some(kept) = kept {
+                kept.position = subscription.position;
+            }
+        });
+    }
+
+    /// Whole seconds of the shard's life so far.
+    pub(super) fn seconds_since_start(&self) -> u32 {
+        u32::try_from(self.now.saturating_duration_since(self.start).as_secs()).unwrap_or(u32::MAX)
     }
 
     /// Tells a stream that its time is over, and ends it.
@@ -146,7 +158,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn retry(&mut self) -> Duration {
+    pub(super) fn retry(&mut self) -> Duration {
         self.options.retry + self.random_up_to(self.options.retry_jitter)
     }
 

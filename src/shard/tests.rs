@@ -12,7 +12,7 @@ use super::apply::{Applier, application_ticket};
 use super::board::Board;
 use super::keys::IdempotencyKeys;
 use super::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
-use crate::api::{self, ApiOptions, Hosts};
+use crate::api::{self, ApiOptions, Hosts, Reach};
 use crate::base::id::{EpochTag, Sequence};
 use crate::base::mailbox::mailbox;
 use crate::base::random::{Random, SplitMix64};
@@ -44,13 +44,27 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Shards of which the first panics when it draws its `panics_at`th random bits.
-    fn new(panics_at: Option<usize>) -> Servers {
-        Servers::with_log(panics_at, |sink| Arc::new(MemoryLog::new(EpochTag::from_bits(7), sink)))
+    pub(super) fn new(panics_at: Option<usize>) -> Servers {
+        Servers::with_mailboxes(panics_at, MAILBOX_MESSAGES_MAX)
+    }
+
+    /// The same, with mailboxes for so many messages.
+    pub(super) fn with_mailboxes(panics_at: Option<usize>, messages_max: usize) -> Servers {
+        let open = |sink| Arc::new(MemoryLog::new(EpochTag::from_bits(7), sink)) as Arc<dyn Log>;
+        Servers::with(panics_at, messages_max, open)
     }
 
     /// The same, with a log of the test's own.
     pub(super) fn with_log(
         panics_at: Option<usize>,
+        open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
+    ) -> Servers {
+        Servers::with(panics_at, MAILBOX_MESSAGES_MAX, open)
+    }
+
+    fn with(
+        panics_at: Option<usize>,
+        messages_max: usize,
         open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
     ) -> Servers {
         let now = Instant::now();
@@ -64,7 +78,7 @@ impl Servers {
             (0..SHARDS as u64).map(|seed| SimNet::new(seed, SimOptions::calm())).collect();
         let drivers: Vec<SimDriver> = nets.iter().map(SimNet::driver).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
-            drivers.iter().map(|driver| mailbox(MAILBOX_MESSAGES_MAX, driver.waker())).unzip();
+            drivers.iter().map(|driver| mailbox(messages_max, driver.waker())).unzip();
         let keys = Arc::new(IdempotencyKeys::new(100, senders.clone()));
         let applier: Arc<dyn Sink> =
             Arc::new(Applier::new(Arc::clone(&hub), senders.clone(), Arc::clone(&keys)));
@@ -130,7 +144,7 @@ impl Servers {
     }
 
     /// Publishes over one shard and returns the answer's body.
-    fn publish(&mut self, shard: usize, body: &str) -> String {
+    pub(super) fn publish(&mut self, shard: usize, body: &str) -> String {
         let peer = self.request(
             shard,
             &format!(
@@ -161,7 +175,7 @@ fn options(number: usize) -> ShardOptions {
         },
         api: vec![ApiOptions {
             hosts: Hosts { any: false, names: Vec::new() },
-            is_loopback: true,
+            reach: Reach::Loopback,
             stream_channels_max: 8,
         }],
         connections_max: 100,

@@ -46,25 +46,33 @@ impl Client {
     }
 
     pub(crate) fn connect_to(address: SocketAddr) -> Client {
-        Client::over(TcpStream::connect(address).unwrap())
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_nodelay(true).unwrap();
+        Client::over(socket)
     }
 
     /// Connects from `source`, with a receive buffer of about `receive_bytes` where given: what the kernel takes for a
     /// client that does not read.
     pub(crate) fn connect_as(server: &Server, source: [u8; 4], receive_bytes: Option<usize>) -> Client {
+        Client::connect_from(server.address(), source, receive_bytes)
+    }
+
+    /// As [`Client::connect_as`], to whoever listens on an address.
+    pub(crate) fn connect_from(address: SocketAddr, source: [u8; 4], receive_bytes: Option<usize>) -> Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         if let Some(bytes) = receive_bytes {
             socket.set_recv_buffer_size(bytes).unwrap();
         }
         socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-        socket.connect(&server.address().into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        socket.set_tcp_nodelay(true).unwrap();
         Client::over(socket.into())
     }
 
-    fn over(socket: TcpStream) -> Client {
+    /// Speaks over a connection that is there.
+    pub(crate) fn over(socket: TcpStream) -> Client {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        socket.set_nodelay(true).unwrap();
         Client { socket, received: Vec::new(), at: 0 }
     }
 
@@ -85,7 +93,13 @@ impl Client {
     /// Asks for bytes; `Ok(false)` at the end of the server's side.
     pub(crate) fn receive(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 64 * 1024];
-        let count = self.socket.read(&mut bytes)?;
+        let count = loop {
+            match self.socket.read(&mut bytes) {
+                // A signal, such as that of another test's process that has ended.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.received.extend_from_slice(&bytes[..count]);
         Ok(count > 0)
     }

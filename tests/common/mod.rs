@@ -4,9 +4,10 @@
 //! Every wait is for a condition and is bounded by [`PATIENCE`]; a server is ended by its process id, also when its test
 //! fails.
 
-#![allow(dead_code, unused_imports, reason = "each test file uses a part of this")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses a part of this")]
 
 mod client;
+mod drivers;
 mod server;
 mod stream;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use downpour::base::id::EventId;
 
 pub(crate) use client::{Answer, Client, exchange, wire};
+pub(crate) use drivers::{DriverKind, for_each_driver};
 pub(crate) use server::{MIB, Memory, Server, serve_command};
 pub(crate) use stream::{EventStream, Seen};
 

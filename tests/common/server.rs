@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use super::{PATIENCE, wait_for};
+use super::{DriverKind, PATIENCE, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_downpour");
 
@@ -36,22 +36,23 @@ pub(crate) fn serve_command(options: &[&str]) -> Command {
 }
 
 impl Server {
-    /// Starts a server, and waits until it serves.
-    pub(crate) fn start(options: &[&str]) -> Server {
-        let mut command = serve_command(&["--listen", "127.0.0.1:0"]);
+    /// Starts a server with this driver, and waits until it serves.
+    pub(crate) fn start(io: DriverKind, options: &[&str]) -> Server {
+        let mut command = serve_command(&["--listen", "127.0.0.1:0", "--io", io.word()]);
         command.args(options);
         Server::launch(command)
     }
 
     /// Starts a server that may have `descriptors_max` open files.
-    pub(crate) fn start_with_descriptors(descriptors_max: u32, options: &[&str]) -> Server {
+    pub(crate) fn start_with_descriptors(io: DriverKind, descriptors_max: u32, options: &[&str]) -> Server {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(format!("ulimit -n {descriptors_max} && exec \"$0\" \"$@\"")).arg(BINARY);
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(options).env_clear();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--io", io.word()]).args(options).env_clear();
         Server::launch(command)
     }
 
-    fn launch(mut command: Command) -> Server {
+    /// Runs `command`, a `serve`, and waits until it serves.
+    pub(crate) fn launch(mut command: Command) -> Server {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));

@@ -1,7 +1,18 @@
 //! The publishes of fixed form: the bytes of each request, of its answer, and of what streams get.
 
-use super::common::{Client, EventStream, Server, wire};
+use super::common::{Client, DriverKind, EventStream, Server, for_each_driver, wire};
 use super::{STREAM_HEAD, check, chunk, connected, problem};
+
+for_each_driver!(
+    events_are_sent_to_a_channel,
+    a_broadcast_takes_its_channel_from_the_query_or_from_the_body,
+    notifications_go_to_their_channel,
+    data_updates_go_to_the_channel_of_their_entity,
+    what_is_wrong_with_a_body_is_told,
+    users_and_all_streams_are_published_to,
+    a_users_events_and_those_to_all_are_resumed_with,
+    every_endpoint_holds_to_the_rules_of_publishing,
+);
 
 /// A request with a JSON body.
 fn post(target: &str, body: &str) -> String {
@@ -29,9 +40,8 @@ fn subscribe(server: &Server, channel: &str) -> Client {
     client
 }
 
-#[test]
-fn events_are_sent_to_a_channel() {
-    let server = Server::start(&[]);
+fn events_are_sent_to_a_channel(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let (mut news, mut global) = (subscribe(&server, "news"), subscribe(&server, "global"));
     let body = r#"{"channel":"news","event":"e","data":{"x": "ü\n"},"retry":250}"#;
     check(&server, &post("/events/send", body), &published("#1", 1));
@@ -53,9 +63,8 @@ fn events_are_sent_to_a_channel() {
     global.expect(&format!("{}{}", chunk("id: #3\ndata: 1\n\n"), chunk("id: #4\ndata: 2\n\n")));
 }
 
-#[test]
-fn a_broadcast_takes_its_channel_from_the_query_or_from_the_body() {
-    let server = Server::start(&[]);
+fn a_broadcast_takes_its_channel_from_the_query_or_from_the_body(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let (mut news, mut global) = (subscribe(&server, "news"), subscribe(&server, "global"));
     check(
         &server,
@@ -81,9 +90,8 @@ fn a_broadcast_takes_its_channel_from_the_query_or_from_the_body() {
     ));
 }
 
-#[test]
-fn notifications_go_to_their_channel() {
-    let server = Server::start(&[]);
+fn notifications_go_to_their_channel(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut alerts = subscribe(&server, "alerts");
     let body =
         r#"{"channel":"alerts","notification":{"type":"warning","title":"Disk","message":"90 % full"}}"#;
@@ -93,9 +101,8 @@ fn notifications_go_to_their_channel() {
     ));
 }
 
-#[test]
-fn data_updates_go_to_the_channel_of_their_entity() {
-    let server = Server::start(&[]);
+fn data_updates_go_to_the_channel_of_their_entity(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut entity = subscribe(&server, "entity:42");
     let body = r#"{"entity":"42","action":"updated","data":{"price":7}}"#;
     check(&server, &post("/data-update", body), &published("#1", 1));
@@ -103,9 +110,8 @@ fn data_updates_go_to_the_channel_of_their_entity() {
     check(&server, &post("/data-update", &body.replace("42", "43")), &published("#2", 0));
 }
 
-#[test]
-fn what_is_wrong_with_a_body_is_told() {
-    let server = Server::start(&[]);
+fn what_is_wrong_with_a_body_is_told(io: DriverKind) {
+    let server = Server::start(io, &[]);
     for (target, body, detail) in [
         ("/events/send", "{}", "no data; expected `data` (any JSON value)"),
         ("/sse/broadcast?channel=a", "hello", "not JSON at line 1 column 1: expected value"),
@@ -131,9 +137,8 @@ fn what_is_wrong_with_a_body_is_told() {
     }
 }
 
-#[test]
-fn users_and_all_streams_are_published_to() {
-    let server = Server::start(&[]);
+fn users_and_all_streams_are_published_to(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let stream = |query: &str| EventStream::open(&server, &format!("/sse?{query}"));
     let (mut jane, mut again) = (stream("channel=a&userId=jane"), stream("channel=b&user_id=jane"));
     let mut nobody = stream("channel=a");
@@ -164,9 +169,8 @@ fn users_and_all_streams_are_published_to() {
     }
 }
 
-#[test]
-fn a_users_events_and_those_to_all_are_resumed_with() {
-    let server = Server::start(&[]);
+fn a_users_events_and_those_to_all_are_resumed_with(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut jane = EventStream::open(&server, "/sse?channel=a&userId=jane");
     let place = jane.expect("connected").id;
     drop(jane);
@@ -186,9 +190,8 @@ fn a_users_events_and_those_to_all_are_resumed_with() {
     assert_eq!(jane.expect("caught-up").data, r#"{"replayed":4,"complete":true}"#);
 }
 
-#[test]
-fn every_endpoint_holds_to_the_rules_of_publishing() {
-    let server = Server::start(&[]);
+fn every_endpoint_holds_to_the_rules_of_publishing(io: DriverKind) {
+    let server = Server::start(io, &[]);
     for target in [
         "/events/send",
         "/sse/broadcast",
@@ -214,7 +217,7 @@ fn every_endpoint_holds_to_the_rules_of_publishing() {
             &problem(
                 "403 Forbidden",
                 "",
-                "web pages of the origin \"http://evil.example\" may not publish; only the server's own may, and \
+                "web pages of the origin \"http://evil.example\" may not publish or manage; only the server's own may, and \
                  those whose host is named with --host NAME",
             ),
         );

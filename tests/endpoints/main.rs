@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by panicking")]
 
+mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 mod fixed;
+mod managing;
 mod problems;
 mod publishing;
 mod retries;

@@ -1,11 +1,12 @@
 //! Errors, each with its status, headers and words.
 
-use super::common::Server;
+use super::common::{DriverKind, Server, for_each_driver};
 use super::{check, problem};
 
-#[test]
-fn what_is_wrong_is_told_as_a_problem() {
-    let server = Server::start(&["--max-body", "100"]);
+for_each_driver!(what_is_wrong_is_told_as_a_problem,);
+
+fn what_is_wrong_is_told_as_a_problem(io: DriverKind) {
+    let server = Server::start(io, &["--max-body", "100"]);
     let get = |target: &str, headers: &str| format!("GET {target} HTTP/1.1\nHost: localhost\n{headers}\n");
     let post = |target: &str, headers: &str, body: &str| {
         format!("POST {target} HTTP/1.1\nHost: localhost\n{headers}Content-Length: {}\n\n{body}", body.len())
@@ -27,10 +28,10 @@ fn what_is_wrong_is_told_as_a_problem() {
             "GET is not allowed here; expected POST, OPTIONS",
         ),
         (
-            "DELETE /channels/a HTTP/1.1\nHost: localhost\n\n".to_owned(),
+            "PUT /channels/a HTTP/1.1\nHost: localhost\n\n".to_owned(),
             "405 Method Not Allowed",
-            "Allow: GET, HEAD, POST, OPTIONS\n",
-            "DELETE is not allowed here; expected GET, HEAD, POST, OPTIONS",
+            "Allow: GET, HEAD, POST, DELETE, OPTIONS\n",
+            "PUT is not allowed here; expected GET, HEAD, POST, DELETE, OPTIONS",
         ),
         (
             get("/sse", "Accept: application/json, text/event-stream;q=0\n"),
@@ -131,7 +132,7 @@ fn what_is_wrong_is_told_as_a_problem() {
             post("/channels/a", "Origin: http://evil.example\n", "x"),
             "403 Forbidden",
             "",
-            "web pages of the origin \"http://evil.example\" may not publish; only the server's own may, and \
+            "web pages of the origin \"http://evil.example\" may not publish or manage; only the server's own may, and \
              those whose host is named with --host NAME",
         ),
     ] {

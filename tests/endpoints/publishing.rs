@@ -3,12 +3,22 @@
 use std::fmt::Write;
 use std::thread;
 
-use super::common::{Client, EventStream, Server, number, wait_for, wire};
+use super::common::{Client, DriverKind, EventStream, Server, for_each_driver, number, wait_for, wire};
 use super::{STREAM_HEAD, check, chunk, connected, problem};
 
-#[test]
-fn a_publish_tells_how_many_streams_receive_it() {
-    let server = Server::start(&[]);
+for_each_driver!(
+    a_publish_tells_how_many_streams_receive_it,
+    an_array_is_published_whole_or_not_at_all,
+    events_that_are_not_adjacent_come_all_the_same,
+    a_body_that_is_the_event_takes_its_fields_from_the_query,
+    a_client_that_asks_is_invited_to_send_its_body,
+    lines_are_published_while_they_come,
+    lines_stop_at_the_first_bad_one,
+    a_body_of_two_hundred_thousand_lines_is_taken,
+);
+
+fn a_publish_tells_how_many_streams_receive_it(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut publisher = Client::connect(&server);
     let mut receivers = |target: &str| {
         let body = format!("{{{target},\"data\":1}}");
@@ -50,9 +60,8 @@ fn a_publish_tells_how_many_streams_receive_it() {
     wait_for("the stream to be missed", || (receivers(r#""channel":"a""#) == 2).then_some(()));
 }
 
-#[test]
-fn an_array_is_published_whole_or_not_at_all() {
-    let server = Server::start(&[]);
+fn an_array_is_published_whole_or_not_at_all(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut stream = EventStream::open(&server, "/sse?channels=a,b");
     stream.expect("connected");
     let good = r#"[{"channel":"a","data":1},{"channels":["b","a"],"text":"two","id":"own"},{"channel":"c","data":3}]"#;
@@ -84,9 +93,8 @@ fn an_array_is_published_whole_or_not_at_all() {
     assert_eq!([stream.message(), stream.message(), stream.message()], ["1", "two", "end"]);
 }
 
-#[test]
-fn events_that_are_not_adjacent_come_all_the_same() {
-    let server = Server::start(&[]);
+fn events_that_are_not_adjacent_come_all_the_same(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut stream = EventStream::open(&server, "/channels/a");
     stream.expect("connected");
     // More stretches of bytes than one send takes.
@@ -99,9 +107,8 @@ fn events_that_are_not_adjacent_come_all_the_same() {
     }
 }
 
-#[test]
-fn a_body_that_is_the_event_takes_its_fields_from_the_query() {
-    let server = Server::start(&[]);
+fn a_body_that_is_the_event_takes_its_fields_from_the_query(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut client = Client::connect(&server);
     client.send("GET /channels/news HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"));
@@ -123,9 +130,8 @@ fn a_body_that_is_the_event_takes_its_fields_from_the_query() {
     client.expect(&chunk("id: #2\ndata:\n\n"));
 }
 
-#[test]
-fn a_client_that_asks_is_invited_to_send_its_body() {
-    let server = Server::start(&[]);
+fn a_client_that_asks_is_invited_to_send_its_body(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut client = Client::connect(&server);
     client.send(wire(
         "POST /channels/a HTTP/1.1\nHost: localhost\nExpect: 100-continue\nContent-Length: 5\n\n",
@@ -140,9 +146,8 @@ fn a_client_that_asks_is_invited_to_send_its_body() {
     assert_eq!(client.rest(), b"");
 }
 
-#[test]
-fn lines_are_published_while_they_come() {
-    let server = Server::start(&[]);
+fn lines_are_published_while_they_come(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut stream = EventStream::open(&server, "/channels/a");
     stream.expect("connected");
     let mut client = Client::connect(&server);
@@ -169,9 +174,8 @@ fn lines_are_published_while_they_come() {
     assert_eq!(client.ask("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").status(), 200);
 }
 
-#[test]
-fn lines_stop_at_the_first_bad_one() {
-    let server = Server::start(&[]);
+fn lines_stop_at_the_first_bad_one(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let body = "{\"channel\":\"a\",\"data\":1}\r\n\n{\"channel\":\"a\",\"data\":2}\n{\"channel\":\"a\"}\n{\"channel\":\"a\",\"data\":4}\n";
     let body_of_answer = "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"detail\":\
         \"line 4: no data; expected `data` (any JSON value) or `text` (a string that is sent as it is)\",\
@@ -191,10 +195,9 @@ fn lines_stop_at_the_first_bad_one() {
     assert_eq!(number(&id), 3);
 }
 
-#[test]
-fn a_body_of_two_hundred_thousand_lines_is_taken() {
+fn a_body_of_two_hundred_thousand_lines_is_taken(io: DriverKind) {
     const LINES: u64 = 200_000;
-    let server = Server::start(&["--history-events", "200001"]);
+    let server = Server::start(io, &["--history-events", "200001"]);
     let mut stream = EventStream::open(&server, "/channels/a");
     stream.expect("connected");
     let reader = thread::spawn(move || {

@@ -1,7 +1,18 @@
 //! Publishes under idempotency keys, and what their retries are told.
 
-use super::common::{Client, EventStream, Server, number, wire};
+use super::common::{Client, DriverKind, EventStream, Server, for_each_driver, number, wire};
 use super::{check, problem};
+
+for_each_driver!(
+    a_retried_request_is_answered_as_the_first_time_and_publishes_nothing,
+    every_endpoint_that_publishes_takes_the_header,
+    the_header_covers_one_array,
+    envelopes_have_keys_of_their_own_in_arrays_too,
+    lines_have_keys_of_their_own_alone,
+    lines_that_come_one_after_the_other_know_the_keys_of_those_before,
+    as_many_keys_are_remembered_as_the_option_says_and_they_are_counted,
+    many_connections_that_publish_under_one_key_at_once_publish_once,
+);
 
 /// A publish of this body, with these further headers.
 fn post(target: &str, headers: &str, body: &str) -> String {
@@ -32,9 +43,8 @@ fn expect_next(server: &Server, expected: u64) {
     assert_eq!(number(&id), expected);
 }
 
-#[test]
-fn a_retried_request_is_answered_as_the_first_time_and_publishes_nothing() {
-    let server = Server::start(&["--shards", "2"]);
+fn a_retried_request_is_answered_as_the_first_time_and_publishes_nothing(io: DriverKind) {
+    let server = Server::start(io, &["--shards", "2"]);
     let mut stream = EventStream::open(&server, "/channels/a");
     stream.expect("connected");
     let key = "Idempotency-Key: order-17\n";
@@ -58,9 +68,8 @@ fn a_retried_request_is_answered_as_the_first_time_and_publishes_nothing() {
     assert_eq!([stream.message(), stream.message()], ["1", "1"]);
 }
 
-#[test]
-fn every_endpoint_that_publishes_takes_the_header() {
-    let server = Server::start(&[]);
+fn every_endpoint_that_publishes_takes_the_header(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut event = 0;
     for (target, body) in [
         ("/channels/a?id=own", "text"),
@@ -82,9 +91,8 @@ fn every_endpoint_that_publishes_takes_the_header() {
     expect_next(&server, event + 1);
 }
 
-#[test]
-fn the_header_covers_one_array() {
-    let server = Server::start(&[]);
+fn the_header_covers_one_array(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let key = "Idempotency-Key: k\n";
     let array =
         r#"[{"channel":"a","data":1},{"channel":"b","text":"two","id":"own"},{"channel":"c","data":3}]"#;
@@ -101,9 +109,8 @@ fn the_header_covers_one_array() {
     expect_next(&server, 4);
 }
 
-#[test]
-fn envelopes_have_keys_of_their_own_in_arrays_too() {
-    let server = Server::start(&[]);
+fn envelopes_have_keys_of_their_own_in_arrays_too(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let envelope =
         |data: u64, key: &str| format!(r#"{{"channel":"a","data":{data},"idempotencyKey":"{key}"}}"#);
     let publish = |body: &str| post("/publish", "", body);
@@ -138,9 +145,8 @@ fn envelopes_have_keys_of_their_own_in_arrays_too() {
     check(&server, &publish(&envelope(6, "new")), &ok(r##"{"success":true,"id":"#8","receivers":0}"##));
 }
 
-#[test]
-fn lines_have_keys_of_their_own_alone() {
-    let server = Server::start(&[]);
+fn lines_have_keys_of_their_own_alone(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let line = |data: u64, key: &str| {
         format!("{{\"channel\":\"a\",\"data\":{data},\"idempotencyKey\":\"{key}\"}}\n")
     };
@@ -175,9 +181,8 @@ fn lines_have_keys_of_their_own_alone() {
     expect_next(&server, 7);
 }
 
-#[test]
-fn lines_that_come_one_after_the_other_know_the_keys_of_those_before() {
-    let server = Server::start(&[]);
+fn lines_that_come_one_after_the_other_know_the_keys_of_those_before(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut stream = EventStream::open(&server, "/channels/a");
     stream.expect("connected");
     let mut client = Client::connect(&server);
@@ -198,9 +203,8 @@ fn lines_that_come_one_after_the_other_know_the_keys_of_those_before() {
     expect_next(&server, 2);
 }
 
-#[test]
-fn as_many_keys_are_remembered_as_the_option_says_and_they_are_counted() {
-    let server = Server::start(&["--idempotency-keys", "2"]);
+fn as_many_keys_are_remembered_as_the_option_says_and_they_are_counted(io: DriverKind) {
+    let server = Server::start(io, &["--idempotency-keys", "2"]);
     let request = |key: &str| post("/channels/a", &format!("Idempotency-Key: {key}\n"), "x");
     let answer = |event: u64| ok(&format!(r##"{{"success":true,"id":"#{event}","receivers":0}}"##));
     let again =
@@ -218,9 +222,8 @@ fn as_many_keys_are_remembered_as_the_option_says_and_they_are_counted() {
     }
 }
 
-#[test]
-fn many_connections_that_publish_under_one_key_at_once_publish_once() {
-    let server = Server::start(&["--shards", "2"]);
+fn many_connections_that_publish_under_one_key_at_once_publish_once(io: DriverKind) {
+    let server = Server::start(io, &["--shards", "2"]);
     let mut stream = EventStream::open(&server, "/channels/a");
     stream.expect("connected");
     let request = wire(&post("/channels/a", "Idempotency-Key: k\n", "once"));

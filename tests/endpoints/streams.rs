@@ -1,11 +1,21 @@
 //! Subscribing, health, readiness and options.
 
-use super::common::{Client, Server, exchange, masked, wire};
+use super::common::{Client, DriverKind, Server, exchange, for_each_driver, masked, wire};
 use super::{STREAM_HEAD, check, chunk, connected, problem};
 
-#[test]
-fn streams_begin_with_the_place_at_which_they_do() {
-    let server = Server::start(&[]);
+for_each_driver!(
+    streams_begin_with_the_place_at_which_they_do,
+    a_stream_carries_what_is_published_in_chunks,
+    a_stream_over_http_1_0_has_no_framing,
+    a_silent_stream_is_kept_alive_by_a_comment_where_that_is_wanted,
+    head_gives_the_head_alone,
+    health_readiness_and_options_are_told,
+    pipelined_requests_are_answered_in_order,
+    a_pattern_is_every_channel_that_begins_so,
+);
+
+fn streams_begin_with_the_place_at_which_they_do(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"));
     for (target, channels) in [
         ("/sse", r#""global""#),
@@ -23,9 +33,8 @@ fn streams_begin_with_the_place_at_which_they_do() {
     }
 }
 
-#[test]
-fn a_pattern_is_every_channel_that_begins_so() {
-    let server = Server::start(&[]);
+fn a_pattern_is_every_channel_that_begins_so(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut publisher = Client::connect(&server);
     for (channel, text) in [("entity:1", "one"), ("other", "no"), ("entity:2", "two")] {
         publisher.publish_text(channel, text);
@@ -57,9 +66,8 @@ fn a_pattern_is_every_channel_that_begins_so() {
     everything.expect(&format!("{}{}", chunk("id: #4\ndata: three\n\n"), chunk("id: #5\ndata: four\n\n")));
 }
 
-#[test]
-fn a_stream_carries_what_is_published_in_chunks() {
-    let server = Server::start(&[]);
+fn a_stream_carries_what_is_published_in_chunks(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let mut client = Client::connect(&server);
     client.send(
         "GET /sse?channels=news,sport HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n",
@@ -96,9 +104,8 @@ fn a_stream_carries_what_is_published_in_chunks() {
     client.expect(&chunk("id: mine\ndata: one\ndata: two\ndata: three\ndata:\n\n"));
 }
 
-#[test]
-fn a_stream_over_http_1_0_has_no_framing() {
-    let server = Server::start(&["--max-stream-age", "1h"]);
+fn a_stream_over_http_1_0_has_no_framing(io: DriverKind) {
+    let server = Server::start(io, &["--max-stream-age", "1h"]);
     let mut client = Client::connect(&server);
     client.send("GET /sse?channel=a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     client.expect(&wire(&format!("{STREAM_HEAD}Connection: close\n\n{}", connected("#0", r#""a""#))));
@@ -111,9 +118,8 @@ fn a_stream_over_http_1_0_has_no_framing() {
     assert!(retry.ends_with("\n\nevent: shutdown\ndata: {\"reason\":\"drain\"}\n\n"), "{rest:?}");
 }
 
-#[test]
-fn a_silent_stream_is_kept_alive_by_a_comment_where_that_is_wanted() {
-    let server = Server::start(&["--keepalive", "100ms", "--keepalive-style", "comment"]);
+fn a_silent_stream_is_kept_alive_by_a_comment_where_that_is_wanted(io: DriverKind) {
+    let server = Server::start(io, &["--keepalive", "100ms", "--keepalive-style", "comment"]);
     let mut client = Client::connect(&server);
     client.send("GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.take_through(b"\n\n\r\n");
@@ -127,9 +133,8 @@ fn a_silent_stream_is_kept_alive_by_a_comment_where_that_is_wanted() {
     assert_eq!(client.take_through(b"\n\n"), b": ping\n\n");
 }
 
-#[test]
-fn head_gives_the_head_alone() {
-    let server = Server::start(&[]);
+fn head_gives_the_head_alone(io: DriverKind) {
+    let server = Server::start(io, &[]);
     for target in ["/sse", "/events?channels=a,b", "/channels/news"] {
         check(
             &server,
@@ -151,9 +156,8 @@ fn head_gives_the_head_alone() {
     assert_eq!(receivers, 0);
 }
 
-#[test]
-fn health_readiness_and_options_are_told() {
-    let server = Server::start(&[]);
+fn health_readiness_and_options_are_told(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let text = |length: usize, more: &str, body: &str| {
         format!(
             "HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: {length}\n{more}\n{body}"
@@ -169,11 +173,12 @@ fn health_readiness_and_options_are_told() {
     for (target, allow) in [
         ("/sse", "GET, HEAD, OPTIONS"),
         ("/events", "GET, HEAD, OPTIONS"),
-        ("/channels/news", "GET, HEAD, POST, OPTIONS"),
+        ("/channels", "GET, HEAD, OPTIONS"),
+        ("/channels/news", "GET, HEAD, POST, DELETE, OPTIONS"),
         ("/publish", "POST, OPTIONS"),
         ("/healthz", "GET, HEAD, OPTIONS"),
         ("/readyz", "GET, HEAD, OPTIONS"),
-        ("*", "GET, HEAD, POST, OPTIONS"),
+        ("*", "GET, HEAD, POST, DELETE, OPTIONS"),
     ] {
         check(
             &server,
@@ -183,9 +188,8 @@ fn health_readiness_and_options_are_told() {
     }
 }
 
-#[test]
-fn pipelined_requests_are_answered_in_order() {
-    let server = Server::start(&[]);
+fn pipelined_requests_are_answered_in_order(io: DriverKind) {
+    let server = Server::start(io, &[]);
     let requests = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n\
         POST /channels/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
         2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nTrailer: t\r\n\r\n\

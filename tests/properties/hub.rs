@@ -35,6 +35,7 @@ enum Op {
     Take { shard: Index, frames_max: u32, bytes_max: usize, behind: u8 },
     Read { stream: Index, limits: SliceLimits },
     ReadAll(Index),
+    DropHistory(usize),
     Advance(u32),
     BeginEpoch(u64),
 }
@@ -91,6 +92,7 @@ fn op(shape: Shape) -> impl Strategy<Value = Op> {
         ),
         8 => (any::<Index>(), slice).prop_map(|(stream, limits)| Op::Read { stream, limits }),
         4 => any::<Index>().prop_map(Op::ReadAll),
+        1 => (0..NAMES.len()).prop_map(Op::DropHistory),
         3 => (0..20_u32).prop_map(Op::Advance),
         1 => (0..4_u64).prop_map(Op::BeginEpoch),
     ]
@@ -159,7 +161,7 @@ fn read_to_the_end(world: &mut World, index: usize) {
     loop {
         let stream = &world.streams[index];
         let cursor = world.cursors[stream.shard];
-        if stream.is_live || stream.place() > cursor {
+        if stream.is_live || stream.place() > cursor || world.is_waiting(stream) {
             return;
         }
         let waits_for_its_shard = stream.place() == cursor;
@@ -183,6 +185,7 @@ fn step(world: &mut World, op: &Op) {
             let limits = TakeLimits { frames_max: *frames_max, bytes_max: *bytes_max };
             world.take(shard.index(shards), limits, |stream| behind >> (stream % 8) & 1 == 1);
         }
+        Op::DropHistory(channel) => world.drop_history(*channel),
         Op::Advance(ticks) => world.advance(*ticks),
         Op::BeginEpoch(skipped) => world.begin_epoch(*skipped),
         Op::Unsubscribe(_) | Op::Read { .. } | Op::ReadAll(_) if streams == 0 => {}

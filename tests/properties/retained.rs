@@ -47,6 +47,10 @@ impl World {
             assert!(step != Step::Keeps || evicted == channel.evicted, "{} lost an event", NAMES[name]);
             let surplus = channel.events.len().saturating_sub(self.options.retention.events_max);
             for (index, &number) in channel.events.iter().enumerate().skip(channel.evicted) {
+                if number <= channel.dropped {
+                    assert!(index < evicted, "event {number} of {} was dropped", NAMES[name]);
+                    continue;
+                }
                 let (is_over, is_old) = (index < surplus, is_old(self.events[&number].at));
                 if index < evicted {
                     assert!(number <= taken, "event {number} is lost before a shard took it");
@@ -75,7 +79,8 @@ impl World {
             (0..SELECTORS).map(|selector| self.subscribers(selector).next().is_some()).collect();
         let (channels, patterns) = subscribed.split_at(NAMES.len());
         for (channel, is_subscribed) in self.channels.iter_mut().zip(channels) {
-            channel.is_known &= *is_subscribed || !channel.retained().is_empty();
+            // What was dropped and not taken by all is still there, though nobody can read it.
+            channel.is_known &= *is_subscribed || !channel.retained().is_empty() || channel.dropped > taken;
         }
         for (pattern, is_subscribed) in self.patterns.iter_mut().zip(patterns) {
             // Its last event is still to be told to the shards that had its subscribers.
@@ -92,6 +97,9 @@ impl World {
                 return channel.evicted;
             }
             let shard = 0;
+            if channel.dropped > self.cursors[shard] {
+                return channel.events.partition_point(|&number| number <= channel.dropped);
+            }
             let begin = Begin::After(self.id_of(self.epochs[0].first - 1));
             let names = [Selector::parse(NAMES[name]).expect("it is a name")];
             let subscribed = self.hub.subscribe(shard, &names, None, begin).expect("it is in the table");

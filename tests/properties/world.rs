@@ -71,6 +71,8 @@ pub(crate) struct Channel {
     /// How many it had before it was last entered in the hub's table.
     pub(crate) before: usize,
     pub(crate) is_known: bool,
+    /// Its history was dropped up to here.
+    pub(crate) dropped: u64,
 }
 
 impl Channel {
@@ -286,6 +288,23 @@ impl World {
         self.now += ticks;
         self.hub.set_now(TICK * self.now + Duration::from_millis(u64::from(ticks % 100)));
         self.settle(if ticks > 0 { Step::Enforces } else { Step::Keeps });
+    }
+
+    /// Drops the history of a channel.
+    pub(crate) fn drop_history(&mut self, name: usize) {
+        let is_subscribed = self.subscribers(name).next().is_some();
+        let channel = &mut self.channels[name];
+        let retained = channel.retained();
+        let expected = (is_subscribed || !retained.is_empty()).then_some(retained.len());
+        channel.dropped = retained.last().copied().unwrap_or(channel.dropped);
+        assert_eq!(self.hub.drop_history(NAMES[name]), expected, "what is dropped of {}", NAMES[name]);
+        self.settle(if expected.is_some_and(|dropped| dropped > 0) { Step::Takes } else { Step::Keeps });
+    }
+
+    /// Returns true if and only if a stream's shard has yet to pass what was dropped of one of its channels.
+    pub(crate) fn is_waiting(&self, stream: &Stream) -> bool {
+        let end = self.cursors[stream.shard];
+        stream.channels.iter().any(|&channel| self.channels[channel].dropped > end)
     }
 
     /// Lets a shard take, checks what it got, and hands it to its live streams, but for those that `falls_behind` names.

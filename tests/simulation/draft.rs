@@ -3,7 +3,7 @@
 use downpour::base::random::SplitMix64;
 use serde_json::Value;
 
-use crate::model::{ALL, CHANNELS, ChannelSet, Draft, Fate, TARGETS, serial_of, user_name};
+use crate::model::{ALL, CHANNELS, ChannelSet, Draft, Fate, SELF, TARGETS, serial_of, user_name};
 use crate::rules::{DATA_BYTES_MAX, Rules, pick};
 use crate::subscriber::Scene;
 use crate::wire::percent_encode;
@@ -45,8 +45,8 @@ impl Written {
     }
 }
 
-/// Draws an event to publish.
-pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>) -> Written {
+/// Draws an event to publish, to one client only where a server may find that first.
+pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>, may_go_to_client: bool) -> Written {
     let (random, rules) = (&mut *scene.random, scene.rules);
     let mut indexes = vec![random.within(0..=CHANNELS.len() - 1)];
     if random.chance(rules.several_probability) {
@@ -54,6 +54,12 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>) -> Written {
     }
     if rules.plays_targets && random.chance(0.2) {
         indexes = vec![*pick(random, &[ALL, ALL, ALL + 1, TARGETS - 1])];
+    }
+    let mut client = None;
+    if rules.plays_clients && may_go_to_client && random.chance(0.25) {
+        let known = scene.model.draw_client(random).filter(|_| random.chance(0.97)).map(str::to_owned);
+        client = Some(known.unwrap_or_else(|| "00000000000000000000000000000007-0-0".to_owned()));
+        indexes = vec![SELF];
     }
     let channels = ChannelSet::of(&indexes);
     let event_type = *pick(random, &["message", "message", "note", "tick"]);
@@ -70,6 +76,7 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>) -> Written {
     };
     let target = match indexes[..] {
         [ALL] => r#""all":true"#.to_owned(),
+        [SELF] => format!(r#""clientId":"{}""#, client.as_deref().unwrap_or("")),
         [user] if user > ALL => format!(r#""userId":"{}""#, user_name(user)),
         [channel] => format!(r#""channel":{}"#, Value::from(CHANNELS[channel])),
         _ => {
@@ -87,6 +94,7 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>) -> Written {
     envelope.push('}');
     let draft = Draft {
         channels,
+        client,
         event_type,
         data,
         has_own_id,

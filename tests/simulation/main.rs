@@ -10,6 +10,8 @@
 //!
 //! `DOWNPOUR_SIM_SEEDS=5000` plays so many seeds, from `DOWNPOUR_SIM_SEED` (or 0) on.
 
+mod changes;
+mod control;
 mod draft;
 mod model;
 mod publisher;

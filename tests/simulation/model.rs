@@ -1,10 +1,11 @@
 //! What the server is held to: every event that anyone published, and the order in which the log committed them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use downpour::base::id::{EpochTag, EventId, Sequence};
-use downpour::frame::batch::{Batch, TARGET_ALL, user_target};
+use downpour::base::random::SplitMix64;
+use downpour::frame::batch::{Batch, TARGET_ALL, is_client, user_target};
 use downpour::log::{Refusal, Sink, Ticket};
 use downpour::sse::decode::Decoder;
 
@@ -32,6 +33,9 @@ pub(crate) const ALL: usize = CHANNELS.len();
 /// How many targets there are: the channels, all, the users.
 pub(crate) const TARGETS: usize = ALL + 1 + USERS.len();
 
+/// The target that is one client: its index behind those of all others. Which client that is, the draft says.
+pub(crate) const SELF: usize = TARGETS;
+
 /// What a batch calls a target.
 pub(crate) fn target_name(index: usize) -> String {
     match index {
@@ -56,13 +60,26 @@ impl ChannelSet {
     }
 
     fn named<'a>(names: impl Iterator<Item = &'a str>) -> ChannelSet {
-        let index = |name| (0..TARGETS).find(|&index| target_name(index) == name);
+        let known = |name: &str| (0..TARGETS).find(|&index| target_name(index) == name);
+        let index = |name: &str| if is_client(name) { Some(SELF) } else { known(name) };
         let indexes: Vec<usize> = names.map(|name| index(name).expect("nobody uses this target")).collect();
         ChannelSet::of(&indexes)
     }
 
     pub(crate) fn indexes(self) -> impl Iterator<Item = usize> {
-        (0..TARGETS).filter(move |index| self.0 & (1 << index) != 0)
+        (0..=SELF).filter(move |index| self.0 & (1 << index) != 0)
+    }
+
+    pub(crate) fn has(self, index: usize) -> bool {
+        self.0 & (1 << index) != 0
+    }
+
+    pub(crate) fn with(self, index: usize) -> ChannelSet {
+        ChannelSet(self.0 | 1 << index)
+    }
+
+    pub(crate) fn without(self, index: usize) -> ChannelSet {
+        ChannelSet(self.0 & !(1 << index))
     }
 
     pub(crate) fn len(self) -> u32 {
@@ -87,6 +104,8 @@ impl ChannelSet {
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) channels: ChannelSet,
+    /// The one client that it goes to, if it does.
+    pub(crate) client: Option<String>,
     pub(crate) event_type: &'static str,
     /// As its readers are to see it.
     pub(crate) data: String,
@@ -100,6 +119,9 @@ pub(crate) struct Draft {
     pub(crate) is_retried: bool,
     pub(crate) fate: Fate,
 }
+
+/// Clients that are remembered.
+const CLIENTS_MAX: usize = 12;
 
 /// What became of a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,12 +157,14 @@ pub(crate) struct Model {
     pub(crate) drafts: Vec<Draft>,
     /// Event `n` of the sequence stands at `n - 1`.
     events: Vec<Event>,
-    by_channel: [Vec<u64>; TARGETS],
+    by_channel: [Vec<u64>; TARGETS + 1],
     epochs: Vec<Epoch>,
     /// Bytes that each connection of a publisher has written.
     pub(crate) written: Vec<u64>,
     /// The last serial that each of them has seen committed.
     last_committed: HashMap<usize, usize>,
+    /// Ids of clients that were seen lately.
+    clients: VecDeque<String>,
 }
 
 impl Model {
@@ -153,10 +177,23 @@ impl Model {
         self.events.get(usize::try_from(number.checked_sub(1)?).ok()?)
     }
 
-    /// The events of `channels` after `place`, before `end`.
-    pub(crate) fn between(&self, place: u64, end: u64, channels: ChannelSet) -> Vec<u64> {
-        let meets = |number: &u64| self.event(*number).is_some_and(|event| event.channels.meets(channels));
-        (place + 1..end).filter(meets).collect()
+    /// The one client that an event goes to, if it does.
+    pub(crate) fn client_of(&self, event: &Event) -> Option<&str> {
+        self.drafts[event.serial].client.as_deref()
+    }
+
+    /// Notes a client that is connected.
+    pub(crate) fn note_client(&mut self, client: &str) {
+        self.clients.push_back(client.to_owned());
+        if self.clients.len() > CLIENTS_MAX {
+            self.clients.pop_front();
+        }
+    }
+
+    /// A client that was connected lately, and may be still.
+    pub(crate) fn draw_client(&self, random: &mut SplitMix64) -> Option<&str> {
+        let last = self.clients.len().checked_sub(1)?;
+        Some(&self.clients[random.within(0..=last)])
     }
 
     /// How many events a channel has after `place`, up to `end`.
@@ -232,6 +269,8 @@ impl Model {
             assert_eq!((draft.event_type, &draft.data), (&*event_type, &data), "event {serial}");
             let channels = ChannelSet::named(part.targets());
             assert_eq!(draft.channels, channels, "event {serial}");
+            let client = part.targets().find_map(|name| name.strip_prefix("\u{1}client:"));
+            assert_eq!(draft.client.as_deref(), client, "event {serial}");
             assert_eq!(draft.has_own_id, part.id_at.is_none(), "event {serial}");
             let written = self.written[draft.connection];
             let is_retried = draft.is_retried;

@@ -79,6 +79,9 @@ impl Publisher {
             } else if !self.published.is_empty() && scene.random.chance(0.05) {
                 let drawn = pick(scene.random, &self.published).clone().conflicting(scene);
                 connection.send_first(scene, drawn);
+            } else if scene.random.chance(0.03) {
+                let drawn = Message::dropping(scene);
+                connection.send_first(scene, drawn);
             } else {
                 let drawn = Message::draw(scene);
                 connection.send_first(scene, drawn);
@@ -147,7 +150,7 @@ impl Connection {
             let mut draft = written.draft;
             draft.connection = self.number;
             (draft.whole, draft.written_at) = match message.kind {
-                Kind::Single | Kind::Array => (Some(count), to),
+                Kind::Single | Kind::Array | Kind::Drop => (Some(count), to),
                 Kind::BadArray | Kind::Conflict => (Some(0), u64::MAX),
                 Kind::Lines { .. } => (None, from + (head.len() + body.bytes_for(written.line_end)) as u64),
             };
@@ -238,14 +241,23 @@ impl Message {
         assert!(self.attempts > 1 || (!is_duplicate && duplicates == 0), "{body} for {self:?}");
         scene.stats.duplicates += u64::from(is_duplicate) + duplicates as u64;
         let model = &mut *scene.model;
+        if self.kind == Kind::Drop {
+            assert!(matches!(status, 200 | 404 | 408 | 429 | 503), "{status} {body} for {self:?}");
+            assert!(status != 200 || (body["success"] == true && body["removed"].is_u64()), "{body}");
+            scene.stats.drops += u64::from(status == 200);
+            return true;
+        }
         if status == 200 {
             let is_good =
                 !matches!(self.kind, Kind::BadArray | Kind::Conflict | Kind::Lines { is_bad: true });
             assert!(is_good, "{body} for {self:?}");
             let ids: Vec<&Value> = match self.kind {
-                Kind::Single | Kind::Conflict => vec![&body["id"]],
+                Kind::Single | Kind::Conflict | Kind::Drop => vec![&body["id"]],
                 Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
-                    body["ids"].as_array().expect("a batch has ids").iter().collect()
+                    let ids = body["ids"]
+                        .as_array()
+                        .unwrap_or_else(|| panic!("a batch has ids: {body} of {self:?}"));
+                    ids.iter().collect()
                 }
             };
             let committed: Vec<Value> =
@@ -254,7 +266,7 @@ impl Message {
             assert_eq!(body["success"], true);
             scene.stats.acknowledged += 1;
             match self.kind {
-                Kind::Single | Kind::Conflict => self.check_receivers(scene, subscribers, body),
+                Kind::Single | Kind::Conflict | Kind::Drop => self.check_receivers(scene, subscribers, body),
                 Kind::Array | Kind::BadArray | Kind::Lines { .. } => {
                     assert_eq!(published + duplicates, self.serials.len());
                     assert_eq!(body["duplicates"].is_u64(), self.keys == Keys::Envelopes, "{body}");
@@ -274,6 +286,12 @@ impl Message {
                 scene.stats.bad_requests += 1;
                 true
             }
+            404 => {
+                let item = detail.strip_prefix("item ").and_then(|rest| rest.split(':').next()?.parse().ok());
+                self.check_unknown(scene, subscribers, self.serials.start + item.unwrap_or(done), body);
+                scene.stats.clients_unknown += 1;
+                true
+            }
             409 => {
                 assert_eq!(self.kind, Kind::Conflict, "{body} for {self:?}");
                 scene.stats.conflicts += 1;
@@ -287,27 +305,46 @@ impl Message {
         } else if is_settled || !self.may_retry(scene.now) {
             // What was sent before may be under way still, whatever was said to this.
             if self.attempts == 1 {
-                (rest..self.serials.end).for_each(|serial| model.refuse(serial, detail));
+                (rest..self.serials.end).for_each(|serial| scene.model.refuse(serial, detail));
             }
             scene.stats.refused += u64::from(status == 503);
         }
         is_settled
     }
 
+    /// Checks that an event which is refused for its client may have found that gone.
+    fn check_unknown(&self, scene: &Scene<'_>, subscribers: &[Subscriber], serial: usize, body: &Value) {
+        let client = scene.model.drafts[serial].client.as_deref().expect("it goes to a client");
+        let begun_at = self.begun_at.expect("an answered request was written");
+        let may_end = scene.is_draining || scene.rules.shard.stream_age_max.is_some();
+        let must_live = |subscriber: &Subscriber| {
+            subscriber.is_client(client) && subscriber.must_receive(u64::MAX, begun_at, scene.restarted_at)
+        };
+        assert!(may_end || !subscribers.iter().any(must_live), "{body} of a client that lives");
+    }
+
     /// Compares the count with the streams that must, and those that may, have been subscribed meanwhile.
     fn check_receivers(&self, scene: &mut Scene<'_>, subscribers: &[Subscriber], body: &Value) {
         let draft = &scene.model.drafts[self.serials.start];
         let Fate::Committed(number) = draft.fate else { panic!("{self:?} was acknowledged") };
-        let channels = draft.channels;
-        let concerned = || subscribers.iter().filter(|subscriber| subscriber.targets().meets(channels));
+        let (channels, client) = (draft.channels, draft.client.as_deref());
+        let is_named = |subscriber: &&Subscriber| client.is_some_and(|client| subscriber.is_client(client));
+        let concerned = || {
+            let may_concern =
+                |subscriber: &&Subscriber| subscriber.targets().meets(channels) || is_named(subscriber);
+            subscribers.iter().filter(may_concern)
+        };
         let begun_at = self.begun_at.expect("an answered request was written");
         // Streams whose time is over have left, though their clients may not have read that far.
         let may_end = scene.is_draining || scene.rules.shard.stream_age_max.is_some();
         let least = concerned()
+            .filter(|subscriber| subscriber.surely_has(channels, begun_at) || is_named(subscriber))
             .filter(|subscriber| !may_end && subscriber.must_receive(number, begun_at, scene.restarted_at))
             .count();
-        let may_count =
-            |ghost: &&Ghost| ghost.channels.meets(channels) && ghost.over_at.is_none_or(|at| at >= begun_at);
+        let may_count = |ghost: &&Ghost| {
+            let is_named = client.is_some() && ghost.client.as_deref() == client;
+            (ghost.channels.meets(channels) || is_named) && ghost.over_at.is_none_or(|at| at >= begun_at)
+        };
         let ghosts = scene.ghosts.iter().filter(may_count).count();
         let most = concerned().filter(|subscriber| subscriber.may_receive(number, begun_at)).count() + ghosts;
         let is_duplicate = body["duplicate"] == true;
@@ -341,7 +378,7 @@ fn committed_id(model: &Model, serial: usize) -> Value {
 /// Appends an event to a log as another part of the process, or another node, would: no shard hears what comes of it.
 pub(crate) fn append_aside(scene: &mut Scene<'_>, log: &dyn Log, ticket: Ticket) {
     let serial = scene.model.drafts.len();
-    let Written { draft, text, .. } = write_draft(serial, scene);
+    let Written { draft, text, .. } = write_draft(serial, scene, false);
     let mut event = Event::new(if text.is_empty() { &draft.data } else { &text });
     if draft.event_type != "message" {
         event = event.with_type(draft.event_type).expect("a plain word");

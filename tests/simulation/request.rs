@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::draft::{Written, write_draft};
+use crate::model::CHANNELS;
 use crate::rules::pick;
 use crate::subscriber::Scene;
 use crate::wire::Body;
@@ -26,6 +27,8 @@ pub(crate) enum Kind {
     BadArray,
     /// One event under a key that another one was published under.
     Conflict,
+    /// No publish: the history of a channel is dropped. What is missing then has to be told, like all that is missing.
+    Drop,
 }
 
 /// How a request has idempotency keys.
@@ -64,24 +67,24 @@ impl Message {
         let kinds = [Kind::Single, Kind::Single, Kind::Single, Kind::Array, lines, lines, Kind::BadArray];
         let kind = *pick(scene.random, &kinds);
         let count = match kind {
-            Kind::Single | Kind::Conflict => 1,
+            Kind::Single | Kind::Conflict | Kind::Drop => 1,
             Kind::Array | Kind::BadArray => scene.random.within(1..=6),
             Kind::Lines { .. } => scene.random.within(1..=30),
         };
         let keys = match kind {
-            Kind::BadArray | Kind::Conflict => Keys::None,
+            Kind::BadArray | Kind::Conflict | Kind::Drop => Keys::None,
             Kind::Single | Kind::Array => *pick(scene.random, &[Keys::None, Keys::Header, Keys::Envelopes]),
             Kind::Lines { .. } => *pick(scene.random, &[Keys::None, Keys::Envelopes]),
         };
         let mut drafts: Vec<Written> =
-            (first..first + count).map(|serial| write_draft(serial, scene)).collect();
+            (first..first + count).map(|serial| write_draft(serial, scene, true)).collect();
         if keys == Keys::Envelopes {
             drafts.iter_mut().zip(first..).for_each(|(draft, serial)| draft.set_key(&key(serial)));
         }
         let may_be_verbatim = keys != Keys::Envelopes && drafts[0].is_plain();
         let (target, content_type, data) = match kind {
             Kind::Single if may_be_verbatim && scene.random.chance(0.5) => drafts[0].verbatim(),
-            Kind::Single | Kind::Conflict => {
+            Kind::Single | Kind::Conflict | Kind::Drop => {
                 ("/publish".to_owned(), "application/json", drafts[0].envelope.clone())
             }
             Kind::Array | Kind::BadArray => {
@@ -124,10 +127,29 @@ impl Message {
         (message, drafts)
     }
 
+    /// A request that drops the history of a channel.
+    pub(crate) fn dropping(scene: &mut Scene<'_>) -> (Message, Vec<Written>) {
+        let channel = pick(scene.random, &CHANNELS).replace('ö', "%C3%B6").replace('ß', "%C3%9F");
+        let serial = scene.model.drafts.len();
+        let message = Message {
+            kind: Kind::Drop,
+            keys: Keys::None,
+            serials: serial..serial,
+            target: format!("/channels/{channel}"),
+            fields: String::new(),
+            data: String::new(),
+            attempts: 0,
+            sent_at: scene.now,
+            begun_at: None,
+            receivers: None,
+        };
+        (message, Vec::new())
+    }
+
     /// Another event under a key of this request.
     pub(crate) fn conflicting(&self, scene: &mut Scene<'_>) -> (Message, Vec<Written>) {
         let serial = scene.model.drafts.len();
-        let mut draft = write_draft(serial, scene);
+        let mut draft = write_draft(serial, scene, true);
         let mut fields = "Content-Type: application/json\r\n".to_owned();
         match self.keys {
             Keys::Envelopes => {
@@ -165,8 +187,9 @@ impl Message {
             Body::counted(self.data.as_bytes())
         };
         let connection = if is_last { "Connection: close\r\n" } else { "" };
+        let method = if self.kind == Kind::Drop { "DELETE" } else { "POST" };
         let head = format!(
-            "POST {} HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n{}{connection}{}\r\n",
+            "{method} {} HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n{}{connection}{}\r\n",
             self.target, self.fields, body.fields
         );
         (head, body)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use downpour::api::{self, ApiOptions, Hosts};
+use downpour::api::{self, ApiOptions, Hosts, Reach};
 use downpour::base::random::SplitMix64;
 use downpour::conn::ConnOptions;
 use downpour::driver::sim::SimOptions;
@@ -33,6 +33,10 @@ pub(crate) struct Rules {
     pub(crate) aside_probability: f64,
     /// Some events go to all streams, or to those of a user, as some streams are.
     pub(crate) plays_targets: bool,
+    /// Some events go to one client.
+    pub(crate) plays_clients: bool,
+    /// How likely a client with a turn changes the channels of its stream.
+    pub(crate) change_probability: f64,
     pub(crate) subscribers: usize,
     pub(crate) publishers: usize,
 }
@@ -65,6 +69,8 @@ impl Rules {
             several_probability: *pick(random, &[0.0, 0.2, 0.5]),
             aside_probability: if plays_targets { 0.4 } else { 0.1 },
             plays_targets,
+            plays_clients: random.chance(0.5),
+            change_probability: *pick(random, &[0.0, 0.02, 0.2]),
             subscribers: random.within(1..=12),
             publishers: random.within(1..=4),
         }
@@ -116,7 +122,11 @@ fn shard(random: &mut SplitMix64) -> ShardOptions {
             },
             plan_body: api::plan_body,
         },
-        api: vec![ApiOptions { hosts: Hosts::default(), is_loopback: true, stream_channels_max: 16 }],
+        api: vec![ApiOptions {
+            hosts: Hosts::default(),
+            reach: Reach::Loopback,
+            stream_channels_max: *pick(random, &[16, 4]),
+        }],
         connections_max: *pick(random, &[1000, 1000, 1000, 6]),
         retry: seconds(3),
         retry_jitter: seconds(1),

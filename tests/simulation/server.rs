@@ -2,7 +2,7 @@
 //! thread would: from the announcement of its wait until something wakes it.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +15,7 @@ use downpour::base::random::SplitMix64;
 use downpour::driver::sim::{SimDriver, SimNet, SimSocket};
 use downpour::driver::{Completion, Driver, SendStart};
 use downpour::frame::batch::Batch;
+use downpour::frame::offer::Offer;
 use downpour::http::http_date;
 use downpour::hub::{Backlog, Hub, Receivers};
 use downpour::log::sim::SimLog;
@@ -263,7 +264,7 @@ impl Driver for MeddlingDriver {
         self.inner.recv(conn);
     }
 
-    fn send(&mut self, conn: ConnId, batch: &[IoSlice<'_>]) -> SendStart {
+    fn send(&mut self, conn: ConnId, offer: Offer<'_>) -> SendStart {
         let Meddling { log, probability, random, panics } = &*self.meddling;
         if panics.take() {
             resume_unwind(Box::new(Forced));
@@ -271,7 +272,7 @@ impl Driver for MeddlingDriver {
         if random.borrow_mut().chance(*probability) {
             log.step();
         }
-        self.inner.send(conn, batch)
+        self.inner.send(conn, offer)
     }
 
     fn shutdown(&mut self, conn: ConnId) {

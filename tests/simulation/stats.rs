@@ -22,6 +22,7 @@ pub(crate) struct Stats {
     pub(crate) refused: u64,
     pub(crate) uncertain: u64,
     pub(crate) bad_requests: u64,
+    pub(crate) drops: u64,
     pub(crate) retried: u64,
     pub(crate) duplicates: u64,
     pub(crate) conflicts: u64,
@@ -30,6 +31,15 @@ pub(crate) struct Stats {
     pub(crate) behind: u64,
     pub(crate) delivered_to_all: u64,
     pub(crate) delivered_to_users: u64,
+    pub(crate) delivered_to_clients: u64,
+    pub(crate) changes: u64,
+    pub(crate) subscribed: u64,
+    pub(crate) unsubscribed: u64,
+    pub(crate) subscribed_behind: u64,
+    pub(crate) described: u64,
+    pub(crate) deleted: u64,
+    pub(crate) clients_unknown: u64,
+    pub(crate) streams_full: u64,
     pub(crate) lost: u64,
     pub(crate) held_bytes_max: u64,
     pub(crate) kept_bytes_max: u64,
@@ -45,7 +55,7 @@ impl Stats {
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 28] {
+    fn counts(&mut self) -> [&mut u64; 38] {
         [
             &mut self.steps,
             &mut self.crashes,
@@ -66,6 +76,7 @@ impl Stats {
             &mut self.refused,
             &mut self.uncertain,
             &mut self.bad_requests,
+            &mut self.drops,
             &mut self.retried,
             &mut self.duplicates,
             &mut self.conflicts,
@@ -74,6 +85,15 @@ impl Stats {
             &mut self.behind,
             &mut self.delivered_to_all,
             &mut self.delivered_to_users,
+            &mut self.delivered_to_clients,
+            &mut self.changes,
+            &mut self.subscribed,
+            &mut self.unsubscribed,
+            &mut self.subscribed_behind,
+            &mut self.described,
+            &mut self.deleted,
+            &mut self.clients_unknown,
+            &mut self.streams_full,
             &mut self.lost,
         ]
     }

@@ -8,6 +8,7 @@ use downpour::driver::sim::{SimNet, SimPeer};
 use downpour::http::{BodyDecoder, Framing};
 use downpour::sse::decode::Decoder;
 
+use crate::control::{Control, Known};
 use crate::model::{ALL, CHANNELS, ChannelSet, Model, PATTERNS, TARGETS, channels_of, user_name};
 use crate::rules::{Rules, pick};
 use crate::stats::Stats;
@@ -38,6 +39,7 @@ pub(crate) struct Scene<'a> {
 #[derive(Debug)]
 pub(crate) struct Ghost {
     pub(crate) channels: ChannelSet,
+    pub(crate) client: Option<String>,
     /// When the server had said that it ends, if it had.
     pub(crate) over_at: Option<u64>,
 }
@@ -64,6 +66,7 @@ pub(crate) struct Subscriber {
     sleeps_until: u64,
     has_slept: bool,
     stream: Option<Stream>,
+    control: Option<Control>,
 }
 
 struct Stream {
@@ -115,11 +118,75 @@ impl Subscriber {
             sleeps_until: 0,
             has_slept: false,
             stream: None,
+            control: None,
         }
     }
 
+    /// The targets that its stream may have.
     pub(crate) fn targets(&self) -> ChannelSet {
-        ChannelSet::of(&[&self.indexes[..], &self.others].concat())
+        let touched = self.stream.iter().flat_map(|stream| stream.view.changes.touched.indexes());
+        touched.fold(ChannelSet::of(&[&self.indexes[..], &self.others].concat()), ChannelSet::with)
+    }
+
+    /// Returns true if and only if an event to `channels` that is published at `step` or later goes to its stream,
+    /// as long as that lives.
+    pub(crate) fn surely_has(&self, channels: ChannelSet, step: u64) -> bool {
+        let common = channels.common(self.targets());
+        common.len() > 0
+            && self.stream.as_ref().is_some_and(|stream| stream.view.changes.surely_had(common, step))
+    }
+
+    /// Returns true if and only if its stream has this name.
+    pub(crate) fn is_client(&self, client: &str) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.view.client.as_deref() == Some(client))
+    }
+
+    /// Has its stream be changed, or asked after, beside what it reads. Only where it may, it asks for something new.
+    fn manage(&mut self, scene: &mut Scene<'_>, may_ask: bool) -> bool {
+        if self.control.as_ref().is_some_and(Control::is_over) {
+            self.drop_control();
+        }
+        let must_live = self.must_live(scene.rules, scene.is_draining, scene.restarted_at);
+        let Subscriber { stream, control, .. } = self;
+        let view = stream.as_mut().map(|stream| &mut stream.view);
+        if let Some(control) = control {
+            if control.is_idle()
+                && may_ask
+                && let Some(view) = view
+            {
+                if view.connected_at.is_some() && !view.is_uncertain && !view.is_deleted {
+                    control.ask(scene, view);
+                }
+                return true;
+            }
+            let known = view.map(|view| {
+                let must_live_since = view.connected_at.filter(|_| must_live);
+                Known { view, must_live_since }
+            });
+            return control.go_on(scene, known);
+        }
+        if may_ask {
+            *control = Some(Control::connect(scene));
+        }
+        false
+    }
+
+    fn drop_control(&mut self) {
+        let view = self.stream.as_mut().map(|stream| &mut stream.view);
+        if let Some(control) = self.control.take() {
+            control.give_up(view);
+        }
+    }
+
+    /// Returns true if and only if nothing can have ended its stream so far, if it is one.
+    fn must_live(&self, rules: &Rules, is_draining: bool, restarted_at: &[Option<u64>]) -> bool {
+        let may_end = is_draining || rules.shard.stream_age_max.is_some();
+        !may_end
+            && self.stream.as_ref().is_some_and(|stream| {
+                let is_well = !stream.peer.was_reset() && !stream.peer.is_ended();
+                let is_well = is_well && restarted_at[stream.shard].is_none_or(|at| at < stream.begun_at);
+                is_well && !stream.has_left && stream.view.over_at.is_none() && !stream.view.is_deleted
+            })
     }
 
     /// Returns true if and only if the server may count its stream as one that receives event `number`, which was
@@ -139,7 +206,11 @@ impl Subscriber {
                 || stream.view.subscribed_at.is_some_and(|place| place < number);
             let is_well = !stream.peer.was_reset() && !stream.peer.is_ended();
             let is_well = is_well && restarted_at[stream.shard].is_none_or(|at| at < stream.begun_at);
-            is_connected && is_well && !stream.has_left && stream.view.over_at.is_none()
+            is_connected
+                && is_well
+                && !stream.has_left
+                && stream.view.over_at.is_none()
+                && !stream.view.is_deleted
         })
     }
 
@@ -150,6 +221,10 @@ impl Subscriber {
 
     /// Has its turn.
     pub(crate) fn act(&mut self, scene: &mut Scene<'_>) {
+        if self.control.is_some() || scene.rules.change_probability > 0.0 {
+            let may_ask = scene.random.chance(scene.rules.change_probability);
+            self.manage(scene, may_ask);
+        }
         if scene.step < self.sleeps_until {
             return;
         }
@@ -182,17 +257,21 @@ impl Subscriber {
 
     /// Writes and reads all it can; returns whether that was anything.
     pub(crate) fn settle(&mut self, scene: &mut Scene<'_>) -> bool {
-        let Some(stream) = &mut self.stream else { return false };
+        let has_managed = self.manage(scene, false);
+        let Some(stream) = &mut self.stream else { return has_managed };
         self.sleeps_until = 0;
         if std::mem::take(&mut self.has_slept) {
             stream.view.reads_on(scene.taken);
         }
         let has_written = stream.written < stream.request.len() && stream.write(scene.random);
-        self.read(scene, usize::MAX) || has_written
+        self.read(scene, usize::MAX) || has_written || has_managed
     }
 
     /// Checks a connection after everything was delivered.
     pub(crate) fn check_settled(&mut self, model: &Model, rules: &Rules) {
+        if let Some(control) = &self.control {
+            control.check_settled();
+        }
         let Some(stream) = &mut self.stream else { return };
         if stream.has_left || stream.peer.was_reset() || stream.peer.is_ended() {
             return;
@@ -231,7 +310,8 @@ impl Subscriber {
             Some(place) => Begin::After(place),
             None => Begin::AfterUnknown,
         };
-        let view = View::new(&self.names, &self.indexes, &self.others, begin, &id, scene.model);
+        let others = &self.others;
+        let view = View::new(&self.names, others, begin, &id, scene.model, scene.rules);
         let shard = scene.random.within(0..=scene.nets.len() - 1);
         let stream = Stream {
             peer: scene.nets[shard].connect(),
@@ -311,6 +391,7 @@ impl Subscriber {
 
     /// Looks at a connection that the server, or the network, has ended, and gives it up.
     fn end(&mut self, scene: &mut Scene<'_>) {
+        let channels = self.targets();
         let Some(mut stream) = self.stream.take() else { return };
         stream.view.check_broken_off(scene.model);
         if stream.peer.was_reset() {
@@ -319,12 +400,14 @@ impl Subscriber {
             let is_whole = self.is_old || stream.body.is_some_and(|body| body.is_done());
             // A stream whose time is over is cut off where its client does not read its end.
             let patience = scene.rules.shard.conn.idle_timeout;
-            let is_cut = scene.rules.shard.stream_age_max.is_some() && scene.now >= stream.begun + patience;
+            let may_be_over = scene.rules.shard.stream_age_max.is_some() || stream.view.is_deleted;
+            let is_cut = may_be_over && scene.now >= stream.begun + patience;
             let is_cut = is_cut || scene.restarted_at[stream.shard].is_some_and(|at| at >= stream.begun_at);
             let is_well = (stream.view.over_at.is_some() && is_whole) || is_cut;
             assert!(is_well, "subscriber {}: the stream just ends", self.number);
         }
-        scene.ghosts.push(Ghost { channels: self.targets(), over_at: stream.view.over_at });
+        let (client, over_at) = (stream.view.client.take(), stream.view.over_at);
+        scene.ghosts.push(Ghost { channels, client, over_at });
     }
 
     fn leave(&mut self, scene: &mut Scene<'_>) {
@@ -338,14 +421,15 @@ impl Subscriber {
             1 => stream.peer.reset(),
             _ => {}
         }
-        let over_at = stream.view.over_at;
-        scene.ghosts.push(Ghost { channels: self.targets(), over_at });
+        let (client, over_at) = (stream.view.client.clone(), stream.view.over_at);
+        scene.ghosts.push(Ghost { channels: self.targets(), client, over_at });
         self.give_up(scene.model);
         self.sleeps_until = scene.step + scene.random.within(0..=200) as u64;
     }
 
     /// Gives the connection up, whatever it has yet to read.
     pub(crate) fn give_up(&mut self, model: &Model) {
+        self.drop_control();
         if let Some(mut stream) = self.stream.take() {
             stream.view.check_broken_off(model);
         }

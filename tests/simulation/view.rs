@@ -3,10 +3,14 @@
 //! What is missing must have been told, at the very place. For a stream of one channel the told gap stands between the
 //! event before what is missing and the one behind it. For several channels that is so in the order of each channel of
 //! a missing event, but for events that reached the stream through another of its channels.
+//!
+//! What a stream is to show of a channel that it was subscribed to meanwhile begins at a place that only the server
+//! knows: at or behind the last event of when that was asked, and before `subscribed`. See [`super::changes`].
 
 use serde_json::Value;
 
-use crate::model::{ALL, ChannelSet, Model, TARGETS, target_name, user_name};
+use crate::changes::Changes;
+use crate::model::{ALL, ChannelSet, Event, Model, SELF, user_name};
 use crate::rules::Rules;
 use crate::stats::Stats;
 
@@ -20,7 +24,7 @@ pub(crate) enum Begin {
 
 /// What holds while an event is looked at.
 pub(crate) struct Now<'a> {
-    pub(crate) model: &'a Model,
+    pub(crate) model: &'a mut Model,
     pub(crate) rules: &'a Rules,
     pub(crate) stats: &'a mut Stats,
     pub(crate) step: u64,
@@ -40,8 +44,18 @@ struct Told {
 /// What one connection has shown.
 #[derive(Debug)]
 pub(crate) struct View {
-    channels: ChannelSet,
+    /// The name of the stream.
+    pub(crate) client: Option<String>,
+    /// What reaches it beside its channels, but by its own name.
+    others: ChannelSet,
     names: Vec<&'static str>,
+    pub(super) changes: Changes,
+    /// It is not as clear as otherwise what a gap stands for: events may reach it by its name too.
+    has_other_ways: bool,
+    /// Its end was asked for.
+    pub(crate) is_deleted: bool,
+    /// It is not known what became of a change that was asked for.
+    pub(crate) is_uncertain: bool,
     user: Option<&'static str>,
     begin: Begin,
     /// The last event id: as it was sent, then as it was seen.
@@ -54,11 +68,11 @@ pub(crate) struct View {
     /// When `connected` came.
     pub(crate) connected_at: Option<u64>,
     /// Everything up to here was seen, or is missing.
-    place: Option<u64>,
+    pub(super) place: Option<u64>,
     /// Published events so far.
-    position: u64,
+    pub(super) position: u64,
     /// The position of the last event that came through this channel alone.
-    last_sole: [u64; TARGETS],
+    pub(super) last_sole: [u64; SELF + 1],
     told: Vec<Told>,
     /// Events that are missing, those that gaps counted, and the gaps that did not say.
     missing: u64,
@@ -80,14 +94,19 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn new(
         names: &[&'static str],
-        indexes: &[usize],
         others: &[usize],
         begin: Begin,
         sent_id: &str,
         model: &Model,
+        rules: &Rules,
     ) -> View {
         View {
-            channels: ChannelSet::of(&[indexes, others].concat()),
+            client: None,
+            changes: Changes::new(names),
+            has_other_ways: rules.plays_clients,
+            is_deleted: false,
+            is_uncertain: false,
+            others: ChannelSet::of(others),
             user: others.iter().find(|&&target| target > ALL).map(|&user| user_name(user)),
             names: names.to_vec(),
             begin,
@@ -98,7 +117,7 @@ impl View {
             connected_at: None,
             place: None,
             position: 0,
-            last_sole: [0; TARGETS],
+            last_sole: [0; SELF + 1],
             told: Vec::new(),
             missing: 0,
             told_exactly: 0,
@@ -116,8 +135,17 @@ impl View {
     /// Takes in an event of the stream.
     pub(crate) fn take(&mut self, now: &mut Now<'_>, event_type: &str, data: &str, last_id: &str) {
         assert!(self.over_at.is_none(), "{event_type} after the stream's last event");
-        let is_published =
-            !["connected", "gap", "caught-up", "ping", "shutdown", "overloaded"].contains(&event_type);
+        let is_published = ![
+            "connected",
+            "gap",
+            "caught-up",
+            "ping",
+            "shutdown",
+            "overloaded",
+            "subscribed",
+            "unsubscribed",
+        ]
+        .contains(&event_type);
         if is_published {
             return self.take_published(now, event_type, data, last_id);
         }
@@ -125,6 +153,8 @@ impl View {
         let has_id = match event_type {
             "connected" => self.take_connected(now, &json, last_id),
             "gap" => self.take_gap(now, &json, last_id),
+            "subscribed" => self.take_subscribed(now, &json),
+            "unsubscribed" => self.take_unsubscribed(now, &json),
             "caught-up" => self.take_caught_up(now, &json),
             "ping" => {
                 assert!(now.rules.shard.conn.keepalive.is_some() && self.connected_at.is_some());
@@ -133,7 +163,7 @@ impl View {
                 false
             }
             "shutdown" => {
-                let may_end = now.is_draining || now.rules.shard.stream_age_max.is_some();
+                let may_end = now.is_draining || now.rules.shard.stream_age_max.is_some() || self.is_deleted;
                 assert!(may_end && json["reason"].is_string(), "{data}");
                 assert!(now.is_draining || self.connected_at.is_some());
                 self.over_at = Some(now.step);
@@ -159,7 +189,9 @@ impl View {
         assert_eq!(json["connected"], true);
         assert_eq!(json["userId"], Value::from(self.user));
         assert_eq!(json["channels"], Value::from(self.names.clone()));
-        assert!(json["clientId"].as_str().is_some_and(|id| !id.is_empty()));
+        self.client = json["clientId"].as_str().map(str::to_owned);
+        let client = self.client.as_deref().expect("a stream has a name");
+        now.model.note_client(client);
         self.connected_at = Some(now.step);
         match self.begin {
             Begin::Head => self.begin_at(now.model, last_id),
@@ -198,14 +230,15 @@ impl View {
         if self.is_counting() {
             assert!(!is_live || missed.is_some(), "a live stream of one channel knows what it missed");
         } else {
-            assert_eq!(missed, None, "several channels do not know");
+            // Where there is one channel again, what is told may be known.
+            assert!(missed.is_none() || self.changes.has_changed, "several channels do not know");
         }
         let after = now.model.place_of(after).expect("a gap names a known place");
         assert!(after >= place, "a gap after {after} behind event {place}");
         // Up to there the server has read, and told what was missing. For one channel, a gap before this one at the same
         // place leaves open which of them stands for what.
         let is_first = self.told.last().is_none_or(|told| told.position < self.position);
-        if self.channels.len() > 1 || is_first {
+        if !self.is_simple() || is_first {
             self.account(now.model, place, after + 1);
             self.place = Some(after);
         }
@@ -233,11 +266,12 @@ impl View {
         let event = now.model.event(number).expect("its number is known");
         let draft = &now.model.drafts[event.serial];
         assert_eq!((draft.event_type, draft.data.as_str()), (event_type, data), "event {number}");
-        assert!(event.channels.meets(self.channels), "event {number} went elsewhere");
+        let ways = self.ways(now.model, number, event);
+        assert!(ways.len() > 0, "event {number} went elsewhere: {event:?} {self:?}");
         assert!(number > place, "event {number} after {place}");
         self.account(now.model, place, number);
-        if event.channels.common(self.channels).len() > 1 {
-            self.explain_gaps(event.channels);
+        if ways.len() > 1 {
+            self.explain_gaps(ways);
         }
         if self.begin != Begin::Head && !self.is_caught_up {
             self.replayed += 1;
@@ -245,28 +279,53 @@ impl View {
             assert!(number > self.head_at_request, "event {number} is not new: it belongs to the replay");
         }
         self.position += 1;
-        let common = event.channels.common(self.channels);
-        if common.len() == 1 {
-            common.indexes().for_each(|channel| self.last_sole[channel] = self.position);
+        if ways.len() == 1 {
+            ways.indexes().for_each(|channel| {
+                self.last_sole[channel] = self.position;
+                self.changes.must_go_on_after(channel, number);
+            });
         }
         self.place = Some(number);
         id.clone_into(&mut self.last_id);
         self.seen.push(number);
-        self.count_sent(now, number, common, data.len());
+        self.count_sent(now, number, ways, data.len());
         now.stats.delivered += 1;
-        let is_users = self.user.is_some() && common.indexes().any(|target| target > ALL);
+        now.stats.delivered_to_clients += u64::from(ways.meets(ChannelSet::of(&[SELF])));
+        let is_users = self.user.is_some() && ways.indexes().any(|target| target > ALL && target != SELF);
         now.stats.delivered_to_users += u64::from(is_users);
-        now.stats.delivered_to_all += u64::from(common.meets(ChannelSet::of(&[ALL])));
+        now.stats.delivered_to_all += u64::from(ways.meets(ChannelSet::of(&[ALL])));
+    }
+
+    /// What it may be sent, but by its own name.
+    fn channels(&self) -> ChannelSet {
+        self.changes.channels().indexes().fold(self.others, ChannelSet::with)
+    }
+
+    /// The ways on which an event may come to the stream.
+    fn ways(&self, model: &Model, number: u64, event: &Event) -> ChannelSet {
+        let others = event.channels.common(self.others);
+        let ways = self.changes.ways(event.channels, number).indexes().fold(others, ChannelSet::with);
+        let is_own = self.client.is_some() && model.client_of(event) == self.client.as_deref();
+        if is_own { ways.with(SELF) } else { ways }
+    }
+
+    /// The events after `place`, before `end`, that may come to the stream, and on which ways.
+    fn between(&self, model: &Model, place: u64, end: u64) -> Vec<(u64, ChannelSet)> {
+        let ways = |number| self.ways(model, number, model.event(number).expect("it was committed"));
+        let events = (place + 1..end.min(model.head() + 1)).map(|number| (number, ways(number)));
+        events.filter(|(_, ways)| ways.len() > 0).collect()
     }
 
     /// Checks that what is missing between `place` and `end` was told, where it is missing.
-    fn account(&mut self, model: &Model, place: u64, end: u64) {
-        let missing = model.between(place, end, self.channels);
+    pub(super) fn account(&mut self, model: &Model, place: u64, end: u64) {
+        let events = self.between(model, place, end);
+        let must = |(number, ways): &(u64, ChannelSet)| self.changes.certain(*ways, *number).len() > 0;
+        let missing: Vec<(u64, ChannelSet)> = events.iter().copied().filter(must).collect();
         self.missing += missing.len() as u64;
         let is_told = self.told_unknown > 0 || self.missing <= self.told_exactly;
         assert!(!self.is_counting() || is_told, "{} are missing before {end}: {self:?}", self.missing);
         let position = self.position;
-        if self.channels.len() == 1 {
+        if self.is_simple() {
             let told = self.told.iter_mut().rev().take_while(|told| told.position == position);
             let (mut exact, mut unknown) = (0, 0);
             for told in told {
@@ -279,25 +338,19 @@ impl View {
             assert!(is_told, "{missing:?} are missing before {end}; told are {exact}, and {unknown} unknown");
             return;
         }
-        for &number in &missing {
-            let event = model.event(number).expect("it was committed");
-            for channel in event.channels.common(self.channels).indexes() {
+        for &(number, ways) in &missing {
+            for channel in self.changes.certain(ways, number).indexes() {
                 let last = self.last_sole[channel];
                 let is_told = self.told.iter().rev().any(|told| told.position >= last);
-                assert!(
-                    is_told,
-                    "event {number} of {} is missing before {end}, untold",
-                    target_name(channel)
-                );
+                assert!(is_told, "event {number} of {channel} is missing before {end}, untold: {self:?}");
             }
-            self.explain_gaps(event.channels);
         }
+        events.iter().for_each(|&(_, ways)| self.explain_gaps(ways));
     }
 
     /// Finds gaps that an event to `channels` stands behind: one that is missing or, where it came through another
     /// channel, was given up by one. Each of its channels has lost it once, the earliest gap first.
     fn explain_gaps(&mut self, channels: ChannelSet) {
-        let channels = channels.common(self.channels);
         let earliest = channels.indexes().map(|channel| self.last_sole[channel]).min().unwrap_or(0);
         let open = self.told.iter_mut().filter(|told| !told.is_accounted && told.position >= earliest);
         open.take(channels.len() as usize).for_each(|told| told.is_accounted = true);
@@ -313,37 +366,53 @@ impl View {
         if self.is_counting() {
             self.check_told(self.missing);
         }
+        assert!(self.is_uncertain || self.changes.are_told(), "a change is not told: {self:?}");
         // What is missing at the end stays missing, and was told.
         if self.told.last().is_some_and(|told| told.position == self.position) {
             self.position += 1;
-            self.channels.indexes().for_each(|channel| self.last_sole[channel] = self.position);
+            self.last_sole = [self.position; SELF + 1];
         }
     }
 
     /// Checks a stream that has broken off: what its last gap told of may come later.
     pub(crate) fn check_broken_off(&mut self, model: &Model) {
         let Some(place) = self.place else { return };
-        if self.channels.len() == 1 {
+        if self.is_simple() {
             let last = self.told.iter().rev().take_while(|told| told.position == self.position);
             let least: u64 = last.map(|told| told.missed.unwrap_or(1)).sum();
-            let count = model.between(place, model.head() + 1, self.channels).len() as u64;
+            let count = self.between(model, place, model.head() + 1).len() as u64;
             assert!(count >= least, "{least} events are told as missing, and {count} came after {place}");
             self.told.clear();
             return;
         }
         if self.is_counting() {
-            let last = model.between(place, model.head() + 1, self.channels).len() as u64;
+            let last = self.between(model, place, model.head() + 1).len() as u64;
             assert!(self.missing + last >= self.told_exactly + self.told_unknown, "{self:?}");
         }
-        for number in model.between(place, model.head() + 1, self.channels) {
-            self.explain_gaps(model.event(number).expect("it was committed").channels);
+        for (_, ways) in self.between(model, place, model.head() + 1) {
+            self.explain_gaps(ways);
         }
         self.check_gaps();
     }
 
     /// Returns true if and only if no event can reach the stream in two ways: it is told how many it misses.
     fn is_counting(&self) -> bool {
-        matches!(self.names[..], [name] if !name.ends_with('*'))
+        matches!(self.names[..], [name] if !name.ends_with('*')) && !self.changes.has_changed
+    }
+
+    /// Returns true if and only if all its events come through one channel, from its begin to its end.
+    fn is_simple(&self) -> bool {
+        self.channels().len() == 1 && !self.has_other_ways && !self.changes.has_changed
+    }
+
+    /// Forgets which events the gaps so far stand for: they may be of a channel that the stream has no more.
+    pub(super) fn forget_open_gaps(&mut self) {
+        self.told.iter_mut().for_each(|told| told.is_accounted = true);
+    }
+
+    /// Returns true if and only if the stream has come to its live events, or is said to have none before.
+    pub(super) fn is_past_replay(&self) -> bool {
+        self.begin == Begin::Head || self.is_caught_up
     }
 
     /// Checks that as many events are missing as were told, where they were counted.
@@ -368,7 +437,8 @@ impl View {
     fn count_sent(&mut self, now: &mut Now<'_>, number: u64, channels: ChannelSet, bytes: usize) {
         let Some(head) = self.resumed_at else { return };
         let events_max = now.rules.hub.retention.events_max;
-        let is_gone = |channel| now.model.count(channel, number, head) >= events_max;
+        // What goes to one client is not kept apart here.
+        let is_gone = |channel| channel != SELF && now.model.count(channel, number, head) >= events_max;
         if number > head || !channels.indexes().all(is_gone) {
             return;
         }

@@ -8,25 +8,27 @@ use super::ConfigError;
 use super::merge::Settings;
 use super::table::{self, OptionSpec};
 use super::values::{
-    Bytes, bytes_within, choice, count_or_auto, count_within, duration, duration_above_zero, duration_or_off,
-    host_name, listen_address,
+    Bytes, ListenAddress, bytes_within, choice, count_or_auto, count_within, duration, duration_above_zero,
+    duration_or_off, host_name, listen_address,
 };
 use crate::app::logging::{LogFormat, LogLevel, LogOptions};
 use crate::frame::notice::KeepaliveStyle;
 use crate::hub::SHARDS_MAX;
-use crate::server::{BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST};
+use crate::server::{BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, HISTORY_BYTES_LEAST, Io, OUTBOX_BYTES_LEAST};
 
 /// All that `downpour serve` is told, checked. Names say the unit; `None` says that a feature is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeConfig {
-    /// Where to listen: at least one address, none twice (but for port 0, which takes any free one).
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen: at least one address or path, none twice (but for port 0, which takes any free one).
+    pub listen: Vec<ListenAddress>,
     /// Names that clients reach the server by, besides loopback ones.
     pub hosts: Hosts,
     /// Whether addresses that other machines reach are allowed; true if any of `listen` is not loopback.
     pub insecure: bool,
     /// Event loops; `None` for one a processor.
     pub shards: Option<usize>,
+    /// How bytes go in and out.
+    pub io: Io,
     /// Silence after which a stream is sent a ping.
     pub keepalive_interval: Option<Duration>,
     /// What such a ping is.
@@ -92,6 +94,7 @@ impl ServeConfig {
             },
             insecure: settings.switch(&table::INSECURE)?,
             shards: settings.one(&table::SHARDS, count_or_auto(1..=SHARDS_MAX))?,
+            io: settings.one(&table::IO, choice(&Io::WORDS))?,
             keepalive_interval: settings.one(&table::KEEPALIVE, duration_or_off)?,
             keepalive_style: settings.one(&table::KEEPALIVE_STYLE, choice(&KeepaliveStyle::WORDS))?,
             retry_delay: settings.one(&table::RETRY, duration_above_zero)?,
@@ -129,12 +132,16 @@ impl ServeConfig {
         if self.listen.is_empty() {
             return Err(settings.empty(&table::LISTEN));
         }
-        for (index, &address) in self.listen.iter().enumerate() {
+        for (index, address) in self.listen.iter().enumerate() {
             let place = || settings.place(&table::LISTEN);
-            if address.port() != 0 && self.listen[..index].contains(&address) {
-                return Err(ConfigError::ListenTwice { place: place(), address });
+            let is_any_port = matches!(address, ListenAddress::Tcp(address) if address.port() == 0);
+            if !is_any_port && self.listen[..index].contains(address) {
+                return Err(ConfigError::ListenTwice { place: place(), address: address.clone() });
             }
-            if !self.insecure && !is_loopback(address) {
+            if !self.insecure
+                && let ListenAddress::Tcp(address) = *address
+                && !is_loopback(address)
+            {
                 return Err(ConfigError::Exposed { place: place(), address });
             }
         }
@@ -201,8 +208,13 @@ impl ServeConfig {
             ),
             Some(_) => {}
         }
-        if self.insecure && self.listen.iter().copied().all(is_loopback) {
-            warnings.push("insecure does nothing here: every address is a loopback one".to_owned());
+        let is_exposed = |listen: &ListenAddress| match listen {
+            ListenAddress::Tcp(address) => !is_loopback(*address),
+            ListenAddress::Unix(_) => false,
+        };
+        if self.insecure && !self.listen.iter().any(is_exposed) {
+            warnings
+                .push("insecure does nothing here: no address is one that other machines reach".to_owned());
         }
         warnings
     }
@@ -242,10 +254,11 @@ mod tests {
     fn the_defaults_are_those_of_the_contract() {
         let seconds = Duration::from_secs;
         let expected = ServeConfig {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
             hosts: Hosts::default(),
             insecure: false,
             shards: None,
+            io: Io::Auto,
             keepalive_interval: Some(seconds(30)),
             keepalive_style: KeepaliveStyle::Event,
             retry_delay: seconds(3),
@@ -284,8 +297,16 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_socket_is_no_address_that_others_reach() {
+        let config = config(&[("listen", "unix:/run/a.sock 127.0.0.1:80"), ("insecure", "true")]);
+        assert_eq!(config.listen[0], ListenAddress::Unix("/run/a.sock".into()));
+        assert!(config.warnings()[0].starts_with("insecure does nothing"));
+    }
+
+    #[test]
     fn the_same_address_twice_is_refused_unless_its_port_is_free_to_choose() {
         assert!(refusal(&[("listen", "127.0.0.1:80 127.0.0.1:80")]).contains("twice"));
+        assert!(refusal(&[("listen", "unix:/a unix:/a")]).ends_with("names unix:/a twice"));
         assert_eq!(config(&[("listen", "127.0.0.1:0 127.0.0.1:0")]).listen.len(), 2);
     }
 
@@ -307,6 +328,8 @@ mod tests {
         assert_eq!(config(&[("drain", "0")]).drain_timeout, Duration::ZERO);
         assert_eq!(config(&[("max-connections", "7")]).connections_max, Some(7));
         assert!(refusal(&[("log-level", "inf")]).contains("did you mean info?"));
+        assert_eq!(config(&[("io", "uring")]).io, Io::Uring);
+        assert!(refusal(&[("io", "io_uring")]).contains("it must be one of auto, epoll, uring"));
     }
 
     #[test]

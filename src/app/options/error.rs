@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::values::ListenAddress;
+
 /// Why the options do not make a configuration. Always the operator's to mend, before anything listens; the process
 /// ends with exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +91,7 @@ pub enum ConfigError {
         /// The option, named as where it was given.
         place: String,
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
     },
     /// Two options that cannot both hold.
     #[error("{first} {first_value} and {second} {second_value} contradict each other: {rule}")]

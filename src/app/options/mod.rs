@@ -22,6 +22,7 @@ pub use self::config::{Hosts, ServeConfig};
 pub use self::environment::Environment;
 pub use self::error::ConfigError;
 pub use self::merge::{Origin, Setting};
+pub use self::values::ListenAddress;
 
 use self::merge::{Given, Layer, Settings};
 use self::table::{ALL, Arity, OptionSpec};

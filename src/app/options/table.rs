@@ -67,9 +67,11 @@ macro_rules! options {
 }
 
 options! {
-    LISTEN: "listen" "ADDRESS:PORT" Many ["127.0.0.1:8080"], LISTENING,
+    LISTEN: "listen" "ADDRESS:PORT|unix:PATH" Many ["127.0.0.1:8080"], LISTENING,
         "Where to accept connections: an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080. May be given \
-         several times. Port 0 takes any free port. An address that other machines can reach needs --insecure too.";
+         several times. Port 0 takes any free port. An address that other machines can reach needs --insecure too. \
+         unix:/run/downpour.sock is a socket in the file system: who may connect is decided by its file's permissions, \
+         which are what the umask leaves.";
     HOST: "host" "NAME" Many [], LISTENING,
         "A name that clients reach this server by, such as events.example.org. May be given several times; * allows \
          any. Requests for other names are refused on a loopback address, so that no web page can talk to the server \
@@ -77,6 +79,10 @@ options! {
     SHARDS: "shards" "N|auto" One ["auto"], LISTENING,
         "How many event loops serve, each on a thread of its own. auto is one for each processor that the server may \
          run on.";
+    IO: "io" "auto|epoll|uring" One ["auto"], LISTENING,
+        "How bytes go in and out. With epoll each connection is an open file. With uring (Linux 6.1 or newer) none is, \
+         and each event loop holds as many as the limit on open files says. auto is uring where --max-connections is \
+         more than epoll can hold and the kernel offers all it needs; the log says which it is and why.";
     INSECURE: "insecure" "true|false" Switch ["false"], LISTENING,
         "Listen on addresses that other machines can reach although anybody there may then publish. Only for \
          networks you trust, or behind a proxy that checks who publishes.";
@@ -113,7 +119,7 @@ options! {
 
     MAX_CONNECTIONS: "max-connections" "N|auto" One ["auto"], LIMITS,
         "How many connections are held at once; clients beyond it are told to come back later. auto is as many as \
-         the limit on open files allows (see `ulimit -n`).";
+         the limit on open files allows (see `ulimit -n`); more need --io uring and as many --shards.";
     MAX_CHANNELS_PER_STREAM: "max-channels-per-stream" "N" One ["128"], LIMITS,
         "How many channels one stream may subscribe to.";
     MAX_CHANNELS: "max-channels" "N" One ["100000"], LIMITS,

@@ -7,9 +7,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::nearest::nearest;
+use crate::driver::unix::PATH_BYTES_MAX;
 use crate::server::DURATION_MAX;
 
 /// What was wrong with a text and what would be right.
@@ -134,13 +136,49 @@ pub(super) fn choice<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Fn(
     }
 }
 
-/// An address to listen on.
-pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Problem> {
-    if text.starts_with("unix:") {
-        return Err(
-            "unix sockets cannot be listened on yet; give an ADDRESS:PORT such as 127.0.0.1:8080".to_owned()
-        );
+/// Where to listen: a TCP address, or the path of a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// A path, written `unix:/path`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
+}
+
+/// An address to listen on, or `unix:` and a path.
+pub(super) fn listen_address(text: &str) -> Result<ListenAddress, Problem> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix_path(path).map(ListenAddress::Unix),
+        None => tcp_address(text).map(ListenAddress::Tcp),
+    }
+}
+
+fn unix_path(path: &str) -> Result<PathBuf, Problem> {
+    if path.is_empty() || path.ends_with('/') {
+        return Err("a file's path must follow unix:, such as unix:/run/downpour.sock".to_owned());
+    }
+    if path.contains('\0') {
+        return Err("a path contains no NUL".to_owned());
+    }
+    if path.len() > PATH_BYTES_MAX {
+        return Err(format!(
+            "the path of a unix socket has at most {PATH_BYTES_MAX} bytes, this one has {}",
+            path.len()
+        ));
+    }
+    Ok(PathBuf::from(path))
+}
+
+fn tcp_address(text: &str) -> Result<SocketAddr, Problem> {
     if text.contains("://") {
         return Err("it is an ADDRESS:PORT such as 127.0.0.1:8080, not a URL".to_owned());
     }
@@ -151,7 +189,8 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Problem> {
         return Err("its port is missing; write 127.0.0.1:8080, or [::1]:8080 for IPv6".to_owned());
     }
     text.parse().map_err(|_| {
-        "it must be an IP address and a port, such as 127.0.0.1:8080, [::1]:8080, or 0.0.0.0:8080 for all interfaces"
+        "it must be an IP address and a port, such as 127.0.0.1:8080, [::1]:8080, or 0.0.0.0:8080 for all interfaces; \
+         or unix: and the path of a socket"
             .to_owned()
     })
 }
@@ -267,11 +306,11 @@ mod tests {
 
     #[test]
     fn addresses_need_an_ip_and_a_port() {
-        assert_eq!(listen_address("127.0.0.1:8080"), Ok(SocketAddr::from(([127, 0, 0, 1], 8080))));
-        assert_eq!(listen_address("localhost:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
-        assert!(listen_address("[::1]:80").unwrap().is_ipv6());
+        let tcp = |port| Ok(ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], port))));
+        assert_eq!(listen_address("127.0.0.1:8080"), tcp(8080));
+        assert_eq!(listen_address("localhost:0"), tcp(0));
+        assert_eq!(listen_address("[::1]:80").unwrap().to_string(), "[::1]:80");
         for (text, hint) in [
-            ("unix:/run/downpour.sock", "unix sockets"),
             ("http://127.0.0.1:80", "not a URL"),
             ("127.0.0.1", "port is missing"),
             ("::1", "port is missing"),
@@ -283,6 +322,19 @@ mod tests {
             let problem = listen_address(text).unwrap_err();
             assert!(problem.contains(hint), "{text}: {problem}");
         }
+    }
+
+    #[test]
+    fn a_unix_socket_has_a_path_of_bounded_length() {
+        let unix = |path: &str| listen_address(&format!("unix:{path}"));
+        assert_eq!(unix("/run/a.sock"), Ok(ListenAddress::Unix("/run/a.sock".into())));
+        assert_eq!(unix("a.sock").unwrap().to_string(), "unix:a.sock");
+        assert!(unix(&"x".repeat(107)).is_ok());
+        assert!(unix(&"x".repeat(108)).unwrap_err().contains("at most 107 bytes, this one has 108"));
+        for path in ["", "/run/"] {
+            assert!(unix(path).unwrap_err().contains("such as unix:/run/downpour.sock"), "{path}");
+        }
+        assert!(unix("a\0b").unwrap_err().contains("NUL"));
     }
 
     #[test]

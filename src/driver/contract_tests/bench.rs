@@ -1,8 +1,11 @@
 //! The bench on which a driver is tested: the driver, a network with peers, and what came of waiting.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::marker::PhantomData;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -10,8 +13,10 @@ use socket2::SockRef;
 use crate::base::id::ConnId;
 use crate::driver::epoll::EpollDriver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
-use crate::driver::socket::{SocketOptions, bind};
-use crate::driver::{Completion, Driver, SendStart};
+use crate::driver::socket::{Listener, SocketOptions, bind};
+use crate::driver::unix::{SocketFile, bind_unix};
+use crate::driver::uring::{PreparedUring, UringDriver};
+use crate::driver::{Completion, Driver, SendStart, with_offer};
 
 /// Where peers come from.
 pub(super) trait Net {
@@ -19,6 +24,10 @@ pub(super) trait Net {
     type Peer: Peer;
     /// More than the buffers of a connection hold.
     const MANY_BYTES: usize;
+    /// Whether it has races that only repetition finds.
+    const IS_REAL: bool;
+    /// A peer that goes at once, with nothing left unread, is told from one that ends its side.
+    const TELLS_RESETS: bool = true;
     /// Connects; `None` where nobody listens.
     fn try_connect(&mut self) -> Option<Self::Peer>;
     fn connect(&mut self) -> Self::Peer {
@@ -119,9 +128,14 @@ impl<N: Net> Bench<N> {
         (peer, conn)
     }
 
+    /// Offers each part as a run of its own, which nobody but the driver holds afterwards.
+    pub(super) fn offer(&mut self, conn: ConnId, parts: &[&[u8]]) -> SendStart {
+        with_offer(parts, |offer| self.driver.send(conn, offer))
+    }
+
     /// Sends, waits for what came of it, and returns how many bytes were taken.
-    pub(super) fn send(&mut self, conn: ConnId, batch: &[IoSlice<'_>]) -> usize {
-        match self.driver.send(conn, batch) {
+    pub(super) fn send(&mut self, conn: ConnId, parts: &[&[u8]]) -> usize {
+        match self.offer(conn, parts) {
             SendStart::Sent(bytes) => bytes,
             SendStart::Pending => {
                 let seen = self.next();
@@ -137,7 +151,7 @@ impl<N: Net> Bench<N> {
         let (mut sent, mut read) = (0, Vec::new());
         while sent < bytes.len() {
             let rest = &bytes[sent..];
-            let taken = self.send(conn, &[IoSlice::new(rest)]);
+            let taken = self.send(conn, &[rest]);
             sent += taken;
             if taken < rest.len() {
                 read.extend(peer.read());
@@ -152,7 +166,7 @@ impl<N: Net> Bench<N> {
         let bytes = vec![b'x'; 16 * 1024];
         let mut sent = 0;
         loop {
-            let taken = self.send(conn, &[IoSlice::new(&bytes)]);
+            let taken = self.send(conn, &[&bytes]);
             sent += taken;
             if taken < bytes.len() && self.settle().is_empty() {
                 return sent;
@@ -175,8 +189,9 @@ impl<N: Net> Bench<N> {
     }
 }
 
-pub(super) struct Sockets {
+pub(super) struct Sockets<D> {
     address: SocketAddr,
+    driver: PhantomData<D>,
 }
 
 pub(super) struct SocketPeer {
@@ -185,17 +200,74 @@ pub(super) struct SocketPeer {
     is_over: bool,
 }
 
-pub(super) fn over_sockets() -> Bench<Sockets> {
-    let options = SocketOptions { send_buffer_bytes: Some(32 * 1024), ..SocketOptions::default() };
-    let listener = bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
-    let net = Sockets { address: listener.address() };
-    Bench::new(net, EpollDriver::new(vec![listener]).unwrap())
+pub(super) fn over_epoll() -> Bench<Sockets<EpollDriver>> {
+    over_sockets(epoll)
 }
 
-impl Net for Sockets {
-    type Driver = EpollDriver;
+pub(super) fn over_unix_and_epoll() -> Bench<UnixSockets<EpollDriver>> {
+    over_unix_sockets(epoll)
+}
+
+/// `None` where the kernel has no io_uring and that is allowed.
+pub(super) fn over_io_uring() -> Option<Bench<Sockets<UringDriver>>> {
+    io_uring().map(over_sockets)
+}
+
+/// As [`over_io_uring`].
+pub(super) fn over_unix_and_io_uring() -> Option<Bench<UnixSockets<UringDriver>>> {
+    io_uring().map(over_unix_sockets)
+}
+
+fn epoll(listener: Listener) -> EpollDriver {
+    EpollDriver::new(vec![listener]).unwrap()
+}
+
+fn io_uring() -> Option<impl FnOnce(Listener) -> UringDriver> {
+    let proven = crate::driver::uring::tests::proven()?;
+    Some(move |listener| PreparedUring::new(vec![listener], 10_000, proven).unwrap().start().unwrap())
+}
+
+fn over_sockets<D: Driver>(driver: impl FnOnce(Listener) -> D) -> Bench<Sockets<D>> {
+    let options = SocketOptions { send_buffer_bytes: Some(32 * 1024), ..SocketOptions::default() };
+    let listener = bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+    let net = Sockets { address: listener.address().unwrap(), driver: PhantomData };
+    Bench::new(net, driver(listener))
+}
+
+/// Sockets in the file system.
+pub(super) struct UnixSockets<D> {
+    file: SocketFile,
+    _directory: tempfile::TempDir,
+    driver: PhantomData<D>,
+}
+
+fn over_unix_sockets<D: Driver>(driver: impl FnOnce(Listener) -> D) -> Bench<UnixSockets<D>> {
+    let directory = tempfile::tempdir().unwrap();
+    let (listener, file) = bind_unix(&directory.path().join("s"), &SocketOptions::default()).unwrap();
+    let net = UnixSockets { file, _directory: directory, driver: PhantomData };
+    Bench::new(net, driver(listener))
+}
+
+impl<D: Driver> Net for UnixSockets<D> {
+    type Driver = D;
     type Peer = SocketPeer;
     const MANY_BYTES: usize = 10_000_000;
+    const IS_REAL: bool = true;
+    const TELLS_RESETS: bool = false;
+
+    fn try_connect(&mut self) -> Option<SocketPeer> {
+        let stream = UnixStream::connect(self.file.path()).ok()?;
+        stream.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from(OwnedFd::from(stream)); // What is asked of it is no matter of TCP.
+        Some(SocketPeer { stream: Some(stream), is_over: false })
+    }
+}
+
+impl<D: Driver> Net for Sockets<D> {
+    type Driver = D;
+    type Peer = SocketPeer;
+    const MANY_BYTES: usize = 10_000_000;
+    const IS_REAL: bool = true;
 
     fn try_connect(&mut self) -> Option<SocketPeer> {
         let stream = TcpStream::connect(self.address).ok()?;
@@ -258,6 +330,7 @@ impl Net for SimNet {
     type Driver = SimDriver;
     type Peer = SimPeer;
     const MANY_BYTES: usize = 100_000;
+    const IS_REAL: bool = false;
 
     fn try_connect(&mut self) -> Option<SimPeer> {
         let peer = SimNet::connect(self);

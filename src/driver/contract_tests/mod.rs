@@ -3,17 +3,33 @@
 
 mod bench;
 
-use std::io::IoSlice;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::bench::{Bench, Net, Peer, Seen};
-use super::{Driver, SendStart};
+use super::{Completion, Driver, SendStart};
 use crate::base::id::ConnId;
 
 macro_rules! for_each_driver {
     ($($case:ident),+ $(,)?) => {
         mod epoll {
-            $(#[test] fn $case() { super::$case(super::bench::over_sockets()) })+
+            $(#[test] fn $case() { super::$case(super::bench::over_epoll()) })+
+        }
+        mod io_uring {
+            $(#[test] fn $case() {
+                if let Some(bench) = super::bench::over_io_uring() {
+                    super::$case(bench);
+                }
+            })+
+        }
+        mod unix_and_epoll {
+            $(#[test] fn $case() { super::$case(super::bench::over_unix_and_epoll()) })+
+        }
+        mod unix_and_io_uring {
+            $(#[test] fn $case() {
+                if let Some(bench) = super::bench::over_unix_and_io_uring() {
+                    super::$case(bench);
+                }
+            })+
         }
         mod calm_sim {
             $(#[test] fn $case() { super::$case(super::bench::over_calm_sim()) })+
@@ -41,9 +57,14 @@ for_each_driver!(
     a_peer_that_is_gone_fails_the_send,
     no_writable_follows_a_shutdown,
     shutdown_comes_after_what_was_sent,
+    the_end_of_one_connection_is_not_its_successors,
     a_vectored_send_keeps_its_order,
     a_paused_driver_leaves_newcomers_waiting,
     those_who_wait_are_taken_before_the_listeners_close,
+    nobody_sleeps_upon_the_last_listeners_end,
+    watching_tells_of_bytes_and_of_the_end,
+    a_watched_connection_is_closed_at_once,
+    bytes_are_held_until_they_are_sent,
     a_refused_socket_is_closed,
     dropping_the_driver_closes_everything,
 );
@@ -59,7 +80,7 @@ fn echoes_more_than_any_buffer_holds<N: Net>(mut bench: Bench<N>) {
         echo.extend(peer.read());
         if is_free && !waiting.is_empty() {
             offered = waiting.len();
-            is_free = match bench.driver.send(conn, &[IoSlice::new(&waiting)]) {
+            is_free = match bench.offer(conn, &[&waiting]) {
                 SendStart::Sent(bytes) => waiting.drain(..bytes).len() == offered,
                 SendStart::Pending => false,
                 SendStart::Failed(error) => panic!("{error}"),
@@ -138,7 +159,7 @@ fn nothing_follows_a_close<N: Net>(mut bench: Bench<N>) {
     bench.driver.close(slow);
     let (_peer, quick) = bench.connect();
     bench.driver.recv(quick);
-    let _ = bench.driver.send(quick, &[IoSlice::new(b"whatever becomes of it")]);
+    let _ = bench.offer(quick, &[b"whatever becomes of it"]);
     bench.driver.close(quick);
     while !slow_peer.read().is_empty() {}
     slow_peer.write(b"late");
@@ -191,6 +212,15 @@ fn a_reset_fails_the_receive<N: Net>(mut bench: Bench<N>) {
     bench.driver.recv(conn);
     assert_eq!(bench.settle(), []);
     peer.reset();
+    if !N::TELLS_RESETS {
+        assert_eq!(bench.next(), Seen::Ended(conn));
+        match bench.offer(conn, &[b"x"]) {
+            SendStart::Failed(_) => {}
+            SendStart::Pending => assert_eq!(bench.next(), Seen::Failed(conn)),
+            SendStart::Sent(bytes) => panic!("{bytes} bytes were taken for nobody"),
+        }
+        return;
+    }
     assert_eq!(bench.next(), Seen::Failed(conn));
     bench.driver.recv(conn);
     assert_eq!(bench.settle(), [], "a failure is the last completion");
@@ -201,7 +231,7 @@ fn a_peer_that_is_gone_fails_the_send<N: Net>(mut bench: Bench<N>) {
     let (peer, conn) = bench.connect();
     drop(peer);
     for _ in 0..100 {
-        if let SendStart::Failed(_) = bench.driver.send(conn, &[IoSlice::new(b"into the void")]) {
+        if let SendStart::Failed(_) = bench.offer(conn, &[b"into the void"]) {
             return;
         }
         if bench.settle().contains(&Seen::Failed(conn)) {
@@ -230,10 +260,30 @@ fn shutdown_comes_after_what_was_sent<N: Net>(mut bench: Bench<N>) {
     assert!(matches!(bench.next(), Seen::Received(..)));
 }
 
+fn the_end_of_one_connection_is_not_its_successors<N: Net>(mut bench: Bench<N>) {
+    let rounds = if N::IS_REAL { 300 } else { 3 };
+    for _ in 0..rounds {
+        let (_first, old) = bench.connect();
+        let mut second = bench.net.connect();
+        bench.driver.shutdown(old);
+        bench.driver.close(old);
+        let seen = bench.next();
+        let Seen::Accepted(new) = seen else { panic!("{seen:?}") };
+        let sent = bench.send_all(new, &mut second, b"still open");
+        let mut read = sent;
+        while read.len() < 10 {
+            bench.wait();
+            read.extend(second.read());
+            assert!(!second.is_over(), "the newcomer was ended");
+        }
+        bench.driver.close(new);
+    }
+}
+
 fn a_vectored_send_keeps_its_order<N: Net>(mut bench: Bench<N>) {
     let (mut peer, conn) = bench.connect();
-    let parts: Vec<Vec<u8>> = (0..64).map(|n| vec![n; usize::from(n % 5)]).collect();
-    let batch: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let parts: Vec<Vec<u8>> = (0..64).map(|n| vec![n; 1 + usize::from(n % 5)]).collect();
+    let batch: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     let taken = bench.send(conn, &batch);
     bench.driver.close(conn);
     assert_eq!(bench.read_to_end(&mut peer), parts.concat()[..taken]);
@@ -258,6 +308,62 @@ fn those_who_wait_are_taken_before_the_listeners_close<N: Net>(mut bench: Bench<
     }
     assert_eq!(accepted, 3);
     assert!(bench.net.try_connect().is_none(), "nobody listens");
+}
+
+fn nobody_sleeps_upon_the_last_listeners_end<N: Net>(mut bench: Bench<N>) {
+    bench.wait();
+    bench.driver.stop_listening();
+    while bench.driver.is_listening() {
+        // The bound is there to fail the test rather than hang it.
+        let asleep_since = Instant::now();
+        bench.driver.wait(Some(Duration::from_secs(20))).unwrap();
+        assert!(asleep_since.elapsed() < Duration::from_secs(10), "it slept");
+        assert!(bench.driver.next().is_none_or(|seen| matches!(seen, Completion::AcceptFailed { .. })));
+    }
+}
+
+fn watching_tells_of_bytes_and_of_the_end<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    for _ in 0..3 {
+        bench.driver.watch(conn);
+        bench.driver.recv(conn); // One is outstanding already.
+        assert_eq!(bench.settle(), []);
+        assert_eq!(peer.write(b"x"), 1);
+        assert_eq!(bench.next(), Seen::Received(conn, b"x".to_vec()));
+    }
+    assert_eq!(bench.settle(), []);
+    bench.driver.watch(conn);
+    peer.shutdown_write();
+    assert_eq!(bench.next(), Seen::Ended(conn));
+    bench.driver.watch(conn);
+    assert_eq!(bench.next(), Seen::Ended(conn));
+}
+
+fn a_watched_connection_is_closed_at_once<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    let sent = bench.fill(conn);
+    bench.driver.watch(conn);
+    bench.settle();
+    bench.driver.close(conn);
+    assert_eq!(bench.read_to_end(&mut peer).len(), sent);
+}
+
+fn bytes_are_held_until_they_are_sent<N: Net>(mut bench: Bench<N>) {
+    let mut peers: Vec<(N::Peer, ConnId)> = (0..4).map(|_| bench.connect()).collect();
+    // Each connection ends before anybody waits, and what it was offered is nobody's but the driver's.
+    let mut taken = Vec::new();
+    for (n, (_, conn)) in (0_u8..).zip(&peers) {
+        taken.push(match bench.offer(*conn, &[&[n; 100], &[n; 20]]) {
+            SendStart::Sent(bytes) => bytes,
+            SendStart::Pending => 0, // How many, nobody is told any more.
+            SendStart::Failed(error) => panic!("{error}"),
+        });
+        bench.driver.close(*conn);
+    }
+    for (n, ((peer, _), least)) in (0_u8..).zip(peers.iter_mut().zip(taken)) {
+        let read = bench.read_to_end(peer);
+        assert!(read.len() >= least && read.iter().all(|&byte| byte == n), "{n}: {read:?}");
+    }
 }
 
 fn a_refused_socket_is_closed<N: Net>(mut bench: Bench<N>) {

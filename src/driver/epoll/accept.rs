@@ -18,7 +18,7 @@ use socket2::Socket;
 
 use super::table::token_of_listener;
 use crate::base::limits::ACCEPTS_PER_WAIT_MAX;
-use crate::driver::socket::Listener;
+use crate::driver::socket::{Listener, is_peers_fault};
 
 /// The listeners of a driver.
 pub(super) struct Acceptor {
@@ -177,25 +177,4 @@ impl Acceptor {
             }
         }
     }
-}
-
-/// Returns true if and only if the connection, not accepting, has failed: `accept(2)` reports errors that were pending
-/// on the new connection, and asks that they be treated as if it had never come.
-fn is_peers_fault(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::ECONNABORTED
-                | libc::EINTR
-                | libc::EPERM
-                | libc::EPROTO
-                | libc::ENOPROTOOPT
-                | libc::EOPNOTSUPP
-                | libc::ENETDOWN
-                | libc::ENETUNREACH
-                | libc::EHOSTDOWN
-                | libc::EHOSTUNREACH
-                | libc::ENONET
-        )
-    )
 }

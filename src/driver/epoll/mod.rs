@@ -12,9 +12,9 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +25,11 @@ use socket2::Socket;
 use self::accept::{Accept, Acceptor};
 use self::table::{Connection, Source, Table};
 use super::socket::Listener;
-use super::{Completion, Driver, SendStart, batch_bytes};
+use super::{Completion, Driver, SendStart};
 use crate::base::id::ConnId;
 use crate::base::limits::{COMPLETIONS_PER_WAIT_MAX, READ_BUFFER_BYTES, SEND_SLICES_MAX};
 use crate::base::mailbox::Wake;
+use crate::frame::offer::Offer;
 
 /// Serves sockets through epoll. See the [module](self).
 pub struct EpollDriver {
@@ -180,13 +181,22 @@ impl Driver for EpollDriver {
         Ok(())
     }
 
+    fn hand_over(&mut self, socket: EpollSocket) -> Result<OwnedFd, EpollSocket> {
+        Ok(socket.0.into())
+    }
+
+    fn take_over(&mut self, descriptor: OwnedFd) -> io::Result<EpollSocket> {
+        Ok(EpollSocket(Socket::from(descriptor)))
+    }
+
     fn recv(&mut self, conn: ConnId) {
         let Some(connection) = self.table.get_mut(conn) else { return };
         connection.is_receiving = true;
         enqueue(&mut self.ready, connection, conn);
     }
 
-    fn send(&mut self, conn: ConnId, batch: &[IoSlice<'_>]) -> SendStart {
+    fn send(&mut self, conn: ConnId, offer: Offer<'_>) -> SendStart {
+        let batch = offer.slices();
         debug_assert!((1..=SEND_SLICES_MAX).contains(&batch.len()), "a batch has 1 to 64 slices");
         let Some(connection) = self.table.get_mut(conn) else {
             return SendStart::Failed(ErrorKind::NotConnected.into());
@@ -201,7 +211,7 @@ impl Driver for EpollDriver {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
             Err(error) => return SendStart::Failed(error),
         };
-        if sent == batch_bytes(batch) {
+        if sent == offer.bytes() {
             return SendStart::Sent(sent);
         }
         connection.awaits_room = true;

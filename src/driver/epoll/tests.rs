@@ -10,7 +10,7 @@ use crate::driver::socket::{SocketOptions, bind};
 
 fn listen(options: &SocketOptions) -> (EpollDriver, SocketAddr) {
     let listener = bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
-    let address = listener.address();
+    let address = listener.address().unwrap();
     (EpollDriver::new(vec![listener]).unwrap(), address)
 }
 
@@ -96,7 +96,7 @@ fn each_listener_is_told_apart() {
     let addresses = listeners.each_ref().map(Listener::address);
     let mut driver = EpollDriver::new(listeners.into()).unwrap();
     for (number, address) in addresses.into_iter().enumerate() {
-        let _peer = TcpStream::connect(address).unwrap();
+        let _peer = TcpStream::connect(address.unwrap()).unwrap();
         driver.wait(Some(SOON)).unwrap();
         assert!(
             matches!(driver.next(), Some(Completion::Accepted { listener, .. }) if listener == number),
@@ -111,8 +111,9 @@ fn a_storm_at_one_listener_does_not_starve_another() {
     let listeners = [0, 1].map(|_| bind(any, &SocketOptions::default()).unwrap());
     let addresses = listeners.each_ref().map(Listener::address);
     let mut driver = EpollDriver::new(listeners.into()).unwrap();
-    let _storm: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(addresses[0]).unwrap()).collect();
-    let one = TcpStream::connect(addresses[1]).unwrap();
+    let _storm: Vec<TcpStream> =
+        (0..100).map(|_| TcpStream::connect(addresses[0].unwrap()).unwrap()).collect();
+    let one = TcpStream::connect(addresses[1].unwrap()).unwrap();
     let (sockets, _) = accept(&mut driver, SOON);
     let is_one = |socket: &Socket| socket.peer_addr().unwrap().as_socket() == one.local_addr().ok();
     assert!(sockets.iter().any(is_one));

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,8 @@ use super::world::{Listening, Step, World};
 use crate::base::id::ConnId;
 use crate::base::limits::{COMPLETIONS_PER_WAIT_MAX, SEND_SLICES_MAX};
 use crate::base::mailbox::Wake;
-use crate::driver::{Completion, Driver, SendStart, batch_bytes};
+use crate::driver::{Completion, Driver, SendStart};
+use crate::frame::offer::Offer;
 
 /// Serves a simulated network. Its waits never block. See the [module](super).
 pub struct SimDriver {
@@ -76,9 +77,10 @@ impl Driver for SimDriver {
         self.world.borrow_mut().recv(self.link(conn));
     }
 
-    fn send(&mut self, conn: ConnId, batch: &[IoSlice<'_>]) -> SendStart {
+    fn send(&mut self, conn: ConnId, offer: Offer<'_>) -> SendStart {
+        let batch = offer.slices();
         assert!((1..=SEND_SLICES_MAX).contains(&batch.len()), "a batch of {} slices", batch.len());
-        assert!(batch_bytes(batch) > 0, "a batch of nothing");
+        assert!(offer.bytes() > 0, "a batch of nothing");
         self.world.borrow_mut().send(self.link(conn), batch)
     }
 

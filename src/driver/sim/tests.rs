@@ -1,9 +1,8 @@
 use std::collections::BTreeSet;
-use std::io::IoSlice;
 
 use super::*;
 use crate::base::id::ConnId;
-use crate::driver::{Completion, Driver, SendStart};
+use crate::driver::{Completion, Driver, SendStart, with_offer};
 
 const CONN: ConnId = ConnId { index: 0, generation: 7 };
 
@@ -41,18 +40,18 @@ fn wait(driver: &mut SimDriver) -> Vec<String> {
 }
 
 fn send(driver: &mut SimDriver, bytes: &[u8]) -> SendStart {
-    driver.send(CONN, &[IoSlice::new(bytes)])
+    with_offer(&[bytes], |offer| driver.send(CONN, offer))
 }
 
 #[test]
 fn short_sends_of_every_length_happen() {
     let options = SimOptions { short_send_probability: 0.5, ..SimOptions::calm() };
-    let batch = [IoSlice::new(b"four"), IoSlice::new(b"fives"), IoSlice::new(b"sixsix")];
+    let batch: [&[u8]; 3] = [b"four", b"fives", b"sixsix"];
     let (mut at_once, mut pending) = (BTreeSet::new(), BTreeSet::new());
     for seed in 0..500 {
         let options = SimOptions { pending_send_probability: 0.5, ..options.clone() };
         let (_net, mut driver, peer) = connected(seed, options);
-        let taken = match driver.send(CONN, &batch) {
+        let taken = match with_offer(&batch, |offer| driver.send(CONN, offer)) {
             SendStart::Sent(bytes) => {
                 at_once.insert(bytes);
                 bytes

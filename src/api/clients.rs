@@ -1,0 +1,373 @@
+//! What is asked of one live stream by its client id (sections "Publishing" and "Managing" of the contract): to change
+//! its channels, to say how it does, to end it. Which stream that is, and whether it lives, is the shards' to know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::error::{ApiError, NO_CLIENT, quoted};
+use super::object::read_body;
+use super::parameters;
+use super::publish::utf8;
+use crate::auth::Permission;
+use crate::base::id::ClientId;
+use crate::base::name::Selector;
+use crate::http::{Problem, RequestHead, Response, Status};
+
+/// What a request asks of one live stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientRequest {
+    /// The stream.
+    pub client: ClientId,
+    /// What is to be done with it.
+    pub command: ClientCommand,
+}
+
+/// What is to be done with a live stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientCommand {
+    /// Give it one more channel or pattern.
+    Subscribe(Selector),
+    /// Take a channel or pattern from it.
+    Unsubscribe(Selector),
+    /// Say how it does.
+    Describe,
+    /// End it.
+    End,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAnswer {
+    /// The stream has these channels now, in the order they were named.
+    Channels(Vec<Arc<str>>),
+    /// This is how it does.
+    Described(ClientReport),
+    /// It has ended.
+    Ended,
+}
+
+/// How a live stream does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientReport {
+    /// The user whose stream it is.
+    pub user: Option<Arc<str>>,
+    /// Its channels, in the order they were named.
+    pub channels: Vec<Arc<str>>,
+    /// Whole seconds since it began.
+    pub connected_seconds: u32,
+    /// Nothing lies between it and the newest events of its shard.
+    pub is_live: bool,
+    /// Retained events that it has yet to be given.
+    pub lag_events: usize,
+    /// Bytes that wait for its client to read.
+    pub queued_bytes: usize,
+}
+
+/// Why nothing came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// No stream of this name lives, or the secret of its name is another. Answered with 404.
+    #[error("{NO_CLIENT}")]
+    Unknown,
+    /// The stream has as many channels as one may have. Answered with 400.
+    #[error("a stream has at most {channels_max} channels")]
+    StreamFull {
+        /// The bound.
+        channels_max: usize,
+    },
+    /// The server has as many channels as it keeps. Answered with 429.
+    #[error("the server has as many channels as it keeps; subscribe to one that exists, or later")]
+    ServerFull,
+    /// The stream's client has yet to read so much that nothing more is queued. Answered with 503.
+    #[error("the stream has as much queued as it may; try again when its client has read some of it")]
+    Slow,
+    /// The part of the server that has the stream drains. Answered with 503.
+    #[error("the server is draining")]
+    Draining,
+    /// The part of the server that has the stream does not get to it. Answered with 503.
+    #[error("the server is too busy to reach the stream")]
+    Busy,
+    /// The part of the server that had the stream failed and began anew. Answered with 503.
+    #[error("the part of the server that has the stream did not answer")]
+    Lost,
+}
+
+impl ClientError {
+    /// The error as the client is told it; `retry` is when to come again where that may help.
+    #[must_use]
+    pub fn problem(self, retry: Duration) -> Problem {
+        let detail = self.to_string();
+        match self {
+            ClientError::Unknown => Problem::not_found(detail),
+            ClientError::StreamFull { .. } => Problem::bad_request(detail),
+            ClientError::ServerFull => Problem::too_many(detail, retry),
+            ClientError::Slow | ClientError::Draining | ClientError::Busy | ClientError::Lost => {
+                Problem::unavailable(detail, retry)
+            }
+        }
+    }
+}
+
+/// Answers a request about a live stream. `retry` is when to come again where nothing came of it for now.
+#[must_use]
+pub fn answer_client(
+    client: ClientId,
+    answer: Result<ClientAnswer, ClientError>,
+    retry: Duration,
+) -> Response<'static> {
+    let body = match &answer {
+        Ok(ClientAnswer::Channels(channels)) => {
+            to_json(&Changed { success: true, channels: &texts(channels) })
+        }
+        Ok(ClientAnswer::Ended) => br#"{"success":true}"#.to_vec(),
+        Ok(ClientAnswer::Described(report)) => {
+            let id = client.to_string();
+            to_json(&Described {
+                client_id: &id,
+                same_client_id: &id,
+                user_id: report.user.as_deref(),
+                channels: &texts(&report.channels),
+                state: if report.is_live { "live" } else { "catching-up" },
+                connected_seconds: report.connected_seconds,
+                lag_events: report.lag_events,
+                queued_bytes: report.queued_bytes,
+            })
+        }
+        Err(error) => return error.problem(retry).into_response(),
+    };
+    Response::json(Status::OK, body)
+}
+
+#[derive(Serialize)]
+struct Changed<'a> {
+    success: bool,
+    channels: &'a [&'a str],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Described<'a> {
+    client_id: &'a str,
+    #[serde(rename = "client_id")]
+    same_client_id: &'a str,
+    user_id: Option<&'a str>,
+    channels: &'a [&'a str],
+    state: &'a str,
+    connected_seconds: u32,
+    lag_events: usize,
+    queued_bytes: usize,
+}
+
+fn texts(names: &[Arc<str>]) -> Vec<&str> {
+    names.iter().map(|name| &**name).collect()
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("texts and numbers are JSON")
+}
+
+/// A request about a live stream, by its path and method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientForm<'p> {
+    /// `POST /events/subscribe` and `/events/unsubscribe`: the body says all.
+    Body(Change),
+    /// `POST /sse/subscribe` and `/sse/unsubscribe`: the query says all.
+    Query(Change),
+    /// `GET /clients/{clientId}`.
+    Describe(&'p str),
+    /// `DELETE /clients/{clientId}`.
+    End(&'p str),
+}
+
+/// A change of a stream's channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// One more.
+    Subscribe,
+    /// One less.
+    Unsubscribe,
+}
+
+/// Reads a request about a live stream.
+pub(super) fn read(
+    form: ClientForm<'_>,
+    head: &RequestHead,
+    body: &[u8],
+    permission: &Permission,
+) -> Result<ClientRequest, Problem> {
+    let (client, command) = match form {
+        ClientForm::Body(change) => {
+            parameters::check_none(head.pairs())?;
+            let [client, channel] = read_body(utf8(body)?, ["clientId", "channel"])?;
+            let (client, channel) = (client.string()?, channel.string()?);
+            (client, read_change(change, "channel", &channel, permission)?)
+        }
+        ClientForm::Query(change) => {
+            let [client, channel] =
+                parameters::read(head.pairs(), [&["client_id", "clientId"], &["channel"]])?;
+            let Some(client) = client else {
+                return Err(Problem::bad_request(
+                    "the parameter `client_id` is missing; it names the stream",
+                ));
+            };
+            let Some(channel) = channel else {
+                return Err(Problem::bad_request("the parameter `channel` is missing"));
+            };
+            (client.value, read_change(change, channel.name, &channel.value, permission)?)
+        }
+        ClientForm::Describe(client) => (client.into(), ClientCommand::Describe),
+        ClientForm::End(client) => (client.into(), ClientCommand::End),
+    };
+    let client = ClientId::parse(&client).ok_or_else(|| Problem::from(ApiError::UnknownClient))?;
+    Ok(ClientRequest { client, command })
+}
+
+fn read_change(
+    change: Change,
+    field: &'static str,
+    text: &str,
+    permission: &Permission,
+) -> Result<ClientCommand, ApiError> {
+    let name = Selector::parse(text).map_err(|error| ApiError::BadName { field, error })?;
+    match change {
+        Change::Subscribe if !permission.may_subscribe(&name) => {
+            Err(ApiError::SubscribeForbidden { channel: quoted(name.as_str()) })
+        }
+        Change::Subscribe => Ok(ClientCommand::Subscribe(name)),
+        Change::Unsubscribe => Ok(ClientCommand::Unsubscribe(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::request;
+    use super::*;
+    use crate::auth::Rights;
+
+    const CLIENT: &str = "0000000000000000000000000000002a-1-c";
+
+    fn asked(form: ClientForm<'_>, line: &str, body: &str) -> Result<ClientRequest, Problem> {
+        read(form, &request(line, ""), body.as_bytes(), &Permission::everything())
+    }
+
+    fn client() -> ClientId {
+        ClientId { secret: 42, shard: 1, slot: 12 }
+    }
+
+    fn name(text: &str) -> Selector {
+        Selector::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_change_is_read_from_the_body_or_from_the_query_in_either_spelling() {
+        let body = format!(r#"{{"channel":"gr\u00f6\u00dfe","clientId":"{CLIENT}"}}"#);
+        let expected = ClientRequest { client: client(), command: ClientCommand::Subscribe(name("größe")) };
+        assert_eq!(
+            asked(ClientForm::Body(Change::Subscribe), "POST /events/subscribe", &body),
+            Ok(expected.clone())
+        );
+        for parameter in ["client_id", "clientId"] {
+            let line = format!("POST /sse/subscribe?channel=gr%C3%B6%C3%9Fe&{parameter}={CLIENT}");
+            assert_eq!(asked(ClientForm::Query(Change::Subscribe), &line, "ignored"), Ok(expected.clone()));
+        }
+        let line = format!("POST /sse/subscribe?channel=entity:*&client_id={CLIENT}");
+        let pattern = asked(ClientForm::Query(Change::Subscribe), &line, "").map(|request| request.command);
+        assert_eq!(pattern, Ok(ClientCommand::Subscribe(name("entity:*"))));
+        let left = ClientCommand::Unsubscribe(name("größe"));
+        let asked = asked(ClientForm::Body(Change::Unsubscribe), "POST /events/unsubscribe", &body);
+        assert_eq!(asked.map(|request| request.command), Ok(left));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_change_is_told() {
+        let told = |form, line: &str, body: &str| {
+            let problem = asked(form, line, body).unwrap_err();
+            (problem.status(), problem.detail().to_owned())
+        };
+        let bad = |detail: &str| (Status::BAD_REQUEST, detail.to_owned());
+        let body = ClientForm::Body(Change::Subscribe);
+        let line = "POST /events/subscribe";
+        assert_eq!(told(body, line, ""), bad("the body is empty; expected a JSON object"));
+        assert_eq!(
+            told(body, line, r#"{"channel":"a"}"#),
+            bad("`clientId` is missing; the fields are `clientId` and `channel`")
+        );
+        assert_eq!(
+            told(body, line, &format!(r#"{{"clientId":"{CLIENT}","channel":7}}"#)),
+            bad("`channel`: found a number, expected a string")
+        );
+        assert_eq!(
+            told(body, line, &format!(r#"{{"clientId":"{CLIENT}","channel":""}}"#)),
+            bad("`channel`: a channel name must not be empty")
+        );
+        let unknown = (Status::NOT_FOUND, NO_CLIENT.to_owned());
+        assert_eq!(told(body, line, r#"{"clientId":"x","channel":"a"}"#), unknown);
+        let query = ClientForm::Query(Change::Unsubscribe);
+        assert_eq!(
+            told(query, "POST /sse/unsubscribe?channel=a", ""),
+            bad("the parameter `client_id` is missing; it names the stream")
+        );
+        assert_eq!(
+            told(query, "POST /sse/unsubscribe?client_id=x", ""),
+            bad("the parameter `channel` is missing")
+        );
+        assert_eq!(
+            told(query, "POST /sse/unsubscribe?client_id=x&clientId=x&channel=a", ""),
+            bad("the parameters `client_id` and `clientId` are the same, and both are given")
+        );
+        assert_eq!(told(query, "POST /sse/unsubscribe?client_id=x&channel=a", ""), unknown);
+        assert_eq!(told(ClientForm::End("x"), "DELETE /clients/x", ""), unknown);
+    }
+
+    #[test]
+    fn a_channel_that_is_not_allowed_is_403_and_leaving_it_is_not() {
+        let permission = Permission::new(Rights::All, Rights::Only(vec![Selector::parse("a").unwrap()]));
+        let ask = |path: &str, change| {
+            let head = request(&format!("POST {path}?client_id={CLIENT}&channel=b"), "");
+            read(ClientForm::Query(change), &head, b"", &permission)
+        };
+        let refused = ask("/sse/subscribe", Change::Subscribe).unwrap_err();
+        assert_eq!(refused.status(), Status::FORBIDDEN);
+        assert!(ask("/sse/unsubscribe", Change::Unsubscribe).is_ok());
+    }
+
+    #[test]
+    fn every_outcome_has_its_answer() {
+        let second = Duration::from_secs(1);
+        let answer = |answer| {
+            let response = answer_client(client(), answer, second);
+            (response.status().code(), String::from_utf8(response.body().to_vec()).unwrap())
+        };
+        let names: Vec<Arc<str>> = vec![Arc::from("a"), Arc::from("b\"")];
+        assert_eq!(
+            answer(Ok(ClientAnswer::Channels(names.clone()))),
+            (200, r#"{"success":true,"channels":["a","b\""]}"#.to_owned())
+        );
+        assert_eq!(answer(Ok(ClientAnswer::Ended)), (200, r#"{"success":true}"#.to_owned()));
+        let report = ClientReport {
+            user: Some(Arc::from("ann")),
+            channels: names,
+            connected_seconds: 61,
+            is_live: false,
+            lag_events: 5,
+            queued_bytes: 1000,
+        };
+        let described = format!(
+            r#"{{"clientId":"{CLIENT}","client_id":"{CLIENT}","userId":"ann","channels":["a","b\""],"state":"catching-up","connectedSeconds":61,"lagEvents":5,"queuedBytes":1000}}"#
+        );
+        assert_eq!(answer(Ok(ClientAnswer::Described(report))), (200, described));
+        for (error, status) in [
+            (ClientError::Unknown, 404),
+            (ClientError::StreamFull { channels_max: 4 }, 400),
+            (ClientError::ServerFull, 429),
+            (ClientError::Slow, 503),
+            (ClientError::Draining, 503),
+            (ClientError::Busy, 503),
+            (ClientError::Lost, 503),
+        ] {
+            assert_eq!(answer(Err(error)).0, status, "{error}");
+        }
+    }
+}

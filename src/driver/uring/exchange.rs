@@ -1,0 +1,133 @@
+//! Direct descriptors made into file descriptors and back, for connections that one shard has accepted for another: a
+//! direct descriptor is its ring's alone.
+//!
+//! Both are done by the kernel at once. Where it has no memory for that, the outcome comes when nobody waits for it any
+//! more, and what it made is closed.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::key::Key;
+use super::{UringDriver, UringSocket};
+
+/// The exchange that is under way.
+pub(super) struct Exchange {
+    /// Where the kernel reads a file descriptor and writes a direct one. Leaked, once for a driver, where that is still
+    /// under way when the driver ends.
+    place: Box<UnsafeCell<RawFd>>,
+    /// Exchanges of either kind that the kernel has not completed.
+    handing_over: usize,
+    taking_over: usize,
+    /// Somebody waits for the outcome.
+    is_awaited: bool,
+    outcome: Option<i32>,
+}
+
+impl Exchange {
+    pub(super) fn new() -> Exchange {
+        let place = Box::new(UnsafeCell::new(-1));
+        Exchange { place, handing_over: 0, taking_over: 0, is_awaited: false, outcome: None }
+    }
+
+    /// Gives up without freeing what the kernel may still write to.
+    pub(super) fn leak(self) {
+        if self.taking_over > 0 {
+            std::mem::forget(self.place);
+        }
+    }
+}
+
+impl UringDriver {
+    /// Takes in what became of handing a connection over.
+    pub(super) fn note_handed_over(&mut self, result: i32) {
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.handing_over -= 1;
+        if exchange.is_awaited {
+            exchange.outcome = Some(result);
+        } else if result >= 0 {
+            drop(own(result));
+        }
+    }
+
+    /// Takes in what became of taking a connection over.
+    pub(super) fn note_taken_over(&mut self, result: i32) {
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.taking_over -= 1;
+        if exchange.is_awaited {
+            exchange.outcome = Some(result);
+        } else if let (1, Ok(file)) = (result, u32::try_from(*exchange.place.get_mut())) {
+            self.ring.close(file);
+        }
+    }
+
+    /// Makes a file descriptor of a socket, or gives it back.
+    pub(super) fn make_descriptor(&mut self, socket: UringSocket) -> Result<OwnedFd, UringSocket> {
+        match &mut self.exchange {
+            Some(exchange) if exchange.handing_over + exchange.taking_over == 0 => exchange.handing_over += 1,
+            _ => return Err(socket),
+        }
+        self.ring.install(socket.file, Key::HandOver);
+        let Some(fd) = self.finish_exchange().filter(|&fd| fd >= 0) else { return Err(socket) };
+        Ok(own(fd)) // Dropping the socket closes the direct descriptor alone.
+    }
+
+    /// Makes a socket of this driver of a file descriptor.
+    pub(super) fn make_socket(&mut self, descriptor: &OwnedFd) -> io::Result<UringSocket> {
+        let full = || io::Error::from_raw_os_error(libc::ENFILE);
+        if !self.acceptor.note_taken_over() {
+            return Err(full());
+        }
+        let place = match &mut self.exchange {
+            Some(exchange) if exchange.handing_over + exchange.taking_over == 0 => {
+                exchange.taking_over += 1;
+                *exchange.place.get_mut() = descriptor.as_raw_fd();
+                exchange.place.get()
+            }
+            _ => {
+                self.acceptor.note_closed();
+                return Err(full());
+            }
+        };
+        #[expect(unsafe_code, reason = "the kernel writes to memory that is named here")]
+        // SAFETY: the place is a box of its own, which nobody touches while `taking_over` says that the kernel may, and
+        // which is not freed then (`Exchange::leak`).
+        unsafe {
+            self.ring.register(place, Key::TakeOver);
+        }
+        let outcome = self.finish_exchange();
+        let file = self.exchange.as_mut().map_or(-1, |exchange| *exchange.place.get_mut());
+        match (outcome, u32::try_from(file)) {
+            (Some(1), Ok(file)) => Ok(UringSocket { file, dropped: Some(self.dropped.clone()) }),
+            (outcome, _) => {
+                self.acceptor.note_closed();
+                Err(io::Error::from_raw_os_error(outcome.map_or(libc::ENOMEM, |error| -error)))
+            }
+        }
+    }
+
+    fn finish_exchange(&mut self) -> Option<i32> {
+        let awaits = |driver: &mut UringDriver, is_awaited| {
+            driver.exchange.as_mut().and_then(|exchange| {
+                exchange.is_awaited = is_awaited;
+                exchange.outcome.take()
+            })
+        };
+        awaits(self, true);
+        if let Err(error) = self.go_round(Some(Duration::ZERO)) {
+            self.broken.get_or_insert(error);
+        }
+        awaits(self, false)
+    }
+}
+
+/// A file descriptor that an exchange has made.
+fn own(fd: RawFd) -> OwnedFd {
+    #[expect(unsafe_code, reason = "the kernel hands descriptors out as numbers")]
+    // SAFETY: the kernel has made this descriptor, for this ring's completion and nobody else (`io_uring_enter(2)`,
+    // IORING_OP_FIXED_FD_INSTALL).
+    unsafe {
+        OwnedFd::from_raw_fd(fd)
+    }
+}

@@ -1,0 +1,268 @@
+//! The sends in flight: what the kernel may look at, held until it is done with it.
+//!
+//! A send is *queued* until the kernel has consumed its entry, and *done* when its outcome is known. Where success is
+//! not told ([`Telling::Failures`]), it is done as soon as everything queued was consumed and all completions were taken
+//! after that: whatever was not told of has succeeded. Entries and runs are reused, so that a send allocates nothing.
+
+use std::io::IoSlice;
+
+use crate::base::id::ConnId;
+use crate::base::limits::SEND_SLICES_MAX;
+use crate::frame::offer::Offer;
+use crate::frame::run::Run;
+
+use super::key::Key;
+use super::ring::Ring;
+
+/// Most sends in flight: a full lot, submitted together. Larger ones were measured to cost more.
+pub(super) const SENDS_MAX: usize = 256;
+
+/// Which completions of sends the kernel tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Telling {
+    /// Those of sends that failed or were short. All others have ended when their entries are consumed.
+    Failures,
+    /// All.
+    Everything,
+}
+
+/// The sends in flight.
+pub(super) struct Sends {
+    telling: Telling,
+    /// All entries, in use or not. Their number is fixed, so that what stands in them stays in its place.
+    entries: Box<[InFlight]>,
+    /// Numbers of entries that are not in use.
+    free: Vec<u32>,
+    /// Numbers of entries in use, in the order in which they were begun.
+    used: Vec<u32>,
+}
+
+/// One send. While it is in use, the kernel may look at `message` and the bytes of the runs.
+struct InFlight {
+    conn: ConnId,
+    offered: usize,
+    /// What the kernel has said; bytes, or a negative error.
+    outcome: Option<i32>,
+    /// Owns the bytes of a send of one slice.
+    run: Option<Run>,
+    /// For a send of several slices.
+    message: Option<Box<Message>>,
+}
+
+/// A vectored send, as the kernel reads it. Boxed, so that it stays in its place.
+struct Message {
+    header: libc::msghdr,
+    slices: Vec<libc::iovec>,
+    /// Own the bytes of the slices.
+    runs: Vec<Run>,
+}
+
+/// A send that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Done {
+    pub(super) conn: ConnId,
+    pub(super) offered: usize,
+    /// Bytes, or a negative error.
+    pub(super) outcome: Result<usize, i32>,
+}
+
+impl Sends {
+    pub(super) fn new(telling: Telling) -> Sends {
+        let unused = || InFlight {
+            conn: ConnId { index: 0, generation: 0 },
+            offered: 0,
+            outcome: None,
+            run: None,
+            message: None,
+        };
+        Sends {
+            telling,
+            entries: (0..SENDS_MAX).map(|_| unused()).collect(),
+            free: (0..).take(SENDS_MAX).collect(),
+            used: Vec::with_capacity(SENDS_MAX),
+        }
+    }
+
+    /// Returns true if and only if no more can be begun before some are done.
+    pub(super) fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// Returns true if and only if none is in flight.
+    pub(super) fn is_empty(&self) -> bool {
+        self.used.is_empty()
+    }
+
+    /// Queues a send of what is offered.
+    ///
+    /// # Panics
+    /// If [`Sends::is_full`].
+    #[inline]
+    pub(super) fn begin(&mut self, ring: &mut Ring, file: u32, conn: ConnId, offer: Offer<'_>) {
+        let number = self.free.pop().expect("the caller has looked whether there is room");
+        self.used.push(number);
+        let entry = &mut self.entries[number as usize];
+        (entry.conn, entry.offered, entry.outcome) = (conn, offer.bytes(), None);
+        let is_quiet = self.telling == Telling::Failures;
+        let mut runs = offer.runs();
+        let first = runs.next();
+        // A slice of 4 GiB or more would go as a message, which has room for its length.
+        match (offer.slices(), u32::try_from(entry.offered), first) {
+            ([slice], Ok(bytes), Some(run)) => {
+                entry.run = Some(run.clone());
+                #[expect(unsafe_code, reason = "the kernel reads memory that is named here")]
+                // SAFETY: the slice lies in the run, whose clone is held in `entries` until this send is done
+                // (`settle`, which asks for what `Ring::send` does) or for ever (`leak`).
+                unsafe {
+                    ring.send(file, slice.as_ptr(), bytes, is_quiet, Key::Send(number));
+                }
+            }
+            (slices, _, first) => {
+                let message = entry.message.get_or_insert_with(Message::empty);
+                message.fill(slices, first.into_iter().chain(runs));
+                let header = &raw const message.header;
+                #[expect(unsafe_code, reason = "the kernel reads memory that is named here")]
+                // SAFETY: header and slices are heap memory of the entry, which is not touched while it is in use, and
+                // the bytes lie in the runs beside them. All are held as above.
+                unsafe {
+                    ring.send_message(file, header, is_quiet, Key::Send(number));
+                }
+            }
+        }
+    }
+
+    /// Takes in what the kernel has said of a send.
+    pub(super) fn note(&mut self, number: u32, outcome: i32) {
+        if let Some(entry) = self.entries.get_mut(number as usize) {
+            entry.outcome = Some(outcome);
+        }
+    }
+
+    /// Hands over the sends that are done. `all_consumed` says that the submission queue was found empty, and that all
+    /// completions were taken after that.
+    pub(super) fn settle(&mut self, all_consumed: bool, mut done: impl FnMut(Done)) {
+        let silence_is_success = self.telling == Telling::Failures && all_consumed;
+        let Sends { entries, free, used, .. } = self;
+        used.retain(|&number| {
+            let entry = &mut entries[number as usize];
+            let outcome = match entry.outcome.take() {
+                Some(outcome) => usize::try_from(outcome).map_err(|_| outcome),
+                None if silence_is_success => Ok(entry.offered),
+                None => return true,
+            };
+            entry.run = None;
+            if let Some(message) = &mut entry.message {
+                message.runs.clear();
+            }
+            free.push(number);
+            done(Done { conn: entry.conn, offered: entry.offered, outcome });
+            false
+        });
+    }
+
+    /// Gives up without freeing what the kernel may still look at.
+    pub(super) fn leak(self) {
+        if !self.is_empty() {
+            std::mem::forget(self.entries);
+        }
+    }
+}
+
+impl Message {
+    fn empty() -> Box<Message> {
+        #[expect(unsafe_code, reason = "not every C library lets all fields of a msghdr be named")]
+        // SAFETY: a `msghdr` consists of numbers and pointers that may be null, so all zeros are one (`sendmsg(2)`).
+        let header = unsafe { std::mem::zeroed::<libc::msghdr>() };
+        let (slices, runs) = (Vec::with_capacity(SEND_SLICES_MAX), Vec::with_capacity(SEND_SLICES_MAX));
+        Box::new(Message { header, slices, runs })
+    }
+
+    fn fill<'a>(&mut self, slices: &[IoSlice<'_>], runs: impl Iterator<Item = &'a Run>) {
+        self.runs.clear();
+        self.runs.extend(runs.cloned());
+        self.slices.clear();
+        self.slices.extend(slices.iter().map(|slice| libc::iovec {
+            iov_base: slice.as_ptr().cast_mut().cast(), // Only ever read: the message is sent.
+            iov_len: slice.len(),
+        }));
+        self.header.msg_iov = self.slices.as_mut_ptr();
+        self.header.msg_iovlen = self.slices.len() as _;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::frame::outbox::Outbox;
+    use crate::frame::run::Source;
+
+    const CONN: ConnId = ConnId { index: 0, generation: 0 };
+
+    /// A ring that takes operations and never does any.
+    fn ring() -> Option<Ring> {
+        crate::driver::uring::tests::proven().map(|_| Ring::new(8, 16).unwrap())
+    }
+
+    /// Begins a send of three bytes in runs of one source; returns the source, which nobody else but the sends holds.
+    fn begun(sends: &mut Sends, ring: &mut Ring, runs: u32) -> Rc<Source> {
+        let source = Rc::new(Source::Own(b"abcdef".as_slice().into()));
+        let mut outbox = Outbox::default();
+        // Every other byte, so that the runs are not adjacent.
+        (0..runs).for_each(|at| outbox.push_unbounded(Run::new(Rc::clone(&source), 2 * at, 2 * at + 1, 1)));
+        outbox.offer(|offer| sends.begin(ring, 0, CONN, offer));
+        source
+    }
+
+    fn settled(sends: &mut Sends, all_consumed: bool) -> Vec<Result<usize, i32>> {
+        let mut done = Vec::new();
+        sends.settle(all_consumed, |send| done.push(send.outcome));
+        done
+    }
+
+    #[test]
+    fn bytes_are_held_until_their_send_is_done_and_no_longer() {
+        let Some(mut ring) = ring() else { return };
+        let mut sends = Sends::new(Telling::Failures);
+        let [one, three] = [1, 3].map(|runs| begun(&mut sends, &mut ring, runs));
+        assert_eq!((Rc::strong_count(&one), Rc::strong_count(&three)), (2, 4), "the outboxes are gone");
+        assert_eq!(settled(&mut sends, false), []);
+        assert_eq!((Rc::strong_count(&one), Rc::strong_count(&three)), (2, 4));
+        assert_eq!(settled(&mut sends, true), [Ok(1), Ok(3)]);
+        assert_eq!((Rc::strong_count(&one), Rc::strong_count(&three)), (1, 1));
+        assert!(sends.is_empty());
+    }
+
+    #[test]
+    fn what_is_told_replaces_success() {
+        let Some(mut ring) = ring() else { return };
+        let mut sends = Sends::new(Telling::Failures);
+        (0..3).for_each(|_| drop(begun(&mut sends, &mut ring, 3)));
+        let last = sends.used[2];
+        sends.note(sends.used[0], 2);
+        sends.note(last, -libc::EAGAIN);
+        assert_eq!(settled(&mut sends, true), [Ok(2), Ok(3), Err(-libc::EAGAIN)]);
+    }
+
+    #[test]
+    fn where_everything_is_told_silence_means_that_it_is_not_done() {
+        let Some(mut ring) = ring() else { return };
+        let mut sends = Sends::new(Telling::Everything);
+        (0..2).for_each(|_| drop(begun(&mut sends, &mut ring, 1)));
+        assert_eq!(settled(&mut sends, true), []);
+        sends.note(sends.used[1], 1);
+        assert_eq!(settled(&mut sends, true), [Ok(1)]);
+        assert!(!sends.is_empty());
+    }
+
+    #[test]
+    fn a_bounded_number_is_in_flight() {
+        let Some(mut ring) = ring() else { return };
+        let mut sends = Sends::new(Telling::Failures);
+        (0..SENDS_MAX).for_each(|_| drop(begun(&mut sends, &mut ring, 1)));
+        assert!(sends.is_full());
+        assert_eq!(settled(&mut sends, true).len(), SENDS_MAX);
+        assert!(!sends.is_full() && sends.is_empty());
+    }
+}

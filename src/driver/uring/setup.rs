@@ -1,0 +1,108 @@
+//! A driver before its thread has it: everything that may fail is done where the server starts, and says why.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::UringDriver;
+use super::accept::Acceptor;
+use super::buffers::{self, Buffers};
+use super::error::UringError;
+use super::exchange::Exchange;
+use super::key::Key;
+use super::probe::Proven;
+use super::ring::{COMPLETIONS, Ring, SUBMISSIONS};
+use super::sends::Sends;
+use super::table::Table;
+use super::waker::EventFd;
+use crate::base::mailbox::Wake;
+use crate::driver::socket::Listener;
+
+/// Most direct descriptors of one ring, as the kernel bounds them (`IORING_MAX_FIXED_FILES`), besides the limit on open
+/// files.
+pub const FILES_MAX: u32 = 1 << 20;
+
+/// A driver that is complete but for its thread: the ring belongs to the one that calls [`PreparedUring::start`].
+pub struct PreparedUring {
+    /// `None` once started.
+    parts: Option<Parts>,
+    waker: Arc<EventFd>,
+    proven: Proven,
+}
+
+struct Parts {
+    ring: Ring,
+    buffers: Buffers,
+    acceptor: Acceptor,
+}
+
+impl PreparedUring {
+    /// Makes a driver that accepts from `listeners` and holds at most `files` connections.
+    ///
+    /// # Errors
+    /// [`UringError`] says what the kernel refuses. `files` may not be above the limit on open files, although none
+    /// becomes one (`io_uring_register(2)`).
+    pub fn new(listeners: Vec<Listener>, files: u32, proven: Proven) -> Result<PreparedUring, UringError> {
+        let waker = Arc::new(EventFd::new().map_err(UringError::Waker)?);
+        let ring = Ring::new(SUBMISSIONS, COMPLETIONS).map_err(UringError::refused)?;
+        let registered = ring.submitter().register_files_sparse(files);
+        registered.map_err(|source| UringError::Table { files, source })?;
+        let acceptor = Acceptor::new(listeners, files).map_err(UringError::refused)?;
+        let buffers = Buffers::register(&ring.submitter()).map_err(UringError::lacks(buffers::WHAT))?;
+        Ok(PreparedUring { parts: Some(Parts { ring, buffers, acceptor }), waker, proven })
+    }
+
+    /// Ends a wait of the driver from any thread, as [`Driver::waker`](crate::driver::Driver::waker).
+    #[must_use]
+    pub fn waker(&self) -> Arc<dyn Wake> {
+        Arc::<EventFd>::clone(&self.waker)
+    }
+
+    /// Makes the present thread the one that uses the driver.
+    ///
+    /// # Errors
+    /// Where the kernel does not enable the ring.
+    pub fn start(mut self) -> io::Result<UringDriver> {
+        let parts = self.parts.take().expect("they are taken here alone, and `self` ends");
+        let Parts { mut ring, buffers, acceptor } = parts;
+        ring.enable()?;
+        ring.poll_edges(self.waker.raw(), Key::Waker);
+        Ok(UringDriver {
+            ring,
+            sends: Some(Sends::new(self.proven.telling())),
+            buffers: Some(buffers),
+            waker: Arc::clone(&self.waker),
+            acceptor,
+            table: Table::default(),
+            events: VecDeque::new(),
+            starved: VecDeque::new(),
+            ending: HashMap::new(),
+            exchange: Some(Exchange::new()),
+            dropped: Rc::new(RefCell::new(Vec::new())),
+            receives: 0,
+            lent: None,
+            reaped: Vec::new(),
+            completions: 0,
+            broken: None,
+        })
+    }
+}
+
+impl Drop for PreparedUring {
+    fn drop(&mut self) {
+        if let Some(Parts { ring, buffers, .. }) = self.parts.take() {
+            // Nothing was ever submitted: with the ring gone, nobody looks at the buffers.
+            drop(ring);
+            buffers.free();
+        }
+    }
+}
+
+impl fmt::Debug for PreparedUring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedUring").field("proven", &self.proven).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,177 @@
+//! Dropping the history of a channel on demand (section "Managing" of the contract).
+//!
+//! For whoever reads the history, all that was dropped is gone at once. Live streams notice nothing: what a shard has yet
+//! to take stays until every shard has, as with all that is given up.
+
+use crate::base::id::Sequence;
+use crate::frame::batch::is_channel;
+use crate::hub::channels::ChannelId;
+use crate::hub::{Hub, State};
+
+impl Hub {
+    /// Drops all events of a channel up to now, and returns how many. They stay where they went to other channels too. A
+    /// stream that resumes from before is told of them as of any events that are no longer retained, all at once.
+    ///
+    /// Returns `None` if there is no such channel: it has neither subscribers nor events that can be read.
+    pub fn drop_history(&self, name: &str) -> Option<usize> {
+        let mut state = self.lock();
+        let id = state.channels.find(name).filter(|_| is_channel(name))?;
+        let channel = state.channels.get_mut(id);
+        if channel.prefix().is_some() {
+            return None;
+        }
+        let dropped = channel.readable().len();
+        let Some(newest) = channel.readable().next_back() else {
+            return (channel.subscribers > 0).then_some(0);
+        };
+        if !std::mem::replace(&mut channel.is_over, true) {
+            state.over.push(id);
+        }
+        state.drop_through(id, newest);
+        // Very many are given up in parts, between which others have the lock. What a shard has yet to take goes later.
+        while state.has_droppable(name) {
+            state.enforce_retention();
+            self.publish_counts(&state);
+            drop(state);
+            state = self.lock();
+        }
+        Some(dropped)
+    }
+}
+
+impl State {
+    /// Makes a channel's events up to `newest`, its last one, unreadable, and notes for its patterns what they lose by it:
+    /// the last event that no other channel of a pattern has says it of all that go now.
+    fn drop_through(&mut self, id: ChannelId, newest: Sequence) {
+        let mut patterns = self.channels.all_patterns_of(id);
+        let dropped: Vec<Sequence> = match patterns.is_empty() {
+            true => Vec::new(),
+            false => self.channels.get(id).readable().collect(),
+        };
+        self.channels.drop_through(id, newest);
+        for &sequence in dropped.iter().rev() {
+            if patterns.is_empty() {
+                break;
+            }
+            let Some(target) = self.history.target_of(sequence) else { continue };
+            let lost_to = self.channels.note_lost_to(&patterns, &self.targets.channels(target), sequence);
+            patterns.retain(|pattern| !lost_to.contains(pattern));
+        }
+    }
+
+    /// Returns true if and only if events of the channel were dropped that every shard has taken and that are still there.
+    fn has_droppable(&self, name: &str) -> bool {
+        let channel = self.channels.find(name).map(|id| self.channels.get(id));
+        let oldest = channel.and_then(|channel| Some((channel.dropped_through, *channel.retained.front()?)));
+        oldest.is_some_and(|(through, oldest)| oldest <= through && oldest <= self.taken_by_all())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::name::Selector;
+    use crate::frame::batch::TARGET_ALL;
+    use crate::hub::live::TakeLimits;
+    use crate::hub::reader::{Gap, Slice, SliceLimits};
+    use crate::hub::tests::{hub, id, publish, publish_to, read, read_as, read_from};
+    use crate::hub::{Begin, Begun, Hub};
+
+    fn dropped_and_taken(hub: &Hub, channel: &str) -> Option<usize> {
+        let dropped = hub.drop_history(channel);
+        hub.take(0, TakeLimits { frames_max: 100, bytes_max: usize::MAX }, &mut Vec::new());
+        dropped
+    }
+
+    #[test]
+    fn a_dropped_history_is_one_gap_and_what_came_after_goes_on() {
+        let hub = hub(100, usize::MAX);
+        for n in 1..=4 {
+            publish_to(&hub, "a", &format!("a{n}"));
+            publish_to(&hub, "b", &format!("b{n}"));
+        }
+        assert_eq!(dropped_and_taken(&hub, "a"), Some(4));
+        assert_eq!(read_as(&hub, None, 0), (vec![None], vec![]));
+        publish_to(&hub, "a", "new");
+        assert_eq!(read_as(&hub, None, 0), (vec![None], vec!["new".to_owned()]));
+        assert_eq!(
+            read_as(&hub, None, 7),
+            (vec![], vec!["new".to_owned()]),
+            "nothing was lost after its last event"
+        );
+        let everything = |after| read_from(&hub, &["a", "b"], None, Begin::After(id(after)));
+        let others = |from| (from..=4).map(|n| format!("b{n}")).chain(["new".to_owned()]).collect::<Vec<_>>();
+        assert_eq!(everything(0), (vec![None], others(1)));
+        assert_eq!(everything(5), (vec![None], others(3)));
+        assert_eq!(read_from(&hub, &["a"], None, Begin::AllRetained), (vec![], vec!["new".to_owned()]));
+    }
+
+    #[test]
+    fn a_channel_is_dropped_if_and_only_if_it_has_subscribers_or_events() {
+        let hub = hub(100, usize::MAX);
+        assert_eq!(hub.drop_history("a"), None);
+        assert_eq!(hub.drop_history(TARGET_ALL), None, "it is no channel");
+        publish_to(&hub, "a", "1");
+        assert_eq!(hub.drop_history("a"), Some(1));
+        assert_eq!((hub.drop_history("a"), hub.channels_len()), (None, 0));
+        let subscribed =
+            hub.subscribe(0, &[Selector::parse("a").unwrap()], None, Begin::After(id(0))).unwrap();
+        assert_eq!(hub.drop_history("a"), Some(0));
+        let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
+        let (mut slice, limits) = (Slice::default(), SliceLimits { frames_max: 64, bytes_max: usize::MAX });
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        assert!(slice.gap.is_some() && slice.is_live, "what was dropped before it came is lost for it");
+    }
+
+    #[test]
+    fn what_was_dropped_still_reaches_the_live_streams_of_a_shard_that_has_not_taken_it() {
+        let hub = hub(100, usize::MAX);
+        let names = [Selector::parse("a").unwrap()];
+        hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+        publish(&hub, (1..=3).map(|n| ("a".to_owned(), format!("{n}"))));
+        assert_eq!(hub.drop_history("a"), Some(3));
+        assert_eq!((hub.list_channels()[0].retained, hub.drop_history("a")), (0, Some(0)));
+
+        // Who resumes now sees nothing of it, whether its shard has taken it or not.
+        let resumed = hub.subscribe(0, &names, None, Begin::After(id(0))).unwrap();
+        let Begun::After(mut cursor) = resumed.begun else { panic!("the id is known") };
+        let (mut slice, limits) = (Slice::default(), SliceLimits { frames_max: 64, bytes_max: usize::MAX });
+        hub.read(0, &resumed.channels, &mut cursor, limits, &mut slice);
+        assert!(slice.gap.is_none() && slice.frames == 0 && !slice.is_live, "it waits for its shard");
+        let mut runs = Vec::new();
+        hub.take(0, TakeLimits { frames_max: 100, bytes_max: usize::MAX }, &mut runs);
+        assert_eq!(runs.iter().map(|run| run.frames).sum::<u32>(), 3);
+        hub.read(0, &resumed.channels, &mut cursor, limits, &mut slice);
+        let gap = slice.gap.take().expect("it is told what it misses");
+        assert_eq!((gap, slice.frames, slice.is_live), (Gap { missed: None, after: id(0) }, 0, true));
+        assert!(
+            hub.lock().channels.get(resumed.channels[0]).retained.is_empty(),
+            "now all of it is given up"
+        );
+    }
+
+    #[test]
+    fn a_pattern_is_told_of_a_dropped_channel_once() {
+        for channels in [1, 100] {
+            // Few channels are merged for a pattern, of many the order is walked.
+            let hub = hub(100, usize::MAX);
+            (0..channels).for_each(|n| drop(publish_to(&hub, &format!("x{n}"), &format!("{n}"))));
+            publish_to(&hub, "x0", "last");
+            assert_eq!(hub.drop_history("x*"), None, "it is no channel");
+            assert_eq!(dropped_and_taken(&hub, "x0"), Some(2));
+            let others: Vec<String> = (1..channels).map(|n| n.to_string()).collect();
+            assert_eq!(read_from(&hub, &["x*"], None, Begin::After(id(0))), (vec![None], others));
+        }
+    }
+
+    #[test]
+    fn a_large_history_is_dropped_wholly() {
+        let hub = hub(100_000, usize::MAX);
+        publish(&hub, (0..20_000).map(|_| ("a".to_owned(), "x".repeat(100))));
+        publish(&hub, [("b".to_owned(), "stays".to_owned())]);
+        let held = hub.held_bytes();
+        assert_eq!(hub.drop_history("a"), Some(20_000));
+        assert_eq!(hub.channels_len(), 1);
+        assert!(hub.held_bytes() < held / 2, "{} bytes are held of {held}", hub.held_bytes());
+        assert_eq!(read(&hub, "b", 0).0, None);
+    }
+}

@@ -1,0 +1,267 @@
+//! How the channels of a live stream change: one more, one less, and the target that the stream itself is.
+//!
+//! The target of one client is an entry of the channel table under a reserved name, as users are, but entered only when
+//! the first event goes there, and with its events only for as long as the stream lives.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::base::id::{ClientId, Sequence};
+use crate::base::name::Selector;
+use crate::frame::batch::{Addressed, client_target, is_channel, is_client, user_of};
+use crate::hub::channels::ChannelId;
+use crate::hub::{Hub, State, SubscribeError};
+
+/// What a subscription of a stream that lives already came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The channel.
+    pub channel: ChannelId,
+    /// How many events it had up to the shard's cursor.
+    pub count: u64,
+    /// The place of the subscription: events behind it are the stream's.
+    pub at: Sequence,
+    /// The shard's cursor, at or before that place.
+    pub shard_cursor: Sequence,
+}
+
+impl Hub {
+    /// Subscribes a stream of `shard` to one more channel or pattern: every event applied later counts the stream among its
+    /// receivers, and is its shard's to deliver. That it has the channel already is for the caller to know
+    /// ([`Hub::find`]).
+    ///
+    /// # Errors
+    /// [`SubscribeError::TooManyChannels`]; nothing was subscribed to then.
+    pub fn add(&self, shard: usize, name: &Selector) -> Result<Added, SubscribeError> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if state.channels.find(name.as_str()).is_none() && state.channels.len() >= self.channels_max {
+            return Err(SubscribeError::TooManyChannels { channels_max: self.channels_max });
+        }
+        let added = state.add(shard, name.as_str());
+        self.publish_counts(state);
+        Ok(added)
+    }
+
+    /// Subscribes the stream of this name, of `shard`, to what goes to it alone; once for a stream. There is nothing that
+    /// it could have missed so far.
+    pub fn add_client(&self, shard: usize, client: ClientId) -> Added {
+        self.lock().add(shard, &client_target(client))
+    }
+
+    /// Ends one subscription of a stream that lives on.
+    ///
+    /// # Panics
+    /// If no stream of the shard subscribes to the channel.
+    pub fn remove(&self, shard: usize, channel: ChannelId) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        state.end_subscription(shard, channel);
+        let taken = state.taken_by_all();
+        state.remove_idle_channels(taken);
+        self.publish_counts(state);
+    }
+
+    /// The channel of this name, if it has subscribers or retained events, or the pattern of this text, if it has subscribers.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<ChannelId> {
+        self.lock().channels.find(name)
+    }
+
+    /// Those of `events` that could not be applied for their clients now, of each client the first.
+    #[must_use]
+    pub fn without_target(&self, events: impl IntoIterator<Item = Addressed>) -> Vec<Addressed> {
+        let state = self.lock();
+        let mut seen = HashSet::new();
+        let is_missing = |event: &Addressed| {
+            seen.insert(event.client) && state.find_client(&client_target(event.client)).is_none()
+        };
+        events.into_iter().filter(is_missing).collect()
+    }
+
+    /// Returns true if and only if an event could be applied for this client now.
+    #[must_use]
+    pub fn has_target(&self, client: ClientId) -> bool {
+        self.lock().find_client(&client_target(client)).is_some()
+    }
+
+    /// The names of those among a stream's `targets` that are channels, in their order, and the user that one of them is.
+    ///
+    /// # Panics
+    /// If nobody subscribes to one of them.
+    #[must_use]
+    pub fn names(&self, targets: &[ChannelId]) -> (Vec<Arc<str>>, Option<Arc<str>>) {
+        let state = self.lock();
+        let (mut names, mut user) = (Vec::new(), None);
+        for &id in targets {
+            let name = &state.channels.get(id).name;
+            if is_channel(name) {
+                names.push(Arc::clone(name));
+            } else if let Some(text) = user_of(name) {
+                user = Some(Arc::from(text));
+            }
+        }
+        (names, user)
+    }
+}
+
+impl State {
+    fn add(&mut self, shard: usize, name: &str) -> Added {
+        let channel = self.channels.enter(name);
+        let count = self.begin_subscription(shard, channel);
+        Added { channel, count, at: self.epochs.head(), shard_cursor: self.cursors[shard] }
+    }
+
+    /// The channel that an event to this target goes to; `None` for a client that is gone: nothing is kept for it.
+    pub(super) fn enter_target(&mut self, name: &str) -> Option<ChannelId> {
+        if is_client(name) {
+            return self.find_client(name);
+        }
+        Some(self.channels.enter(name))
+    }
+
+    /// The channel of a client that lives. One that is gone may have its own until every shard has taken its last event.
+    fn find_client(&self, target: &str) -> Option<ChannelId> {
+        self.channels.find(target).filter(|&id| self.channels.get(id).subscribers > 0)
+    }
+
+    /// Takes one stream of a shard off a channel's subscribers.
+    pub(super) fn end_subscription(&mut self, shard: usize, id: ChannelId) {
+        let streams = self.subscribed[shard].get_mut(&id).expect("what is left was subscribed to");
+        *streams -= 1;
+        let is_last = *streams == 0;
+        self.end_subscriptions(shard, id, 1, is_last);
+    }
+
+    /// Gives up all that is retained of a channel without subscribers. Shards that have yet to take an event of it find
+    /// that it concerns nobody.
+    pub(super) fn drop_events(&mut self, id: ChannelId) {
+        while let Some(sequence) = self.channels.evict_oldest(id) {
+            self.history.release(sequence);
+        }
+        self.idle.push(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::batch::Batch;
+    use crate::frame::segment::SEGMENT_BYTES;
+    use crate::hub::live::TakeLimits;
+    use crate::hub::reader::{Cursor, Slice, SliceLimits};
+    use crate::hub::tests::{hub, publish, take_all};
+    use crate::hub::{Begin, Receivers};
+    use crate::sse::event::Event;
+
+    const CLIENT: ClientId = ClientId { secret: 7, shard: 0, slot: 3 };
+
+    fn publish_to_client(hub: &Hub, data: &str) -> Receivers {
+        let mut batch = Batch::new();
+        batch.push_to_client(CLIENT, 0, &Event::new(data));
+        let applied = hub.apply(hub.head().next(), &batch, Some(0));
+        take_all(hub);
+        applied.receivers
+    }
+
+    #[test]
+    fn what_goes_to_one_client_is_kept_for_as_long_as_its_stream_lives_and_no_longer() {
+        let hub = hub(100, usize::MAX);
+        let names = [Selector::parse("a").unwrap()];
+        let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+        let before = hub.counts();
+        let addressed = |place| Addressed { place, client: CLIENT, part: 0 };
+        assert_eq!(hub.without_target([addressed(4), addressed(9)]), [addressed(4)]);
+        assert!(matches!(publish_to_client(&hub, "too early"), Receivers::Exactly(0)));
+
+        let added = hub.add_client(0, CLIENT);
+        subscribed.channels.push(added.channel);
+        assert!(hub.without_target([addressed(4)]).is_empty() && hub.has_target(CLIENT));
+        let mut cursor = Cursor::behind(Sequence(0), Some(0));
+        for n in 0..3 {
+            assert!(matches!(publish_to_client(&hub, &format!("{n}")), Receivers::Exactly(1)));
+        }
+        let mut slice = Slice::default();
+        let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        assert_eq!(
+            (slice.frames, slice.gap, cursor.seen),
+            (3, None, Some(3)),
+            "there was nothing for it before"
+        );
+        assert_eq!((hub.counts().channels, hub.subscribed().users), (before.channels, 0), "it is no channel");
+
+        hub.unsubscribe(0, subscribed.channels);
+        assert!(matches!(publish_to_client(&hub, "too late"), Receivers::Exactly(0)));
+        assert!(!hub.has_target(CLIENT));
+        let state = hub.lock();
+        let holders = state.history.pages().iter().flat_map(|page| &page.entries).map(|entry| entry.holders);
+        assert_eq!(holders.sum::<u32>(), 0, "nothing of it is retained");
+    }
+
+    #[test]
+    fn a_client_that_left_before_a_shard_took_its_events_holds_nothing_up() {
+        let hub = hub(100, usize::MAX);
+        let names = [Selector::parse("a").unwrap()];
+        let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+        let added = hub.add_client(0, CLIENT);
+        let mut batch = Batch::new();
+        batch.push_to_client(CLIENT, 0, &Event::new("x"));
+        batch.push(&["a"], &Event::new("y"));
+        hub.apply(hub.head().next(), &batch, None);
+        hub.unsubscribe(0, subscribed.channels.iter().copied().chain([added.channel]));
+        let mut runs = Vec::new();
+        hub.take(0, TakeLimits { frames_max: 100, bytes_max: usize::MAX }, &mut runs);
+        assert!(runs.is_empty() && hub.cursor(0) == hub.head());
+        assert_eq!(hub.lock().channels.find(&client_target(CLIENT)), None);
+    }
+
+    #[test]
+    fn many_clients_that_come_and_go_leave_nothing_behind() {
+        let hub = hub(100, usize::MAX);
+        let held_after = |rounds: u64| {
+            for round in 0..rounds {
+                let client = ClientId { secret: u128::from(round), shard: 0, slot: 0 };
+                let names = [Selector::parse("a").unwrap()];
+                let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+                subscribed.channels.push(hub.add_client(0, client).channel);
+                let mut batch = Batch::new();
+                batch.push_to_client(client, 0, &Event::new(&"x".repeat(1000)));
+                hub.apply(hub.head().next(), &batch, None);
+                hub.unsubscribe(0, subscribed.channels);
+                take_all(&hub);
+            }
+            hub.held_bytes()
+        };
+        let few = held_after(200);
+        let many = held_after(2000);
+        assert!(many <= few + 2 * SEGMENT_BYTES, "{few} bytes after 200 clients, {many} after 2200");
+    }
+
+    #[test]
+    fn one_subscription_of_several_begins_and_ends_by_itself() {
+        let hub = hub(100, usize::MAX);
+        let selector = |text: &str| Selector::parse(text).unwrap();
+        let subscribed = hub.subscribe(0, &[selector("a")], Some("ann"), Begin::AtHead).unwrap();
+        publish(&hub, [("b".to_owned(), "1".to_owned())]);
+        let added = hub.add(0, &selector("b")).unwrap();
+        // The shard had passed over what did not concern it.
+        assert_eq!((added.count, added.at, added.shard_cursor), (1, Sequence(1), Sequence(1)));
+        publish(&hub, [("a".to_owned(), "2".to_owned())]);
+        let pattern = hub.add(0, &selector("b*")).unwrap();
+        assert_eq!((pattern.at, pattern.shard_cursor), (Sequence(2), Sequence(1)));
+        let mut targets = subscribed.channels.clone();
+        targets.extend([added.channel, pattern.channel]);
+        let (names, user) = hub.names(&targets);
+        assert_eq!(
+            (names.iter().map(|name| &**name).collect::<Vec<_>>(), user.as_deref()),
+            (vec!["a", "b", "b*"], Some("ann"))
+        );
+        assert_eq!((hub.find("b"), hub.find("c")), (Some(added.channel), None));
+        hub.remove(0, added.channel);
+        assert_eq!((hub.subscribers("b"), hub.subscribers("b*"), hub.subscribers("a")), (0, 1, 1));
+        hub.remove(0, pattern.channel);
+        take_all(&hub);
+        assert_eq!(hub.channels_len(), 2, "`b` has an event");
+    }
+}

@@ -1,0 +1,84 @@
+//! Connections of a listener that one shard has for all: they are handed on in turn, so that streams spread over the
+//! shards as the kernel spreads those of other listeners.
+//!
+//! The shard that accepts keeps a connection where it is its own turn, where the other's mailbox is full, where the driver
+//! cannot part with the socket, and from the moment when it drains. It then says so, and until it has, the others do not
+//! end: no connection is left in the mailbox of a shard that has gone.
+
+use std::os::fd::OwnedFd;
+
+use super::{Message, Shard};
+use crate::api::Reach;
+use crate::base::id::ConnId;
+use crate::driver::Driver;
+
+/// Connections that wait in one mailbox at the most. They have room of their own there, beside the outcomes of publishes.
+pub(super) const HANDED_ON_MAX: usize = 1024;
+
+impl<D: Driver> Shard<D> {
+    /// Takes a connection that a listener of this shard has accepted, or hands it on.
+    pub(super) fn accept_or_hand_on(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
+        let socket = self.hand_on(socket, listener)?;
+        self.accept(socket, listener)
+    }
+
+    /// Hands a connection on if another shard's turn has come; returns it where it is this shard's to keep.
+    fn hand_on(&mut self, socket: D::Socket, listener: usize) -> Option<D::Socket> {
+        let mailboxes = self.publishers.mailboxes();
+        if !self.options.api[listener].reach.is_spread() || self.drain.is_on() || mailboxes.len() < 2 {
+            return Some(socket);
+        }
+        let to = self.next_taker % mailboxes.len();
+        self.next_taker = to + 1;
+        let mailbox = &mailboxes[to];
+        if to == self.options.number || mailbox.len() >= HANDED_ON_MAX {
+            return Some(socket);
+        }
+        let descriptor = match self.driver.hand_over(socket) {
+            Ok(descriptor) => descriptor,
+            Err(socket) => return Some(socket),
+        };
+        match mailbox.try_send(Message::Connection { descriptor, listener }) {
+            Err(Message::Connection { descriptor, .. }) => self.take_back(descriptor),
+            Ok(()) | Err(_) => None,
+        }
+    }
+
+    /// Takes a connection that another shard has handed on.
+    pub(super) fn take_handed_on(&mut self, descriptor: OwnedFd, listener: usize) {
+        if let Some(socket) = self.take_back(descriptor)
+            && let Some(conn) = self.accept(socket, listener)
+        {
+            self.act(conn);
+        }
+    }
+
+    fn take_back(&mut self, descriptor: OwnedFd) -> Option<D::Socket> {
+        let taken = self.driver.take_over(descriptor);
+        taken.inspect_err(|error| tracing::warn!(%error, "cannot take a connection")).ok()
+    }
+
+    /// Returns true if and only if other shards hand connections on to this one, as far as its options tell.
+    pub(super) fn is_handed_connections(options: &super::ShardOptions) -> bool {
+        options.number != 0 && options.api.iter().any(|api| api.reach.is_spread())
+    }
+
+    /// Tells the others that this shard hands nothing on any more.
+    pub(super) fn tell_all_handed_on(&self) {
+        if self.options.number != 0 || !self.options.api.iter().any(|api| api.reach.is_spread()) {
+            return;
+        }
+        for (number, mailbox) in self.publishers.mailboxes().iter().enumerate() {
+            if number != self.options.number && mailbox.try_send(Message::AllHandedOn).is_err() {
+                tracing::debug!(shard = number, "it has ended and waits for nothing");
+            }
+        }
+    }
+}
+
+impl Reach {
+    /// Returns true if and only if the listener belongs to the first shard alone, which spreads its connections.
+    fn is_spread(self) -> bool {
+        self == Reach::Unix
+    }
+}

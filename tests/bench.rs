@@ -13,7 +13,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use common::{Server, wait_for};
+use common::{DriverKind, Server, wait_for};
 
 /// What every load here is: small, soon over, and told as JSON.
 const BRIEF: [&str; 5] = ["--warm-up", "0", "--ramp", "0", "--json"];
@@ -38,7 +38,7 @@ fn result(output: Output) -> (Option<i32>, Value, String) {
 
 /// Runs a load on a server of ours, on which nothing may go wrong.
 fn bench_ours(arguments: &[&str]) -> Value {
-    let server = Server::start(&[]);
+    let server = Server::start(DriverKind::Epoll, &[]);
     let (url, pid) = (format!("http://{}", server.address()), server.pid().to_string());
     let ours = ["--url", &url, "--pid", &pid];
     let (code, json, told) = bench(&[&ours[..], arguments].concat());
@@ -136,7 +136,7 @@ fn publishing_alone_is_measured_without_streams() {
 
 #[test]
 fn a_table_for_people_is_printed_where_no_json_is_asked_for_there() {
-    let server = Server::start(&[]);
+    let server = Server::start(DriverKind::Epoll, &[]);
     let file = tempfile::NamedTempFile::new().unwrap();
     let (url, path) = (format!("http://{}", server.address()), file.path().to_str().unwrap());
     let mut command = Command::new(env!("CARGO_BIN_EXE_downpour"));
@@ -354,7 +354,7 @@ fn a_signal_ends_a_run_with_the_figures_so_far() {
 
 #[test]
 fn what_cannot_be_done_is_told() {
-    let server = Server::start(&[]);
+    let server = Server::start(DriverKind::Epoll, &[]);
     let url = format!("http://{}", server.address());
     let subscribe = format!("{url}/nowhere");
     for (arguments, words) in [

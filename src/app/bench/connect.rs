@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use mio::net::TcpStream;
 use socket2::{Domain, Socket, Type};
 
+use crate::driver::source::leave_port_to_connect;
+
 use super::plan::{Plan, STREAMS_PER_SOURCE, Sources, loopback_sources};
 
 /// Opens connections to one address.
@@ -44,6 +46,7 @@ impl Connector {
         }
         let source = (!self.sources.is_empty()).then(|| self.sources[subscriber % self.sources.len()]);
         if let Some(source) = source {
+            leave_port_to_connect(&socket).map_err(failed)?;
             socket.bind(&source.into()).map_err(|error| self.out_of_ports(error, Some(source)))?;
         }
         match socket.connect(&self.address.into()) {

@@ -108,6 +108,15 @@ fn unbatched_events_wait_for_every_stream() {
 }
 
 #[test]
+fn readers_and_publisher_run_on_the_cpus_they_are_given() {
+    let cpu = downpour::driver::affinity::allowed_cpus().unwrap()[0].to_string();
+    let load = ["--subscribers", "4", "--threads", "2", "--events", "50", "--cpus-publisher", &cpu];
+    let json = bench_ours(&[&load[..], &["--cpus-readers", &cpu]].concat());
+    assert_all_delivered(&json, 50, 4);
+    assert_eq!(json["parameters"]["cpusReaders"][0].to_string(), cpu);
+}
+
+#[test]
 fn streams_without_chunked_coding_are_read_too() {
     let json = bench_ours(&["--subscribers", "10", "--http1.0", "--events", "100", "--size", "2000"]);
     assert_all_delivered(&json, 100, 10);
@@ -398,6 +407,7 @@ fn bad_options_are_told_with_what_is_allowed() {
         (&["--header", "x"], ["--header", "'x'", "Authorization"]),
         (&["--duration", "0"], ["--duration", "0", "1ms"]),
         (&["--duration", "1s", "--events", "5"], ["--duration", "--events", "cannot be used with"]),
+        (&["--cpus-readers", "1023"], ["--cpus-readers 1023", "no CPU", "may run on"]),
         (&["--unbatched", "--batch", "2"], ["--unbatched", "--batch 2", "contradict"]),
         (&["--publish-body", "x"], ["--publish-body", "{data}", "needs"]),
     ] {

@@ -20,6 +20,7 @@ use super::reader::{Found, Reader};
 use super::report::Report;
 use super::target::UrlTemplate;
 use crate::app::signals::SignalWatch;
+use crate::driver::affinity::pin_to_cpu;
 
 /// Runs the load of `plan`.
 ///
@@ -160,6 +161,10 @@ impl Conductor<'_> {
             let reader = Reader::new(plan, board, index, connector).map_err(|error| error.to_string())?;
             let thread = thread::Builder::new().name(format!("reader-{index}")).spawn(|| reader.run());
             self.readers.push(thread.map_err(|error| error.to_string())?);
+        }
+        // Only now, as threads inherit the CPUs of the one that starts them.
+        if let Some(cpu) = self.plan.publisher_cpu {
+            pin_to_cpu(cpu).map_err(|error| format!("the publisher cannot run on CPU {cpu}: {error}"))?;
         }
         let subscribers = self.plan.subscribers as u64;
         let between = self.plan.ramp.map_or(Duration::ZERO, |ramp| Duration::from_secs_f64(2.0 / ramp));
@@ -303,9 +308,7 @@ impl Conductor<'_> {
         for reader in self.readers.drain(..) {
             match reader.join() {
                 Ok(Ok(of_reader)) => found.push(of_reader),
-                Ok(Err(error)) => {
-                    self.course.troubles.push(format!("a reader cannot wait for sockets: {error}"))
-                }
+                Ok(Err(error)) => self.course.troubles.push(format!("a reader cannot go on: {error}")),
                 Err(_) => self.course.troubles.push("a reader panicked".to_owned()),
             }
         }

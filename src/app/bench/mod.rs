@@ -38,6 +38,7 @@ use self::conduct::conduct;
 use self::plan::Plan;
 use self::process::Usage;
 use self::report::Report;
+use crate::driver::affinity::allowed_cpus;
 use crate::driver::descriptors::raise_open_files_limit;
 
 /// Runs the load, writes the result to `out` and where the options say, and tells its progress to `notices`.
@@ -48,6 +49,7 @@ use crate::driver::descriptors::raise_open_files_limit;
 pub fn run(options: &BenchOptions, out: &mut impl Write, notices: &mut impl Write) -> Result<(), BenchError> {
     let seed = getrandom::u64().map_err(|error| BenchError::Setup(io::Error::other(error)))?;
     let plan = Plan::new(options, seed).map_err(BenchError::Usage)?;
+    check_cpus(&plan)?;
     check_descriptors(&plan)?;
     Usage::of(&plan.pids).map_err(|source| BenchError::NoProcess { pids: plan.pids.clone(), source })?;
     let json = plan.json.clone();
@@ -66,6 +68,23 @@ pub fn run(options: &BenchOptions, out: &mut impl Write, notices: &mut impl Writ
         None => table::write(&report, out).map_err(BenchError::Output)?,
     }
     if report.findings.is_empty() { Ok(()) } else { Err(BenchError::Found(report.findings.join("; "))) }
+}
+
+fn check_cpus(plan: &Plan) -> Result<(), BenchError> {
+    let options =
+        [("--cpus-readers", &plan.reader_cpus[..]), ("--cpus-publisher", plan.publisher_cpu.as_slice())];
+    if options.iter().all(|(_, cpus)| cpus.is_empty()) {
+        return Ok(());
+    }
+    let allowed = allowed_cpus().map_err(BenchError::Setup)?;
+    for (option, cpus) in options {
+        if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+            let problem =
+                format!("{option} {cpu} is no CPU that this process may run on, which are {allowed:?}");
+            return Err(BenchError::Usage(problem));
+        }
+    }
+    Ok(())
 }
 
 fn check_descriptors(plan: &Plan) -> Result<(), BenchError> {

@@ -64,6 +64,9 @@ pub struct BenchOptions {
     /// Threads that read the streams.
     #[arg(long, value_name = "N", default_value = "1", value_parser = count_within(1..=256), help_heading = STREAMS)]
     pub(super) threads: usize,
+    /// CPUs that the reading threads run on, by number and separated by commas, one for each thread in turn. Default: any
+    #[arg(long, value_name = "CPU", value_delimiter = ',', value_parser = count_within(0..=1023), help_heading = STREAMS)]
+    pub(super) cpus_readers: Vec<usize>,
     /// Share of the streams that read slowly, such as 10%.
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = percent, help_heading = STREAMS)]
     pub(super) slow: f64,
@@ -89,6 +92,9 @@ pub struct BenchOptions {
     /// Connections to publish over; those of one channel go over the same one.
     #[arg(long, value_name = "N", default_value = "1", value_parser = count_within(1..=10_000), help_heading = EVENTS)]
     pub(super) publishers: usize,
+    /// The CPU that the publishing thread runs on. Default: any
+    #[arg(long, value_name = "CPU", value_parser = count_within(0..=1023), help_heading = EVENTS)]
+    pub(super) cpus_publisher: Option<usize>,
     /// Requests under way on each of them.
     #[arg(long, value_name = "N", default_value = "1", value_parser = count_within(1..=10_000), help_heading = EVENTS)]
     pub(super) pipeline: usize,
@@ -181,8 +187,8 @@ Examples:
 Every stream is held against the numbers of its events: lost, doubled and reordered ones are counted on each, and what a \
 'gap' event says is missing is counted apart. Latency is from before a request is written until its event was read.
 
-Its own work must not be the limit: the result says how busy the reading threads were. To keep them off the server's \
-CPUs, start both with taskset(1). Streams are plain HTTP over TCP, without compression; the limit on open files and the \
+Its own work must not be the limit: the result says how busy the reading threads were. --cpus-readers and \
+--cpus-publisher keep them off the server's CPUs. Streams are plain HTTP over TCP, without compression; the limit on open files and the \
 ports of a source address (--sources) bound their number.
 
 Ctrl-C ends a run with the figures so far.

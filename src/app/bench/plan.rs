@@ -26,6 +26,9 @@ pub(super) struct Plan {
     /// Streams opened a second; `None` for as many as the server takes.
     pub(super) ramp: Option<f64>,
     pub(super) threads: usize,
+    /// CPUs for the readers, in turn; empty for any.
+    pub(super) reader_cpus: Vec<usize>,
+    pub(super) publisher_cpu: Option<usize>,
     pub(super) pace: Pace,
     pub(super) size: usize,
     pub(super) batch: u32,
@@ -86,6 +89,8 @@ pub(super) struct Parameters {
     channel_prefix: String,
     ramp_per_second: Option<f64>,
     reader_threads: usize,
+    cpus_readers: Vec<usize>,
+    cpus_publisher: Option<usize>,
     mode: &'static str,
     rate_per_second: Option<f64>,
     window_events: Option<u64>,
@@ -171,6 +176,8 @@ impl Plan {
             },
             ramp: Some(options.ramp).filter(|&ramp| ramp > 0.0),
             threads: options.threads,
+            reader_cpus: options.cpus_readers.clone(),
+            publisher_cpu: options.cpus_publisher,
             pace,
             size: options.size,
             batch,
@@ -279,6 +286,8 @@ fn parameters(options: &BenchOptions, target: &Target, publish_body: String, pac
         channel_prefix: options.channel_prefix.clone(),
         ramp_per_second: Some(options.ramp).filter(|&ramp| ramp > 0.0),
         reader_threads: options.threads,
+        cpus_readers: options.cpus_readers.clone(),
+        cpus_publisher: options.cpus_publisher,
         mode: match pace {
             Pace::Rate(_) => "rate",
             Pace::Window(_) => "window",

@@ -143,7 +143,7 @@ pub(super) fn thread_id() -> u64 {
 pub(super) struct Machine {
     kernel: String,
     cpu: String,
-    /// CPUs that this process may run on.
+    /// CPUs of the machine.
     cpus: usize,
     memory_bytes: u64,
 }
@@ -161,7 +161,7 @@ impl Machine {
             ),
             cpu: model
                 .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, model)| model.trim().to_owned()),
-            cpus: std::thread::available_parallelism().map_or(0, usize::from),
+            cpus: cpu_info.lines().filter(|line| line.starts_with("processor")).count(),
             memory_bytes: field(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) * 1024,
         }
     }

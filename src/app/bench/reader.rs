@@ -20,6 +20,7 @@ use super::scan::{EventKind, Seen};
 use super::sequence::{Sequence, Tally, Told};
 use super::slow::SlowTurns;
 use super::stream::StreamReader;
+use crate::driver::affinity::pin_to_cpu;
 
 /// One reading thread.
 pub(super) struct Reader {
@@ -139,8 +140,11 @@ impl Reader {
     /// Reads until the run is over, and says what came of it.
     ///
     /// # Errors
-    /// Where waiting itself is broken, which no retry mends.
+    /// Where waiting itself is broken, which no retry mends, or the kernel refuses the thread its CPU.
     pub(super) fn run(mut self) -> io::Result<Found> {
+        if !self.plan.reader_cpus.is_empty() {
+            pin_to_cpu(self.plan.reader_cpus[self.index % self.plan.reader_cpus.len()])?;
+        }
         self.own_board().thread_id.store(super::process::thread_id(), Ordering::Release);
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {

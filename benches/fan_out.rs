@@ -3,7 +3,7 @@
 #[path = "support/still.rs"]
 mod still;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 use still::{Frames, Layout, StillServer};
 
@@ -22,7 +22,11 @@ fn fan_out(criterion: &mut Criterion) {
                 let frames = Frames::of(&vec![data.as_str(); events]);
                 group.throughput(Throughput::Elements((streams * events) as u64));
                 group.bench_function(BenchmarkId::new(format!("{events}_at_once"), layout), |bencher| {
-                    bencher.iter(|| server.deliver(&frames));
+                    bencher.iter_batched(
+                        || frames.clone(),
+                        |frames| server.deliver(frames),
+                        BatchSize::SmallInput,
+                    );
                 });
             }
         }

@@ -295,16 +295,12 @@ impl StillServer {
     }
 
     /// Publishes and waits until every stream's driver has taken all of it.
-    pub(crate) fn deliver(&mut self, frames: &Frames) {
-        self.append(frames);
+    pub(crate) fn deliver(&mut self, frames: Frames) {
+        self.appended += 1;
+        self.common.log.append(frames.batch, application_ticket(self.appended));
         self.settled += self.layout.streams as u64 * frames.bytes;
         self.wait_for("the delivery", |server| server.taken() >= server.settled);
         debug_assert_eq!(self.taken(), self.settled, "streams are sent what was published and nothing else");
-    }
-
-    fn append(&mut self, frames: &Frames) {
-        self.appended += 1;
-        self.common.log.append(frames.batch.clone(), application_ticket(self.appended));
     }
 
     /// Bytes that drivers have taken, as of the last wait of each.
@@ -350,6 +346,7 @@ impl Drop for StillServer {
 }
 
 /// Events to the channel of all streams, rendered.
+#[derive(Clone)]
 pub(crate) struct Frames {
     batch: Batch,
     /// Bytes that each stream gets.

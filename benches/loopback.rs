@@ -35,6 +35,12 @@ const WARM_UP_REQUESTS: usize = 8;
 
 const REQUESTS_PER_WINDOW_MAX: usize = 100_000;
 
+/// Servers that there are at the most: their streams are open files of this process.
+const CONTENDERS_MAX: usize = 6;
+
+/// Open files that are no streams.
+const FILES_RESERVED: usize = 128;
+
 /// Where readers and servers run.
 const CPUS: (usize, usize) = (0, 1);
 
@@ -221,7 +227,13 @@ fn main() {
     }
     let settings = Settings::read();
     let peers = build_peers();
-    raise_open_files_limit().expect("the limit on open files can be raised to what is allowed");
+    let files = raise_open_files_limit().expect("the limit on open files can be raised to what is allowed");
+    let streams_max = files.saturating_sub(FILES_RESERVED) / CONTENDERS_MAX;
+    assert!(
+        settings.streams <= streams_max,
+        "DOWNPOUR_BENCH_STREAMS is {}: the limit on open files ({files}) allows {streams_max} streams of each server",
+        settings.streams
+    );
     let pinning = Pinning::of(CPUS.0, CPUS.1);
     let Settings { streams, event_bytes, rounds, window } = settings;
     println!(

@@ -44,6 +44,8 @@ struct Stream {
 struct Publisher {
     socket: TcpStream,
     pace: Pace,
+    /// As many requests as may be under way, one behind the other.
+    requests: Vec<u8>,
     /// Bytes of requests that are to be written.
     unwritten: usize,
 }
@@ -75,7 +77,8 @@ impl Readers {
         let publishers = paces.iter().zip(streams.len()..).map(|(pace, token)| {
             let socket = connect(address).expect("the server takes a publisher");
             let socket = register(socket, token, Interest::READABLE | Interest::WRITABLE);
-            Publisher { socket, pace: pace.clone(), unwritten: 0 }
+            let requests = pace.request.repeat(pace.under_way_max);
+            Publisher { socket, pace: pace.clone(), requests, unwritten: 0 }
         });
         let publishers = publishers.collect();
         Readers {
@@ -173,8 +176,10 @@ impl Publisher {
     fn write(&mut self) -> io::Result<()> {
         let len = self.pace.request.len();
         while self.unwritten > 0 {
-            let left = (self.unwritten - 1) % len + 1; // Of the request that is next.
-            match self.socket.write(&self.pace.request[len - left..]) {
+            // All requests are the same: what is left of the one that was begun comes first.
+            let from = len - 1 - (self.unwritten - 1) % len;
+            let to = self.requests.len().min(from + self.unwritten);
+            match self.socket.write(&self.requests[from..to]) {
                 Ok(bytes) => self.unwritten -= bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),

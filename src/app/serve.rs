@@ -35,6 +35,7 @@ fn builder(config: ServeConfig) -> ServerBuilder {
     let mut builder = Server::builder()
         .shards(config.shards)
         .io(config.io)
+        .pin_shards(config.pin_shards)
         .keepalive_interval(config.keepalive_interval)
         .keepalive_style(config.keepalive_style)
         .retry_delay(config.retry_delay)

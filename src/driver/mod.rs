@@ -4,6 +4,7 @@
 //! channels or deadlines. [`epoll`] serves real sockets; [`sim`] is a seeded network in memory, for tests of everything
 //! above. Who calls a driver cannot tell which one it is: both pass the same tests (`contract_tests.rs`).
 
+pub mod affinity;
 pub mod descriptors;
 pub mod epoll;
 pub mod sim;

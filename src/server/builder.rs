@@ -54,6 +54,7 @@ pub struct ServerBuilder {
     pub(super) is_insecure: bool,
     pub(super) shards: Option<usize>,
     pub(super) io: Io,
+    pub(super) pin_shards: bool,
     pub(super) keepalive_interval: Option<Duration>,
     pub(super) keepalive_style: KeepaliveStyle,
     pub(super) retry_delay: Duration,
@@ -85,6 +86,7 @@ impl Default for ServerBuilder {
             is_insecure: false,
             shards: None,
             io: Io::Auto,
+            pin_shards: false,
             keepalive_interval: Some(Duration::from_secs(30)),
             keepalive_style: KeepaliveStyle::Event,
             retry_delay: Duration::from_secs(3),
@@ -161,6 +163,9 @@ impl ServerBuilder {
         shards: impl Into<Option<usize>>;
         /// How bytes go in and out (`--io`, auto). [`Server::io`] tells which it has become.
         io: Io;
+        /// Whether each event loop stays on one processor, in turn over those that the thread which starts the server may
+        /// run on (`--pin-shards`, no).
+        pin_shards: bool;
         /// Silence after which a stream is sent a ping (`--keepalive`, 30 s); `None` for none.
         keepalive_interval: impl Into<Option<Duration>>;
         /// What such a ping is (`--keepalive-style`, an event).

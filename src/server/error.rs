@@ -45,6 +45,9 @@ pub enum ServeError {
     /// io_uring was asked for, and cannot be used here.
     #[error(transparent)]
     Uring(#[from] UringError),
+    /// The processors that shards could be pinned to cannot be told.
+    #[error("cannot tell which processors the server may run on; start it without pinning its shards")]
+    Cpus(#[source] io::Error),
     /// A thread cannot be started.
     #[error("cannot start a thread for each shard and one for callbacks")]
     Thread(#[source] io::Error),

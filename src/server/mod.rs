@@ -38,6 +38,7 @@ use crate::base::id::EpochTag;
 use crate::base::mailbox::mailbox;
 use crate::base::random::Random;
 use crate::conn::ConnOptions;
+use crate::driver::affinity::{allowed_cpus, pin_to_cpu};
 use crate::driver::descriptors::open_files_limit;
 use crate::driver::socket::{Listener, SocketOptions, bind_many};
 use crate::driver::unix::{SocketFile, bind_unix};
@@ -90,6 +91,8 @@ pub struct Server {
     handle: Handle,
     /// What the shards are made of, by their numbers.
     parts: Vec<ShardParts>,
+    /// Each shard stays on one processor.
+    pin_shards: bool,
     publishers: Publishers,
     keys: Arc<IdempotencyKeys>,
     /// The instant from which the server's times count.
@@ -158,7 +161,20 @@ impl Server {
         });
         let (desk, start) = (OpenDesk(desk), Instant::now());
         let io = chosen.choice.io();
-        Ok(Server { addresses, io, socket_files, handle, parts, publishers, keys, start, desk, caller })
+        let pin_shards = settings.pin_shards;
+        Ok(Server {
+            addresses,
+            io,
+            socket_files,
+            handle,
+            parts,
+            pin_shards,
+            publishers,
+            keys,
+            start,
+            desk,
+            caller,
+        })
     }
 
     /// The TCP addresses that it listens on, in the order they were given, with the ports that the kernel chose.
@@ -204,12 +220,24 @@ impl Server {
     /// [`ServeError::Thread`]; what had begun to serve by then drains.
     pub fn start(self) -> Result<RunningServer, ServeError> {
         let Server {
-            addresses, mut socket_files, handle, parts, publishers, keys, start, desk, caller, ..
+            addresses,
+            mut socket_files,
+            handle,
+            parts,
+            pin_shards,
+            publishers,
+            keys,
+            start,
+            desk,
+            caller,
+            ..
         } = self;
         let desk = Arc::new(desk);
         let mut running =
             RunningServer { addresses, handle, threads: Vec::new(), desk, caller: Some(caller) };
+        let cpus = if pin_shards { allowed_cpus().map_err(ServeError::Cpus)? } else { Vec::new() };
         for ShardParts { options, driver, mailbox } in parts {
+            let cpu = cpus.iter().cycle().nth(options.number).copied();
             let (handle, desk) = (running.handle.clone(), Arc::clone(&running.desk));
             let (publishers, keys) = (publishers.clone(), Arc::clone(&keys));
             let name = format!("shard-{}", options.number);
@@ -217,6 +245,11 @@ impl Server {
             let socket_files = std::mem::take(&mut socket_files);
             let serve = move || {
                 let _until_it_ends = (desk, socket_files);
+                if let Some(cpu) = cpu
+                    && let Err(error) = pin_to_cpu(cpu)
+                {
+                    tracing::warn!(cpu, %error, "a shard is not pinned to its processor, and runs on any");
+                }
                 let shared = handle.shared();
                 let links = Links {
                     hub: Arc::clone(&shared.hub),

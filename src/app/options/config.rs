@@ -29,6 +29,8 @@ pub struct ServeConfig {
     pub shards: Option<usize>,
     /// How bytes go in and out.
     pub io: Io,
+    /// Each event loop stays on one processor.
+    pub pin_shards: bool,
     /// Silence after which a stream is sent a ping.
     pub keepalive_interval: Option<Duration>,
     /// What such a ping is.
@@ -95,6 +97,7 @@ impl ServeConfig {
             insecure: settings.switch(&table::INSECURE)?,
             shards: settings.one(&table::SHARDS, count_or_auto(1..=SHARDS_MAX))?,
             io: settings.one(&table::IO, choice(&Io::WORDS))?,
+            pin_shards: settings.switch(&table::PIN_SHARDS)?,
             keepalive_interval: settings.one(&table::KEEPALIVE, duration_or_off)?,
             keepalive_style: settings.one(&table::KEEPALIVE_STYLE, choice(&KeepaliveStyle::WORDS))?,
             retry_delay: settings.one(&table::RETRY, duration_above_zero)?,
@@ -259,6 +262,7 @@ mod tests {
             insecure: false,
             shards: None,
             io: Io::Auto,
+            pin_shards: false,
             keepalive_interval: Some(seconds(30)),
             keepalive_style: KeepaliveStyle::Event,
             retry_delay: seconds(3),

@@ -83,6 +83,9 @@ options! {
         "How bytes go in and out. With epoll each connection is an open file. With uring (Linux 6.1 or newer) none is, \
          and each event loop holds as many as the limit on open files says. auto is uring where --max-connections is \
          more than epoll can hold and the kernel offers all it needs; the log says which it is and why.";
+    PIN_SHARDS: "pin-shards" "true|false" Switch ["false"], LISTENING,
+        "Keep each event loop on one processor, in turn over those that the server may run on. For machines that do \
+         little else; with other load beside it, the scheduler places the loops better.";
     INSECURE: "insecure" "true|false" Switch ["false"], LISTENING,
         "Listen on addresses that other machines can reach although anybody there may then publish. Only for \
          networks you trust, or behind a proxy that checks who publishes.";

@@ -1,0 +1,48 @@
+//! Which processors the event loops of a server run on, with `--pin-shards` and without.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by panicking")]
+
+mod common;
+
+use std::fs;
+
+use common::{DriverKind, Server, for_each_driver};
+
+for_each_driver!(shards_stay_where_they_are_pinned);
+
+/// The processors that a thread may run on, as the kernel lists them (`proc_pid_status(5)`), by the thread's name.
+fn cpus_of_threads(process: &str) -> Vec<(String, String)> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let threads = tasks.filter_map(|task| {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).ok()?;
+        let field = |name| status.lines().find_map(|line: &str| line.strip_prefix(name).map(str::trim));
+        Some((field("Name:")?.to_owned(), field("Cpus_allowed_list:")?.to_owned()))
+    });
+    let mut threads: Vec<_> = threads.filter(|(name, _)| name.starts_with("shard-")).collect();
+    threads.sort();
+    threads
+}
+
+/// The processors of a list such as `0-3,8`.
+fn cpus(list: &str) -> Vec<usize> {
+    let ranges = list.split(',').map(|range| match range.split_once('-') {
+        Some((first, last)) => first.parse().unwrap()..=last.parse().unwrap(),
+        None => range.parse().unwrap()..=range.parse().unwrap(),
+    });
+    ranges.flatten().collect()
+}
+
+fn shards_stay_where_they_are_pinned(io: DriverKind) {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ours = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let server = Server::start(io, &["--shards", "3"]);
+    let free = cpus_of_threads(&server.pid().to_string());
+    assert_eq!(free.len(), 3);
+    assert!(free.iter().all(|(_, list)| list == ours), "{free:?}");
+
+    let server = Server::start(io, &["--shards", "3", "--pin-shards"]);
+    let pinned: Vec<Vec<usize>> =
+        cpus_of_threads(&server.pid().to_string()).iter().map(|(_, list)| cpus(list)).collect();
+    let in_turn = cpus(ours).into_iter().cycle().take(3);
+    assert_eq!(pinned, in_turn.map(|cpu| vec![cpu]).collect::<Vec<_>>());
+}

@@ -1,0 +1,135 @@
+//! The servers that the bench `loopback` holds downpour against. Each listens on a free port of 127.0.0.1, and says
+//! which on standard error; it is ended by a signal.
+//!
+//! `axum` is a whole application. The others do next to nothing but send: whoever connects with `GET` is a stream, whoever
+//! does with `POST` a publisher, whose requests all have the same length and stand for the same number of events.
+
+mod axum_app;
+mod bare;
+mod ring;
+mod tasks;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+/// What a server that parses nothing has to be told.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    /// Bytes of a frame.
+    frame_bytes: usize,
+    /// Bytes of a request with one event.
+    single_bytes: usize,
+    /// Bytes of a request with several events.
+    several_bytes: usize,
+    /// How many they are.
+    several_events: usize,
+}
+
+/// The first bytes of a stream.
+const STREAM_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// The answer to a publisher.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+
+/// Bytes that one read takes at the most.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Ends every event's data, and stands nowhere else: readers count it.
+const MARK: u8 = b'~';
+
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+const USAGE: &str = "usage: downpour-peers send|ring|tokio-uring|axum \
+                     FRAME_BYTES SINGLE_BYTES SEVERAL_BYTES SEVERAL_EVENTS";
+
+impl Load {
+    fn parse(words: &[String]) -> Option<Load> {
+        let numbers: Option<Vec<usize>> = words.iter().map(|word| usize::from_str(word).ok()).collect();
+        let &[frame_bytes, single_bytes, several_bytes, several_events] = numbers?.as_slice() else {
+            return None;
+        };
+        let is_sound = [frame_bytes, single_bytes, several_events].iter().all(|&number| number > 0);
+        (is_sound && several_bytes > 0).then_some(Load {
+            frame_bytes,
+            single_bytes,
+            several_bytes,
+            several_events,
+        })
+    }
+
+    /// As many frames, one behind the other.
+    fn frames(&self, count: usize) -> Vec<u8> {
+        let mut frame = vec![b'x'; self.frame_bytes];
+        if let Some(last) = frame.last_mut() {
+            *last = MARK;
+        }
+        frame.repeat(count)
+    }
+}
+
+/// Counts what one publisher has sent, by its length alone.
+#[derive(Debug)]
+struct Requests {
+    /// Bytes of each.
+    bytes: usize,
+    /// Events of each.
+    events: usize,
+    /// Bytes of one that has not come whole.
+    rest: usize,
+}
+
+/// What has come whole.
+#[derive(Clone, Copy, Debug, Default)]
+struct Published {
+    requests: usize,
+    events: usize,
+}
+
+impl Requests {
+    /// The requests of a publisher that begins with these bytes. Those with several events are bodies of lines.
+    fn of(first: &[u8], load: &Load) -> Requests {
+        let has_several = first.windows(6).any(|bytes| bytes == b"ndjson");
+        let (bytes, events) =
+            if has_several { (load.several_bytes, load.several_events) } else { (load.single_bytes, 1) };
+        Requests { bytes, events, rest: 0 }
+    }
+
+    /// Takes in so many bytes.
+    fn take(&mut self, bytes: usize) -> Published {
+        let requests = (self.rest + bytes) / self.bytes;
+        self.rest = (self.rest + bytes) % self.bytes;
+        Published { requests, events: requests * self.events }
+    }
+}
+
+fn say_address(address: SocketAddr) {
+    eprintln!("listening on {address}");
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let Some((kind, load)) = words.split_first().and_then(|(kind, rest)| Some((kind, Load::parse(rest)?)))
+    else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let served = match kind.as_str() {
+        "send" => bare::serve(load, &mut bare::send_loop),
+        "ring" => ring::Ring::new().and_then(|mut ring| bare::serve(load, &mut |s, f| ring.send_all(s, f))),
+        "tokio-uring" => tasks::serve(load),
+        "axum" => axum_app::serve(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("downpour-peers {kind}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

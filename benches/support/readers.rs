@@ -1,0 +1,231 @@
+//! The other side of a server: streams that are read as fast as they come, by one thread, and who publishes to them.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+/// Ends every event's data, and stands nowhere else.
+pub(crate) const MARK: u8 = b'~';
+
+/// How long nothing may come before a server is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const READ_BYTES: usize = 256 * 1024;
+
+/// How events are published.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    /// One request.
+    pub(crate) request: Vec<u8>,
+    /// Events of each request.
+    pub(crate) events: usize,
+    /// Requests of which some stream may have yet to receive an event.
+    pub(crate) under_way_max: usize,
+}
+
+/// Streams of one server, and publishers to it, one for each pace.
+pub(crate) struct Readers {
+    poll: Poll,
+    events: Events,
+    streams: Vec<Stream>,
+    publishers: Vec<Publisher>,
+    buffer: Vec<u8>,
+}
+
+struct Stream {
+    socket: TcpStream,
+    /// Events of the present run that it has received.
+    received: usize,
+}
+
+struct Publisher {
+    socket: TcpStream,
+    pace: Pace,
+    /// As many requests as may be under way, one behind the other.
+    requests: Vec<u8>,
+    /// Bytes of requests that are to be written.
+    unwritten: usize,
+}
+
+/// What of a run is delivered.
+struct Run {
+    /// Requests that all streams have received.
+    delivered: usize,
+    /// For each request under way, by its number modulo the most that are: the streams that have received it.
+    receivers: Vec<usize>,
+}
+
+impl Readers {
+    /// Opens the streams, and a connection to publish by for each pace.
+    pub(crate) fn open(address: SocketAddr, streams: usize, paces: &[Pace]) -> Readers {
+        let poll = Poll::new().expect("epoll is there");
+        let register = |socket, token, interest| {
+            let mut socket = TcpStream::from_std(socket);
+            poll.registry()
+                .register(&mut socket, Token(token), interest)
+                .expect("there is room for a socket");
+            socket
+        };
+        let opened = (0..streams).map(|token| {
+            let socket = open_stream(address).expect("the server takes a stream");
+            Stream { socket: register(socket, token, Interest::READABLE), received: 0 }
+        });
+        let streams = opened.collect::<Vec<_>>();
+        let publishers = paces.iter().zip(streams.len()..).map(|(pace, token)| {
+            let socket = connect(address).expect("the server takes a publisher");
+            let socket = register(socket, token, Interest::READABLE | Interest::WRITABLE);
+            let requests = pace.request.repeat(pace.under_way_max);
+            Publisher { socket, pace: pace.clone(), requests, unwritten: 0 }
+        });
+        let publishers = publishers.collect();
+        Readers {
+            poll,
+            events: Events::with_capacity(1024),
+            streams,
+            publishers,
+            buffer: vec![0; READ_BYTES],
+        }
+    }
+
+    /// Publishes so many requests at the pace of this number, and returns when all streams have received all of them.
+    ///
+    /// # Panics
+    /// Where nothing comes for 30 seconds, or a connection ends.
+    pub(crate) fn run(&mut self, pace: usize, requests: usize) {
+        self.streams.iter_mut().for_each(|stream| stream.received = 0);
+        let under_way_max = self.publishers[pace].pace.under_way_max;
+        let mut run = Run { delivered: 0, receivers: vec![0; under_way_max] };
+        let mut published = 0;
+        while run.delivered < requests {
+            let room = (run.delivered + under_way_max).min(requests) - published;
+            if room > 0 {
+                published += room;
+                self.publishers[pace].publish(room).expect("the server reads requests");
+            }
+            self.wait(pace, &mut run);
+        }
+    }
+
+    fn wait(&mut self, pace: usize, run: &mut Run) {
+        loop {
+            match self.poll.poll(&mut self.events, Some(PATIENCE)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                polled => break polled.expect("epoll waits"),
+            }
+        }
+        assert!(!self.events.is_empty(), "nothing came for {PATIENCE:?}: events were lost");
+        let count = self.streams.len();
+        for event in &self.events {
+            let token = event.token().0;
+            let Some(stream) = self.streams.get_mut(token) else {
+                self.publishers[token - count].go_on(&mut self.buffer).expect("the server answers");
+                continue;
+            };
+            let marks = stream.read(&mut self.buffer).expect("the server keeps its streams");
+            let events = self.publishers[pace].pace.events;
+            let before = stream.received / events;
+            stream.received += marks;
+            run.note(before..stream.received / events, count);
+        }
+    }
+}
+
+impl Run {
+    /// Notes that one of `streams` has received these requests.
+    fn note(&mut self, requests: std::ops::Range<usize>, streams: usize) {
+        let places = self.receivers.len();
+        for request in requests {
+            assert!(request < self.delivered + places, "an event came that was not published");
+            self.receivers[request % places] += 1;
+        }
+        while self.receivers[self.delivered % places] == streams {
+            self.receivers[self.delivered % places] = 0;
+            self.delivered += 1;
+        }
+    }
+}
+
+impl Stream {
+    /// Reads what is there, and returns how many events end in it.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut marks = 0;
+        loop {
+            let bytes = match self.socket.read(buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(marks),
+                Err(error) => return Err(error),
+            };
+            marks += memchr::memchr_iter(MARK, &buffer[..bytes]).count();
+            if bytes < buffer.len() {
+                return Ok(marks); // Less than was asked for is all there is (epoll(7)).
+            }
+        }
+    }
+}
+
+impl Publisher {
+    fn publish(&mut self, requests: usize) -> io::Result<()> {
+        self.unwritten += requests * self.pace.request.len();
+        self.write()
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let len = self.pace.request.len();
+        while self.unwritten > 0 {
+            // All requests are the same: what is left of the one that was begun comes first.
+            let from = len - 1 - (self.unwritten - 1) % len;
+            let to = self.requests.len().min(from + self.unwritten);
+            match self.socket.write(&self.requests[from..to]) {
+                Ok(bytes) => self.unwritten -= bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes on, and reads answers.
+    fn go_on(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.write()?;
+        loop {
+            match self.socket.read(buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => {
+                    let refused = [b"HTTP/1.1 4", b"HTTP/1.1 5"]
+                        .iter()
+                        .any(|refused| buffer[..bytes].starts_with(*refused));
+                    if refused {
+                        return Err(io::Error::other(String::from_utf8_lossy(&buffer[..bytes])));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn connect(address: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let socket = std::net::TcpStream::connect_timeout(&address, PATIENCE)?;
+    socket.set_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Opens a stream, and waits until its response has begun: it receives what is published from then on.
+fn open_stream(address: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let mut socket = std::net::TcpStream::connect_timeout(&address, PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.write_all(b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")?;
+    let mut head = [0; 4096];
+    let bytes = socket.read(&mut head)?;
+    if !head[..bytes].starts_with(b"HTTP/1.1 200 ") {
+        return Err(io::Error::other(String::from_utf8_lossy(&head[..bytes])));
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}

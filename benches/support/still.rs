@@ -1,0 +1,393 @@
+//! A driver that does nothing, and whole shards over it: what is left of a delivery is the server's own work.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use downpour::Event;
+use downpour::api::{self, ApiOptions, Hosts, Reach};
+use downpour::base::id::{ConnId, EpochTag};
+use downpour::base::limits::COMPLETIONS_PER_WAIT_MAX;
+use downpour::base::mailbox::{Receiver, Sender, Wake, mailbox};
+use downpour::base::random::SplitMix64;
+use downpour::conn::ConnOptions;
+use downpour::driver::{Completion, Driver, SendStart};
+use downpour::frame::batch::Batch;
+use downpour::frame::notice::KeepaliveStyle;
+use downpour::frame::offer::Offer;
+use downpour::frame::outbox::OutboxLimits;
+use downpour::frame::render::render;
+use downpour::http::{HttpDate, http_date};
+use downpour::hub::retention::Retention;
+use downpour::hub::{Backlog, Hub, HubOptions};
+use downpour::log::Log;
+use downpour::log::memory::MemoryLog;
+use downpour::shard::apply::{Applier, application_ticket};
+use downpour::shard::board::Board;
+use downpour::shard::keys::IdempotencyKeys;
+use downpour::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
+
+/// What every connection asks for.
+const REQUEST: &[u8] = b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// How long anything may take before a bench fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Accepts so many connections, hands each one its request, and takes every send whole.
+struct StillDriver {
+    /// Connections that are not accepted yet.
+    connecting: usize,
+    /// Connections, from the back, whose request is to be handed over.
+    asking: Vec<ConnId>,
+    /// By their slots: connections that have asked.
+    has_asked: Vec<bool>,
+    /// Completions that this wait may still bring.
+    completions: usize,
+    /// Bytes that were taken.
+    taken: u64,
+    told: Arc<Told>,
+    is_listening: bool,
+    woken: Arc<Woken>,
+    /// Each shard has a thread of its own, which may sleep.
+    may_sleep: bool,
+}
+
+/// What a driver tells other threads before each wait.
+#[derive(Default)]
+struct Told {
+    /// Bytes that it has taken.
+    taken: AtomicU64,
+    /// All connections were accepted, and what they asked for was done: their streams are live.
+    is_open: AtomicBool,
+}
+
+/// A socket without anything behind it.
+#[derive(Debug)]
+struct StillSocket;
+
+/// Ends a sleep.
+#[derive(Default)]
+struct Woken {
+    is_woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake for Woken {
+    fn wake(&self) {
+        *self.is_woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_one();
+    }
+}
+
+impl Woken {
+    fn sleep(&self, timeout: Duration) {
+        let is_woken = self.is_woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let slept = self.changed.wait_timeout_while(is_woken, timeout, |is_woken| !*is_woken);
+        *slept.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+impl Driver for StillDriver {
+    type Socket = StillSocket;
+
+    fn adopt(&mut self, _: StillSocket, conn: ConnId) -> io::Result<()> {
+        let slot = conn.index as usize;
+        self.has_asked.resize(self.has_asked.len().max(slot + 1), false);
+        self.has_asked[slot] = false;
+        Ok(())
+    }
+
+    fn recv(&mut self, conn: ConnId) {
+        if !std::mem::replace(&mut self.has_asked[conn.index as usize], true) {
+            self.asking.push(conn);
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, _: ConnId, offer: Offer<'_>) -> SendStart {
+        let bytes = offer.bytes();
+        self.taken += bytes as u64;
+        SendStart::Sent(bytes)
+    }
+
+    fn shutdown(&mut self, _: ConnId) {}
+
+    fn close(&mut self, _: ConnId) {}
+
+    fn pause_accepting(&mut self, _: bool) {}
+
+    fn stop_listening(&mut self) {
+        self.is_listening = false;
+    }
+
+    fn is_listening(&self) -> bool {
+        self.is_listening
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.told.taken.store(self.taken, Ordering::Release);
+        self.completions = COMPLETIONS_PER_WAIT_MAX;
+        let is_busy = self.connecting > 0 || !self.asking.is_empty() || timeout == Some(Duration::ZERO);
+        if !is_busy {
+            self.told.is_open.store(true, Ordering::Release);
+            if self.may_sleep {
+                self.woken.sleep(timeout.unwrap_or(PATIENCE));
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<Completion<'_, StillSocket>> {
+        self.completions = self.completions.checked_sub(1)?;
+        if let Some(conn) = self.asking.pop() {
+            return Some(Completion::Received { conn, bytes: REQUEST });
+        }
+        self.connecting = self.connecting.checked_sub(1)?;
+        Some(Completion::Accepted { socket: StillSocket, listener: 0 })
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Arc::clone(&self.woken) as Arc<dyn Wake>
+    }
+}
+
+/// How many streams there are, and who serves them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Streams of all shards together, spread evenly.
+    pub(crate) streams: usize,
+    /// Shards.
+    pub(crate) shards: usize,
+    /// Each shard runs in a thread of its own, and otherwise all in the caller's, by turns.
+    pub(crate) has_threads: bool,
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let threads = if self.has_threads { "shard_threads" } else { "shards" };
+        write!(f, "{}_streams/{}_{threads}", self.streams, self.shards)
+    }
+}
+
+/// Shards with live streams on one channel.
+pub(crate) struct StillServer {
+    layout: Layout,
+    common: Common,
+    told: Vec<Arc<Told>>,
+    /// Bytes that the streams of all shards have been sent once what was published is delivered.
+    settled: u64,
+    appended: u64,
+    runners: Runners,
+}
+
+enum Runners {
+    Here(Vec<Runner>),
+    Threads(Vec<thread::JoinHandle<()>>),
+}
+
+/// What all shards share.
+#[derive(Clone)]
+struct Common {
+    hub: Arc<Hub>,
+    log: Arc<dyn Log>,
+    mailboxes: Vec<Sender<Message>>,
+    keys: Arc<IdempotencyKeys>,
+    board: Arc<Board>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// What a shard is made of, until its thread joins it.
+struct Parts {
+    options: ShardOptions,
+    driver: StillDriver,
+    mailbox: Receiver<Message>,
+    common: Common,
+}
+
+impl Parts {
+    fn join(self) -> Runner {
+        let Parts { options, driver, mailbox, common } = self;
+        let Common { hub, log, mailboxes, keys, board, connections } = common;
+        let random = Box::new(SplitMix64::new(options.number as u64));
+        let publishers = mailboxes.into();
+        let links =
+            Links { hub: Arc::clone(&hub), log, mailbox, publishers, keys, connections, board, random };
+        let start = Instant::now();
+        let shard = Shard::new(options, driver, links, start);
+        Runner { shard, hub, start, date: http_date(SystemTime::UNIX_EPOCH) }
+    }
+}
+
+/// A shard and what its loop needs.
+struct Runner {
+    shard: Shard<StillDriver>,
+    hub: Arc<Hub>,
+    start: Instant,
+    date: HttpDate,
+}
+
+impl Runner {
+    /// Serves until the shard has drained.
+    fn run(mut self) {
+        while !self.shard.is_drained() {
+            self.turn();
+        }
+    }
+
+    /// One turn, as a shard's thread takes it.
+    fn turn(&mut self) {
+        self.shard.wait(Instant::now()).expect("this driver's wait does not fail");
+        let now = Instant::now();
+        self.hub.set_now(now.saturating_duration_since(self.start));
+        self.shard.turn(now, self.date);
+    }
+}
+
+impl StillServer {
+    /// Shards whose streams are live.
+    pub(crate) fn start(layout: Layout) -> StillServer {
+        let Layout { streams, shards, has_threads } = layout;
+        assert_eq!(streams % shards, 0, "each shard has the same share");
+        let retention = Retention { events_max: 1000, bytes_max: 16 * 1024 * 1024, age_max: None };
+        let backlog = Backlog::default();
+        let hub = Arc::new(Hub::new(HubOptions { retention, channels_max: 1000, backlog, shards }));
+        let wakers: Vec<Arc<Woken>> = (0..shards).map(|_| Arc::default()).collect();
+        let (mailboxes, receivers): (Vec<_>, Vec<_>) = wakers
+            .iter()
+            .map(|woken| mailbox(MAILBOX_MESSAGES_MAX, Arc::clone(woken) as Arc<dyn Wake>))
+            .unzip();
+        let keys = Arc::new(IdempotencyKeys::new(1000, mailboxes.clone()));
+        let board = Arc::new(Board::new(mailboxes.clone()));
+        let applier = Arc::new(Applier::new(Arc::clone(&hub), mailboxes.clone(), Arc::clone(&keys)));
+        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(1), applier));
+        let told: Vec<Arc<Told>> = (0..shards).map(|_| Arc::default()).collect();
+        let connections = Arc::default();
+        let common = Common { hub, log, mailboxes, keys, board, connections };
+        let parts = wakers.into_iter().zip(receivers).enumerate().map(|(number, (woken, mailbox))| {
+            let driver = StillDriver {
+                connecting: streams / shards,
+                asking: Vec::new(),
+                has_asked: Vec::new(),
+                completions: 0,
+                taken: 0,
+                told: Arc::clone(&told[number]),
+                is_listening: true,
+                woken,
+                may_sleep: has_threads,
+            };
+            Parts { options: options(number, streams), driver, mailbox, common: common.clone() }
+        });
+        let runners = if has_threads {
+            Runners::Threads(parts.map(|parts| thread::spawn(move || parts.join().run())).collect())
+        } else {
+            Runners::Here(parts.map(Parts::join).collect())
+        };
+        let mut server = StillServer { layout, common, told, settled: 0, appended: 0, runners };
+        server.wait_for("the streams to open", |server| {
+            server.told.iter().all(|told| told.is_open.load(Ordering::Acquire))
+        });
+        assert_eq!(server.common.hub.subscribers("a") as usize, streams, "every connection has a stream");
+        server.settled = server.taken();
+        server
+    }
+
+    /// Publishes and waits until every stream's driver has taken all of it.
+    pub(crate) fn deliver(&mut self, frames: Frames) {
+        self.appended += 1;
+        self.common.log.append(frames.batch, application_ticket(self.appended));
+        self.settled += self.layout.streams as u64 * frames.bytes;
+        self.wait_for("the delivery", |server| server.taken() >= server.settled);
+        debug_assert_eq!(self.taken(), self.settled, "streams are sent what was published and nothing else");
+    }
+
+    /// Bytes that drivers have taken, as of the last wait of each.
+    fn taken(&self) -> u64 {
+        self.told.iter().map(|told| told.taken.load(Ordering::Acquire)).sum()
+    }
+
+    /// Gives every shard a turn.
+    fn advance(&mut self) {
+        match &mut self.runners {
+            Runners::Here(runners) => runners.iter_mut().for_each(Runner::turn),
+            Runners::Threads(_) => thread::yield_now(),
+        }
+    }
+
+    fn wait_for(&mut self, what: &str, is_done: impl Fn(&StillServer) -> bool) {
+        let mut rounds = 0_u32;
+        let mut deadline = None;
+        while !is_done(self) {
+            self.advance();
+            rounds += 1;
+            if rounds.is_multiple_of(4096) {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+                assert!(Instant::now() < deadline, "waited in vain for {what}");
+            }
+        }
+    }
+}
+
+impl Drop for StillServer {
+    fn drop(&mut self) {
+        if let Runners::Threads(threads) = &mut self.runners {
+            for mailbox in &self.common.mailboxes {
+                // A shard that has ended takes no messages.
+                drop(mailbox.try_send(Message::Drain));
+            }
+            for thread in threads.drain(..) {
+                // Its panic was reported where it happened.
+                drop(thread.join());
+            }
+        }
+    }
+}
+
+/// Events to the channel of all streams, rendered.
+#[derive(Clone)]
+pub(crate) struct Frames {
+    batch: Batch,
+    /// Bytes that each stream gets.
+    bytes: u64,
+}
+
+impl Frames {
+    /// An event of each of these data.
+    pub(crate) fn of(data: &[&str]) -> Frames {
+        let (mut batch, mut bytes) = (Batch::new(), 0);
+        for data in data {
+            let event = Event::new(data);
+            batch.push(&["a"], &event);
+            let frame = render(&mut Vec::new(), &event);
+            bytes += (frame.to - frame.from) as u64;
+        }
+        Frames { batch, bytes }
+    }
+}
+
+/// The command line's defaults, without what a clock does.
+fn options(number: usize, streams: usize) -> ShardOptions {
+    let seconds = Duration::from_secs;
+    ShardOptions {
+        number,
+        conn: ConnOptions {
+            head_timeout: seconds(10),
+            body_timeout: seconds(30),
+            idle_timeout: seconds(75),
+            publish_timeout: seconds(5),
+            keepalive: None,
+            keepalive_style: KeepaliveStyle::Event,
+            body_bytes_max: 1024 * 1024,
+            outbox: OutboxLimits { bytes_max: 256 * 1024, frames_max: 1024 },
+            plan_body: api::plan_body,
+        },
+        api: vec![ApiOptions { hosts: Hosts::default(), reach: Reach::Loopback, stream_channels_max: 16 }],
+        connections_max: streams,
+        retry: seconds(3),
+        retry_jitter: Duration::ZERO,
+        stream_age_max: None,
+        drain_timeout: Duration::ZERO,
+    }
+}

@@ -3,10 +3,12 @@
 //! The difference between two runs that differ in the number of batches alone is what these deliveries cost in
 //! instructions of the server, the kernel's not included. `scripts/instructions` makes it and holds it to a bound.
 
-#[path = "../tests/support/still.rs"]
+#[path = "support/still.rs"]
 mod still;
 
 use std::process::ExitCode;
+
+use still::{Frames, Layout, StillServer};
 
 fn main() -> ExitCode {
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
@@ -14,9 +16,9 @@ fn main() -> ExitCode {
         println!("instructions STREAMS BATCHES EVENTS_TOGETHER; see scripts/instructions");
         return ExitCode::SUCCESS; // Called with other benches, or as a test.
     };
-    let mut still = still::Still::with_streams(u32::try_from(streams).unwrap_or(u32::MAX));
-    (0..batches).for_each(|_| still.publish_and_deliver(together));
-    let (sends, bytes) = still.taken();
-    println!("{sends} sends, {bytes} bytes");
+    let mut server = StillServer::start(Layout { streams, shards: 1, has_threads: false });
+    let data = "x".repeat(64);
+    let frames = Frames::of(&vec![data.as_str(); together]);
+    (0..batches).for_each(|_| server.deliver(frames.clone()));
     ExitCode::SUCCESS
 }

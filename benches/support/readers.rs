@@ -7,8 +7,8 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-/// Ends every event's data, and stands nowhere else.
-pub(crate) const MARK: u8 = b'~';
+/// Ends every event's data, and stands nowhere else: ids have the characters that a URI needs not escape (RFC 3986 2.3).
+pub(crate) const MARK: u8 = b'|';
 
 /// How long nothing may come before a server is given up.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -37,7 +37,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 const READ_BYTES: usize = 64 * 1024;
 
 /// Ends every event's data, and stands nowhere else: readers count it.
-const MARK: u8 = b'~';
+const MARK: u8 = b'|';
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

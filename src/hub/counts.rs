@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::id::Sequence;
 use crate::frame::batch::{is_channel, user_of};
-use crate::hub::channels::Channel;
+use crate::hub::channel::Channel;
 use crate::hub::{ChannelId, Hub};
 
 /// Places of the channel table that are looked at under one lock.

@@ -5,7 +5,7 @@
 
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
-use crate::hub::channels::ChannelId;
+use crate::hub::channel::ChannelId;
 use crate::hub::{Hub, State};
 
 impl Hub {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::hub::channels::{ChannelHasherBuilder, ChannelId};
+use crate::hub::channel::{ChannelHasherBuilder, ChannelId};
 
 /// One subscription, as the stream keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::id::Sequence;
 use crate::frame::segment::Segment;
-use crate::hub::channels::ChannelId;
+use crate::hub::channel::ChannelId;
 use crate::hub::targets::TargetId;
 use crate::hub::{Hub, State, Tally};
 

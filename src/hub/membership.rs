@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::base::id::{ClientId, Sequence};
 use crate::base::name::Selector;
 use crate::frame::batch::{Addressed, client_target, is_channel, is_client, user_of};
-use crate::hub::channels::ChannelId;
+use crate::hub::channel::ChannelId;
 use crate::hub::{Hub, State, SubscribeError};
 
 /// What a subscription of a stream that lives already came to.

@@ -9,6 +9,7 @@
 //! that fell behind, has a cursor of its own and reads slices of the history with a [`reader`] up to its shard's cursor,
 //! where it turns live: no event lies between the two, and none is seen by both.
 
+mod channel;
 mod channels;
 pub mod counts;
 mod dropping;
@@ -35,7 +36,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-pub use channels::ChannelId;
+pub use channel::ChannelId;
 pub use membership::Added;
 pub use receivers::{Receivers, Tally};
 pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
@@ -43,7 +44,8 @@ pub use targets::TargetId;
 
 use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::frame::batch::{Batch, is_channel};
-use channels::{ChannelHasherBuilder, Channels};
+use channel::ChannelHasherBuilder;
+use channels::Channels;
 use epochs::Epochs;
 use history::History;
 use own_ids::OwnIds;

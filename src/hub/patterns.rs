@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::base::id::Sequence;
-use crate::hub::channels::{ChannelHasherBuilder, ChannelId};
+use crate::hub::channel::{ChannelHasherBuilder, ChannelId};
 
 /// The patterns in the table of channels, by their prefixes.
 ///

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::base::id::{EventId, Sequence};
 use crate::frame::segment::Segment;
-use crate::hub::channels::{Channel, ChannelId};
+use crate::hub::channel::{Channel, ChannelId};
 use crate::hub::history::Place;
 use crate::hub::{Hub, State};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::id::Sequence;
-use crate::hub::channels::ChannelId;
+use crate::hub::channel::ChannelId;
 use crate::hub::{ShardSet, State};
 
 /// How many distinct streams were subscribed when an event was applied.

@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::frame::batch::is_client;
 use crate::hub::State;
-use crate::hub::channels::{ChannelId, Removal};
+use crate::hub::channel::ChannelId;
+use crate::hub::channels::Removal;
 use crate::hub::history::Entry;
 
 /// How much history is kept.

@@ -3,7 +3,7 @@
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::Selector;
 use crate::frame::batch::{TARGET_ALL, is_client, user_target};
-use crate::hub::channels::ChannelId;
+use crate::hub::channel::ChannelId;
 use crate::hub::reader::Cursor;
 use crate::hub::{Hub, State};
 

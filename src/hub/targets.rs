@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::hub::channels::ChannelId;
+use crate::hub::channel::ChannelId;
 
 /// Where an event went: one channel, or a set of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
 use crate::hub::State;
-use crate::hub::channels::ChannelId;
+use crate::hub::channel::ChannelId;
 use crate::hub::history::Entry;
 use crate::hub::reader::{Cursor, Slice, SliceLimits};
 

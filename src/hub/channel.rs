@@ -1,0 +1,134 @@
+//! One channel: its name, who subscribes to it, and which retained events are its.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use crate::base::id::Sequence;
+use crate::base::name::prefix_of;
+use crate::frame::batch::is_channel;
+use crate::hub::ShardSet;
+use crate::hub::ttl::Lapsed;
+
+/// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId(pub(super) u32);
+
+impl ChannelId {
+    /// Where events to all streams are kept. Every stream gets them, and none names it.
+    pub const ALL: ChannelId = ChannelId(0);
+}
+
+/// Makes maps by channel ids.
+pub(super) type ChannelHasherBuilder = BuildHasherDefault<ChannelHasher>;
+
+/// Spreads channel ids, small numbers that no peer chooses.
+#[derive(Debug, Default)]
+pub(super) struct ChannelHasher(u64);
+
+impl Hasher for ChannelHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(u32::from(byte)));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
+
+/// One channel, or one pattern.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) name: Arc<str>,
+    /// The numbers of its retained events, in order.
+    pub(super) retained: VecDeque<Sequence>,
+    /// The last of its events that is no longer retained though it had not lapsed.
+    pub(super) evicted_through: Sequence,
+    /// How many of its events are no longer retained, since it has been in the table, but for those that lapsed.
+    pub(super) evicted_count: u64,
+    /// Its events that lapsed, where any did.
+    pub(super) lapsed: Option<Box<Lapsed>>,
+    /// Its history was dropped up to here: what is still retained of that is for nobody to read.
+    pub(super) dropped_through: Sequence,
+    /// Its last event since it has been in the table, retained or not.
+    pub(super) last: Sequence,
+    /// Streams of all shards that subscribe to it.
+    pub(super) subscribers: u32,
+    /// The shards that have such a stream.
+    pub(super) shards: ShardSet,
+    /// It waits for its oldest events to be given up.
+    pub(super) is_over: bool,
+}
+
+impl Channel {
+    /// The last of its events that nobody can read any more.
+    pub(super) fn lost_through(&self) -> Sequence {
+        self.evicted_through.max(self.dropped_through)
+    }
+
+    /// The index of its first retained event after `place` that can be read.
+    pub(super) fn index_after(&self, place: Sequence) -> usize {
+        let place = place.max(self.dropped_through);
+        self.retained.partition_point(|&sequence| sequence <= place)
+    }
+
+    /// Returns true if and only if the event is retained and can be read.
+    pub(super) fn holds(&self, sequence: Sequence) -> bool {
+        sequence > self.dropped_through && self.retained.binary_search(&sequence).is_ok()
+    }
+
+    /// The numbers of its events that can be read, in order.
+    pub(super) fn readable(&self) -> impl DoubleEndedIterator<Item = Sequence> + ExactSizeIterator {
+        self.retained.range(self.index_after(Sequence::START)..).copied()
+    }
+
+    /// What the names of its channels begin with; `None` if and only if it is no pattern.
+    pub(super) fn prefix(&self) -> Option<&str> {
+        pattern_prefix(&self.name)
+    }
+
+    /// How many events it had up to `place`, since it has been in the table, where none after `place` was evicted or has
+    /// lapsed, which holds for every shard's cursor.
+    pub(super) fn count_taken(&self, place: Sequence) -> u64 {
+        let lapsed = self.lapsed.as_ref().map_or(0, |lapsed| lapsed.count);
+        self.evicted_count + lapsed + self.retained.partition_point(|&sequence| sequence <= place) as u64
+    }
+
+    /// How many events it had up to `place`, since it has been in the table, where none after `place` was lost. `None`
+    /// where it is not remembered how many have lapsed.
+    pub(super) fn count_through(&self, place: Sequence) -> Option<u64> {
+        let lapsed_after = self.lapsed.as_ref().map_or(Some(0), |lapsed| lapsed.count_after(place))?;
+        Some(self.count_taken(place) - lapsed_after)
+    }
+
+    /// As [`Channel::count_through`], and how many it has lost after `place`.
+    pub(super) fn count_through_or_lost(&self, place: Sequence) -> Option<u64> {
+        let dropped = self.retained.partition_point(|&sequence| sequence <= self.dropped_through)
+            - self.retained.partition_point(|&sequence| sequence <= self.dropped_through.min(place));
+        Some(self.count_through(place)? + dropped as u64)
+    }
+}
+
+impl Channel {
+    pub(super) fn lapsed_bytes(&self) -> usize {
+        self.lapsed.as_ref().map_or(0, |lapsed| lapsed.bytes())
+    }
+
+    /// Gives room back that its numbers do not need; returns how many bytes.
+    pub(super) fn shrink(&mut self) -> usize {
+        let capacity = self.retained.capacity();
+        if capacity > 64 && self.retained.len() < capacity / 4 {
+            self.retained.shrink_to(capacity / 2);
+        }
+        (capacity - self.retained.capacity()) * size_of::<Sequence>()
+    }
+}
+
+/// What the names of a pattern's channels begin with; `None` if and only if `name` is no pattern's.
+pub(super) fn pattern_prefix(name: &str) -> Option<&str> {
+    prefix_of(name).filter(|_| is_channel(name))
+}

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::{Client, DriverKind, EventStream, PATIENCE, for_each_driver, number, wait_for};
 use downpour::{
-    Batch, ChannelName, Event, Handle, PublishError, Published, RunningServer, ServeError, Server,
-    ServerBuilder, Target, UserId,
+    Batch, BatchError, ChannelName, Event, Handle, PublishError, Published, RunningServer, ServeError,
+    Server, ServerBuilder, Target, UserId,
 };
 
 for_each_driver!(
@@ -218,6 +218,11 @@ fn a_batch_is_refused_whole_and_comes_back(io: DriverKind) {
     let refused = handle.publish_with(batch.clone(), never).unwrap_err();
     assert_eq!(refused.into_batch(), Some(batch.clone()));
     assert!(matches!(handle.publish_batch(handle.batch()), Err(PublishError::Invalid(_))));
+    let servers = handle.publish([&name("a")], &Event::new("4")).unwrap().id.to_string();
+    let mut claims_it = handle.batch();
+    claims_it.push([&name("a")], &Event::new("5").with_id(&servers).unwrap()).unwrap();
+    let refused = handle.publish_batch(claims_it).unwrap_err();
+    assert_eq!(refused, PublishError::Invalid(BatchError::IdOfServer));
 
     handle.drain();
     let draining = handle.publish_batch(batch.clone()).unwrap_err();

@@ -5,8 +5,10 @@
 mod common;
 
 use std::fs;
+use std::thread;
+use std::time::Instant;
 
-use common::{DriverKind, Server, for_each_driver};
+use common::{DriverKind, PATIENCE, Server, for_each_driver};
 
 for_each_driver!(shards_stay_where_they_are_pinned);
 
@@ -23,6 +25,20 @@ fn cpus_of_threads(process: &str) -> Vec<(String, String)> {
     threads
 }
 
+/// Waits until the threads of three shards are there and run where they `should`.
+fn wait_for_threads(server: &Server, should: impl Fn(&str, usize) -> bool) {
+    let begin = Instant::now();
+    loop {
+        let threads = cpus_of_threads(&server.pid().to_string());
+        let is_there = |(index, (_, list)): (usize, &(String, String))| should(list, index);
+        if threads.len() == 3 && threads.iter().enumerate().all(is_there) {
+            return;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{threads:?}");
+        thread::yield_now();
+    }
+}
+
 /// The processors of a list such as `0-3,8`.
 fn cpus(list: &str) -> Vec<usize> {
     let ranges = list.split(',').map(|range| match range.split_once('-') {
@@ -36,13 +52,9 @@ fn shards_stay_where_they_are_pinned(io: DriverKind) {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let ours = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
     let server = Server::start(io, &["--shards", "3"]);
-    let free = cpus_of_threads(&server.pid().to_string());
-    assert_eq!(free.len(), 3);
-    assert!(free.iter().all(|(_, list)| list == ours), "{free:?}");
+    wait_for_threads(&server, |list, _| list == ours);
 
     let server = Server::start(io, &["--shards", "3", "--pin-shards"]);
-    let pinned: Vec<Vec<usize>> =
-        cpus_of_threads(&server.pid().to_string()).iter().map(|(_, list)| cpus(list)).collect();
-    let in_turn = cpus(ours).into_iter().cycle().take(3);
-    assert_eq!(pinned, in_turn.map(|cpu| vec![cpu]).collect::<Vec<_>>());
+    let in_turn: Vec<usize> = cpus(ours).into_iter().cycle().take(3).collect();
+    wait_for_threads(&server, |list, shard| cpus(list) == [in_turn[shard]]);
 }

@@ -126,7 +126,7 @@ pub enum ApiError {
     /// The type, the id or the reconnection time cannot be sent.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// Ids of the server's form are its own to give.
+    /// Ids of the server's form, with a tag that it knows, are its own to give.
     #[error("`id`: {id} has the form of the ids that the server gives; choose another form, or leave it out")]
     ServerId {
         /// The id.

@@ -1,6 +1,7 @@
 //! The publishes of fixed form (section "The endpoints of the templates" of the contract): each of these endpoints says
 //! by its path what its body and its query hold, and where its events go.
 
+use super::Checks;
 use super::envelope::{Field, FieldSet, RawEnvelope};
 use super::error::ApiError;
 use super::keys::Part;
@@ -10,7 +11,6 @@ use super::publish::{Asked, Publication, Shape, utf8};
 use super::subscribe::DEFAULT_CHANNEL;
 use super::target::Target;
 use crate::auth::Permission;
-use crate::base::fingerprint::Fingerprints;
 use crate::base::name::{ChannelName, NameError};
 use crate::http::{Pairs, Problem};
 use crate::sse::event::Event;
@@ -40,10 +40,10 @@ pub(super) fn read(
     query: Pairs<'_>,
     body: &[u8],
     permission: &Permission,
-    fingerprints: &Fingerprints,
+    checks: Checks<'_>,
 ) -> Result<Asked, Problem> {
     let body = utf8(body)?;
-    let mut publication = Publication::new(permission, fingerprints);
+    let mut publication = Publication::new(permission, checks);
     match form {
         FixedForm::Send => {
             parameters::check_none(query)?;

@@ -2,6 +2,7 @@
 //! given before is not known here.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use super::error::ApiError;
 use super::target::Target;
@@ -145,7 +146,7 @@ impl<'f> EnvelopeKeys<'f> {
     pub(super) fn add(
         &mut self,
         key: &str,
-        content: (&Target<'_>, &Event<'_>, Option<&str>),
+        content: (&Target<'_>, &Event<'_>, Option<&str>, Option<NonZeroU32>),
         event: usize,
         part: Part,
     ) -> Result<Option<usize>, ApiError> {
@@ -282,6 +283,7 @@ mod tests {
             r#"{"channel":"a","data":[1,2],"event":"e","id":"e","idempotencyKey":"k"}"#,
             r#"{"channel":"a","data":[1,2],"event":"e","retry":1,"idempotencyKey":"k"}"#,
             r#"{"channel":"a","data":[1,2],"event":"e","key":"c","idempotencyKey":"k"}"#,
+            r#"{"channel":"a","data":[1,2],"event":"e","ttl":1,"idempotencyKey":"k"}"#,
         ] {
             let other_claim = of(other).claim;
             assert!(other_claim.key == first.claim.key && other_claim.body != first.claim.body, "{other}");

@@ -1,12 +1,12 @@
 //! Bodies of lines (`application/x-ndjson`): one envelope a line, taken as they come, up to the first bad one.
 
+use super::Checks;
 use super::envelope::RawEnvelope;
 use super::error::ApiError;
 use super::keys::{Claims, Part};
 use super::places::Places;
 use super::publish::{Publication, utf8};
 use crate::auth::Permission;
-use crate::base::fingerprint::Fingerprints;
 use crate::conn::Lines;
 use crate::frame::batch::Batch;
 use crate::http::Problem;
@@ -35,8 +35,8 @@ pub struct BadLine {
 
 /// Reads lines. Blank ones are skipped, but counted. `permission` is what [`super::admit`] gave the request.
 #[must_use]
-pub fn read_lines(lines: &Lines, permission: &Permission, fingerprints: &Fingerprints) -> ReadLines {
-    let mut publication = Publication::new(permission, fingerprints);
+pub fn read_lines(lines: &Lines, permission: &Permission, checks: Checks<'_>) -> ReadLines {
+    let mut publication = Publication::new(permission, checks);
     let mut error = None;
     for (line, bytes) in (lines.first_line..).zip(lines.bytes.split(|&byte| byte == b'\n')) {
         if let Err(bad) = read_line(bytes, line, &mut publication) {

@@ -1,5 +1,6 @@
 //! Floor 4: what requests mean. A request's head and body become an answer, a batch to publish, or a stream to begin;
-//! what came of a publish becomes an answer. Nothing here reads a socket, waits, or knows the hub's state.
+//! what came of a publish becomes an answer. Nothing here reads a socket or waits, and of the hub's state it is only asked
+//! which ids are the server's own.
 //!
 //! A request goes through [`plan_body`] as soon as its head is there, and then, its body being there, through
 //! [`handle`]. One whose body is lines goes through [`admit`] when its head is there, and its lines through
@@ -48,6 +49,7 @@ use crate::base::name::ChannelName;
 use crate::conn::{BodyPlan, Plan};
 use crate::frame::batch::Batch;
 use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status, decode_path};
+use crate::hub::Hub;
 use clients::ClientForm;
 use publish::Asked;
 use routes::{Endpoint, PublishForm};
@@ -61,6 +63,15 @@ pub struct ApiOptions {
     pub reach: Reach,
     /// Channels that one stream may subscribe to.
     pub stream_channels_max: usize,
+}
+
+/// What events are checked against: the same for all requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Checks<'c> {
+    /// By which idempotency keys are told.
+    pub fingerprints: &'c Fingerprints,
+    /// Knows the tags of the ids that the server gives.
+    pub hub: &'c Hub,
 }
 
 /// Who reaches a listener.
@@ -212,16 +223,16 @@ fn changes_something(method: Method) -> bool {
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Says what a request comes to whose body has come whole. A server that drains is asked for streams all the same:
-/// whoever begins them tells their clients. Idempotency keys are told by `fingerprints`, the same for all requests.
+/// whoever begins them tells their clients.
 #[must_use]
 pub fn handle(
     head: &RequestHead,
     body: &[u8],
     options: &ApiOptions,
     status: ServerStatus,
-    fingerprints: &Fingerprints,
+    checks: Checks<'_>,
 ) -> Reply {
-    match try_handle(head, body, options, status, fingerprints) {
+    match try_handle(head, body, options, status, checks) {
         Ok(reply) => reply,
         Err(problem) => Reply::Respond(problem.into_response()),
     }
@@ -232,7 +243,7 @@ fn try_handle(
     body: &[u8],
     options: &ApiOptions,
     status: ServerStatus,
-    fingerprints: &Fingerprints,
+    checks: Checks<'_>,
 ) -> Result<Reply, Problem> {
     let permission = admit(head, options, status)?;
     let path = decode_path(head.path_raw())?;
@@ -243,16 +254,16 @@ fn try_handle(
             Ok(Reply::Subscribe(request))
         }
         Endpoint::Publish(form) => {
-            let claim = keys::of_request(head, body, fingerprints)?;
+            let claim = keys::of_request(head, body, checks.fingerprints)?;
             let Asked { batch, form, claims } = match form {
                 PublishForm::Envelopes => {
                     parameters::check_none(head.pairs())?;
-                    publish::read_document(body, &permission, fingerprints)?
+                    publish::read_document(body, &permission, checks)?
                 }
                 PublishForm::Verbatim(channel) => {
-                    publish::read_verbatim(channel, head.pairs(), body, &permission, fingerprints)?
+                    publish::read_verbatim(channel, head.pairs(), body, &permission, checks)?
                 }
-                PublishForm::Fixed(form) => fixed::read(form, head.pairs(), body, &permission, fingerprints)?,
+                PublishForm::Fixed(form) => fixed::read(form, head.pairs(), body, &permission, checks)?,
             };
             if batch.is_empty() {
                 return respond(LinesAccount::default().answer()); // An empty array: there is nothing to commit.

@@ -2,9 +2,11 @@
 //! batches. Of an array either all is taken or nothing.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
+use super::Checks;
 use super::answer::AnswerForm;
 use super::envelope::{Field, FieldSet, RawEnvelope};
 use super::error::{ApiError, quoted};
@@ -14,26 +16,27 @@ use super::parameters;
 use super::places::Places;
 use super::target::{Target, push_target, take_target};
 use crate::auth::Permission;
-use crate::base::fingerprint::Fingerprints;
-use crate::base::id::EventId;
 use crate::base::limits::EVENT_KEY_BYTES_MAX;
 use crate::frame::batch::Batch;
 use crate::http::{Pairs, Problem};
+use crate::hub::Hub;
 use crate::sse::event::Event;
 
 /// Events that were asked for and are allowed, on their way into a batch.
 #[derive(Debug)]
 pub(super) struct Publication<'p> {
     permission: &'p Permission,
+    hub: &'p Hub,
     batch: Batch,
     places: Places,
     keys: EnvelopeKeys<'p>,
 }
 
 impl<'p> Publication<'p> {
-    pub(super) fn new(permission: &'p Permission, fingerprints: &'p Fingerprints) -> Publication<'p> {
+    pub(super) fn new(permission: &'p Permission, checks: Checks<'p>) -> Publication<'p> {
+        let Checks { fingerprints, hub } = checks;
         let keys = EnvelopeKeys::new(fingerprints);
-        Publication { permission, batch: Batch::new(), places: Places::default(), keys }
+        Publication { permission, hub, batch: Batch::new(), places: Places::default(), keys }
     }
 
     /// The batch, the places of the envelopes, and their idempotency keys.
@@ -64,9 +67,6 @@ impl<'p> Publication<'p> {
             (None, Some(channel)) => Target::channel(Field::Channel.name(), channel.into())?,
             (None, None) => return Err(ApiError::NoTarget),
         };
-        if envelope.has(Field::Ttl) {
-            return Err(ApiError::NotBuilt { what: "`ttl`" });
-        }
         let key = envelope.take_text(Field::Key)?;
         if let Some(key) = &key {
             check_key(key)?;
@@ -81,10 +81,11 @@ impl<'p> Publication<'p> {
         let event_type = envelope.take_text(Field::Event)?;
         let id = envelope.take_text(Field::Id)?;
         let retry_ms = take_retry(&mut envelope)?;
+        let ttl = take_ttl(&mut envelope)?;
         let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
         if let Some(idempotency_key) = envelope.take_text(Field::IdempotencyKey)? {
             // All that would make it another event.
-            let content = (&target, &event, key.as_deref());
+            let content = (&target, &event, key.as_deref(), ttl);
             let same = self.keys.add(&idempotency_key, content, self.batch.len(), part)?;
             self.places.note_key();
             if let Some(same) = same {
@@ -92,22 +93,34 @@ impl<'p> Publication<'p> {
                 return Ok(());
             }
         }
-        self.push_part(&target, &event, part)
+        self.push_part(&target, &event, ttl, part)
     }
 
     /// Adds the event of a request that is one.
     pub(super) fn push(&mut self, target: &Target<'_>, event: &Event<'_>) -> Result<(), ApiError> {
-        self.push_part(target, event, Part::Whole)
+        self.push_part(target, event, None, Part::Whole)
     }
 
-    fn push_part(&mut self, target: &Target<'_>, event: &Event<'_>, part: Part) -> Result<(), ApiError> {
+    fn push_part(
+        &mut self,
+        target: &Target<'_>,
+        event: &Event<'_>,
+        ttl: Option<NonZeroU32>,
+        part: Part,
+    ) -> Result<(), ApiError> {
         if let Target::Channels(names) = target
             && let Some(name) = names.iter().find(|name| !self.permission.may_publish(name))
         {
             return Err(ApiError::PublishForbidden { channel: quoted(name) });
         }
+        if let Some(id) = event.id()
+            && self.hub.is_of_server(id)
+        {
+            return Err(ApiError::ServerId { id: id.to_owned() });
+        }
         self.places.push(self.batch.len(), event.id());
         push_target(&mut self.batch, target, part.number(), event);
+        self.batch.set_ttl(ttl);
         Ok(())
     }
 
@@ -165,6 +178,22 @@ fn take_retry(envelope: &mut RawEnvelope<'_>) -> Result<Option<u64>, ApiError> {
     }
 }
 
+fn take_ttl(envelope: &mut RawEnvelope<'_>) -> Result<Option<NonZeroU32>, ApiError> {
+    let wrong = |found: &'static str| {
+        let expected = "a whole number of seconds from 1 to 4294967295";
+        Err(ApiError::WrongValue { field: Field::Ttl.name(), found: found.into(), expected })
+    };
+    match envelope.take(Field::Ttl) {
+        None => Ok(None),
+        Some(Found::Number(seconds)) => match u32::try_from(seconds).map(NonZeroU32::new) {
+            Ok(Some(seconds)) => Ok(Some(seconds)),
+            Ok(None) => wrong("0"),
+            Err(_) => wrong("a larger number"),
+        },
+        Some(other) => wrong(other.kind()),
+    }
+}
+
 fn wrong_retry(found: &'static str) -> ApiError {
     let expected = "a whole number of milliseconds above 0";
     ApiError::WrongValue { field: Field::Retry.name(), found: found.into(), expected }
@@ -181,9 +210,6 @@ fn build_event<'a>(
         event = event.with_type(event_type)?;
     }
     if let Some(id) = id {
-        if EventId::parse(id.as_bytes()).is_some() {
-            return Err(ApiError::ServerId { id: id.to_owned() });
-        }
         event = event.with_id(id)?;
     }
     if let Some(retry_ms) = retry_ms {
@@ -196,10 +222,10 @@ fn build_event<'a>(
 pub(super) fn read_document(
     body: &[u8],
     permission: &Permission,
-    fingerprints: &Fingerprints,
+    checks: Checks<'_>,
 ) -> Result<Asked, Problem> {
     let text = utf8(body)?;
-    let mut publication = Publication::new(permission, fingerprints);
+    let mut publication = Publication::new(permission, checks);
     match text.trim_ascii_start().bytes().next() {
         None => return Err(ApiError::EmptyBody { expected: "a JSON object or an array of them" }.into()),
         Some(b'[') => read_items(text, &mut publication)?,
@@ -263,7 +289,7 @@ pub(super) fn read_verbatim(
     query: Pairs<'_>,
     body: &[u8],
     permission: &Permission,
-    fingerprints: &Fingerprints,
+    checks: Checks<'_>,
 ) -> Result<Asked, Problem> {
     let target = Target::channel(Field::Channel.name(), channel.into())?;
     let [event_type, id, retry, key] = parameters::read(query, [&["event"], &["id"], &["retry"], &["key"]])?
@@ -277,7 +303,7 @@ pub(super) fn read_verbatim(
     };
     let data = utf8(body)?;
     let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
-    let mut publication = Publication::new(permission, fingerprints);
+    let mut publication = Publication::new(permission, checks);
     publication.push(&target, &event)?;
     Ok(publication.into_single())
 }

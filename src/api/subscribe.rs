@@ -72,7 +72,9 @@ pub(super) fn read(
     let last_event_id = header.or(last_event_id).map(Cow::into_owned);
     let begin = match &last_event_id {
         None => replay.unwrap_or(Begin::AtHead),
-        Some(id) => EventId::parse(id.as_bytes()).map_or(Begin::AfterUnknown, Begin::After),
+        Some(id) => {
+            EventId::parse(id.as_bytes()).map_or_else(|| Begin::AfterOwn(id.as_str().into()), Begin::After)
+        }
     };
     Ok(SubscribeRequest { channels: channels.names, user, begin, last_event_id })
 }
@@ -205,16 +207,16 @@ mod tests {
         let id = EventId { tag: EpochTag::from_bits(5), sequence: Sequence(7) };
         let after = |request: SubscribeRequest| (request.begin, request.last_event_id);
         let known = (Begin::After(id), Some(id.to_string()));
-        let unknown = |text: &str| (Begin::AfterUnknown, Some(text.to_owned()));
+        let own = |text: &str| (Begin::AfterOwn(text.into()), Some(text.to_owned()));
         for (query, header, expected) in [
             (format!("?lastEventId={id}"), String::new(), known.clone()),
             (format!("?last_event_id={id}"), String::new(), known.clone()),
             (String::new(), format!("Last-Event-ID: {id}\r\n"), known.clone()),
             ("?lastEventId=own".to_owned(), format!("last-event-id: {id}\r\n"), known.clone()),
-            (format!("?lastEventId={id}"), "Last-Event-ID: own\r\n".to_owned(), unknown("own")),
+            (format!("?lastEventId={id}"), "Last-Event-ID: own\r\n".to_owned(), own("own")),
             (format!("?lastEventId={id}"), "Last-Event-ID: \r\n".to_owned(), known.clone()),
             (format!("?lastEventId=old&lastEventId={id}&last_event_id="), String::new(), known),
-            ("?lastEventId=a+b".to_owned(), String::new(), unknown("a b")),
+            ("?lastEventId=a+b".to_owned(), String::new(), own("a b")),
             ("?lastEventId=".to_owned(), "Last-Event-ID:\r\n".to_owned(), (Begin::AtHead, None)),
         ] {
             assert_eq!(after(ask(&format!("/sse{query}"), &header).unwrap()), expected, "{query} {header}");
@@ -295,7 +297,7 @@ mod tests {
             ("/sse?replay=5", "", Begin::LastRetained(5)),
             ("/sse?replay=99999999999999999999", "", Begin::LastRetained(usize::MAX)),
             ("/sse?replay=0", "", Begin::AtHead),
-            ("/sse?replay=5", "Last-Event-ID: x\r\n", Begin::AfterUnknown),
+            ("/sse?replay=5", "Last-Event-ID: x\r\n", Begin::AfterOwn("x".into())),
         ] {
             assert_eq!(ask(target, headers).unwrap().begin, begin, "{target} {headers}");
         }

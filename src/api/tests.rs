@@ -6,7 +6,8 @@ use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::base::name::Selector;
 use crate::conn::Lines;
 use crate::http::{ResponseContext, Version, http_date, parse};
-use crate::hub::Begin;
+use crate::hub::retention::Retention;
+use crate::hub::{Backlog, Begin, HubOptions};
 use std::time::SystemTime;
 
 pub(super) fn head(text: &str) -> RequestHead {
@@ -23,11 +24,27 @@ pub(super) fn request(line: &str, headers: &str) -> RequestHead {
 
 thread_local! {
     static FINGERPRINTS: Fingerprints = Fingerprints::new();
+    static HUB: Hub = hub();
+}
+
+/// A hub with one epoch, [`TAG`].
+fn hub() -> Hub {
+    let retention = Retention { events_max: 10, bytes_max: usize::MAX, age_max: None };
+    let hub = Hub::new(HubOptions { retention, channels_max: 10, backlog: Backlog::default(), shards: 1 });
+    hub.begin_epoch(EpochTag::from_bits(TAG), Sequence(1));
+    hub
+}
+
+/// The bits of the tag that the server knows.
+pub(super) const TAG: u64 = 0;
+
+fn with_checks<T>(act: impl FnOnce(Checks<'_>) -> T) -> T {
+    FINGERPRINTS.with(|fingerprints| HUB.with(|hub| act(Checks { fingerprints, hub })))
 }
 
 /// Handles a request, with the same fingerprints in all of a test.
 pub(super) fn handle(head: &RequestHead, body: &[u8], options: &ApiOptions, status: ServerStatus) -> Reply {
-    FINGERPRINTS.with(|fingerprints| super::handle(head, body, options, status, fingerprints))
+    with_checks(|checks| super::handle(head, body, options, status, checks))
 }
 
 pub(super) fn ask(line: &str, body: &str) -> Reply {
@@ -153,7 +170,7 @@ fn an_array_is_published_whole() {
 
 fn lines(bytes: &[u8], first_line: u64) -> ReadLines {
     let lines = Lines { head: None, bytes: bytes.to_vec(), first_line, is_end: true, failure: None };
-    FINGERPRINTS.with(|fingerprints| read_lines(&lines, &Permission::everything(), fingerprints))
+    with_checks(|checks| read_lines(&lines, &Permission::everything(), checks))
 }
 
 #[test]
@@ -176,7 +193,8 @@ fn lines_are_read_up_to_the_first_bad_one() {
         ("{\"channel\":\"a\",\n", 400, "line 14: not JSON at column 15: EOF while parsing"),
         ("x", 400, "line 14: not JSON at column 1: expected value"),
         ("{\"channel\":\"a\",\"data\":1} {}\n", 400, "line 14: not JSON at column 26: trailing characters"),
-        ("{\"channel\":\"a\",\"data\":1,\"ttl\":1}\n", 501, "line 14: `ttl`"),
+        ("{\"channel\":\"a\",\"data\":1,\"clientId\":\"c\"}\n", 400, "line 14: both"),
+        ("{\"channel\":\"a\",\"data\":1,\"ttl\":0}\n", 400, "line 14: `ttl`: found 0"),
     ] {
         let read = lines(format!("{good}\n{good}\n{bad}{good}").as_bytes(), 10);
         let error = read.error.unwrap();
@@ -324,16 +342,17 @@ fn foreign_hosts_and_foreign_pages_are_refused() {
 fn a_channel_that_may_not_be_published_to_is_403() {
     let permission = Permission::new(Rights::Only(vec![Selector::parse("a*").unwrap()]), Rights::All);
     let body = br#"[{"channel":"a1","data":1},{"channels":["a2","b"],"data":1}]"#;
-    let problem = publish::read_document(body, &permission, &Fingerprints::new()).unwrap_err();
+    let problem = with_checks(|checks| publish::read_document(body, &permission, checks)).unwrap_err();
     assert_eq!(problem.status(), Status::FORBIDDEN);
     assert_eq!(problem.detail(), "item 1: publishing to the channel \"b\" is not allowed");
     assert!(
-        publish::read_verbatim("b", crate::http::pairs(""), b"", &permission, &Fingerprints::new()).is_err()
+        with_checks(|checks| publish::read_verbatim("b", crate::http::pairs(""), b"", &permission, checks))
+            .is_err()
     );
     let bytes = b"{\"channel\":\"b\",\"data\":1}\n".to_vec();
     let lines = Lines { head: None, bytes, first_line: 1, is_end: true, failure: None };
     assert_eq!(
-        read_lines(&lines, &permission, &Fingerprints::new()).error.unwrap().problem.status(),
+        with_checks(|checks| read_lines(&lines, &permission, checks)).error.unwrap().problem.status(),
         Status::FORBIDDEN
     );
 }

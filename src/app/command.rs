@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use super::bench::BenchOptions;
 use super::options::ServeOptions;
 use super::publish::PublishOptions;
 use super::subscribe::SubscribeOptions;
@@ -29,6 +30,8 @@ pub enum CliCommand {
     Publish(PublishOptions),
     /// Show the events of a running server as they come.
     Subscribe(SubscribeOptions),
+    /// Put load on any server of event streams, this or another, and measure what comes of it.
+    Bench(Box<BenchOptions>),
 }
 
 const QUICK_START: &str = "\

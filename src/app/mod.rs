@@ -1,6 +1,7 @@
-//! Floor 7: the commands of the binary, one file each, and what they share. Joins the floors below; `main` only
+//! Floor 7: the commands of the binary, one file or folder each, and what they share. Joins the floors below; `main` only
 //! parses the command line, calls [`run`] and turns what comes back into an exit code.
 
+pub mod bench;
 pub mod check;
 pub mod client;
 pub mod command;
@@ -16,6 +17,7 @@ use std::thread;
 
 use tracing_subscriber::util::TryInitError;
 
+use self::bench::BenchError;
 use self::client::ClientError;
 use self::command::{Cli, CliCommand};
 use self::options::{ConfigError, Environment};
@@ -50,6 +52,9 @@ pub fn run(cli: Cli) -> Result<(), AppError> {
             let mut out = io::BufWriter::new(io::stdout().lock());
             subscribe::run(&options, &mut out, &mut io::stderr(), thread::sleep).map_err(AppError::Client)
         }
+        CliCommand::Bench(options) => {
+            bench::run(&options, &mut io::stdout().lock(), &mut io::stderr()).map_err(AppError::Bench)
+        }
     };
     match done {
         Err(error) if error.is_closed_pipe() => Ok(()),
@@ -75,6 +80,9 @@ pub enum AppError {
     /// A client command could not do its work.
     #[error(transparent)]
     Client(ClientError),
+    /// A load could not be run as asked, or found the server at fault.
+    #[error(transparent)]
+    Bench(BenchError),
     /// Standard output does not take the result.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -92,20 +100,22 @@ impl AppError {
     pub fn is_misuse(&self) -> bool {
         match self {
             AppError::Config(_) | AppError::Usage(_) => true,
+            AppError::Bench(error) => error.is_misuse(),
             AppError::Log(_) | AppError::Serve(_) | AppError::Client(_) | AppError::Output(_) => false,
         }
     }
 
     fn is_closed_pipe(&self) -> bool {
         match self {
-            AppError::Output(source) | AppError::Client(ClientError::Output(source)) => {
-                source.kind() == io::ErrorKind::BrokenPipe
-            }
+            AppError::Output(source)
+            | AppError::Client(ClientError::Output(source))
+            | AppError::Bench(BenchError::Output(source)) => source.kind() == io::ErrorKind::BrokenPipe,
             AppError::Config(_)
             | AppError::Usage(_)
             | AppError::Log(_)
             | AppError::Serve(_)
-            | AppError::Client(_) => false,
+            | AppError::Client(_)
+            | AppError::Bench(_) => false,
         }
     }
 }

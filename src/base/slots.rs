@@ -105,6 +105,17 @@ impl<T> Slots<T> {
         }
     }
 
+    /// The name of the value that is in slot `index` now, and the value; `None` if and only if the slot is free.
+    #[inline]
+    pub fn entry_at_mut(&mut self, index: u32) -> Option<(ConnId, &mut T)> {
+        match self.slots.get_mut(index as usize) {
+            Some(Slot { generation, content: Content::Occupied(value) }) => {
+                Some((ConnId { index, generation: *generation }, value))
+            }
+            Some(_) | None => None,
+        }
+    }
+
     /// How many slots there are, free ones included.
     #[must_use]
     pub fn slots_len(&self) -> u32 {

@@ -31,7 +31,8 @@ use crate::http::{RequestHead, Response};
 use closing::Lingering;
 use exchange::Exchange;
 pub use state::{
-    Action, BodyPlan, CloseReason, Common, ConnOptions, Context, Input, Lines, OwnRuns, Plan, Refusals,
+    Action, BodyPlan, CloseReason, Common, ConnOptions, Context, Flushed, Input, Lines, OwnRuns, Plan,
+    Refusals, Taken,
 };
 use stream::Stream;
 
@@ -186,6 +187,47 @@ impl Connection {
             Phase::Lingering(lingering) => Some(lingering.until()),
             Phase::Closed { .. } => None,
         }
+    }
+
+    /// Does in one step what [`Action::Send`], [`Connection::offer`] and [`Connection::sent`] come to for a stream that has
+    /// nothing else to do. Where it is no such stream, nothing is offered.
+    #[inline]
+    pub fn flush(&mut self, context: &Context<'_>, send: impl FnOnce(Offer<'_>) -> Taken) -> Flushed {
+        let Phase::Stream(stream) = &mut self.phase else { return Flushed::NotNow };
+        if self.sending != Sending::Idle || !self.is_receiving || stream.is_ending() || !stream.has_output() {
+            return Flushed::NotNow;
+        }
+        let mut offered = 0;
+        let started = stream.outbox().offer(|offer| {
+            offered = offer.bytes();
+            send(offer)
+        });
+        match started {
+            Taken::Bytes(bytes) if bytes == stream.outbox().bytes() => {
+                Flushed::Whole { bytes, events: stream.sent_whole(context.now) }
+            }
+            Taken::Bytes(bytes) => {
+                self.offered = offered;
+                Flushed::Partly { bytes, events: self.sent(context, bytes) }
+            }
+            Taken::Later => {
+                self.offered = offered;
+                self.sending = Sending::Pending;
+                Flushed::Pending
+            }
+            Taken::Broken => {
+                self.close(CloseReason::Failed);
+                Flushed::NotNow
+            }
+        }
+    }
+
+    /// Returns true if and only if it is a stream for which nothing waits, and there is nothing to be done now.
+    #[must_use]
+    #[inline]
+    pub fn is_idle_stream(&self) -> bool {
+        self.is_receiving
+            && matches!(&self.phase, Phase::Stream(stream) if !stream.is_ending() && !stream.has_output())
     }
 
     /// Calls `send` with the bytes to offer after [`Action::Send`].

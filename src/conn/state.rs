@@ -65,6 +65,41 @@ pub struct Context<'a> {
     pub common: &'a Common,
 }
 
+/// What became of bytes that were offered at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// So many were written.
+    Bytes(usize),
+    /// How many were written is told later.
+    Later,
+    /// None; the peer is gone.
+    Broken,
+}
+
+/// What [`Connection::flush`](super::Connection::flush) came to.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// All that waited was written.
+    Whole {
+        /// How much.
+        bytes: usize,
+        /// Events that were written whole.
+        events: u32,
+    },
+    /// Some of it was written.
+    Partly {
+        /// How much.
+        bytes: usize,
+        /// Events that were written whole; `None` where it is no stream.
+        events: Option<u32>,
+    },
+    /// How much was written is told later.
+    Pending,
+    /// There may be something else to do: [`Connection::poll_action`](super::Connection::poll_action) says what.
+    NotNow,
+}
+
 /// What the connections of a shard share.
 #[derive(Clone, Debug)]
 pub struct Common {

@@ -38,6 +38,7 @@ impl Stream {
         !self.outbox.is_empty()
     }
 
+    #[inline]
     pub(super) fn is_ending(&self) -> bool {
         self.is_ending
     }
@@ -88,6 +89,13 @@ impl Stream {
         }
         self.last_write = now;
         self.outbox.sent(bytes)
+    }
+
+    /// Takes in that all that waited was written; returns how many frames of events that were.
+    #[inline]
+    pub(super) fn sent_whole(&mut self, now: Instant) -> u32 {
+        self.last_write = now;
+        self.outbox.clear()
     }
 
     /// The keepalive, the stream's age, or, once it ends, the patience with a client that does not read its end.

@@ -9,6 +9,7 @@ pub mod descriptors;
 pub mod epoll;
 pub mod sim;
 pub mod socket;
+pub mod source;
 pub mod unix;
 pub mod uring;
 

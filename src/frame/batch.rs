@@ -1,5 +1,6 @@
 //! Events on their way to the log: rendered, named, and not yet numbered.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use crate::base::id::ClientId;
@@ -77,6 +78,7 @@ pub fn is_channel(target: &str) -> bool {
 struct Draft {
     frame: Rendered,
     names: Range<usize>,
+    ttl: Option<NonZeroU32>,
     /// The one stream that it goes to, if it does, and where it stands in what was asked.
     client: Option<Box<(ClientId, u64)>>,
 }
@@ -88,6 +90,10 @@ pub struct DraftRef<'a> {
     pub frame: &'a [u8],
     /// Where the id goes in `frame`; `None` where the event carries an id of its publisher's.
     pub id_at: Option<usize>,
+    /// The id that its publisher gave it.
+    pub own_id: Option<&'a str>,
+    /// For how many seconds it may be replayed; `None` without bound.
+    pub ttl: Option<NonZeroU32>,
     names: &'a str,
 }
 
@@ -132,7 +138,14 @@ impl Batch {
             }
             self.names.push_str(name);
         }
-        self.drafts.push(Draft { frame, names: from..self.names.len(), client: None });
+        self.drafts.push(Draft { frame, names: from..self.names.len(), ttl: None, client: None });
+    }
+
+    /// Bounds for how many seconds the last event that was pushed may be replayed, if there is one.
+    pub fn set_ttl(&mut self, ttl: Option<NonZeroU32>) {
+        if let Some(last) = self.drafts.last_mut() {
+            last.ttl = ttl;
+        }
     }
 
     /// Renders `event` behind the others, for the one stream of this name. `part` is where it stands in what was asked,
@@ -181,10 +194,16 @@ impl Batch {
 
     /// The events, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = DraftRef<'_>> {
-        self.drafts.iter().map(|draft| DraftRef {
-            frame: &self.bytes[draft.frame.from..draft.frame.to],
-            id_at: draft.frame.id_at,
-            names: &self.names[draft.names.clone()],
+        self.drafts.iter().map(|draft| {
+            let frame = &self.bytes[draft.frame.from..draft.frame.to];
+            let own_id = draft.frame.own_id.clone().map(|range| &frame[range]);
+            DraftRef {
+                frame,
+                id_at: draft.frame.id_at,
+                own_id: own_id.map(|id| str::from_utf8(id).expect("it was rendered from a text")),
+                ttl: draft.ttl,
+                names: &self.names[draft.names.clone()],
+            }
         })
     }
 }
@@ -197,7 +216,11 @@ mod tests {
     fn events_keep_their_order_and_their_channels() {
         let mut batch = Batch::new();
         batch.push(&["a"], &Event::new("1"));
-        batch.push(&["b", "c", "b"], &Event::new("2"));
+        batch.push(&["b", "c", "b"], &Event::new("2").with_id("mine").unwrap());
+        batch.set_ttl(NonZeroU32::new(7));
+        let beside: Vec<_> =
+            batch.iter().map(|draft| (draft.own_id, draft.ttl.map(NonZeroU32::get))).collect();
+        assert_eq!(beside, [(None, None), (Some("mine"), Some(7))]);
         let seen: Vec<(Vec<&str>, bool)> = batch
             .iter()
             .map(|draft| (draft.targets().collect(), draft.frame.ends_with(b"data: 2\n\n\r\n")))

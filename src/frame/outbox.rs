@@ -115,6 +115,16 @@ impl Outbox {
         offer(Offer::new(&slices[..len], Some(front), Some(rest)))
     }
 
+    /// Forgets all that waits, which is written; returns how many frames that was.
+    #[inline]
+    pub fn clear(&mut self) -> u32 {
+        self.front = None;
+        self.rest = None;
+        self.front_sent = 0;
+        self.bytes = 0;
+        std::mem::take(&mut self.frames)
+    }
+
     /// Forgets the first `bytes` bytes, which are written.
     ///
     /// Returns how many frames wait no more: those of a run once all of it is written.

@@ -4,6 +4,8 @@
 //! (RFC 9112 7.1), so that a stream's bytes are frames one after the other and nothing else. A reader without chunked
 //! coding (HTTP/1.0) gets the same frames [`crate::frame::unframed`].
 
+use std::ops::Range;
+
 use crate::base::id::EventId;
 use crate::sse::encode::{IdField, encode_event};
 use crate::sse::event::Event;
@@ -24,7 +26,7 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 const CHUNK_HEAD_BYTES_MAX: usize = 10;
 
 /// Where a frame stands in the buffer that it was rendered to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     /// Its first byte.
     pub from: usize,
@@ -33,6 +35,8 @@ pub struct Rendered {
     /// Where the id of [`EventId::WIDTH`] bytes goes once it is known, counted from `from`; `None` where the event has
     /// an id of its publisher's, or none.
     pub id_at: Option<usize>,
+    /// Where its publisher's own id stands, counted from `from`; `None` where it has none.
+    pub own_id: Option<Range<usize>>,
 }
 
 /// Renders an event as a frame behind what `out` holds, with room for the server's id unless it has one of its own.
@@ -50,7 +54,12 @@ pub fn render(out: &mut Vec<u8>, event: &Event<'_>) -> Rendered {
     out.resize(start + CHUNK_HEAD_BYTES_MAX, 0);
     let id_at = encode_event(out, event, id);
     let from = close_chunk(out, start);
-    Rendered { from, to: out.len(), id_at: id_at.map(|at| at - from) }
+    let id_at = id_at.map(|at| at - from);
+    let (id_at, own_id) = match event.id() {
+        Some(text) => (None, id_at.map(|at| at..at + text.len())),
+        None => (id_at, None),
+    };
+    Rendered { from, to: out.len(), id_at, own_id }
 }
 
 /// Renders what the server itself tells one stream: an event, or a comment, that `encode` writes.
@@ -91,8 +100,10 @@ mod tests {
 
     fn rendered(event: &Event<'_>) -> (String, Option<usize>) {
         let mut out = b"before".to_vec();
-        let Rendered { from, to, id_at } = render(&mut out, event);
+        let Rendered { from, to, id_at, own_id } = render(&mut out, event);
         assert_eq!(to, out.len());
+        let own_id = own_id.map(|range| String::from_utf8(out[from..to][range].to_vec()).unwrap());
+        assert_eq!(own_id.as_deref(), event.id());
         (String::from_utf8(out[from..to].to_vec()).unwrap(), id_at)
     }
 

@@ -16,6 +16,7 @@ use crate::hub::ShardSet;
 use crate::hub::forgotten::{Forgotten, beginning_with};
 use crate::hub::patterns::Patterns;
 use crate::hub::reader::Told;
+use crate::hub::ttl::Lapsed;
 
 /// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,10 +54,12 @@ pub(super) struct Channel {
     pub(super) name: Arc<str>,
     /// The numbers of its retained events, in order.
     pub(super) retained: VecDeque<Sequence>,
-    /// The last of its events that is no longer retained.
+    /// The last of its events that is no longer retained though it had not lapsed.
     pub(super) evicted_through: Sequence,
-    /// How many of its events are no longer retained, since it has been in the table.
+    /// How many of its events are no longer retained, since it has been in the table, but for those that lapsed.
     pub(super) evicted_count: u64,
+    /// Its events that lapsed, where any did.
+    lapsed: Option<Box<Lapsed>>,
     /// Its history was dropped up to here: what is still retained of that is for nobody to read.
     pub(super) dropped_through: Sequence,
     /// Its last event since it has been in the table, retained or not.
@@ -96,10 +99,40 @@ impl Channel {
         pattern_prefix(&self.name)
     }
 
-    /// How many events it had up to `place`, since it has been in the table; exact where none after `place` was
-    /// evicted, which holds for every shard's cursor.
-    pub(super) fn count_through(&self, place: Sequence) -> u64 {
-        self.evicted_count + self.retained.partition_point(|&sequence| sequence <= place) as u64
+    /// How many events it had up to `place`, since it has been in the table, where none after `place` was evicted or has
+    /// lapsed, which holds for every shard's cursor.
+    pub(super) fn count_taken(&self, place: Sequence) -> u64 {
+        let lapsed = self.lapsed.as_ref().map_or(0, |lapsed| lapsed.count);
+        self.evicted_count + lapsed + self.retained.partition_point(|&sequence| sequence <= place) as u64
+    }
+
+    /// How many events it had up to `place`, since it has been in the table, where none after `place` was lost. `None`
+    /// where it is not remembered how many have lapsed.
+    pub(super) fn count_through(&self, place: Sequence) -> Option<u64> {
+        let lapsed_after = self.lapsed.as_ref().map_or(Some(0), |lapsed| lapsed.count_after(place))?;
+        Some(self.count_taken(place) - lapsed_after)
+    }
+
+    /// As [`Channel::count_through`], and how many it has lost after `place`.
+    pub(super) fn count_through_or_lost(&self, place: Sequence) -> Option<u64> {
+        let dropped = self.retained.partition_point(|&sequence| sequence <= self.dropped_through)
+            - self.retained.partition_point(|&sequence| sequence <= self.dropped_through.min(place));
+        Some(self.count_through(place)? + dropped as u64)
+    }
+}
+
+impl Channel {
+    fn lapsed_bytes(&self) -> usize {
+        self.lapsed.as_ref().map_or(0, |lapsed| lapsed.bytes())
+    }
+
+    /// Gives room back that its numbers do not need; returns how many bytes.
+    fn shrink(&mut self) -> usize {
+        let capacity = self.retained.capacity();
+        if capacity > 64 && self.retained.len() < capacity / 4 {
+            self.retained.shrink_to(capacity / 2);
+        }
+        (capacity - self.retained.capacity()) * size_of::<Sequence>()
     }
 }
 
@@ -206,6 +239,7 @@ impl Channels {
             retained: VecDeque::new(),
             evicted_through,
             evicted_count: 0,
+            lapsed: None,
             dropped_through,
             last: Sequence::START,
             subscribers: 0,
@@ -288,9 +322,10 @@ impl Channels {
 
     /// Notes that a channel's history is dropped up to `through`. Its patterns too are not read before every event up to
     /// there is taken; what is lost to them is for [`Channels::note_lost`].
-    pub(super) fn drop_through(&mut self, id: ChannelId, through: Sequence) {
-        let channel = self.get_mut(id);
-        channel.dropped_through = through;
+    /// Where some of it `has_lapsed`, nobody counts any more how much of it is lost.
+    pub(super) fn drop_through(&mut self, id: ChannelId, through: Sequence, has_lapsed: bool) {
+        self.forget_lapsed_through(id, has_lapsed.then_some(through));
+        self.get_mut(id).dropped_through = through;
         for pattern in self.all_patterns_of(id) {
             let dropped = &mut self.get_mut(pattern).dropped_through;
             *dropped = through.max(*dropped);
@@ -342,12 +377,46 @@ impl Channels {
         let sequence = channel.retained.pop_front()?;
         channel.evicted_through = sequence;
         channel.evicted_count += 1;
-        let capacity = channel.retained.capacity();
-        if capacity > 64 && channel.retained.len() < capacity / 4 {
-            channel.retained.shrink_to(capacity / 2);
-            self.bytes -= (capacity - channel.retained.capacity()) * size_of::<Sequence>();
-        }
+        self.bytes -= channel.shrink();
         Some(sequence)
+    }
+
+    /// Gives up an event that has lapsed: nothing is lost by it. Returns true if and only if the channel retained it.
+    pub(super) fn lapse(&mut self, id: ChannelId, sequence: Sequence) -> bool {
+        let Some(channel) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) else { return false };
+        let Ok(index) = channel.retained.binary_search(&sequence) else { return false };
+        channel.retained.remove(index);
+        self.bytes -= channel.shrink();
+        if sequence <= channel.dropped_through {
+            // It was lost when it was dropped, whether or not it has lapsed since.
+            channel.evicted_through = sequence.max(channel.evicted_through);
+            channel.evicted_count += 1;
+            return true;
+        }
+        let before = channel.lapsed_bytes();
+        let lapsed = channel.lapsed.get_or_insert_default();
+        lapsed.note(sequence);
+        if channel.subscribers == 0 {
+            lapsed.forget_numbers_through(sequence);
+        }
+        self.bytes = self.bytes + channel.lapsed_bytes() - before;
+        true
+    }
+
+    /// Forgets which events of a channel have lapsed that nobody subscribes to any more.
+    pub(super) fn forget_lapsed(&mut self, id: ChannelId) {
+        if self.get(id).lapsed.is_some() {
+            self.forget_lapsed_through(id, Some(Sequence::START));
+        }
+    }
+
+    /// Forgets which events of a channel have lapsed, and that up to a place; does nothing for `None`.
+    fn forget_lapsed_through(&mut self, id: ChannelId, through: Option<Sequence>) {
+        let Some(through) = through else { return };
+        let channel = self.get_mut(id);
+        let before = channel.lapsed_bytes();
+        channel.lapsed.get_or_insert_default().forget_numbers_through(through);
+        self.bytes = self.bytes + self.get(id).lapsed_bytes() - before;
     }
 
     /// Notes that the channels `evicted` have given up an event of `target`. It is lost to the patterns that match them,
@@ -418,8 +487,10 @@ impl Channels {
         self.free.push(id.0);
         self.by_name.remove(&channel.name);
         self.named_len -= usize::from(is_channel(&channel.name));
-        self.bytes -=
-            CHANNEL_BYTES + channel.name.len() + channel.retained.capacity() * size_of::<Sequence>();
+        self.bytes -= CHANNEL_BYTES
+            + channel.name.len()
+            + channel.retained.capacity() * size_of::<Sequence>()
+            + channel.lapsed_bytes();
         if let Some(prefix) = channel.prefix() {
             self.patterns.remove(prefix);
             return Removal::Removed;

@@ -20,14 +20,18 @@ impl Hub {
         if channel.prefix().is_some() {
             return None;
         }
-        let dropped = channel.readable().len();
-        let Some(newest) = channel.readable().next_back() else {
-            return (channel.subscribers > 0).then_some(0);
+        let subscribers = channel.subscribers;
+        let (lapsed, dropped): (Vec<Sequence>, Vec<Sequence>) =
+            state.channels.get(id).readable().partition(|&sequence| state.is_lapsed(sequence));
+        let Some(&newest) = dropped.last() else {
+            return (subscribers > 0).then_some(0);
         };
+        let has_lapsed = lapsed.first().is_some_and(|&oldest| oldest < newest);
+        let channel = state.channels.get_mut(id);
         if !std::mem::replace(&mut channel.is_over, true) {
             state.over.push(id);
         }
-        state.drop_through(id, newest);
+        state.drop_through(id, &dropped, has_lapsed);
         // Very many are given up in parts, between which others have the lock. What a shard has yet to take goes later.
         while state.has_droppable(name) {
             state.enforce_retention();
@@ -35,20 +39,17 @@ impl Hub {
             drop(state);
             state = self.lock();
         }
-        Some(dropped)
+        Some(dropped.len())
     }
 }
 
 impl State {
-    /// Makes a channel's events up to `newest`, its last one, unreadable, and notes for its patterns what they lose by it:
-    /// the last event that no other channel of a pattern has says it of all that go now.
-    fn drop_through(&mut self, id: ChannelId, newest: Sequence) {
+    /// Makes `dropped`, all of a channel's events that can be read, unreadable, and notes for its patterns what they lose by
+    /// it: the last event that no other channel of a pattern has says it of all that go now.
+    fn drop_through(&mut self, id: ChannelId, dropped: &[Sequence], has_lapsed: bool) {
         let mut patterns = self.channels.all_patterns_of(id);
-        let dropped: Vec<Sequence> = match patterns.is_empty() {
-            true => Vec::new(),
-            false => self.channels.get(id).readable().collect(),
-        };
-        self.channels.drop_through(id, newest);
+        let Some(&newest) = dropped.last() else { return };
+        self.channels.drop_through(id, newest, has_lapsed);
         for &sequence in dropped.iter().rev() {
             if patterns.is_empty() {
                 break;

@@ -50,6 +50,11 @@ impl Epochs {
         self.0.first().map_or(Sequence::START, |oldest| Sequence(oldest.first.0 - 1))
     }
 
+    /// Returns true if and only if an epoch has this tag.
+    pub(super) fn knows(&self, tag: EpochTag) -> bool {
+        self.0.iter().any(|epoch| epoch.tag == tag)
+    }
+
     /// The place that `id` names; `None` if and only if no epoch held here vouches for it.
     pub(super) fn place_of(&self, id: EventId) -> Option<Sequence> {
         let epoch = self.0.iter().find(|epoch| epoch.tag == id.tag)?;

@@ -5,13 +5,14 @@
 //! sequence. An entry outlives its retention until its page goes: a shard that has not yet taken the event still needs
 //! it. Which events are retained is decided by [`super::retention`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::id::{EventId, Sequence};
 use crate::frame::batch::DraftRef;
 use crate::frame::segment::{Appender, Patch, SEGMENT_BYTES, Segment};
 use crate::hub::targets::TargetId;
+use crate::hub::ttl::{Lapsing, lapses_at};
 
 /// Frames up to this many bytes are copied into a common segment; a larger one is a segment of its own.
 pub(super) const SHARED_FRAME_BYTES_MAX: usize = 4096;
@@ -33,8 +34,9 @@ pub(super) struct Entry {
     len: u32,
     /// The channels it went to.
     pub(super) target: TargetId,
-    /// When it was applied, in ticks of the hub's clock.
+    /// When it was applied, and from when on it has lapsed, in ticks of the hub's clock.
     pub(super) at: u32,
+    pub(super) lapses: u32,
     /// In how many channels it is retained.
     pub(super) holders: u32,
 }
@@ -45,11 +47,12 @@ const LARGE: u32 = 1 << 31;
 /// A stretch of the sequence: its frames' bytes and entries.
 #[derive(Debug)]
 pub(super) struct Page {
-    first: Sequence,
+    pub(super) first: Sequence,
     last: Sequence,
     segment: Arc<Segment>,
     large: Vec<Arc<Segment>>,
     pub(super) entries: Vec<Entry>,
+    pub(super) lapsing: Lapsing,
     /// Bytes of all frames, of those that are retained, and of the large ones.
     bytes: usize,
     live_bytes: usize,
@@ -76,6 +79,7 @@ impl Page {
             segment,
             large: Vec::new(),
             entries: Vec::new(),
+            lapsing: Lapsing::default(),
             bytes: 0,
             live_bytes: 0,
             large_bytes: 0,
@@ -119,6 +123,7 @@ impl Page {
             + self.large_bytes
             + self.large.capacity() * size_of::<Arc<Segment>>()
             + self.entries.capacity() * size_of::<Entry>()
+            + self.lapsing.bytes()
             + size_of::<Page>()
             + (2 + self.large.len()) * 32
     }
@@ -127,19 +132,26 @@ impl Page {
 /// All pages.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    pages: VecDeque<Page>,
+    pub(super) pages: VecDeque<Page>,
     /// Writes to the last page, unless that is sealed.
     open: Option<Appender>,
     held_bytes: usize,
     /// First numbers of pages of which so little is retained that they are to be compacted, once every shard has taken
     /// their last event.
     sparse: VecDeque<Sequence>,
+    /// When the next event of each page lapses, and the page's first number.
+    pub(super) next_lapses: BTreeSet<(u32, Sequence)>,
 }
 
 impl History {
     /// Bytes held.
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
+    }
+
+    /// The first number of the oldest page.
+    pub(super) fn first(&self) -> Option<Sequence> {
+        self.pages.front().map(|page| page.first)
     }
 
     /// The pages, oldest first.
@@ -165,10 +177,15 @@ impl History {
         Some((index, entry))
     }
 
+    /// The entry of an event.
+    pub(super) fn entry(&self, sequence: Sequence) -> Option<&Entry> {
+        let (page, entry) = self.find(sequence)?;
+        Some(&self.pages[page].entries[entry])
+    }
+
     /// Where an event went.
     pub(super) fn target_of(&self, sequence: Sequence) -> Option<TargetId> {
-        let (page, entry) = self.find(sequence)?;
-        Some(self.pages[page].entries[entry].target)
+        self.entry(sequence).map(|entry| entry.target)
     }
 
     /// Copies a frame behind the last one, its id in place.
@@ -203,11 +220,16 @@ impl History {
             u32_of(open.append(draft.frame, patch))
         };
         let delta = delta(page.first, id.sequence);
-        page.entries.push(Entry { delta, from, len: u32_of(len), target, at, holders });
+        let lapses = lapses_at(at, draft.ttl);
+        page.entries.push(Entry { delta, from, len: u32_of(len), target, at, lapses, holders });
+        let (first, next_before) = (page.first, page.lapsing.next());
+        page.lapsing.push(lapses, delta);
+        let next = page.lapsing.next();
         page.last = id.sequence;
         page.bytes += len;
         page.live_bytes += if holders > 0 { len } else { 0 };
         self.held_bytes += page.held_bytes() - before;
+        self.note_next_lapse(first, next_before, next);
     }
 
     /// Makes the last page one that takes a frame of `len` shared bytes. A new page has no segment until it needs one: a
@@ -307,9 +329,13 @@ impl History {
             .then(|| merge(&self.pages.range(from..=index).collect::<Vec<_>>()));
         for old in self.pages.drain(from..=index) {
             self.held_bytes -= old.held_bytes();
+            if let Some(next) = old.lapsing.next() {
+                self.next_lapses.remove(&(next, old.first));
+            }
         }
         if let Some(merged) = merged {
             self.held_bytes += merged.held_bytes();
+            self.note_next_lapse(merged.first, None, merged.lapsing.next());
             self.pages.insert(from, merged);
         }
     }
@@ -339,6 +365,7 @@ impl History {
         self.pages.front().filter(|page| page.sealed && page.last <= taken_by_all)?;
         let page = self.pages.pop_front()?;
         self.held_bytes -= page.held_bytes();
+        self.note_next_lapse(page.first, page.lapsing.next(), None);
         Some(page)
     }
 }
@@ -369,6 +396,7 @@ fn merge(pages: &[&Page]) -> Page {
         let delta = delta(merged.first, page.sequence(&entry));
         merged.bytes += entry.len as usize;
         merged.entries.push(Entry { delta, from, ..entry });
+        merged.lapsing.push(entry.lapses, delta);
     }
     merged.large.shrink_to_fit();
     merged.last = pages[pages.len() - 1].last;

@@ -18,6 +18,7 @@ mod history;
 pub mod index;
 pub mod live;
 mod membership;
+mod own_ids;
 mod patterns;
 pub mod reader;
 mod receivers;
@@ -26,6 +27,7 @@ mod subscribe;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod ttl;
 mod walk;
 
 use std::collections::{HashMap, VecDeque};
@@ -44,6 +46,7 @@ use crate::frame::batch::{Batch, is_channel};
 use channels::{ChannelHasherBuilder, Channels};
 use epochs::Epochs;
 use history::History;
+use own_ids::OwnIds;
 use retention::Retention;
 use targets::Targets;
 
@@ -160,6 +163,7 @@ struct State {
     channels: Channels,
     targets: Targets,
     history: History,
+    own_ids: OwnIds,
     retention: Retention,
     /// How many events were applied.
     applied: u64,
@@ -193,6 +197,7 @@ impl Hub {
                 channels: Channels::new(options.channels_max),
                 targets: Targets::default(),
                 history: History::default(),
+                own_ids: OwnIds::default(),
                 retention: options.retention,
                 applied: 0,
                 cursors: vec![Sequence::START; options.shards],
@@ -258,7 +263,7 @@ impl Hub {
             for (index, &channel) in channels.iter().enumerate() {
                 interested.union(state.channels.get(channel).shards);
                 if index < retaining {
-                    state.retain(channel, sequence);
+                    state.retain(channel, sequence, draft.own_id);
                 } else {
                     state.channels.pass(channel, sequence);
                 }
@@ -275,6 +280,13 @@ impl Hub {
         self.publish_counts(state);
         self.head.store(last.0, Ordering::Release);
         Applied { first: EventId { tag, sequence: first }, receivers, interested }
+    }
+
+    /// Returns true if and only if `id` has the form of those that a server gives, and the tag of an epoch of this history:
+    /// it is not a publisher's to use. That of an epoch to come is random, so nobody will have used it before.
+    #[must_use]
+    pub fn is_of_server(&self, id: &str) -> bool {
+        EventId::parse(id.as_bytes()).is_some_and(|id| self.lock().epochs.knows(id.tag))
     }
 
     /// The last applied number.

@@ -13,12 +13,15 @@ use smallvec::SmallVec;
 
 use crate::base::id::{EventId, Sequence};
 use crate::frame::segment::Segment;
-use crate::hub::channels::ChannelId;
+use crate::hub::channels::{Channel, ChannelId};
 use crate::hub::history::Place;
 use crate::hub::{Hub, State};
 
 /// Frames that one slice refers to at the most.
 pub const SLICE_FRAMES_MAX: u32 = 64;
+
+/// Lapsed events that one slice passes over, where their memory is yet to be given up.
+const LAPSED_PER_SLICE_MAX: usize = 2048;
 
 /// A stream's place in the order, and what it knows of what it has lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,16 +200,26 @@ impl Hub {
             slice.is_ahead =
                 slice.gap.is_none() && slice.frames == 0 && !slice.is_live && !cursor.has_stopped();
         }
+        if cursor.is_counting {
+            cursor.seen = state.count_seen(&channels, cursor);
+        }
     }
 }
 
 impl State {
     /// A cursor at `place`. Where the stream `is_counting`, it knows how much it has seen as far as the history shows it.
     pub(super) fn cursor_at(&self, place: Sequence, channels: &[ChannelId], is_counting: bool) -> Cursor {
-        let mut targets = channels.iter().copied().chain([ChannelId::ALL]).map(|id| self.channels.get(id));
-        let is_known = is_counting && targets.clone().all(|channel| place >= channel.lost_through());
-        let seen = is_known.then(|| targets.by_ref().map(|channel| channel.count_through(place)).sum());
+        let targets = channels.iter().copied().chain([ChannelId::ALL]).map(|id| self.channels.get(id));
+        let count =
+            |channel: &Channel| channel.count_through(place).filter(|_| place >= channel.lost_through());
+        let seen = if is_counting { targets.map(count).sum() } else { None };
         Cursor { place, seen, is_counting, stop: None, told: Vec::new() }
+    }
+
+    /// How many events that reach the stream of a cursor lie at or before its place, or were lost: of what was, it was told.
+    fn count_seen(&self, channels: &[ChannelId], cursor: &Cursor) -> Option<u64> {
+        let targets = channels.iter().map(|&id| self.channels.get(id));
+        targets.map(|channel| channel.count_through(cursor.place.max(channel.lost_through()))).sum()
     }
 
     /// A cursor at `place` of a stream that asks for what is retained after it, and misses nothing else.
@@ -234,7 +247,10 @@ impl State {
         if readable().map(|numbers| numbers.len()).sum::<usize>() <= count {
             return readable().filter_map(|mut numbers| numbers.next()).min().map(before);
         }
-        if let &[only] = &ids[..] {
+        // What has lapsed is not to be had any more; mostly it is out of the channels already.
+        if let &[only] = &ids[..]
+            && !self.has_lapsed()
+        {
             let mut numbers = self.channels.get(only).readable();
             return count.checked_sub(1).and_then(|newer| numbers.nth_back(newer)).map(before);
         }
@@ -245,7 +261,7 @@ impl State {
             newest.filter_map(|(index, numbers)| Some((numbers.next()?, index))).collect();
         let (mut found, mut first) = (0, None);
         while let Some((sequence, index)) = heap.pop() {
-            if first != Some(sequence) {
+            if first != Some(sequence) && !self.is_lapsed(sequence) {
                 if found == count {
                     break;
                 }
@@ -268,9 +284,7 @@ impl State {
             return None;
         }
         let after = self.epochs.id_of(cursor.place).expect("a cursor's place lies in an epoch");
-        let passed = cursor.is_counting.then(|| self.count_passed(channels, &lost, cursor.place));
-        let missed = passed.zip(cursor.seen).and_then(|(passed, seen)| passed.checked_sub(seen));
-        cursor.seen = passed;
+        let missed = cursor.seen.and_then(|seen| self.count_passed(channels, cursor)?.checked_sub(seen));
         for &(channel, through) in &lost {
             let before = cursor.told_of(channel).map_or(through, |told| told.through);
             cursor.told.retain(|told| told.channel != channel);
@@ -286,14 +300,12 @@ impl State {
         Told { channel, through, evictions: self.channels.evictions(channel) }
     }
 
-    /// How many events all channels had up to `place`, those that are `lost` up to where they are.
-    fn count_passed(&self, channels: &[ChannelId], lost: &[(ChannelId, Sequence)], place: Sequence) -> u64 {
-        let is_lost = |channel: ChannelId| lost.iter().any(|&(id, _)| id == channel);
-        let counts = channels.iter().map(|&id| match self.channels.get(id) {
-            channel if is_lost(id) => channel.count_through(channel.lost_through()),
-            channel => channel.count_through(place),
-        });
-        counts.sum()
+    /// How many events all channels had up to the cursor's place, or up to where their loss was told, and how many they have
+    /// lost behind that.
+    fn count_passed(&self, channels: &[ChannelId], cursor: &Cursor) -> Option<u64> {
+        let seen_through =
+            |id| cursor.told_of(id).map_or(cursor.place, |told| told.through.max(cursor.place));
+        channels.iter().map(|&id| self.channels.get(id).count_through_or_lost(seen_through(id))).sum()
     }
 
     /// Reads up to `end`; returns true if and only if it got there.
@@ -314,18 +326,23 @@ impl State {
                 slice.heap.push(Reverse((sequence, index)));
             }
         }
-        let mut page_hint = None;
+        let (mut page_hint, mut lapsed) = (None, 0);
         while let Some(&Reverse((sequence, index))) = slice.heap.peek() {
             if sequence > cursor.place {
                 // Not yet taken through another channel of this stream.
                 let (page_index, entry_index) = self.find_from(page_hint, sequence);
                 page_hint = Some(page_index);
                 let page = &self.history.pages()[page_index];
-                if !slice.push(&page.place(&page.entries[entry_index]), limits) {
+                let entry = &page.entries[entry_index];
+                if entry.lapses <= self.now {
+                    lapsed += 1;
+                    if lapsed > LAPSED_PER_SLICE_MAX {
+                        return false;
+                    }
+                } else if !slice.push(&page.place(entry), limits) {
                     return false;
                 }
                 cursor.place = sequence;
-                cursor.seen = cursor.seen.map(|seen| seen + 1);
             }
             slice.heap.pop();
             next[index] += 1;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
+use crate::frame::batch::is_client;
 use crate::hub::State;
 use crate::hub::channels::{ChannelId, Removal};
-use crate::hub::targets::TargetId;
+use crate::hub::history::Entry;
 
 /// How much history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +31,19 @@ const DROPPED_PER_CALL_MAX: usize = 1024;
 /// and a fixed number would let them pile up until they drive out what is retained.
 const COMPACTIONS_PER_CALL: usize = 2;
 
+/// The part of `Retention::bytes_max` up to which ids of publishers drive out events. Beyond it those go first whose events
+/// are gone: else the history would in the end be driven out by what only names places in it.
+const OWN_IDS_SHARE: usize = 4;
+
 impl State {
-    /// Retains `sequence` as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
-    pub(super) fn retain(&mut self, channel: ChannelId, sequence: Sequence) {
+    /// Retains `sequence`, with this id of its publisher's, as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
+    pub(super) fn retain(&mut self, channel: ChannelId, sequence: Sequence, own_id: Option<&str>) {
         self.channels.retain(channel, sequence);
+        let name = &self.channels.get(channel).name;
+        // What goes to one client is kept for its stream alone, and none can resume after it.
+        let own_id = own_id.filter(|_| !is_client(name));
+        self.own_ids.note_event(name, sequence, own_id);
+        self.forget_passed_ids(channel);
         let entry = self.channels.get_mut(channel);
         if entry.retained.len() > self.retention.events_max && !entry.is_over {
             entry.is_over = true;
@@ -44,6 +54,7 @@ impl State {
     /// Gives up what is beyond the bounds of bytes and age, as far as every shard has taken it, and tidies up.
     pub(super) fn enforce_retention(&mut self) {
         let taken = self.taken_by_all();
+        self.give_up_lapsed(taken);
         self.evict_from_full_channels(taken);
         if let Some(age_max) = self.retention.age_max {
             self.evict_older_than(age_max, taken);
@@ -52,7 +63,11 @@ impl State {
         self.remove_idle_channels(taken);
         while self.held_bytes() > self.retention.bytes_max {
             // Bytes that nobody needs go before what is retained does.
-            if self.compact(taken, 1) == 0 && !self.evict_oldest_page(taken) {
+            let has_made_room = self.compact(taken, 1) > 0
+                || self.forget_own_id(self.history.first().unwrap_or(Sequence::MAX))
+                || self.evict_oldest_page(taken)
+                || self.forget_own_id(Sequence::MAX);
+            if !has_made_room {
                 break;
             }
             self.remove_idle_channels(taken);
@@ -61,12 +76,15 @@ impl State {
 
     /// Returns true if something may be given up now that a shard has taken more.
     pub(super) fn has_retention_due(&self) -> bool {
-        !self.over.is_empty() || !self.idle.is_empty() || self.held_bytes() > self.retention.bytes_max
+        !self.over.is_empty()
+            || !self.idle.is_empty()
+            || self.has_lapsed()
+            || self.held_bytes() > self.retention.bytes_max
     }
 
-    /// Bytes that history and channels hold.
+    /// Bytes that history, channels and ids of publishers hold.
     pub(super) fn held_bytes(&self) -> usize {
-        self.history.held_bytes() + self.channels.bytes() + self.targets.bytes()
+        self.history.held_bytes() + self.channels.bytes() + self.targets.bytes() + self.own_ids.bytes()
     }
 
     /// Gives up the oldest events of channels that have more than they may, or whose history was dropped.
@@ -101,18 +119,47 @@ impl State {
 
     /// Gives up a channel's oldest event.
     fn evict_oldest(&mut self, channel: ChannelId) {
-        let Some(sequence) = self.channels.evict_oldest(channel) else { return };
-        // What was dropped was noted then.
-        if self.channels.has_patterns()
-            && sequence > self.channels.get(channel).dropped_through
-            && let Some(target) = self.history.target_of(sequence)
-        {
-            self.channels.note_lost(&[channel], &self.targets.channels(target), sequence);
+        let Some(&sequence) = self.channels.get(channel).retained.front() else { return };
+        if self.is_lapsed(sequence) {
+            self.channels.lapse(channel, sequence);
+        } else {
+            self.channels.evict_oldest(channel);
+            // What was dropped was noted then.
+            if self.channels.has_patterns()
+                && sequence > self.channels.get(channel).dropped_through
+                && let Some(target) = self.history.target_of(sequence)
+            {
+                self.channels.note_lost(&[channel], &self.targets.channels(target), sequence);
+            }
         }
         self.history.release(sequence);
+        self.note_given_up(channel);
+    }
+
+    /// Notes what follows from it that a channel has given up an event.
+    pub(super) fn note_given_up(&mut self, channel: ChannelId) {
+        self.forget_passed_ids(channel);
         if self.channels.get(channel).retained.is_empty() {
             self.idle.push(channel);
         }
+    }
+
+    /// Forgets the ids of a channel that are not known as places any more.
+    fn forget_passed_ids(&mut self, channel: ChannelId) {
+        let channel = self.channels.get(channel);
+        self.own_ids.forget_passed(
+            &channel.name,
+            self.retention.events_max,
+            channel.retained.front().copied(),
+        );
+    }
+
+    /// Forgets the oldest id of a publisher, where such ids hold more than their share, and its event's place lies before
+    /// `end`; returns false where it stays.
+    fn forget_own_id(&mut self, end: Sequence) -> bool {
+        self.own_ids.bytes() > self.retention.bytes_max / OWN_IDS_SHARE
+            && self.own_ids.oldest().is_some_and(|oldest| oldest < end)
+            && self.own_ids.forget_oldest()
     }
 
     /// Compacts up to `pages_max` sparse pages, and returns how many.
@@ -126,7 +173,7 @@ impl State {
         let Some(page) = self.history.pop_oldest(taken) else { return false };
         for entry in &page.entries {
             if entry.holders > 0 {
-                self.evict_from_channels(entry.target, page.sequence(entry));
+                self.evict_from_channels(entry, page.sequence(entry));
             }
             self.targets.forget(entry.target);
         }
@@ -146,39 +193,40 @@ impl State {
                 self.expired_through = page.last(); // Its last entries went when it was compacted.
                 continue;
             };
-            let (sequence, target, holders) = (page.sequence(entry), entry.target, entry.holders);
+            let (sequence, entry) = (page.sequence(entry), *entry);
             if entry.at >= oldest_tick || sequence > taken {
                 return;
             }
             self.expired_through = sequence;
-            if holders > 0 {
-                self.release_everywhere(target, sequence);
+            if entry.holders > 0 {
+                self.release_everywhere(&entry, sequence);
             }
         }
     }
 
     /// Takes an event out of all channels that retain it, and out of the history's account.
-    fn release_everywhere(&mut self, target: TargetId, sequence: Sequence) {
-        for _ in 0..self.evict_from_channels(target, sequence) {
+    fn release_everywhere(&mut self, entry: &Entry, sequence: Sequence) {
+        for _ in 0..self.evict_from_channels(entry, sequence) {
             self.history.release(sequence);
         }
     }
 
     /// Takes an event, the oldest retained one of all, out of the channels that retain it; returns how many did.
-    fn evict_from_channels(&mut self, target: TargetId, sequence: Sequence) -> usize {
-        let all = self.targets.channels(target);
+    fn evict_from_channels(&mut self, entry: &Entry, sequence: Sequence) -> usize {
+        if entry.lapses <= self.now {
+            return self.lapse(entry.target, sequence);
+        }
+        let all = self.targets.channels(entry.target);
         let mut evicted = 0;
         let mut lost: SmallVec<[ChannelId; 4]> = SmallVec::new();
         for &channel in &all {
             let oldest = self.channels.peek(channel).and_then(|channel| channel.retained.front());
             if oldest == Some(&sequence) {
                 self.channels.evict_oldest(channel);
+                self.note_given_up(channel);
                 evicted += 1;
                 if sequence > self.channels.get(channel).dropped_through {
                     lost.push(channel);
-                }
-                if self.channels.get(channel).retained.is_empty() {
-                    self.idle.push(channel);
                 }
             }
         }

@@ -2,20 +2,21 @@
 
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::Selector;
-use crate::frame::batch::{is_client, user_target};
+use crate::frame::batch::{TARGET_ALL, is_client, user_target};
 use crate::hub::channels::ChannelId;
 use crate::hub::reader::Cursor;
 use crate::hub::{Hub, State};
 
 /// Where a stream is to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begin {
     /// With the events that are applied after it subscribed.
     AtHead,
-    /// With the events after this one.
+    /// With the events after this one. Where no epoch has the id's tag, it may be a publisher's own.
     After(EventId),
-    /// After an event whose id has no form that this server gives.
-    AfterUnknown,
+    /// With the events after the earliest one that the stream would receive and whose publisher gave it this id, which
+    /// has not the form of those that the server gives.
+    AfterOwn(Box<str>),
     /// With all retained events.
     AllRetained,
     /// With the newest retained events of its channels, so many of them, and whatever else is retained after the first
@@ -101,13 +102,17 @@ impl Hub {
         // Only where no event can reach the stream in two ways does a sum of counts count its events.
         let is_counting = matches!(names, [only] if only.prefix().is_none());
         let at = |place: Sequence| state.cursor_at(place, &channels, is_counting);
+        let begin_after = |place: Option<Sequence>| match place {
+            Some(place) => Begun::After(at(place)),
+            None => Begun::Unknown(at(head)),
+        };
         let begun = match begin {
             Begin::AtHead => Begun::AtHead(at(head)),
-            Begin::AfterUnknown => Begun::Unknown(at(head)),
-            Begin::After(id) => match state.epochs.place_of(id) {
-                Some(place) => Begun::After(at(place)),
-                None => Begun::Unknown(at(head)),
-            },
+            Begin::After(id) => {
+                let own = || state.place_of_own_id(&id.to_string(), names, user.as_deref());
+                begin_after(state.epochs.place_of(id).or_else(own))
+            }
+            Begin::AfterOwn(id) => begin_after(state.place_of_own_id(&id, names, user.as_deref())),
             Begin::AllRetained => Begun::After(state.cursor_of_retained(state.epochs.start(), &channels)),
             Begin::LastRetained(count) => {
                 let place = state.place_before_last(count, &channels[..names.len()]).unwrap_or(head);
@@ -154,13 +159,23 @@ impl Hub {
 }
 
 impl State {
+    /// The place of the earliest event with this id of its publisher's among those that a stream would receive.
+    fn place_of_own_id(&self, id: &str, names: &[Selector], user: Option<&str>) -> Option<Sequence> {
+        let selected = names.iter().map(|name| match name.prefix() {
+            Some(prefix) => self.own_ids.place_on_any(prefix, id),
+            None => self.own_ids.place_on(name.as_str(), id),
+        });
+        let others = user.into_iter().chain([TARGET_ALL]).map(|target| self.own_ids.place_on(target, id));
+        selected.chain(others).flatten().min()
+    }
+
     /// Adds a stream of a shard to a channel's subscribers; returns how many events that had up to the shard's cursor.
     pub(super) fn begin_subscription(&mut self, shard: usize, id: ChannelId) -> u64 {
         let channel = self.channels.get_mut(id);
         channel.subscribers += 1;
         channel.shards.insert(shard);
         *self.subscribed[shard].entry(id).or_insert(0) += 1;
-        channel.count_through(self.cursors[shard])
+        channel.count_taken(self.cursors[shard])
     }
 
     /// Takes streams of a shard off a channel's subscribers; `is_last` where the shard has no other of that channel.
@@ -171,9 +186,14 @@ impl State {
             channel.shards.remove(shard);
             self.subscribed[shard].remove(&id);
         }
-        if channel.subscribers == 0 && is_client(&channel.name) {
+        if channel.subscribers > 0 {
+            return;
+        }
+        let (is_client, is_empty) = (is_client(&channel.name), channel.retained.is_empty());
+        self.channels.forget_lapsed(id);
+        if is_client {
             self.drop_events(id);
-        } else if channel.subscribers == 0 && channel.retained.is_empty() {
+        } else if is_empty {
             self.idle.push(id);
         }
     }

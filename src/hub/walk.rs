@@ -83,7 +83,7 @@ impl State {
 
     /// Returns true if and only if a channel that is selected retains the event.
     fn selects(&self, selected: &Selected<'_>, entry: &Entry, sequence: Sequence) -> bool {
-        if entry.holders == 0 {
+        if entry.holders == 0 || entry.lapses <= self.now {
             return false;
         }
         let mut is_selected = false;

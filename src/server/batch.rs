@@ -1,7 +1,6 @@
 //! Events that an application publishes together, checked as a request's body would be.
 
 use super::target::Target;
-use crate::base::id::EventId;
 use crate::base::limits::EVENT_CHANNELS_MAX;
 use crate::frame::batch::Batch as RenderedBatch;
 use crate::sse::event::Event;
@@ -45,9 +44,6 @@ impl Batch {
     pub fn push<'a>(&mut self, target: impl Into<Target<'a>>, event: &Event<'_>) -> Result<(), BatchError> {
         let target = target.into();
         target.check()?;
-        if event.id().is_some_and(|id| EventId::parse(id.as_bytes()).is_some()) {
-            return Err(BatchError::IdOfServer);
-        }
         let text_bytes = |text: Option<&str>| text.map_or(0, str::len);
         let event_bytes = event.data().len() + text_bytes(event.event_type()) + text_bytes(event.id());
         // An empty event is not for nothing, so that a batch is bounded in events, too.
@@ -101,7 +97,8 @@ pub enum BatchError {
         /// How many were named.
         channels: usize,
     },
-    /// The event's own id looks as if the server had given it: a client that resumes with it would be misunderstood.
+    /// An event's own id looks as if this server had given it, now or before: a client that resumes with it would be
+    /// misunderstood. Found when the batch is published.
     #[error("the event's id has the form of those that the server gives")]
     IdOfServer,
     /// The events would be more bytes than a request's body may have
@@ -121,7 +118,6 @@ pub enum BatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::{EpochTag, Sequence};
     use crate::base::name::{ChannelName, UserId};
     use crate::frame::batch::{TARGET_ALL, user_target};
 
@@ -130,13 +126,11 @@ mod tests {
         let a = ChannelName::parse("a").unwrap();
         let names: Vec<ChannelName> =
             (0..=EVENT_CHANNELS_MAX).map(|n| ChannelName::parse(&n.to_string()).unwrap()).collect();
-        let id = EventId { tag: EpochTag::from_bits(1), sequence: Sequence(1) }.to_string();
         let mut batch = Batch::new(10);
         batch.push([&a], &Event::new("12345")).unwrap();
         let before = batch.clone();
         assert_eq!(batch.push(&names[..0], &Event::new("")), Err(BatchError::NoChannel));
         assert_eq!(batch.push(&names, &Event::new("")), Err(BatchError::TooManyChannels { channels: 129 }));
-        assert_eq!(batch.push([&a], &Event::new("").with_id(&id).unwrap()), Err(BatchError::IdOfServer));
         let too_large = Err(BatchError::TooLarge { bytes: 11, limit_bytes: 10 });
         assert_eq!(batch.push(&a, &Event::new("123456")), too_large);
         assert_eq!(batch.push([&a], &Event::new("123").with_type("abc").unwrap()), too_large);

@@ -213,6 +213,9 @@ impl Handle {
         if hub.is_behind() {
             return Err(PublishError::Busy(batch));
         }
+        if batch.events().iter().filter_map(|event| event.own_id).any(|id| hub.is_of_server(id)) {
+            return Err(PublishError::Invalid(BatchError::IdOfServer));
+        }
         if hub.exceeds_channels_max(batch.events()) {
             return Err(PublishError::TooManyChannels { channels_max: *channels_max, batch });
         }

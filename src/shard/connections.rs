@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::peer::{Armed, Peer};
 use super::publish::{Form, Submission};
 use super::{ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, SOURCES_KEPT, Shard, TELL_AGAIN, TIMER_TICK};
-use crate::api::{self, Reply, ServerStatus};
+use crate::api::{self, Checks, Reply, ServerStatus};
 use crate::base::id::ConnId;
 use crate::conn::{Action, Context, Input};
 use crate::driver::{Completion, Driver, SendStart};
@@ -33,6 +33,9 @@ impl<D: Driver> Shard<D> {
                 Completion::Sent { conn, bytes } => {
                     let Some(peer) = peers.get_mut(conn) else { continue };
                     counters.note_sent(bytes, peer.conn.sent(&context, bytes));
+                    if peer.is_settled(&options.conn) {
+                        continue;
+                    }
                     return Some(conn);
                 }
                 Completion::Writable { conn } => (conn, Input::Writable),
@@ -140,7 +143,8 @@ impl<D: Driver> Shard<D> {
             publishing.forget_request(); // One before ran out of time.
         }
         let api = &self.options.api[usize::from(listener)];
-        match api::handle(&head, &body, api, status, self.keys.fingerprints()) {
+        let checks = Checks { fingerprints: self.keys.fingerprints(), hub: &self.hub };
+        match api::handle(&head, &body, api, status, checks) {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),
             Reply::Report(form) => self.begin_report(conn, form),

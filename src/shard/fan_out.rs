@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::base::id::Sequence;
+use crate::base::id::{ConnId, Sequence};
 use crate::base::slots::Slots;
-use crate::driver::Driver;
+use crate::conn::{Context, Flushed, Taken};
+use crate::driver::{Driver, SendStart};
+use crate::frame::offer::Offer;
 use crate::frame::outbox::Pushed;
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
@@ -25,12 +27,38 @@ impl<D: Driver> Shard<D> {
         }
         for _ in 0..FLUSHES_PER_TURN_MAX {
             let Some(slot) = self.marked.pop_front() else { break };
-            let Some(conn) = self.peers.id_at(slot) else { continue };
-            if let Some(peer) = self.peers.get_mut(conn) {
-                peer.is_marked = false;
+            if let Some(conn) = self.flush(slot) {
+                self.act(conn);
             }
-            self.act(conn);
         }
+    }
+
+    /// Sends to a marked stream that has nothing else to do, as nearly all have in a fan-out. Returns a connection that
+    /// may have something else to do, now or afterwards.
+    #[inline]
+    fn flush(&mut self, slot: u32) -> Option<ConnId> {
+        let Shard { peers, driver, options, common, counters, now, date, .. } = self;
+        let (conn, peer) = peers.entry_at_mut(slot)?;
+        peer.is_marked = false;
+        let context = Context { now: *now, date, options: &options.conn, common };
+        let send = |offer: Offer<'_>| match driver.send(conn, offer) {
+            SendStart::Sent(bytes) => Taken::Bytes(bytes),
+            SendStart::Pending => Taken::Later,
+            SendStart::Failed(_) => Taken::Broken,
+        };
+        let is_done = match peer.conn.flush(&context, send) {
+            Flushed::Whole { bytes, events } => {
+                counters.note_sent(bytes, Some(events));
+                peer.is_settled(&options.conn)
+            }
+            Flushed::Partly { bytes, events } => {
+                counters.note_sent(bytes, events);
+                false
+            }
+            Flushed::Pending => true,
+            Flushed::NotNow => false,
+        };
+        if is_done { None } else { Some(conn) }
     }
 
     /// Takes what lies after the shard's cursor, as much as an empty outbox takes, and queues it for its streams.

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::publish::Publishing;
 use crate::base::id::{ClientId, Sequence};
-use crate::conn::Connection;
+use crate::conn::{ConnOptions, Connection};
 use crate::frame::notice::GapReason;
 use crate::hub::ChannelId;
 use crate::hub::index::Subscription;
@@ -112,6 +112,17 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+impl Peer {
+    /// Returns true if and only if it is a live stream that waits for nothing but events and time, and the timer wheel
+    /// names it no later than it wants to hear of that: what was written only puts that off.
+    #[inline]
+    pub(super) fn is_settled(&self, options: &ConnOptions) -> bool {
+        self.behind.is_none()
+            && (self.armed.is_set() || options.keepalive.is_none())
+            && self.conn.is_idle_stream()
+    }
+}
+
 /// When a connection is named by the timer wheel, if it is: half the size of what it stands for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Armed(Option<NonZeroU64>);
@@ -121,6 +132,12 @@ impl Armed {
     pub(super) fn at(deadline: Instant, start: Instant) -> Armed {
         let nanos = deadline.saturating_duration_since(start).as_nanos();
         Armed(NonZeroU64::new(u64::try_from(nanos).unwrap_or(u64::MAX).max(1)))
+    }
+
+    /// Returns true if and only if the wheel names it at some time.
+    #[inline]
+    pub(super) fn is_set(self) -> bool {
+        self.0.is_some()
     }
 
     /// Returns true if and only if the wheel does not name it by `deadline`.

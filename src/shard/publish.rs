@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{self, AnswerForm, BadLine, Claims, LinesAccount, Places, ReadLines};
+use crate::api::{self, AnswerForm, BadLine, Checks, Claims, LinesAccount, Places, ReadLines};
 use crate::auth::Permission;
 use crate::base::id::{ConnId, EventId};
 use crate::conn::Context;
@@ -184,8 +184,11 @@ impl<D: Driver> Shard<D> {
             }
         }
         let Some(permission) = &publishing.permission else { return };
-        let ReadLines { batch, places, claims, error } =
-            api::read_lines(&lines, permission, self.keys.fingerprints());
+        let ReadLines { batch, places, claims, error } = api::read_lines(
+            &lines,
+            permission,
+            Checks { fingerprints: self.keys.fingerprints(), hub: &self.hub },
+        );
         let end = match (error, lines.failure) {
             (Some(BadLine { line, problem }), _) => Some(LinesEnd::Failed(problem, Some(line))),
             (None, Some(problem)) => Some(LinesEnd::Failed(problem, None)),

@@ -33,7 +33,8 @@ impl<D: Driver> Shard<D> {
         }
         let number = self.options.number;
         let user = request.user.as_ref().map(UserId::as_str);
-        let Ok(subscribed) = self.hub.subscribe(number, &request.channels, user, request.begin) else {
+        let Ok(subscribed) = self.hub.subscribe(number, &request.channels, user, request.begin.clone())
+        else {
             return self.refuse_stream(conn, StreamRefusal::Channels);
         };
 

@@ -20,8 +20,8 @@ pub enum IdField<'a> {
 
 /// Appends `event` with `id`; its fields come in the order `retry`, `event`, `id`, `data`.
 ///
-/// Returns the place in `out` of the bytes that [`IdField::Reserved`] keeps free (they hold `0` until they are filled
-/// in), and `None` for any other `id`.
+/// Returns the place in `out` of the id's text: for [`IdField::Reserved`] of the bytes that are kept free, which hold `0`
+/// until they are filled in. `None` if and only if there is no id.
 pub fn encode_event(out: &mut Vec<u8>, event: &Event<'_>, id: IdField<'_>) -> Option<usize> {
     if let Some(retry_ms) = event.retry_ms() {
         push_retry(out, retry_ms);
@@ -29,10 +29,10 @@ pub fn encode_event(out: &mut Vec<u8>, event: &Event<'_>, id: IdField<'_>) -> Op
     if let Some(event_type) = event.event_type() {
         push_line(out, b"event: ", event_type.as_bytes());
     }
-    let reserved = push_id(out, id);
+    let id_at = push_id(out, id);
     push_lines(out, b"data:", event.data());
     out.push(b'\n');
-    reserved
+    id_at
 }
 
 /// Appends a comment, of as many lines as `text` has. Clients ignore it, but the connection is seen to be alive.
@@ -52,8 +52,9 @@ fn push_id(out: &mut Vec<u8>, id: IdField<'_>) -> Option<usize> {
         IdField::None => None,
         IdField::Text(text) => {
             debug_assert!(Event::new("").with_id(text).is_ok(), "{text:?} is not an id");
+            let at = out.len() + b"id: ".len();
             push_line(out, b"id: ", text.as_bytes());
-            None
+            Some(at)
         }
         IdField::Reserved(bytes) => {
             out.extend_from_slice(b"id: ");
@@ -137,7 +138,9 @@ mod tests {
         assert_eq!(out, b"beforeid: 000\ndata: x\n\n");
         out[at..at + 3].copy_from_slice(b"abc");
         assert_eq!(out, b"beforeid: abc\ndata: x\n\n");
-        assert_eq!(encode_event(&mut out, &Event::new("x"), IdField::Text("1")), None);
+        assert_eq!(encode_event(&mut out, &Event::new("x"), IdField::None), None);
+        let at = encode_event(&mut out, &Event::new("x"), IdField::Text("1")).unwrap();
+        assert_eq!(&out[at - 4..=at], b"id: 1");
     }
 
     #[test]

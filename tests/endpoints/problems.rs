@@ -104,6 +104,12 @@ fn what_is_wrong_is_told_as_a_problem(io: DriverKind) {
             "bad percent-encoding in the query: two hex digits must follow the % at byte 9",
         ),
         (
+            post("/publish", "", r#"{"channel":"a","data":1,"ttl":0}"#),
+            "400 Bad Request",
+            "",
+            "`ttl`: found 0, expected a whole number of seconds from 1 to 4294967295",
+        ),
+        (
             post("/publish", "", "{}"),
             "400 Bad Request",
             "",

@@ -1,5 +1,7 @@
 //! The hub agrees with [`World`], whatever is published, read, taken and given up, and in whatever order.
 
+use std::num::NonZeroU32;
+
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::hub::live::TakeLimits;
 use downpour::hub::reader::SliceLimits;
@@ -10,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
 use crate::retained::PAGE_BYTES_MAX;
-use crate::world::{Draft, NAMES, SELECTORS, World};
+use crate::world::{Draft, NAMES, OWN_IDS, SELECTORS, World};
 
 /// Where a stream is to begin, before it is known which ids there are.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ enum Place {
     /// At a number that its epoch vouches for.
     Known(Index),
     OtherServer,
+    /// After an id that publishers give.
+    Own(Index),
     Unknown,
 }
 
@@ -62,8 +66,10 @@ struct Shape {
 fn drafts(Shape { filler: (from, to), busy }: Shape) -> impl Strategy<Value = Vec<Draft>> {
     let channels = prop_oneof![4 * busy => Just(vec![0]), 3 => channels(1), 1 => channels(NAMES.len())];
     let filler = prop_oneof![2 => from..to.min(from + 200), 1 => from..to];
-    let draft = (channels, filler, prop::bool::weighted(0.2));
-    vec(draft.prop_map(|(channels, filler, has_own_id)| Draft { channels, filler, has_own_id }), 1..=20)
+    let own_id = proptest::option::weighted(0.2, 0..OWN_IDS.len());
+    let ttl = proptest::option::weighted(0.25, 1..4_u32).prop_map(|ttl| ttl.and_then(NonZeroU32::new));
+    let draft = (channels, filler, own_id, ttl);
+    vec(draft.prop_map(|(channels, filler, own_id, ttl)| Draft { channels, filler, own_id, ttl }), 1..=20)
 }
 
 fn place() -> impl Strategy<Value = Place> {
@@ -72,6 +78,7 @@ fn place() -> impl Strategy<Value = Place> {
         4 => any::<Index>().prop_map(Place::Known),
         2 => any::<(Index, Index)>().prop_map(|(epoch, number)| Place::Number { epoch, number }),
         1 => Just(Place::OtherServer),
+        3 => any::<Index>().prop_map(Place::Own),
         1 => Just(Place::Unknown),
     ]
 }
@@ -138,7 +145,11 @@ fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
 fn begin(world: &World, place: &Place) -> Begin {
     match place {
         Place::AtHead => Begin::AtHead,
-        Place::Unknown => Begin::AfterUnknown,
+        Place::Unknown => Begin::AfterOwn("who-knows".into()),
+        Place::Own(index) => {
+            let id = *index.get(&OWN_IDS);
+            EventId::parse(id.as_bytes()).map_or_else(|| Begin::AfterOwn(id.into()), Begin::After)
+        }
         Place::OtherServer => {
             Begin::After(EventId { tag: EpochTag::from_bits(u64::MAX), sequence: Sequence(1) })
         }
@@ -214,7 +225,8 @@ fn end(world: &mut World) {
             world.advance(1); // Each step tidies up a little.
         }
         assert_eq!(world.hub.channels_len(), 0);
-        assert!(world.hub.held_bytes() <= PAGE_BYTES_MAX, "{} bytes are held", world.hub.held_bytes());
+        let most = PAGE_BYTES_MAX + world.own_ids() * 500;
+        assert!(world.hub.held_bytes() <= most, "{} bytes are held", world.hub.held_bytes());
     }
 }
 

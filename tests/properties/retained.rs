@@ -33,7 +33,8 @@ impl World {
     pub(crate) fn settle(&mut self, step: Step) {
         let held = self.hub.held_bytes();
         let known = self.hub.channels_len();
-        let kept = self.probe();
+        self.note_lapses();
+        let gone = self.probe();
         let taken = self.taken_by_all();
         let oldest_tick =
             self.options.retention.age_max.and_then(|age| {
@@ -41,18 +42,20 @@ impl World {
             });
         let is_old = |at: u32| oldest_tick.is_some_and(|oldest| at < oldest);
         let mut for_bytes = BTreeSet::new();
-        for (name, channel) in self.channels.iter_mut().enumerate() {
-            let evicted = kept[name];
-            assert!(evicted >= channel.evicted, "what {} lost comes back", NAMES[name]);
-            assert!(step != Step::Keeps || evicted == channel.evicted, "{} lost an event", NAMES[name]);
-            let surplus = channel.events.len().saturating_sub(self.options.retention.events_max);
-            for (index, &number) in channel.events.iter().enumerate().skip(channel.evicted) {
-                if number <= channel.dropped {
-                    assert!(index < evicted, "event {number} of {} was dropped", NAMES[name]);
+        for ((name, channel), gone) in self.channels.iter_mut().enumerate().zip(gone) {
+            let is_dropped = |number: u64| number <= channel.dropped;
+            let is_kept = gone.iter().all(|&number| is_dropped(number));
+            assert!(step != Step::Keeps || is_kept, "{} lost {gone:?}", NAMES[name]);
+            let held: BTreeSet<u64> = channel.retained().chain(channel.untaken_lapsed(taken)).collect();
+            let surplus = held.len().saturating_sub(self.options.retention.events_max);
+            let first_kept = held.iter().nth(surplus).copied().unwrap_or(u64::MAX);
+            for number in channel.retained() {
+                if is_dropped(number) {
+                    assert!(gone.contains(&number), "event {number} of {} was dropped", NAMES[name]);
                     continue;
                 }
-                let (is_over, is_old) = (index < surplus, is_old(self.events[&number].at));
-                if index < evicted {
+                let (is_over, is_old) = (number < first_kept, is_old(self.events[&number].at));
+                if gone.contains(&number) {
                     assert!(number <= taken, "event {number} is lost before a shard took it");
                     if !is_over && !is_old {
                         for_bytes.insert(number);
@@ -62,11 +65,11 @@ impl World {
                     assert!(!is_old || step == Step::Takes, "event {number} is too old for {}", NAMES[name]);
                 }
             }
-            channel.evicted = evicted;
+            channel.evicted.extend(gone);
         }
         if let Some(cut) = for_bytes.last() {
-            let oldest = self.channels.iter().filter_map(|channel| channel.retained().first()).min();
-            assert!(oldest.is_none_or(|oldest| oldest > cut), "{cut} was given up before older events");
+            let oldest = self.channels.iter().filter_map(|channel| channel.retained().next()).min();
+            assert!(oldest.is_none_or(|oldest| oldest > *cut), "{cut} was given up before older events");
             // Too much was held before the last page went, with the few channels that went with it.
             let enough = self.options.retention.bytes_max.saturating_sub(PAGE_BYTES_MAX + 16 * 1024);
             assert!(held > enough, "{for_bytes:?} were given up though only {held} bytes were held");
@@ -80,7 +83,8 @@ impl World {
         let (channels, patterns) = subscribed.split_at(NAMES.len());
         for (channel, is_subscribed) in self.channels.iter_mut().zip(channels) {
             // What was dropped and not taken by all is still there, though nobody can read it.
-            channel.is_known &= *is_subscribed || !channel.retained().is_empty() || channel.dropped > taken;
+            let is_held = channel.retained().chain(channel.untaken_lapsed(taken)).next().is_some();
+            channel.is_known &= *is_subscribed || is_held || channel.dropped > taken;
         }
         for (pattern, is_subscribed) in self.patterns.iter_mut().zip(patterns) {
             // Its last event is still to be told to the shards that had its subscribers.
@@ -89,16 +93,25 @@ impl World {
         assert_eq!(known, self.known(), "channels and patterns");
     }
 
-    /// How many events of each channel are gone.
-    fn probe(&mut self) -> [usize; NAMES.len()] {
+    /// What is retained and whose time has passed has lapsed.
+    fn note_lapses(&mut self) {
+        let (now, events) = (self.now, &self.events);
+        for channel in &mut self.channels {
+            let lapsed: Vec<u64> = channel.retained().filter(|number| events[number].lapses <= now).collect();
+            channel.lapsed.extend(lapsed);
+        }
+    }
+
+    /// The events that each channel has given up since it was last asked.
+    fn probe(&mut self) -> [Vec<u64>; NAMES.len()] {
         std::array::from_fn(|name| {
             let channel = &self.channels[name];
-            if !channel.is_known || channel.evicted == channel.events.len() {
-                return channel.evicted;
+            if !channel.is_known || channel.retained().next().is_none() {
+                return Vec::new();
             }
             let shard = 0;
             if channel.dropped > self.cursors[shard] {
-                return channel.events.partition_point(|&number| number <= channel.dropped);
+                return channel.retained().filter(|&number| number <= channel.dropped).collect();
             }
             let begin = Begin::After(self.id_of(self.epochs[0].first - 1));
             let names = [Selector::parse(NAMES[name]).expect("it is a name")];
@@ -106,11 +119,12 @@ impl World {
             let mut cursor = Cursor::behind(Sequence(self.epochs[0].first - 1), None);
             let retained = self.read_all(shard, &subscribed.channels, &mut cursor);
             self.hub.unsubscribe(shard, [subscribed.channels[0]]);
-            let channel = &self.channels[name];
-            let up_to_cursor = channel.events.partition_point(|&number| number <= self.cursors[shard]);
-            let evicted = up_to_cursor - retained.len();
-            assert_eq!(retained, channel.events[evicted..up_to_cursor], "the newest of {}", NAMES[name]);
-            evicted
+            let cursor = self.cursors[shard];
+            let mut gone: Vec<u64> =
+                self.channels[name].retained().filter(|&number| number <= cursor).collect();
+            let newest = gone.split_off(gone.len().saturating_sub(retained.len()));
+            assert_eq!(retained, newest, "the newest of {}", NAMES[name]);
+            gone
         })
     }
 

@@ -22,8 +22,6 @@ pub(crate) struct Stream {
     place: u64,
     /// It is not live before its shard has taken the events up to here, which its patterns may not know of.
     live_from: u64,
-    /// With one channel, which is no pattern's: it is known how many of its events lie at or before `place`.
-    counts: bool,
     /// Losses that it was told of, by channel and number.
     told: BTreeSet<(usize, u64)>,
 }
@@ -40,9 +38,11 @@ impl Stream {
         let lost_to = |selector: usize| {
             let channels: Vec<_> =
                 channels_of(selector).into_iter().map(|channel| &world.channels[channel]).collect();
-            let retained: BTreeSet<u64> = channels.iter().flat_map(|c| c.retained()).copied().collect();
+            let retained: BTreeSet<u64> = channels.iter().flat_map(|c| c.retained()).collect();
+            let lapsed: BTreeSet<u64> = channels.iter().flat_map(|c| c.lapsed.iter()).copied().collect();
             let lost = channels.into_iter().flat_map(|channel| channel.lost().iter().copied());
-            lost.filter(move |number| !retained.contains(number)).map(move |number| (selector, number))
+            let is_kept = move |number: &u64| retained.contains(number) || lapsed.contains(number);
+            lost.filter(move |number| !is_kept(number)).map(move |number| (selector, number))
         };
         let all = self.selectors.iter().flat_map(|&selector| lost_to(selector));
         all.filter(|loss| loss.1 > self.place && !self.told.contains(loss)).collect()
@@ -59,8 +59,7 @@ impl Stream {
     /// What it is to read up to `end`.
     fn due(&self, world: &World, end: u64) -> Vec<u64> {
         let numbers = self.channels.iter().flat_map(|&channel| world.channels[channel].retained());
-        let numbers: BTreeSet<u64> =
-            numbers.copied().filter(|&number| number > self.place && number <= end).collect();
+        let numbers: BTreeSet<u64> = numbers.filter(|&number| number > self.place && number <= end).collect();
         numbers.into_iter().collect()
     }
 
@@ -92,7 +91,6 @@ impl Stream {
     pub(crate) fn fall_behind(&mut self, world: &World, shard_cursor: u64) {
         self.meet(world, shard_cursor);
         self.cursor = Cursor::behind(Sequence(self.place), self.count(world));
-        self.counts = true;
         self.is_live = false;
     }
 
@@ -130,14 +128,19 @@ impl Stream {
             assert_eq!(self.cursor, before, "its shard has yet to get there");
             return;
         }
-        self.check_gap(world, &slice);
+        self.check_gap(world, &slice, before.seen.is_some());
         self.check_frames(world, &slice, limits, end);
-        if self.counts && self.only().is_some() {
-            assert_eq!(self.cursor.seen, self.count(world), "how many events it has seen");
+        if let Some(only) = self.only() {
+            let may_forget = world.channels[only].lapsed.last() > Some(&self.place);
+            let (seen, count) = (self.cursor.seen, self.count(world));
+            assert!(
+                seen == count || (seen.is_none() && may_forget),
+                "{seen:?} of {count:?} events were seen"
+            );
         }
     }
 
-    fn check_gap(&mut self, world: &World, slice: &Slice) {
+    fn check_gap(&mut self, world: &World, slice: &Slice, counts: bool) {
         let lost = self.lost(world);
         let Some(gap) = slice.gap else {
             assert!(lost.is_empty(), "{lost:?} after {} are lost and not told", self.place);
@@ -151,13 +154,15 @@ impl Stream {
         if let Some(missed) = gap.missed {
             assert_eq!(missed, numbers.len() as u64, "{lost:?} are lost after {}", self.place);
         }
-        if self.only().is_none() {
+        let Some(only) = self.only() else {
             let told = self.told_with(world, lost);
             self.told.extend(told);
             return;
-        }
-        assert!(gap.missed.is_some() || !self.counts, "it is known how many are missing");
-        self.counts = true;
+        };
+        let channel = &world.channels[only];
+        let may_forget = channel.lapsed.len() > 1024
+            || channel.lapsed.first().is_some_and(|&lapsed| lapsed <= channel.dropped);
+        assert!(gap.missed.is_some() || !counts || may_forget, "it is known how many are missing");
         let behind = lost.last().map_or(self.place, |loss| loss.1);
         if world.may_overstate_losses() {
             let skipped = self.due(world, u64::MAX);
@@ -185,8 +190,10 @@ impl Stream {
         assert_eq!(slice.is_live, got.len() == due.len(), "live if and only if all is read");
         assert!(slice.is_live || !got.is_empty(), "it gets on");
         self.is_live = slice.is_live && end >= self.live_from;
-        self.place = if slice.is_live { end } else { got[got.len() - 1] };
-        assert_eq!(self.cursor.place.0, self.place, "its place");
+        // What has lapsed is passed over.
+        let (from, to) = if slice.is_live { (end, end) } else { (got[got.len() - 1], due[got.len()] - 1) };
+        self.place = self.cursor.place.0;
+        assert!((from..=to).contains(&self.place), "its place {} is not in {from} to {to}", self.place);
     }
 }
 
@@ -198,7 +205,7 @@ impl World {
             .map(|&selector| Selector::parse(selector_text(selector)).expect("it is a name"))
             .collect();
         let channels_max = self.options.channels_max;
-        let result = self.hub.subscribe(shard, &names, None, begin);
+        let result = self.hub.subscribe(shard, &names, None, begin.clone());
         if self.enter(selectors).is_none() {
             assert_eq!(result.err(), Some(SubscribeError::TooManyChannels { channels_max }));
             return;
@@ -210,40 +217,47 @@ impl World {
         let count = |&selector: &usize| self.channels.get(selector).map_or(0, |c| c.count(shard_cursor));
         let counts: Vec<u64> = selectors.iter().map(count).collect();
         assert_eq!(subscribed.counts, counts, "events up to the shard's cursor");
-        let known = match begin {
-            Begin::After(id) => self.place_of(id),
-            Begin::AtHead | Begin::AfterUnknown | Begin::AllRetained | Begin::LastRetained(_) => None,
+        let channels: Vec<usize> = selectors.iter().flat_map(|&selector| channels_of(selector)).collect();
+        let own_places = |id: &str| self.places_of_own_id(id, &channels);
+        let known = match &begin {
+            Begin::After(id) => self.place_of(*id).or_else(|| own_places(&id.to_string()).first().copied()),
+            Begin::AfterOwn(id) => match (&subscribed.begun, own_places(id)) {
+                (Begun::Unknown(_), _) if self.may_forget_own_ids() => None,
+                (Begun::After(cursor), places) if self.may_forget_own_ids() => {
+                    places.contains(&cursor.place.0).then_some(cursor.place.0)
+                }
+                (_, places) => places.first().copied(),
+            },
+            Begin::AtHead | Begin::AllRetained | Begin::LastRetained(_) => None,
         };
-        let (cursor, place) = match (begin, known, subscribed.begun) {
+        let (cursor, place) = match (&begin, known, subscribed.begun) {
             (Begin::AtHead, _, Begun::AtHead(cursor)) => (cursor, self.head()),
-            (Begin::After(_), Some(place), Begun::After(cursor)) => (cursor, place),
-            (Begin::After(_), None, Begun::Unknown(cursor)) => (cursor, self.head()),
-            (Begin::AfterUnknown, _, Begun::Unknown(cursor)) => (cursor, self.head()),
-            (_, _, begun) => panic!("{begin:?} begins at {begun:?}"),
+            (Begin::After(_) | Begin::AfterOwn(_), Some(place), Begun::After(cursor)) => (cursor, place),
+            (Begin::After(_) | Begin::AfterOwn(_), None, Begun::Unknown(cursor)) => (cursor, self.head()),
+            (_, _, begun) => panic!("{begin:?} begins at {begun:?}, not at {known:?}"),
         };
         assert_eq!(cursor.place.0, place);
         let has_patterns = selectors.iter().any(|&selector| selector >= NAMES.len());
         let live_from = if has_patterns { self.head() } else { 0 };
-        let mut stream = Stream {
+        let stream = Stream {
             shard,
             selectors: selectors.to_vec(),
-            channels: selectors.iter().flat_map(|&selector| channels_of(selector)).collect(),
+            channels,
             ids: subscribed.channels,
             is_live: place == shard_cursor && place >= live_from,
             cursor,
             place,
             live_from,
-            counts: false,
             told: BTreeSet::new(),
         };
         assert_eq!(subscribed.is_counting, stream.only().is_some());
         if let Some(only) = stream.only() {
-            let is_known = self.channels[only].lost().last().is_none_or(|&lost| place >= lost);
+            let is_known = self.channels[only].lost().last().is_none_or(|&lost| place >= lost)
+                && self.channels[only].lapsed.last().is_none_or(|&lapsed| place >= lapsed);
             if !self.may_overstate_losses() {
-                assert_eq!(stream.cursor.seen.is_some(), is_known, "what it has seen is known");
+                assert!(stream.cursor.seen.is_some() || !is_known, "what it has seen is known");
             }
-            stream.counts = stream.cursor.seen.is_some();
-            assert!(!stream.counts || stream.cursor.seen == stream.count(self));
+            assert!(stream.cursor.seen.is_none() || stream.cursor.seen == stream.count(self));
         }
         self.streams.push(stream);
     }

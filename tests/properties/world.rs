@@ -4,6 +4,7 @@
 //! retained is asked of the hub itself, after each step, and the model checks that each loss was due.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::ops::Bound::{Excluded, Included};
 use std::time::Duration;
 
@@ -41,12 +42,19 @@ pub(crate) fn channels_of(selector: usize) -> Vec<usize> {
     }
 }
 
+/// Ids that publishers give, again and again.
+pub(crate) const OWN_IDS: [&str; 8] =
+    ["mine", "yours", "1", "2", "größe", "AAAAAAAAAAA.000000000000001", "a b", "__________~.000000000000007"];
+
 /// One event to be published.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) channels: Vec<usize>,
     pub(crate) filler: usize,
-    pub(crate) has_own_id: bool,
+    /// The id that its publisher gives it, one of [`OWN_IDS`].
+    pub(crate) own_id: Option<usize>,
+    /// For how many seconds it may be replayed.
+    pub(crate) ttl: Option<NonZeroU32>,
 }
 
 /// An event that was applied.
@@ -56,18 +64,23 @@ pub(crate) struct Published {
     /// The channels, and the patterns with subscribers that matched one of them when it was applied.
     selectors: Vec<usize>,
     data: String,
-    event_id: String,
+    pub(crate) event_id: String,
     /// When it was applied, in ticks.
     pub(crate) at: u32,
+    /// From when on it may not be replayed.
+    pub(crate) lapses: u32,
     /// Its bytes as they first came out of the hub.
     frame: Option<Vec<u8>>,
 }
 
-/// A channel: all events it ever had, and how many of them are gone.
+/// A channel: all events it ever had, and what became of them.
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
     pub(crate) events: Vec<u64>,
-    pub(crate) evicted: usize,
+    /// Those that are gone, and had not lapsed when they went.
+    pub(crate) evicted: BTreeSet<u64>,
+    /// Those that have lapsed, and were not gone.
+    pub(crate) lapsed: BTreeSet<u64>,
     /// How many it had before it was last entered in the hub's table.
     pub(crate) before: usize,
     pub(crate) is_known: bool,
@@ -76,12 +89,18 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    pub(crate) fn retained(&self) -> &[u64] {
-        &self.events[self.evicted..]
+    pub(crate) fn retained(&self) -> impl Iterator<Item = u64> {
+        let is_gone = |number: &u64| self.evicted.contains(number) || self.lapsed.contains(number);
+        self.events.iter().copied().filter(move |number| !is_gone(number))
     }
 
-    pub(crate) fn lost(&self) -> &[u64] {
-        &self.events[..self.evicted]
+    pub(crate) fn lost(&self) -> &BTreeSet<u64> {
+        &self.evicted
+    }
+
+    /// Those that have lapsed, and that not every shard has taken.
+    pub(crate) fn untaken_lapsed(&self, taken: u64) -> impl Iterator<Item = u64> {
+        self.lapsed.range(taken + 1..).copied()
     }
 
     /// How many events it had up to `place`, since it is in the table.
@@ -156,6 +175,38 @@ impl World {
         EventId { tag: epoch.tag, sequence: Sequence(place) }
     }
 
+    /// The place of the earliest event with this id of its publisher's among those that go to `channels`, where it is known
+    /// still; and all later ones.
+    pub(crate) fn places_of_own_id(&self, id: &str, channels: &[usize]) -> Vec<u64> {
+        let used = self.events.iter().filter(|(_, event)| event.event_id == id);
+        let is_known = |number: u64, channel: &Channel| {
+            let later = channel.events.iter().filter(|&&other| other > number).count();
+            let is_passed = later >= self.options.retention.events_max;
+            let taken = self.taken_by_all();
+            let dropped = channel.events.iter().copied().filter(|&number| number <= channel.dropped);
+            let untaken_dropped = dropped.filter(|&number| number > taken);
+            let held = channel.retained().chain(channel.untaken_lapsed(taken)).chain(untaken_dropped).min();
+            !is_passed || held.is_some_and(|first| first <= number)
+        };
+        let is_known = |used: &(&u64, &Published)| {
+            let (&number, event) = *used;
+            let mut common = event.channels.iter().filter(|channel| channels.contains(channel));
+            common.any(|&channel| is_known(number, &self.channels[channel]))
+        };
+        used.filter(is_known).map(|(&number, _)| number).collect()
+    }
+
+    /// How many ids publishers have given, in all channels.
+    pub(crate) fn own_ids(&self) -> usize {
+        let own = self.events.values().filter(|event| OWN_IDS.contains(&&*event.event_id));
+        own.map(|event| event.channels.len()).sum()
+    }
+
+    /// True where the hub may have given up ids of publishers to keep to its bound of bytes.
+    pub(crate) fn may_forget_own_ids(&self) -> bool {
+        self.own_ids() * 250 > self.options.retention.bytes_max / 4
+    }
+
     /// True where the hub may have forgotten how far a former channel was evicted, and assumes the worst.
     pub(crate) fn may_overstate_losses(&self) -> bool {
         self.options.channels_max < NAMES.len()
@@ -206,7 +257,7 @@ impl World {
                 continue;
             }
             let channel = &mut self.channels[selector];
-            assert_eq!(channel.evicted, channel.events.len(), "a channel with events is in the table");
+            assert_eq!(channel.retained().next(), None, "a channel with events is in the table");
             channel.before = channel.events.len();
             channel.is_known = true;
         }
@@ -230,16 +281,19 @@ impl World {
         for (draft, number) in drafts.iter().zip(first..) {
             let data = format!("{number} {}", filler(draft.filler, number));
             let names: Vec<&str> = draft.channels.iter().map(|&channel| NAMES[channel]).collect();
-            let own = format!("mine-{number}");
             let event = Event::new(&data).with_type("tick").expect("it is a type");
-            let event = if draft.has_own_id { event.with_id(&own).expect("it is an id") } else { event };
+            let own = draft.own_id.map(|own| OWN_IDS[own]);
+            let event = own.map_or(Ok(event), |own| event.with_id(own)).expect("it is an id");
             batch.push(&names, &event);
+            batch.set_ttl(draft.ttl);
+            let lapses = draft.ttl.map_or(u32::MAX, |ttl| self.now + ttl.get() * 10);
             let id = EventId { tag, sequence: Sequence(number) }.to_string();
-            let event_id = if draft.has_own_id { own } else { id };
+            let event_id = own.map_or(id, str::to_owned);
             let channels = draft.channels.clone();
             let selectors = self.selectors_of(&channels);
             let at = self.now;
-            published.push((number, Published { channels, selectors, data, event_id, at, frame: None }));
+            published
+                .push((number, Published { channels, selectors, data, event_id, at, lapses, frame: None }));
         }
         let all: Vec<usize> = drafts.iter().flat_map(|draft| draft.channels.iter().copied()).collect();
         let entered = self.enter(&all);
@@ -294,7 +348,7 @@ impl World {
     pub(crate) fn drop_history(&mut self, name: usize) {
         let is_subscribed = self.subscribers(name).next().is_some();
         let channel = &mut self.channels[name];
-        let retained = channel.retained();
+        let retained: Vec<u64> = channel.retained().collect();
         let expected = (is_subscribed || !retained.is_empty()).then_some(retained.len());
         channel.dropped = retained.last().copied().unwrap_or(channel.dropped);
         assert_eq!(self.hub.drop_history(NAMES[name]), expected, "what is dropped of {}", NAMES[name]);

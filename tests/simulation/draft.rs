@@ -1,9 +1,11 @@
 //! What publishers say: events drawn at random, in every form that the contract has for them.
 
+use std::time::Duration;
+
 use downpour::base::random::SplitMix64;
 use serde_json::Value;
 
-use crate::model::{ALL, CHANNELS, ChannelSet, Draft, Fate, SELF, TARGETS, serial_of, user_name};
+use crate::model::{ALL, CHANNELS, ChannelSet, Draft, Fate, SELF, TARGETS, user_name};
 use crate::rules::{DATA_BYTES_MAX, Rules, pick};
 use crate::subscriber::Scene;
 use crate::wire::percent_encode;
@@ -22,7 +24,8 @@ pub(crate) struct Written {
 impl Written {
     /// Returns true if and only if it can be published as a body of its own.
     pub(crate) fn is_plain(&self) -> bool {
-        self.draft.channels.len() == 1 && !self.draft.channels.has_other_targets() && !self.text.is_empty()
+        let is_to_channel = self.draft.channels.len() == 1 && !self.draft.channels.has_other_targets();
+        is_to_channel && !self.text.is_empty() && self.draft.ttl.is_none()
     }
 
     /// Gives the envelope an idempotency key.
@@ -38,8 +41,8 @@ impl Written {
         if self.draft.event_type != "message" {
             target.push_str(&format!("event={}&", self.draft.event_type));
         }
-        if self.draft.has_own_id {
-            target.push_str(&format!("id=own-{}", serial_of(&self.draft.data)));
+        if let Some(own_id) = &self.draft.own_id {
+            target.push_str(&format!("id={own_id}"));
         }
         (target, "text/plain", self.text.clone())
     }
@@ -63,7 +66,12 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>, may_go_to_client
     }
     let channels = ChannelSet::of(&indexes);
     let event_type = *pick(random, &["message", "message", "note", "tick"]);
-    let has_own_id = random.chance(0.03);
+    // Most ids are used once.
+    let own_id = random.chance(0.05).then(|| match random.chance(0.2) {
+        true => format!("own-{}", random.within(0..=serial)),
+        false => format!("own-{serial}"),
+    });
+    let ttl = random.chance(rules.ttl_probability).then(|| random.within(1..=20) as u64);
     let filler = filler(random, rules);
     let is_text = random.chance(0.7);
     // Text may have line ends of every kind, which all are seen as LF; JSON is sent as it stands.
@@ -88,8 +96,11 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>, may_go_to_client
     if event_type != "message" {
         envelope.push_str(&format!(r#","event":"{event_type}""#));
     }
-    if has_own_id {
-        envelope.push_str(&format!(r#","id":"own-{serial}""#));
+    if let Some(own_id) = &own_id {
+        envelope.push_str(&format!(r#","id":"{own_id}""#));
+    }
+    if let Some(ttl) = ttl {
+        envelope.push_str(&format!(r#","ttl":{ttl}"#));
     }
     envelope.push('}');
     let draft = Draft {
@@ -97,7 +108,8 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>, may_go_to_client
         client,
         event_type,
         data,
-        has_own_id,
+        own_id,
+        ttl: ttl.map(Duration::from_secs),
         connection: 0,
         written_at: 0,
         whole: None,

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::base::random::SplitMix64;
@@ -109,7 +110,9 @@ pub(crate) struct Draft {
     pub(crate) event_type: &'static str,
     /// As its readers are to see it.
     pub(crate) data: String,
-    pub(crate) has_own_id: bool,
+    /// The id that its publisher gives it, and for how long it may be replayed.
+    pub(crate) own_id: Option<String>,
+    pub(crate) ttl: Option<Duration>,
     /// The publisher's connection, and how much of what that writes must have been written before the event counts.
     pub(crate) connection: usize,
     pub(crate) written_at: u64,
@@ -143,6 +146,9 @@ pub(crate) struct Event {
     pub(crate) channels: ChannelSet,
     /// The id that its readers see.
     pub(crate) id: String,
+    /// For how long it may be replayed, and when that time began at the latest.
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) applied_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +165,8 @@ pub(crate) struct Model {
     events: Vec<Event>,
     by_channel: [Vec<u64>; TARGETS + 1],
     epochs: Vec<Epoch>,
+    /// What time it is.
+    pub(crate) now: Option<Instant>,
     /// Bytes that each connection of a publisher has written.
     pub(crate) written: Vec<u64>,
     /// The last serial that each of them has seen committed.
@@ -196,11 +204,36 @@ impl Model {
         Some(&self.clients[random.within(0..=last)])
     }
 
-    /// How many events a channel has after `place`, up to `end`.
-    pub(crate) fn count(&self, channel: usize, place: u64, end: u64) -> usize {
+    /// The events of a channel after `place`, up to `end`.
+    fn of_channel(&self, channel: usize, place: u64, end: u64) -> &[u64] {
         let numbers = &self.by_channel[channel];
         let through = |place: u64| numbers.partition_point(|&number| number <= place);
-        through(end).saturating_sub(through(place))
+        &numbers[through(place)..through(end).max(through(place))]
+    }
+
+    /// How many events that may be replayed without bound a channel has after `place`, up to `end`.
+    pub(crate) fn count(&self, channel: usize, place: u64, end: u64) -> usize {
+        let numbers = self.of_channel(channel, place, end).iter();
+        numbers.filter(|&&number| self.event(number).is_some_and(|event| event.ttl.is_none())).count()
+    }
+
+    /// The events to `channels` that have this id of their publishers'.
+    pub(crate) fn places_of_own_id(&self, id: &str, channels: ChannelSet) -> Vec<u64> {
+        let used = (1..).zip(&self.events).filter(|(_, event)| event.id == id);
+        used.filter(|(_, event)| event.channels.meets(channels)).map(|(number, _)| number).collect()
+    }
+
+    /// Returns true if and only if one of `channels` has had less than `events_max` events since event `number`: the id
+    /// that its publisher gave it is known.
+    pub(crate) fn knows_own_id(&self, number: u64, channels: ChannelSet, events_max: usize) -> bool {
+        let common = self.event(number).map(|event| event.channels.common(channels)).unwrap_or_default();
+        common.indexes().any(|channel| self.of_channel(channel, number, u64::MAX).len() < events_max)
+    }
+
+    /// How many ids publishers have given.
+    pub(crate) fn own_ids(&self) -> usize {
+        let own = self.events.iter().filter(|event| event.id.starts_with("own-"));
+        own.map(|event| event.channels.len() as usize).sum()
     }
 
     /// The id of a place.
@@ -218,17 +251,13 @@ impl Model {
         (self.epochs[index].first - 1..=last).contains(&id.sequence.0).then_some(id.sequence.0)
     }
 
-    /// The number of the published event with the id that a reader saw.
-    pub(crate) fn number_of(&self, id: &str) -> Option<u64> {
-        let Some(serial) = id.strip_prefix("own-") else {
-            return self
-                .place_of(id)
-                .filter(|&number| self.event(number).is_some_and(|event| event.id == id));
+    /// The number of the published event with the id and the data that a reader saw.
+    pub(crate) fn number_of(&self, id: &str, data: &str) -> Option<u64> {
+        let number = match self.drafts.get(serial_of(data))?.fate {
+            Fate::Committed(number) => number,
+            Fate::Open | Fate::Lost | Fate::Refused => return None,
         };
-        match self.drafts.get(serial.parse::<usize>().ok()?)?.fate {
-            Fate::Committed(number) => Some(number),
-            Fate::Open | Fate::Lost | Fate::Refused => None,
-        }
+        Some(number).filter(|&number| self.event(number).is_some_and(|event| event.id == id))
     }
 
     /// Notes that a publisher was told that its event will not appear.
@@ -262,6 +291,8 @@ impl Model {
             if !is_new {
                 let known = self.event(number).expect("the log has no more than it committed");
                 assert_eq!(known.serial, serial, "event {number} came back as another");
+                let index = usize::try_from(number - 1).expect("few events");
+                self.events[index].applied_at = self.now; // Its time begins anew with the server.
                 continue;
             }
             let draft = self.drafts.get(serial).expect("nobody published this");
@@ -271,7 +302,9 @@ impl Model {
             assert_eq!(draft.channels, channels, "event {serial}");
             let client = part.targets().find_map(|name| name.strip_prefix("\u{1}client:"));
             assert_eq!(draft.client.as_deref(), client, "event {serial}");
-            assert_eq!(draft.has_own_id, part.id_at.is_none(), "event {serial}");
+            assert_eq!(draft.own_id.as_deref(), part.own_id, "event {serial}");
+            assert_eq!(draft.ttl.map(|ttl| ttl.as_secs()), part.ttl.map(|ttl| u64::from(ttl.get())));
+            let ttl = draft.ttl;
             let written = self.written[draft.connection];
             let is_retried = draft.is_retried;
             assert!(is_retried || written >= draft.written_at, "event {serial} was not yet written");
@@ -290,7 +323,7 @@ impl Model {
             self.drafts[serial].fate = Fate::Committed(number);
             let id = if part.id_at.is_some() { self.id_of(number) } else { id };
             channels.indexes().for_each(|channel| self.by_channel[channel].push(number));
-            self.events.push(Event { serial, channels, id });
+            self.events.push(Event { serial, channels, id, ttl, applied_at: self.now });
         }
     }
 }

@@ -388,7 +388,7 @@ pub(crate) fn append_aside(scene: &mut Scene<'_>, log: &dyn Log, ticket: Ticket)
     batch.push(&names.iter().map(String::as_str).collect::<Vec<_>>(), &event);
     let connection = scene.model.written.len();
     scene.model.written.push(0);
-    scene.model.drafts.push(Draft { has_own_id: false, connection, whole: Some(1), ..draft });
+    scene.model.drafts.push(Draft { own_id: None, ttl: None, connection, whole: Some(1), ..draft });
     log.append(batch, ticket);
 }
 

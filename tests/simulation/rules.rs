@@ -29,6 +29,8 @@ pub(crate) struct Rules {
     pub(crate) large_probability: f64,
     /// How likely an event goes to several channels.
     pub(crate) several_probability: f64,
+    /// How likely an event may be replayed for a time only.
+    pub(crate) ttl_probability: f64,
     /// How likely a log that is to do something is handed an event past the shards instead.
     pub(crate) aside_probability: f64,
     /// Some events go to all streams, or to those of a user, as some streams are.
@@ -67,6 +69,7 @@ impl Rules {
             shard: shard(random),
             large_probability: *pick(random, &[0.0, 0.02, 0.2]),
             several_probability: *pick(random, &[0.0, 0.2, 0.5]),
+            ttl_probability: *pick(random, &[0.0, 0.0, 0.1, 0.7]),
             aside_probability: if plays_targets { 0.4 } else { 0.1 },
             plays_targets,
             plays_clients: random.chance(0.5),

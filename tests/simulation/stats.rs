@@ -11,6 +11,8 @@ pub(crate) struct Stats {
     pub(crate) connected: u64,
     pub(crate) delivered: u64,
     pub(crate) caught_up: u64,
+    pub(crate) caught_up_after_own: u64,
+    pub(crate) replayed_with_ttl: u64,
     pub(crate) gaps_slow: u64,
     pub(crate) gaps_expired: u64,
     pub(crate) gaps_unknown: u64,
@@ -55,7 +57,7 @@ impl Stats {
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 38] {
+    fn counts(&mut self) -> [&mut u64; 40] {
         [
             &mut self.steps,
             &mut self.crashes,
@@ -65,6 +67,8 @@ impl Stats {
             &mut self.connected,
             &mut self.delivered,
             &mut self.caught_up,
+            &mut self.caught_up_after_own,
+            &mut self.replayed_with_ttl,
             &mut self.gaps_slow,
             &mut self.gaps_expired,
             &mut self.gaps_unknown,

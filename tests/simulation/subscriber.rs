@@ -288,7 +288,7 @@ impl Subscriber {
         );
         let connected = stream.view.connected_at.is_some();
         assert!(connected, "subscriber {} has no answer: {:?} {rules:?}", self.number, stream.view);
-        stream.view.check_settled(model);
+        stream.view.check_settled(model, rules);
     }
 
     /// Checks a connection that could read all it was sent, after its server began to drain.
@@ -308,6 +308,10 @@ impl Subscriber {
         let begin = match scene.model.place_of(&id) {
             _ if id.is_empty() => Begin::Head,
             Some(place) => Begin::After(place),
+            None if id.starts_with("own-") => {
+                self.seen.clear(); // The earliest event with the id may lie before the one it had.
+                Begin::AfterOwn
+            }
             None => Begin::AfterUnknown,
         };
         let others = &self.others;

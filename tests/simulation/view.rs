@@ -7,10 +7,12 @@
 //! What a stream is to show of a channel that it was subscribed to meanwhile begins at a place that only the server
 //! knows: at or behind the last event of when that was asked, and before `subscribed`. See [`super::changes`].
 
+use std::time::Instant;
+
 use serde_json::Value;
 
 use crate::changes::Changes;
-use crate::model::{ALL, ChannelSet, Event, Model, SELF, user_name};
+use crate::model::{ALL, ChannelSet, Event, Model, SELF, channels_of, user_name};
 use crate::rules::Rules;
 use crate::stats::Stats;
 
@@ -19,6 +21,8 @@ use crate::stats::Stats;
 pub(crate) enum Begin {
     Head,
     After(u64),
+    /// After an event that its publisher gave an id, which may be known no more.
+    AfterOwn,
     AfterUnknown,
 }
 
@@ -61,8 +65,11 @@ pub(crate) struct View {
     /// The last event id: as it was sent, then as it was seen.
     last_id: String,
     sent_id: String,
+    /// What the request named: where an id of a publisher's is looked up.
+    asked: ChannelSet,
     /// The last number when the request was begun.
     head_at_request: u64,
+    requested_at: Option<Instant>,
     /// The place of the subscription, where the server named it: events behind it count the stream, others do not.
     pub(crate) subscribed_at: Option<u64>,
     /// When `connected` came.
@@ -76,6 +83,8 @@ pub(crate) struct View {
     told: Vec<Told>,
     /// Events that are missing, those that gaps counted, and the gaps that did not say.
     missing: u64,
+    /// Missing events with a `ttl`: they may have lapsed, and were not told then.
+    perhaps_missing: u64,
     told_exactly: u64,
     told_unknown: u64,
     has_gap: bool,
@@ -106,6 +115,9 @@ impl View {
             has_other_ways: rules.plays_clients,
             is_deleted: false,
             is_uncertain: false,
+            asked: ChannelSet::of(
+                &[&names.iter().flat_map(|name| channels_of(name)).collect::<Vec<_>>(), others].concat(),
+            ),
             others: ChannelSet::of(others),
             user: others.iter().find(|&&target| target > ALL).map(|&user| user_name(user)),
             names: names.to_vec(),
@@ -113,6 +125,7 @@ impl View {
             last_id: sent_id.to_owned(),
             sent_id: sent_id.to_owned(),
             head_at_request: model.head(),
+            requested_at: model.now,
             subscribed_at: None,
             connected_at: None,
             place: None,
@@ -120,6 +133,7 @@ impl View {
             last_sole: [0; SELF + 1],
             told: Vec::new(),
             missing: 0,
+            perhaps_missing: 0,
             told_exactly: 0,
             told_unknown: 0,
             has_gap: false,
@@ -196,7 +210,7 @@ impl View {
         match self.begin {
             Begin::Head => self.begin_at(now.model, last_id),
             Begin::After(place) => self.place = Some(place),
-            Begin::AfterUnknown => {}
+            Begin::AfterOwn | Begin::AfterUnknown => {}
         }
         now.stats.connected += 1;
         self.begin == Begin::Head
@@ -217,6 +231,14 @@ impl View {
         let missed = json["missed"].as_u64();
         assert!(missed > Some(0) || json["missed"].is_null(), "a gap misses something: {json}");
         let after = json["lastEventId"].as_str().expect("a gap says after what");
+        if self.begin == Begin::AfterOwn && json["reason"] == "unknown-id" {
+            self.check_unknown(now);
+            self.begin = Begin::AfterUnknown;
+        } else if self.begin == Begin::AfterOwn && self.place.is_none() {
+            self.place = now.model.place_of(after);
+            let places = now.model.places_of_own_id(&self.sent_id, self.asked);
+            assert!(self.place.is_some_and(|place| places.contains(&place)), "{after} for {}", self.sent_id);
+        }
         let Some(place) = self.place else {
             assert_eq!((self.begin, json["reason"].as_str()), (Begin::AfterUnknown, Some("unknown-id")));
             assert_eq!((missed, after), (None, self.sent_id.as_str()));
@@ -251,18 +273,22 @@ impl View {
     }
 
     fn take_caught_up(&mut self, now: &mut Now<'_>, json: &Value) -> bool {
-        assert!(self.begin != Begin::Head && self.place.is_some(), "nothing was resumed");
+        assert!(self.begin == Begin::AfterOwn || self.place.is_some(), "nothing was resumed");
+        assert!(self.begin != Begin::Head, "nothing was resumed");
         assert!(!self.is_caught_up, "caught-up comes once");
         assert_eq!(json["replayed"], self.replayed);
         assert_eq!(json["complete"], !self.has_gap);
         self.is_caught_up = true;
         now.stats.caught_up += 1;
+        now.stats.caught_up_after_own += u64::from(self.begin == Begin::AfterOwn);
         false
     }
 
     fn take_published(&mut self, now: &mut Now<'_>, event_type: &str, data: &str, id: &str) {
+        let number = now.model.number_of(id, data);
+        let number = number.unwrap_or_else(|| panic!("{id} was never committed: {data}"));
+        self.settle_own_place(now.model, number, now.rules.hub.retention.events_max);
         let place = self.place.expect("connected comes first, and for an unknown id its gap");
-        let number = now.model.number_of(id).unwrap_or_else(|| panic!("{id} was never committed: {data}"));
         let event = now.model.event(number).expect("its number is known");
         let draft = &now.model.drafts[event.serial];
         assert_eq!((draft.event_type, draft.data.as_str()), (event_type, data), "event {number}");
@@ -275,6 +301,10 @@ impl View {
         }
         if self.begin != Begin::Head && !self.is_caught_up {
             self.replayed += 1;
+            let lapses = event.ttl.zip(event.applied_at).map(|(ttl, applied_at)| applied_at + ttl);
+            let is_early = lapses.zip(self.requested_at).is_none_or(|(lapses, at)| at < lapses);
+            assert!(is_early, "event {number} has lapsed and is replayed");
+            now.stats.replayed_with_ttl += u64::from(lapses.is_some());
         } else {
             assert!(number > self.head_at_request, "event {number} is not new: it belongs to the replay");
         }
@@ -316,12 +346,44 @@ impl View {
         events.filter(|(_, ways)| ways.len() > 0).collect()
     }
 
+    /// Finds out after which event a stream began that named an id of a publisher's, if no gap has told it: where the first
+    /// event that it saw is `first`, after the last one with that id before it, as it would have seen a later one.
+    pub(super) fn settle_own_place(&mut self, model: &Model, first: u64, events_max: usize) {
+        if self.begin != Begin::AfterOwn || self.place.is_some() || self.connected_at.is_none() {
+            return;
+        }
+        let places = model.places_of_own_id(&self.sent_id, self.asked);
+        let last = places.iter().rev().find(|&&place| place < first);
+        let last = *last.unwrap_or_else(|| panic!("nothing had the id {}", self.sent_id));
+        // It begins at the latest after the earliest event whose id is known.
+        let mut known = places.iter().filter(|&&place| {
+            place <= self.head_at_request && model.knows_own_id(place, self.asked, events_max)
+        });
+        self.place = Some(known.next().map_or(last, |&known| known.min(last)));
+    }
+
+    /// Checks that an id of a publisher's may be unknown.
+    fn check_unknown(&mut self, now: &mut Now<'_>) {
+        let retention = now.rules.hub.retention;
+        if now.model.own_ids() * 250 > retention.bytes_max / 4 {
+            return; // They have outgrown what they may hold.
+        }
+        let places = now.model.places_of_own_id(&self.sent_id, self.asked);
+        let known = places.iter().find(|&&place| {
+            place <= self.head_at_request && now.model.knows_own_id(place, self.asked, retention.events_max)
+        });
+        assert_eq!(known, None, "the place of {} is known", self.sent_id);
+    }
+
     /// Checks that what is missing between `place` and `end` was told, where it is missing.
     pub(super) fn account(&mut self, model: &Model, place: u64, end: u64) {
         let events = self.between(model, place, end);
+        let has_ttl = |number: u64| model.event(number).is_some_and(|event| event.ttl.is_some());
         let must = |(number, ways): &(u64, ChannelSet)| self.changes.certain(*ways, *number).len() > 0;
-        let missing: Vec<(u64, ChannelSet)> = events.iter().copied().filter(must).collect();
+        let (perhaps, missing): (Vec<_>, Vec<_>) =
+            events.iter().copied().filter(must).partition(|&(number, _)| has_ttl(number));
         self.missing += missing.len() as u64;
+        self.perhaps_missing += perhaps.len() as u64;
         let is_told = self.told_unknown > 0 || self.missing <= self.told_exactly;
         assert!(!self.is_counting() || is_told, "{} are missing before {end}: {self:?}", self.missing);
         let position = self.position;
@@ -333,8 +395,10 @@ impl View {
                 exact += told.missed.unwrap_or(0);
                 unknown += u64::from(told.missed.is_none());
             }
-            let count = missing.len() as u64;
-            let is_told = if unknown == 0 { count == exact } else { count >= exact + unknown };
+            let least = missing.len() as u64;
+            let most = least + perhaps.len() as u64;
+            let is_told =
+                if unknown == 0 { (least..=most).contains(&exact) } else { most >= exact + unknown };
             assert!(is_told, "{missing:?} are missing before {end}; told are {exact}, and {unknown} unknown");
             return;
         }
@@ -357,7 +421,8 @@ impl View {
     }
 
     /// Checks a stream that has shown all it will: nothing is left behind, and each gap had something missing.
-    pub(crate) fn check_settled(&mut self, model: &Model) {
+    pub(crate) fn check_settled(&mut self, model: &Model, rules: &Rules) {
+        self.settle_own_place(model, u64::MAX, rules.hub.retention.events_max);
         let Some(place) = self.place else { panic!("a settled stream has its place: {self:?}") };
         assert!(self.begin == Begin::Head || self.is_caught_up, "the resume does not end: {self:?}");
         self.account(model, place, model.head() + 1);
@@ -387,7 +452,8 @@ impl View {
         }
         if self.is_counting() {
             let last = self.between(model, place, model.head() + 1).len() as u64;
-            assert!(self.missing + last >= self.told_exactly + self.told_unknown, "{self:?}");
+            let missing = self.missing + self.perhaps_missing + last;
+            assert!(missing >= self.told_exactly + self.told_unknown, "{self:?}");
         }
         for (_, ways) in self.between(model, place, model.head() + 1) {
             self.explain_gaps(ways);
@@ -418,7 +484,9 @@ impl View {
     /// Checks that as many events are missing as were told, where they were counted.
     fn check_told(&self, missing: u64) {
         let (exactly, unknown) = (self.told_exactly, self.told_unknown);
-        let is_told = if unknown == 0 { missing == exactly } else { missing >= exactly + unknown };
+        let most = missing + self.perhaps_missing;
+        let is_told =
+            if unknown == 0 { (missing..=most).contains(&exactly) } else { most >= exactly + unknown };
         assert!(is_told, "{missing} are missing; told are {exactly}, and {unknown} unknown: {self:?}");
     }
 

@@ -80,6 +80,7 @@ pub(crate) struct World {
 pub(crate) fn play(seed: u64, steps: u64) -> Stats {
     let mut world = World::new(seed, steps);
     loop {
+        lock(&world.model).now = Some(world.now);
         let mut server = Server::start(&mut world);
         world.begin_life();
         serve(&mut server, &mut world);
@@ -201,6 +202,7 @@ impl World {
     }
 
     fn turn(&mut self, server: &mut Server, shard: usize) {
+        lock(&self.model).now = Some(self.now);
         if server.turn(shard, self.now) == Turned::Panicked {
             self.note_restart(shard);
         }
@@ -325,6 +327,7 @@ impl World {
 
     fn with_scene(&mut self, act: impl FnOnce(&mut Scene<'_>, &mut [Subscriber], &mut [Publisher])) {
         let reach = self.reach.as_ref().expect("the server lives");
+        lock(&self.model).now = Some(self.now);
         let mut scene = Scene {
             random: &mut self.random,
             model: &mut lock(&self.model),

@@ -11,7 +11,7 @@ mod file;
 mod merge;
 mod nearest;
 mod table;
-mod values;
+pub(super) mod values;
 
 use std::path::PathBuf;
 

@@ -15,10 +15,10 @@ use crate::driver::unix::PATH_BYTES_MAX;
 use crate::server::DURATION_MAX;
 
 /// What was wrong with a text and what would be right.
-pub(super) type Problem = String;
+pub(in crate::app) type Problem = String;
 
 /// A duration that may be nothing: `0` is [`Duration::ZERO`].
-pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
+pub(in crate::app) fn duration(text: &str) -> Result<Duration, Problem> {
     const ALLOWED: &str =
         "a duration is 0 or a number with one of the units ms, s, m, h, such as 250ms, 30s, 5m or 1h";
     let (digits, unit) = split_unit(text);
@@ -49,12 +49,14 @@ pub(super) fn duration_or_off(text: &str) -> Result<Option<Duration>, Problem> {
 }
 
 /// A duration that must not be nothing.
-pub(super) fn duration_above_zero(text: &str) -> Result<Duration, Problem> {
+pub(in crate::app) fn duration_above_zero(text: &str) -> Result<Duration, Problem> {
     duration_or_off(text)?.ok_or_else(|| "it cannot be 0; the least is 1ms".to_owned())
 }
 
 /// A number of bytes within `allowed`.
-pub(super) fn bytes_within(allowed: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, Problem> {
+pub(in crate::app) fn bytes_within(
+    allowed: RangeInclusive<usize>,
+) -> impl Fn(&str) -> Result<usize, Problem> + Clone + Send + Sync + 'static {
     move |text| {
         let count = bytes(text)?;
         if allowed.contains(&count) {
@@ -86,7 +88,9 @@ fn bytes(text: &str) -> Result<usize, Problem> {
 }
 
 /// A whole number within `allowed`.
-pub(super) fn count_within(allowed: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, Problem> {
+pub(in crate::app) fn count_within(
+    allowed: RangeInclusive<usize>,
+) -> impl Fn(&str) -> Result<usize, Problem> + Clone + Send + Sync + 'static {
     move |text| {
         let problem = || format!("it must be a whole number from {} to {}", allowed.start(), allowed.end());
         // `parse` alone would take a leading `+` too.

@@ -14,7 +14,9 @@ mod stream;
 
 use std::time::{Duration, Instant};
 
-use super::{Action, CloseReason, Common, ConnOptions, Connection, Context, Input, Lines, Phase, Plan};
+use super::{
+    Action, CloseReason, Common, ConnOptions, Connection, Context, Flushed, Input, Lines, Phase, Plan, Taken,
+};
 use crate::base::limits::READ_BUFFER_BYTES;
 use crate::http::{HttpDate, Method, Problem, RequestHead, Response, ResponseContext, Status, Version};
 

@@ -307,3 +307,54 @@ fn an_exchange_takes_little_memory() {
     let bytes = size_of::<super::super::exchange::Exchange>();
     assert!(bytes <= 304, "{bytes} bytes");
 }
+
+#[test]
+fn a_flush_takes_in_at_once_what_became_of_its_bytes() {
+    let mut bench = Bench::streaming();
+    let context = |bench: &Bench| (bench.now, bench.options, bench.common.clone());
+    let flush = |bench: &mut Bench, taken: Taken| {
+        let (now, options, common) = context(bench);
+        let context = Context { now, date: &DATE, options: &options, common: &common };
+        let mut offered = None;
+        let flushed = bench.conn.flush(&context, |offer| {
+            offered = Some(offer.bytes());
+            taken
+        });
+        (flushed, offered)
+    };
+    assert_eq!(flush(&mut bench, Taken::Bytes(0)), (Flushed::NotNow, None), "nothing waits");
+    assert!(bench.conn.is_idle_stream());
+
+    assert_eq!(bench.conn.push(own("12345"), &bench.options), Pushed::Queued);
+    assert!(!bench.conn.is_idle_stream());
+    bench.now += KEEPALIVE / 2;
+    let whole = Flushed::Whole { bytes: 5, events: 0 };
+    assert_eq!(flush(&mut bench, Taken::Bytes(5)), (whole, Some(5)));
+    assert!(bench.conn.is_idle_stream());
+    assert_eq!(bench.conn.deadline(&bench.options), Some(bench.now + KEEPALIVE), "it was written to");
+
+    assert_eq!(bench.conn.push(own("12345"), &bench.options), Pushed::Queued);
+    let partly = Flushed::Partly { bytes: 3, events: Some(0) };
+    assert_eq!(flush(&mut bench, Taken::Bytes(3)), (partly, Some(5)));
+    assert_eq!(flush(&mut bench, Taken::Bytes(2)), (Flushed::NotNow, None), "the socket is full");
+    assert_eq!(bench.with(|conn, context| conn.poll_action(context)), None);
+    bench.with(|conn, context| conn.handle(context, Input::Writable));
+    assert_eq!(flush(&mut bench, Taken::Later), (Flushed::Pending, Some(2)));
+    assert_eq!(flush(&mut bench, Taken::Bytes(2)), (Flushed::NotNow, None), "an offer is under way");
+    assert_eq!(bench.with(|conn, context| conn.sent(context, 2)), Some(0));
+    assert!(bench.conn.is_idle_stream());
+
+    assert_eq!(bench.conn.push(own("6"), &bench.options), Pushed::Queued);
+    assert_eq!(flush(&mut bench, Taken::Broken), (Flushed::NotNow, Some(1)));
+    let closed = bench.with(|conn, context| conn.poll_action(context));
+    assert_eq!(closed, Some(Action::Close(CloseReason::Failed)));
+}
+
+#[test]
+fn a_stream_that_ends_is_not_flushed_but_seen_to() {
+    let mut bench = Bench::streaming();
+    bench.with(|conn, context| conn.end_stream(context.now));
+    let flushed = bench.with(|conn, context| conn.flush(context, |_| Taken::Bytes(0)));
+    assert_eq!(flushed, Flushed::NotNow);
+    assert!(!bench.conn.is_idle_stream());
+}

@@ -1,0 +1,356 @@
+//! The course of a run: connections, a first event on every stream, warm-up, the measured part, and the end.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use mio::{Poll, Waker};
+
+use super::BenchError;
+use super::board::{Board, Phase, as_ns};
+use super::connect::Connector;
+use super::plan::{Extent, Pace, Plan};
+use super::process::{Kernel, Memory, ThreadTime, Usage, thread_id};
+use super::progress::Notices;
+use super::publisher::{Progress, Published, Publisher, Until, WAKER};
+use super::reader::{Found, Reader};
+use super::report::Report;
+use super::target::UrlTemplate;
+use crate::app::signals::SignalWatch;
+use crate::driver::affinity::pin_to_cpu;
+
+/// Runs the load of `plan`.
+///
+/// # Errors
+/// Where it cannot be set up. What goes wrong later is in the report.
+pub(super) fn conduct(plan: Plan, notices: &mut impl Write) -> Result<Report, BenchError> {
+    let began = SystemTime::now();
+    let plan = Arc::new(plan);
+    let subscribe_address = resolve(&plan.target.subscribe_url)?;
+    let publish_address = resolve(&plan.target.publish_url)?;
+    let connector = Connector::new(&plan, subscribe_address).map_err(BenchError::Usage)?;
+    let poll = Poll::new().map_err(BenchError::Setup)?;
+    let waker = Waker::new(poll.registry(), WAKER).map_err(BenchError::Setup)?;
+    let board = Arc::new(Board::new(plan.threads, waker));
+    let stopped = Arc::clone(&board);
+    let watch = SignalWatch::start(move |_| stopped.is_stopped.store(true, Ordering::Relaxed));
+    let _watch = watch.map_err(BenchError::Setup)?;
+    let publisher = Publisher::new(Arc::clone(&plan), Arc::clone(&board), poll, publish_address);
+    let mut conductor = Conductor {
+        notices: Notices::new(notices, io::stderr().is_terminal()),
+        course: Course { began, ..Course::default() },
+        readers: Vec::new(),
+        connector,
+        publisher,
+        plan,
+        board,
+    };
+    if let Err(trouble) = conductor.run() {
+        conductor.course.troubles.push(trouble);
+    }
+    conductor.finish()
+}
+
+fn resolve(url: &UrlTemplate) -> Result<SocketAddr, BenchError> {
+    url.resolve().map_err(|source| BenchError::NoAddress { url: url.to_string(), source })
+}
+
+struct Conductor<'a> {
+    plan: Arc<Plan>,
+    board: Arc<Board>,
+    connector: Connector,
+    publisher: Publisher,
+    readers: Vec<JoinHandle<io::Result<Found>>>,
+    notices: Notices<'a>,
+    course: Course,
+}
+
+/// What was noted down on the way.
+#[derive(Debug)]
+pub(super) struct Course {
+    pub(super) began: SystemTime,
+    /// Why the run could not go on, a sentence each.
+    pub(super) troubles: Vec<String>,
+    /// Whether a signal ended it.
+    pub(super) is_stopped: bool,
+    pub(super) ramp_began_ns: u64,
+    pub(super) memory_before: Option<Memory>,
+    pub(super) memory_ramped: Option<Memory>,
+    pub(super) memory_end: Option<Memory>,
+    pub(super) kernel_before: Kernel,
+    pub(super) kernel_ramped: Kernel,
+    pub(super) measured: Option<Measured>,
+    /// Measured deliveries, those after the measured part among them.
+    pub(super) deliveries_in_all: u64,
+}
+
+/// The measured part.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) start: Snapshot,
+    pub(super) end: Snapshot,
+    /// Places of its events.
+    pub(super) places: std::ops::Range<u64>,
+    /// When publishing ended, in ns.
+    pub(super) published_ns: u64,
+    pub(super) last_delivery_ns: u64,
+    pub(super) deliveries: u64,
+    pub(super) received_bytes: u64,
+    pub(super) published: Published,
+}
+
+/// What was read at one moment.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) at_ns: u64,
+    pub(super) usage: Usage,
+    pub(super) kernel: Kernel,
+    pub(super) publisher: ThreadTime,
+    pub(super) readers: Vec<ThreadTime>,
+}
+
+impl Default for Course {
+    fn default() -> Course {
+        Course {
+            began: SystemTime::UNIX_EPOCH,
+            troubles: Vec::new(),
+            is_stopped: false,
+            ramp_began_ns: 0,
+            memory_before: None,
+            memory_ramped: None,
+            memory_end: None,
+            kernel_before: Kernel::default(),
+            kernel_ramped: Kernel::default(),
+            measured: None,
+            deliveries_in_all: 0,
+        }
+    }
+}
+
+/// Why the run cannot go on, for people.
+type Trouble = String;
+
+impl Conductor<'_> {
+    fn run(&mut self) -> Result<(), Trouble> {
+        self.publisher.connect().map_err(|error| error.to_string())?;
+        self.course.memory_before = self.memory()?;
+        self.course.kernel_before = Kernel::now();
+        self.ramp()?;
+        self.course.memory_ramped = self.memory()?;
+        self.course.kernel_ramped = Kernel::now();
+        self.settle()?;
+        if self.plan.slow_subscribers > 0 {
+            self.board.set_phase(Phase::SlowRead);
+        }
+        self.warm_up()?;
+        let measured = self.measure();
+        self.course.memory_end = self.memory()?;
+        self.drain_slow();
+        measured
+    }
+
+    /// Opens the streams.
+    fn ramp(&mut self) -> Result<(), Trouble> {
+        self.course.ramp_began_ns = self.board.clock.ns();
+        for index in 0..self.plan.threads {
+            let (plan, board) = (Arc::clone(&self.plan), Arc::clone(&self.board));
+            let connector = self.connector.clone();
+            let reader = Reader::new(plan, board, index, connector).map_err(|error| error.to_string())?;
+            let thread = thread::Builder::new().name(format!("reader-{index}")).spawn(|| reader.run());
+            self.readers.push(thread.map_err(|error| error.to_string())?);
+        }
+        // Only now, as threads inherit the CPUs of the one that starts them.
+        if let Some(cpu) = self.plan.publisher_cpu {
+            pin_to_cpu(cpu).map_err(|error| format!("the publisher cannot run on CPU {cpu}: {error}"))?;
+        }
+        let subscribers = self.plan.subscribers as u64;
+        let between = self.plan.ramp.map_or(Duration::ZERO, |ramp| Duration::from_secs_f64(2.0 / ramp));
+        self.notices.begin(self.course.ramp_began_ns, (0, 0));
+        let mut stall = Progress::new(self.course.ramp_began_ns, as_ns(self.plan.stall.max(between)));
+        loop {
+            self.check_readers()?;
+            let [tried, begun, failed] =
+                [self.board.sum(|r| &r.tried), self.board.sum(|r| &r.begun), self.board.sum(|r| &r.failed)];
+            let now = self.board.clock.ns();
+            if failed > 0 {
+                return Err(format!("{failed} of {tried} connections came to no stream"));
+            }
+            if begun == subscribers || self.board.is_stopped() {
+                return Ok(());
+            }
+            if stall.has_stalled((tried, begun), now) {
+                let missing = subscribers - begun;
+                return Err(format!(
+                    "{missing} of {subscribers} streams were not begun within {:?} (--stall)",
+                    self.plan.stall
+                ));
+            }
+            self.notices.tell(now, (begun, 0), |rate, _| {
+                format!("connecting: {begun} of {subscribers} streams, {rate}/s")
+            });
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Publishes to every channel until every stream has had an event: only then is it known that the server has them
+    /// all in its books, and from then on each must get everything.
+    fn settle(&mut self) -> Result<(), Trouble> {
+        let deadline_ns = self.board.clock.ns() + as_ns(SETTLE_TIME);
+        let begun = self.board.sum(|reader| &reader.begun);
+        while self.board.sum(|reader| &reader.settled) < begun && !self.board.is_stopped() {
+            self.check_readers()?;
+            if self.board.clock.ns() > deadline_ns {
+                let missing = begun - self.board.sum(|reader| &reader.settled);
+                return Err(format!(
+                    "{missing} of {begun} streams did not get any event that was published to their channel: do the \
+                     subscribe and the publish URL name the same channels?"
+                ));
+            }
+            self.publisher.probe().map_err(|error| error.to_string())?;
+            let round_end_ns = self.board.clock.ns() + as_ns(SETTLE_ROUND);
+            while self.board.sum(|reader| &reader.settled) < begun && self.board.clock.ns() < round_end_ns {
+                thread::sleep(LOOK);
+            }
+        }
+        self.await_fast();
+        Ok(())
+    }
+
+    fn warm_up(&mut self) -> Result<(), Trouble> {
+        self.board.wants_places.store(matches!(self.plan.pace, Pace::Window(_)), Ordering::Release);
+        let until = Until::Time(self.board.clock.ns() + as_ns(self.plan.warm_up));
+        self.publish(until, "warming up")?;
+        self.await_fast();
+        Ok(())
+    }
+
+    fn measure(&mut self) -> Result<(), Trouble> {
+        drop(self.publisher.take_published());
+        self.board.wants_places.store(matches!(self.plan.pace, Pace::Window(_)), Ordering::Release);
+        let first = self.publisher.answered_place();
+        let start = self.snapshot()?;
+        self.board.measured_from_ns.store(self.board.clock.ns(), Ordering::Release);
+        let until = match self.plan.extent {
+            Extent::Time(time) => Until::Time(self.board.clock.ns() + as_ns(time)),
+            Extent::Events(events) => Until::Place(first + events),
+        };
+        let published = self.publish(until, "measuring");
+        let published_ns = self.board.clock.ns();
+        self.await_fast();
+        self.course.measured = Some(Measured {
+            end: self.snapshot()?,
+            start,
+            places: first..self.publisher.answered_place(),
+            published_ns,
+            last_delivery_ns: self.board.last_delivery_ns(),
+            deliveries: self.board.sum(|reader| &reader.deliveries),
+            received_bytes: self.board.sum(|reader| &reader.received_bytes),
+            published: self.publisher.take_published(),
+        });
+        published
+    }
+
+    fn publish(&mut self, until: Until, what: &str) -> Result<(), Trouble> {
+        let counts =
+            |board: &Board| (board.published.load(Ordering::Relaxed), board.sum(|reader| &reader.deliveries));
+        let (board, notices) = (Arc::clone(&self.board), &mut self.notices);
+        notices.begin(board.clock.ns(), counts(&board));
+        let mut watch = |now| {
+            notices.tell(now, counts(&board), |events, deliveries| match deliveries {
+                0 => format!("{what}: {events} events/s"),
+                _ => format!("{what}: {events} events/s, {deliveries} deliveries/s"),
+            });
+        };
+        self.publisher.publish(until, &mut watch).map_err(|error| error.to_string())
+    }
+
+    /// Waits until every stream that is not slow has all that was published, or nothing comes any more: what is missing
+    /// then is counted in the end.
+    fn await_fast(&self) {
+        self.await_place(self.plan.stall, |board| board.fast_place());
+    }
+
+    fn await_place(&self, stall: Duration, place: impl Fn(&Board) -> u64) {
+        self.board.wants_places.store(true, Ordering::Release);
+        let published = self.publisher.answered_place();
+        let mut progress = Progress::new(self.board.clock.ns(), as_ns(stall));
+        while self.plan.subscribers > 0 && place(&self.board) < published {
+            let marks = (self.board.advanced(), self.board.sum(|reader| &reader.received_bytes));
+            if progress.has_stalled(marks, self.board.clock.ns()) {
+                return;
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Lets slow streams read what waits for them.
+    fn drain_slow(&self) {
+        if self.plan.slow_subscribers == 0 {
+            return;
+        }
+        self.board.set_phase(Phase::AllRead);
+        let deadline_ns = self.board.clock.ns() + as_ns(self.plan.drain);
+        let is_late = |board: &Board| board.clock.ns() >= deadline_ns || board.is_stopped();
+        self.await_place(self.plan.stall, |board| if is_late(board) { u64::MAX } else { board.slow_place() });
+        self.board.is_drain_cut.store(is_late(&self.board), Ordering::Release);
+    }
+
+    /// Ends the readers, and puts together what they have found.
+    fn finish(mut self) -> Result<Report, BenchError> {
+        self.notices.end();
+        self.course.is_stopped = self.board.is_stopped();
+        self.board.published.store(self.publisher.answered_place(), Ordering::Release);
+        self.board.set_phase(Phase::Over);
+        let mut found = Vec::new();
+        for reader in self.readers.drain(..) {
+            match reader.join() {
+                Ok(Ok(of_reader)) => found.push(of_reader),
+                Ok(Err(error)) => self.course.troubles.push(format!("a reader cannot go on: {error}")),
+                Err(_) => self.course.troubles.push("a reader panicked".to_owned()),
+            }
+        }
+        self.course.deliveries_in_all = self.board.sum(|reader| &reader.deliveries);
+        Ok(Report::new(&self.plan, self.course, found))
+    }
+
+    fn memory(&self) -> Result<Option<Memory>, Trouble> {
+        if self.plan.pids.is_empty() {
+            return Ok(None);
+        }
+        Memory::of(&self.plan.pids)
+            .map(Some)
+            .map_err(|error| format!("cannot measure the server any more: {error}"))
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, Trouble> {
+        let usage = Usage::of(&self.plan.pids);
+        let readers = self.board.readers.iter().map(|reader| reader.thread_id.load(Ordering::Acquire));
+        Ok(Snapshot {
+            usage: usage.map_err(|error| format!("cannot measure the server any more: {error}"))?,
+            kernel: Kernel::now(),
+            publisher: ThreadTime::of(thread_id()),
+            readers: readers.map(ThreadTime::of).collect(),
+            at_ns: self.board.clock.ns(),
+        })
+    }
+
+    /// A reader only ends by itself where it cannot go on.
+    fn check_readers(&self) -> Result<(), Trouble> {
+        if self.readers.iter().any(JoinHandle::is_finished) {
+            return Err("a reader has ended before its time".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// How often conditions are looked at while nothing is measured but their coming true.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// How long a server may take to have all streams in its books.
+const SETTLE_TIME: Duration = Duration::from_secs(30);
+
+/// How long one event may take before another is tried.
+const SETTLE_ROUND: Duration = Duration::from_millis(500);

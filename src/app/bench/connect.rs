@@ -1,0 +1,132 @@
+//! Opening streams: sockets, source addresses, and when the next one is due.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+
+use mio::net::TcpStream;
+use socket2::{Domain, Socket, Type};
+
+use crate::driver::source::leave_port_to_connect;
+
+use super::plan::{Plan, STREAMS_PER_SOURCE, Sources, loopback_sources};
+
+/// Opens connections to one address.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    address: SocketAddr,
+    /// Connections go round these; none where the kernel is to choose.
+    sources: Vec<SocketAddr>,
+}
+
+impl Connector {
+    /// # Errors
+    /// One sentence, where the sources are of another family than the address.
+    pub(super) fn new(plan: &Plan, address: SocketAddr) -> Result<Connector, String> {
+        let addresses = match &plan.sources {
+            Sources::Addresses(addresses) => addresses.clone(),
+            Sources::Auto if matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback()) => {
+                loopback_sources(plan.subscribers.div_ceil(STREAMS_PER_SOURCE))
+            }
+            Sources::Auto => Vec::new(),
+        };
+        if address.is_ipv6() && !addresses.is_empty() {
+            return Err(format!("--sources are IPv4 addresses, and --subscribe-url is at {address}"));
+        }
+        let sources = addresses.into_iter().map(|ip| SocketAddr::new(ip.into(), 0)).collect();
+        Ok(Connector { address, sources })
+    }
+
+    /// Begins a connection. A slow reader's takes little beyond what it reads.
+    pub(super) fn connect(&self, subscriber: usize, is_slow: bool) -> Result<TcpStream, ConnectError> {
+        let domain = Domain::for_address(self.address);
+        let failed = |source| ConnectError::Failed { address: self.address, source };
+        let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None).map_err(failed)?;
+        if is_slow {
+            socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES).map_err(failed)?;
+        }
+        let source = (!self.sources.is_empty()).then(|| self.sources[subscriber % self.sources.len()]);
+        if let Some(source) = source {
+            leave_port_to_connect(&socket).map_err(failed)?;
+            socket.bind(&source.into()).map_err(|error| self.out_of_ports(error, Some(source)))?;
+        }
+        match socket.connect(&self.address.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) => return Err(self.out_of_ports(error, source)),
+        }
+        Ok(TcpStream::from_std(socket.into()))
+    }
+
+    fn out_of_ports(&self, error: io::Error, source: Option<SocketAddr>) -> ConnectError {
+        if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) {
+            let source = source.map_or("the kernel's choice".to_owned(), |source| source.ip().to_string());
+            return ConnectError::OutOfPorts { source_address: source, source: error };
+        }
+        ConnectError::Failed { address: self.address, source: error }
+    }
+}
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error(
+        "the ports of the source address {source_address} ran out, or it is none of this machine's: give more by \
+         --sources ({source})"
+    )]
+    OutOfPorts { source_address: String, source: io::Error },
+    #[error("no connection to {address}: {source}")]
+    Failed { address: SocketAddr, source: io::Error },
+}
+
+/// Sends a request that is far smaller than any socket's buffer; `false` while there is no connection yet.
+pub(super) fn send_whole(socket: &mut TcpStream, request: &[u8]) -> io::Result<bool> {
+    match socket.write(request) {
+        Ok(count) if count == request.len() => Ok(true),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::WriteZero, "the request was not taken whole")),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Says how many connections may have been begun by now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ramp {
+    began_ns: u64,
+    per_second: Option<f64>,
+}
+
+impl Ramp {
+    pub(super) fn new(began_ns: u64, per_second: Option<f64>) -> Ramp {
+        Ramp { began_ns, per_second }
+    }
+
+    /// When the connection at `place` of all readers' is due, in ns.
+    pub(super) fn due_ns(self, place: usize) -> u64 {
+        let Some(per_second) = self.per_second else { return self.began_ns };
+        self.began_ns + seconds_to_ns(place as f64 / per_second)
+    }
+}
+
+/// Seconds that are not negative, as ns.
+pub(super) fn seconds_to_ns(seconds: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+    let ns = (seconds * 1e9) as u64;
+    ns
+}
+
+/// What the kernel takes for a stream that hardly reads; it doubles this for its own books (`tcp(7)`).
+const SLOW_RECEIVE_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ramp_spaces_connections_evenly() {
+        let ramp = Ramp::new(1000, Some(1000.0));
+        assert_eq!([0, 1, 500].map(|place| ramp.due_ns(place)), [1000, 1_001_000, 500_001_000]);
+        assert_eq!(Ramp::new(1000, None).due_ns(500), 1000);
+    }
+}

@@ -1,0 +1,167 @@
+//! `downpour bench`: load from this machine against any server of event streams, and what came of it.
+//!
+//! Streams are opened and read by a few threads of their own (`reader`), events are published by the thread that
+//! conducts the run (`conduct`, `publisher`). Every event bears its number and the time it was sent (`mark`), so that
+//! each stream is held against what was published to its channel (`sequence`) and every delivery has a latency. What is
+//! measured is one part of the run, between snapshots of the server's processes (`process`); the rest sets it up.
+
+mod answer;
+mod board;
+mod conduct;
+mod connect;
+mod latency;
+mod link;
+mod mark;
+mod options;
+mod plan;
+mod process;
+mod progress;
+mod publisher;
+mod reader;
+mod report;
+mod scan;
+mod sequence;
+mod slow;
+mod spread;
+mod stream;
+mod table;
+mod target;
+mod template;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+pub use self::options::BenchOptions;
+
+use self::conduct::conduct;
+use self::plan::Plan;
+use self::process::Usage;
+use self::report::Report;
+use crate::driver::affinity::allowed_cpus;
+use crate::driver::descriptors::raise_open_files_limit;
+
+/// Runs the load, writes the result to `out` and where the options say, and tells its progress to `notices`.
+///
+/// # Errors
+/// [`BenchError`], also for a run that came to its end but found the server, or itself, at fault: the result is
+/// written before.
+pub fn run(options: &BenchOptions, out: &mut impl Write, notices: &mut impl Write) -> Result<(), BenchError> {
+    let seed = getrandom::u64().map_err(|error| BenchError::Setup(io::Error::other(error)))?;
+    let plan = Plan::new(options, seed).map_err(BenchError::Usage)?;
+    check_cpus(&plan)?;
+    check_descriptors(&plan)?;
+    Usage::of(&plan.pids).map_err(|source| BenchError::NoProcess { pids: plan.pids.clone(), source })?;
+    let json = plan.json.clone();
+    let json_file = match &json {
+        Some(path) if path != Path::new("-") => Some((path, create(path)?)),
+        _ => None,
+    };
+    let report = conduct(plan, notices)?;
+    match json_file {
+        Some((path, mut file)) => {
+            let written = write_json(&report, &mut file);
+            written.map_err(|source| BenchError::File { path: path.clone(), source })?;
+            table::write(&report, out).map_err(BenchError::Output)?;
+        }
+        None if json.is_some() => write_json(&report, out).map_err(BenchError::Output)?,
+        None => table::write(&report, out).map_err(BenchError::Output)?,
+    }
+    if report.findings.is_empty() { Ok(()) } else { Err(BenchError::Found(report.findings.join("; "))) }
+}
+
+fn check_cpus(plan: &Plan) -> Result<(), BenchError> {
+    let options =
+        [("--cpus-readers", &plan.reader_cpus[..]), ("--cpus-publisher", plan.publisher_cpu.as_slice())];
+    if options.iter().all(|(_, cpus)| cpus.is_empty()) {
+        return Ok(());
+    }
+    let allowed = allowed_cpus().map_err(BenchError::Setup)?;
+    for (option, cpus) in options {
+        if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+            let problem =
+                format!("{option} {cpu} is no CPU that this process may run on, which are {allowed:?}");
+            return Err(BenchError::Usage(problem));
+        }
+    }
+    Ok(())
+}
+
+fn check_descriptors(plan: &Plan) -> Result<(), BenchError> {
+    let limit = raise_open_files_limit().map_err(BenchError::Setup)?;
+    let needed = plan.descriptors();
+    if needed > limit {
+        return Err(BenchError::TooFewDescriptors { needed, limit });
+    }
+    Ok(())
+}
+
+fn create(path: &Path) -> Result<File, BenchError> {
+    File::create(path).map_err(|source| BenchError::File { path: path.to_owned(), source })
+}
+
+fn write_json(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, report)?;
+    writeln!(out)?;
+    out.flush()
+}
+
+/// Why the load was not as asked, or what it found.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// Options that do not go together.
+    #[error("{0}")]
+    Usage(String),
+    /// The load needs more open files than the process may have.
+    #[error(
+        "this load needs {needed} open files, and the limit is {limit}: raise it (ulimit -n {needed}) or lower \
+         --subscribers"
+    )]
+    TooFewDescriptors {
+        /// What it needs.
+        needed: usize,
+        /// The hard limit.
+        limit: usize,
+    },
+    /// A process that cannot be measured.
+    #[error("cannot measure the processes {pids:?} (--pid)")]
+    NoProcess {
+        /// All that were named.
+        pids: Vec<u32>,
+        /// Why.
+        source: io::Error,
+    },
+    /// The host of a URL has no address.
+    #[error("cannot find the address of {url}")]
+    NoAddress {
+        /// The template.
+        url: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process lacks what the load needs.
+    #[error("cannot set up the load")]
+    Setup(#[source] io::Error),
+    /// The file for the result does not take it.
+    #[error("cannot write the result to {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Standard output does not take the result.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    /// The load did not run as asked, or events were lost untold, doubled or reordered.
+    #[error("{0}")]
+    Found(String),
+}
+
+impl BenchError {
+    /// Whether the options are at fault.
+    #[must_use]
+    pub fn is_misuse(&self) -> bool {
+        matches!(self, BenchError::Usage(_))
+    }
+}

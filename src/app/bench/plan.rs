@@ -1,0 +1,429 @@
+//! What is to be run: the options with their defaults filled in, and held against one another.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::mark::Intro;
+use super::options::BenchOptions;
+use super::spread::Spread;
+use super::target::{BatchFormat, Target, UrlTemplate};
+use super::template::{Placeholder, Template};
+
+/// A run of the bench.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) target: Target,
+    pub(super) intro: Intro,
+    pub(super) spread: Spread,
+    pub(super) channels: Vec<String>,
+    pub(super) subscribers: usize,
+    pub(super) slow_subscribers: usize,
+    pub(super) slow_bytes_per_second: usize,
+    pub(super) sources: Sources,
+    /// Streams opened a second; `None` for as many as the server takes.
+    pub(super) ramp: Option<f64>,
+    pub(super) threads: usize,
+    /// CPUs for the readers, in turn; empty for any.
+    pub(super) reader_cpus: Vec<usize>,
+    pub(super) publisher_cpu: Option<usize>,
+    pub(super) pace: Pace,
+    pub(super) size: usize,
+    pub(super) batch: u32,
+    pub(super) publishers: usize,
+    pub(super) pipeline: usize,
+    pub(super) warm_up: Duration,
+    pub(super) extent: Extent,
+    pub(super) stall: Duration,
+    pub(super) drain: Duration,
+    pub(super) pids: Vec<u32>,
+    /// One delivery in so many has its latency taken.
+    pub(super) latency_sample: u64,
+    pub(super) json: Option<PathBuf>,
+    /// The options as they hold, for the result.
+    pub(super) parameters: Parameters,
+}
+
+/// When an event may be published.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Pace {
+    /// So many a second.
+    Rate(f64),
+    /// While fewer than this many are in flight.
+    Window(u64),
+    /// When everyone has the one before.
+    Unbatched,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    Time(Duration),
+    Events(u64),
+}
+
+/// Where streams connect from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sources {
+    /// One loopback address for every [`STREAMS_PER_SOURCE`] streams where the server is on one, else as the kernel
+    /// chooses.
+    Auto,
+    Addresses(Vec<Ipv4Addr>),
+}
+
+/// Every option with the value that held.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Parameters {
+    subscribe_url: String,
+    publish_url: String,
+    publish_body: String,
+    content_type: String,
+    http10: bool,
+    subscribers: usize,
+    slow_subscribers: usize,
+    slow_rate_bytes: usize,
+    channels: usize,
+    channel_prefix: String,
+    ramp_per_second: Option<f64>,
+    reader_threads: usize,
+    cpus_readers: Vec<usize>,
+    cpus_publisher: Option<usize>,
+    mode: &'static str,
+    rate_per_second: Option<f64>,
+    window_events: Option<u64>,
+    size_bytes: usize,
+    batch: u32,
+    batch_format: &'static str,
+    publishers: usize,
+    pipeline: usize,
+    warm_up_seconds: f64,
+    duration_seconds: Option<f64>,
+    events: Option<u64>,
+    stall_seconds: f64,
+    drain_seconds: f64,
+    latency_sample: u64,
+    pids: Vec<u32>,
+}
+
+impl Plan {
+    /// Fills in what was not given. `seed` makes the run's marks its own.
+    ///
+    /// # Errors
+    /// One sentence that names the options that do not go together, and what would.
+    pub(super) fn new(options: &BenchOptions, seed: u64) -> Result<Plan, String> {
+        let (target, publish_body) = target(options)?;
+        let names_channel = target.publish_url.names_channel();
+        let is_named = names_channel || target.publish_body.has(Placeholder::Channel);
+        let (channels, batch) = (options.channels, as_u32(options.batch));
+        if channels > 1 && !target.subscribe_url.names_channel() {
+            return Err(format!("--channels {channels} needs {{channel}} in --subscribe-url"));
+        }
+        if channels > 1 && !is_named {
+            return Err(format!(
+                "--channels {channels} needs {{channel}} in --publish-url or --publish-body"
+            ));
+        }
+        if !target.publish_body.has(Placeholder::Data) {
+            return Err("--publish-body needs {data}, which tells the events apart".to_owned());
+        }
+        let publishers = options.publishers;
+        if publishers > channels {
+            return Err(format!(
+                "--publishers {publishers} are more than --channels {channels}: the events of a channel go over one \
+                 connection, or they would lose their order"
+            ));
+        }
+        if publishers > 1 && batch > 1 && !names_channel {
+            return Err(format!(
+                "--publishers {publishers} with --batch {batch} needs {{channel}} in --publish-url: a batch of many \
+                 channels goes over one connection, or they would lose their order"
+            ));
+        }
+        if options.unbatched && batch > 1 {
+            return Err(format!(
+                "--unbatched and --batch {batch} contradict each other: it publishes one event at a time"
+            ));
+        }
+        let pace = match (options.unbatched, options.rate) {
+            (true, _) => Pace::Unbatched,
+            (false, 0.0) => Pace::Window(as_u64(options.window)),
+            (false, rate) => Pace::Rate(rate),
+        };
+        if let Pace::Window(window) = pace
+            && window < u64::from(batch)
+        {
+            return Err(format!("--batch {batch} is more than --window {window} lets into flight"));
+        }
+        let extent = match options.events {
+            Some(events) => Extent::Events(as_u64(events)),
+            None => Extent::Time(options.duration.unwrap_or(DURATION)),
+        };
+        let default_sample = if matches!(pace, Pace::Window(_)) { SATURATED_SAMPLE } else { 1 };
+        let plan = Plan {
+            intro: Intro::new(seed),
+            spread: Spread::new(as_u32(channels), if names_channel { batch } else { 1 }),
+            channels: (0..channels).map(|at| format!("{}{at}", options.channel_prefix)).collect(),
+            subscribers: options.subscribers,
+            slow_subscribers: share(options.subscribers, options.slow),
+            slow_bytes_per_second: options.slow_rate,
+            sources: match (options.sources, &options.source[..]) {
+                (Some(count), _) => Sources::Addresses(loopback_sources(count)),
+                (None, []) => Sources::Auto,
+                (None, addresses) => Sources::Addresses(addresses.to_vec()),
+            },
+            ramp: Some(options.ramp).filter(|&ramp| ramp > 0.0),
+            threads: options.threads,
+            reader_cpus: options.cpus_readers.clone(),
+            publisher_cpu: options.cpus_publisher,
+            pace,
+            size: options.size,
+            batch,
+            publishers,
+            pipeline: options.pipeline,
+            warm_up: options.warm_up,
+            extent,
+            stall: options.stall,
+            drain: options.drain,
+            pids: options.pids.clone(),
+            latency_sample: options.latency_sample.map_or(default_sample, as_u64),
+            json: options.json.clone(),
+            parameters: parameters(options, &target, publish_body, pace),
+            target,
+        };
+        Ok(plan.with_parameters())
+    }
+
+    fn with_parameters(mut self) -> Plan {
+        self.parameters.slow_subscribers = self.slow_subscribers;
+        self.parameters.latency_sample = self.latency_sample;
+        (self.parameters.duration_seconds, self.parameters.events) = match self.extent {
+            Extent::Time(time) => (Some(time.as_secs_f64()), None),
+            Extent::Events(events) => (None, Some(events)),
+        };
+        self
+    }
+
+    /// The channel of a subscriber: they go round.
+    pub(super) fn channel_of(&self, subscriber: usize) -> u32 {
+        as_u32(subscriber % self.channels.len())
+    }
+
+    /// How many streams a channel has.
+    pub(super) fn subscribers_of(&self, channel: u32) -> u64 {
+        self.among_first(self.subscribers, channel)
+    }
+
+    /// How many of them are not slow.
+    pub(super) fn fast_subscribers_of(&self, channel: u32) -> u64 {
+        self.subscribers_of(channel) - self.among_first(self.slow_subscribers, channel)
+    }
+
+    fn among_first(&self, count: usize, channel: u32) -> u64 {
+        let channels = self.channels.len();
+        as_u64(count / channels + usize::from(count % channels > channel as usize))
+    }
+
+    /// Returns true if and only if the subscriber reads slowly: the first ones do.
+    pub(super) fn is_slow(&self, subscriber: usize) -> bool {
+        subscriber < self.slow_subscribers
+    }
+
+    /// Descriptors that the run needs, with a few for the process itself.
+    pub(super) fn descriptors(&self) -> usize {
+        self.subscribers + self.publishers + DESCRIPTORS_SPARE + 2 * self.threads
+    }
+}
+
+fn target(options: &BenchOptions) -> Result<(Target, String), String> {
+    let own = |path: &str| {
+        let url = options.url.endpoint(path);
+        UrlTemplate::parse(&url).map_err(|problem| format!("--url cannot be used for this: {problem}"))
+    };
+    let is_batch = options.batch > 1;
+    let is_own = options.publish_url.is_none();
+    let (own_path, own_body) = if is_batch {
+        ("/publish", r#"{"channel":"{channel}","text":"{data}"}"#)
+    } else {
+        ("/channels/{channel}", "{data}")
+    };
+    let default_body = if is_own { own_body } else { "{data}" };
+    let body = options.publish_body.clone().unwrap_or_else(|| default_body.to_owned());
+    let batch_format = is_batch.then_some(options.batch_format);
+    let content_type = options.content_type.clone().unwrap_or_else(|| {
+        match batch_format {
+            None => "text/plain",
+            Some(BatchFormat::Ndjson) => "application/x-ndjson",
+            Some(BatchFormat::Array) => "application/json",
+        }
+        .to_owned()
+    });
+    let target = Target {
+        subscribe_url: options.subscribe_url.clone().map_or_else(|| own("/sse?channel={channel}"), Ok)?,
+        publish_url: options.publish_url.clone().map_or_else(|| own(own_path), Ok)?,
+        publish_body: Template::parse(&body),
+        content_type,
+        batch_format,
+        headers: options.headers.clone(),
+        is_http10: options.http10,
+    };
+    Ok((target, body))
+}
+
+fn parameters(options: &BenchOptions, target: &Target, publish_body: String, pace: Pace) -> Parameters {
+    Parameters {
+        subscribe_url: target.subscribe_url.to_string(),
+        publish_url: target.publish_url.to_string(),
+        publish_body,
+        content_type: target.content_type.clone(),
+        http10: options.http10,
+        subscribers: options.subscribers,
+        slow_subscribers: 0,
+        slow_rate_bytes: options.slow_rate,
+        channels: options.channels,
+        channel_prefix: options.channel_prefix.clone(),
+        ramp_per_second: Some(options.ramp).filter(|&ramp| ramp > 0.0),
+        reader_threads: options.threads,
+        cpus_readers: options.cpus_readers.clone(),
+        cpus_publisher: options.cpus_publisher,
+        mode: match pace {
+            Pace::Rate(_) => "rate",
+            Pace::Window(_) => "window",
+            Pace::Unbatched => "unbatched",
+        },
+        rate_per_second: Some(options.rate).filter(|_| matches!(pace, Pace::Rate(_))),
+        window_events: Some(as_u64(options.window)).filter(|_| matches!(pace, Pace::Window(_))),
+        size_bytes: options.size,
+        batch: as_u32(options.batch),
+        batch_format: match options.batch_format {
+            BatchFormat::Ndjson => "ndjson",
+            BatchFormat::Array => "array",
+        },
+        publishers: options.publishers,
+        pipeline: options.pipeline,
+        warm_up_seconds: options.warm_up.as_secs_f64(),
+        duration_seconds: None,
+        events: None,
+        stall_seconds: options.stall.as_secs_f64(),
+        drain_seconds: options.drain.as_secs_f64(),
+        latency_sample: 0,
+        pids: options.pids.clone(),
+    }
+}
+
+/// 127.0.0.2 and up: the first address is left to the server and the publishers.
+pub(super) fn loopback_sources(count: usize) -> Vec<Ipv4Addr> {
+    (2..).take(count).map(|last| Ipv4Addr::new(127, 0, 0, last)).collect()
+}
+
+/// As many of `count` as `percent` says, rounded to the nearest.
+fn share(count: usize, percent: f64) -> usize {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most `count`, and not below 0"
+    )]
+    let part = (count as f64 * percent / 100.0).round() as usize;
+    part.min(count)
+}
+
+fn as_u32(count: usize) -> u32 {
+    u32::try_from(count).expect("the option's bound fits a u32")
+}
+
+fn as_u64(count: usize) -> u64 {
+    count as u64
+}
+
+/// What one source address has ports for by default is some 28 000 (`ip(7)`, `ip_local_port_range`).
+pub(super) const STREAMS_PER_SOURCE: usize = 20_000;
+
+const DURATION: Duration = Duration::from_secs(10);
+
+/// At saturation a sample says as much, and does not cost the readers what they are to measure.
+const SATURATED_SAMPLE: u64 = 64;
+
+/// Standard streams, the epoll instances, files of /proc while they are read.
+const DESCRIPTORS_SPARE: usize = 32;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: BenchOptions,
+    }
+
+    /// The plan of these options.
+    pub(in super::super) fn plan(arguments: &[&str]) -> Result<Plan, String> {
+        let options = Command::try_parse_from([&["bench"], arguments].concat()).ok().unwrap().options;
+        Plan::new(&options, 1)
+    }
+
+    fn published(plan: &Plan) -> (String, String, &str) {
+        let text = |template: &Template| {
+            let values = super::super::template::Values { channel: "CHANNEL", client: 0, data: b"DATA" };
+            let mut out = Vec::new();
+            template.render(&values, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        (plan.target.publish_url.to_string(), text(&plan.target.publish_body), &plan.target.content_type)
+    }
+
+    #[test]
+    fn the_defaults_fit_our_own_server() {
+        let single = plan(&["--url", "http://127.0.0.1:9"]).unwrap();
+        assert_eq!(single.target.subscribe_url.to_string(), "http://127.0.0.1:9/sse?channel={channel}");
+        let expected = ("http://127.0.0.1:9/channels/{channel}".to_owned(), "DATA".to_owned(), "text/plain");
+        assert_eq!(published(&single), expected);
+        let batch = plan(&["--url", "http://127.0.0.1:9", "--batch", "8"]).unwrap();
+        let body = r#"{"channel":"CHANNEL","text":"DATA"}"#.to_owned();
+        assert_eq!(
+            published(&batch),
+            ("http://127.0.0.1:9/publish".to_owned(), body, "application/x-ndjson")
+        );
+        assert_eq!((single.latency_sample, single.extent), (1, Extent::Time(DURATION)));
+    }
+
+    #[test]
+    fn options_that_do_not_go_together_are_told_by_name() {
+        let other = ["--subscribe-url", "http://a/s", "--publish-url", "http://a/p"];
+        for (arguments, words) in [
+            (&["--channels", "2", other[0], other[1]][..], ["--channels 2", "--subscribe-url"]),
+            (&["--channels", "2", other[2], other[3]], ["--channels 2", "--publish-url or --publish-body"]),
+            (&["--publish-body", "x"], ["--publish-body", "{data}"]),
+            (&["--publishers", "2"], ["--publishers 2", "--channels 1"]),
+            (&["--publishers", "2", "--channels", "2", "--batch", "4"], ["--publishers 2", "--batch 4"]),
+            (&["--unbatched", "--batch", "4"], ["--unbatched", "--batch 4"]),
+            (&["--rate", "0", "--batch", "8", "--window", "4"], ["--batch 8", "--window 4"]),
+        ] {
+            let told = plan(arguments).unwrap_err();
+            assert!(words.iter().all(|word| told.contains(word)), "{arguments:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn slow_streams_are_a_share_and_the_rest_is_counted_by_channel() {
+        let plan = plan(&["--subscribers", "25", "--slow", "10%", "--channels", "4"]).unwrap();
+        assert_eq!(plan.slow_subscribers, 3);
+        for channel in 0..4 {
+            let fast = (0..25).filter(|&at| plan.channel_of(at) == channel && !plan.is_slow(at)).count();
+            assert_eq!(plan.fast_subscribers_of(channel), fast as u64, "channel {channel}");
+        }
+    }
+
+    #[test]
+    fn sources_count_up_from_the_second_loopback_address() {
+        let sources = |arguments: &[&str]| plan(arguments).unwrap().sources;
+        assert_eq!(sources(&[]), Sources::Auto);
+        let two = Sources::Addresses(vec![Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)]);
+        assert_eq!(sources(&["--sources", "2"]), two);
+        assert_eq!(sources(&["--source", "127.0.0.2,127.0.0.3"]), two);
+    }
+}

@@ -1,0 +1,494 @@
+//! A reader: one thread with an epoll loop of its own, which opens its share of the streams, reads them into one buffer,
+//! and holds each against the numbers of its events.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use super::board::{Board, Phase, ReaderBoard};
+use super::connect::{Connector, Ramp, send_whole};
+use super::latency::{self, Sample};
+use super::mark::MarkFinder;
+use super::plan::Plan;
+use super::scan::{EventKind, Seen};
+use super::sequence::{Sequence, Tally, Told};
+use super::slow::SlowTurns;
+use super::stream::StreamReader;
+use crate::driver::affinity::pin_to_cpu;
+
+/// One reading thread.
+pub(super) struct Reader {
+    plan: Arc<Plan>,
+    board: Arc<Board>,
+    index: usize,
+    connector: Connector,
+    ramp: Ramp,
+    poll: Poll,
+    marks: MarkFinder,
+    sample: Sample,
+    connections: Vec<Connection>,
+    slow: SlowTurns,
+    /// Connections that have more to read than one turn allows.
+    unread: Vec<usize>,
+    buffer: Vec<u8>,
+    /// Connections that wait for the server's answer.
+    opening: usize,
+    begun: u64,
+    failed: u64,
+    settled: u64,
+    ended: u64,
+    deliveries: u64,
+    received_bytes: u64,
+    last_delivery_ns: u64,
+    /// Places moved on by in this turn.
+    advanced: u64,
+    /// Whether a stream has moved on since places were last looked for.
+    has_moved: bool,
+    next_places_ns: u64,
+    found: Found,
+}
+
+/// What a reader has found out in the end.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Of the streams that are not slow.
+    pub(super) fast: Tally,
+    /// Of those that are.
+    pub(super) slow: Tally,
+    /// From send to receipt, of streams that are not slow.
+    pub(super) latency: Histogram<u64>,
+    /// From the begin of a connection to the head of its stream.
+    pub(super) connect_latency: Histogram<u64>,
+    /// When the last stream was begun, in ns.
+    pub(super) last_begun_ns: u64,
+    /// Streams that are not slow, and that ended though nobody asked for it.
+    pub(super) fast_ended: u64,
+    /// The same of slow ones.
+    pub(super) slow_ended: u64,
+    /// Events that slow streams had not read when their time was up.
+    pub(super) unread: u64,
+    /// What went wrong with connections, and how often.
+    pub(super) failures: BTreeMap<String, u64>,
+    /// What the server says it is.
+    pub(super) server: Option<String>,
+}
+
+struct Connection {
+    /// `None` once it has ended.
+    socket: Option<TcpStream>,
+    stream: StreamReader,
+    sequence: Sequence,
+    subscriber: usize,
+    channel: u32,
+    is_slow: bool,
+    is_request_sent: bool,
+    tried_ns: u64,
+}
+
+impl Reader {
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        board: Arc<Board>,
+        index: usize,
+        connector: Connector,
+    ) -> io::Result<Reader> {
+        Ok(Reader {
+            ramp: Ramp::new(board.clock.ns(), plan.ramp),
+            marks: MarkFinder::new(&plan.intro),
+            sample: Sample::new(plan.latency_sample),
+            slow: SlowTurns::new(plan.slow_bytes_per_second),
+            poll: Poll::new()?,
+            plan,
+            board,
+            index,
+            connector,
+            connections: Vec::new(),
+            unread: Vec::new(),
+            buffer: vec![0; READ_BYTES],
+            opening: 0,
+            begun: 0,
+            failed: 0,
+            settled: 0,
+            ended: 0,
+            deliveries: 0,
+            received_bytes: 0,
+            last_delivery_ns: 0,
+            advanced: 0,
+            has_moved: true,
+            next_places_ns: 0,
+            found: Found {
+                fast: Tally::default(),
+                slow: Tally::default(),
+                latency: latency::histogram(),
+                connect_latency: latency::histogram(),
+                last_begun_ns: 0,
+                fast_ended: 0,
+                slow_ended: 0,
+                unread: 0,
+                failures: BTreeMap::new(),
+                server: None,
+            },
+        })
+    }
+
+    /// Reads until the run is over, and says what came of it.
+    ///
+    /// # Errors
+    /// Where waiting itself is broken, which no retry mends, or the kernel refuses the thread its CPU.
+    pub(super) fn run(mut self) -> io::Result<Found> {
+        if !self.plan.reader_cpus.is_empty() {
+            pin_to_cpu(self.plan.reader_cpus[self.index % self.plan.reader_cpus.len()])?;
+        }
+        self.own_board().thread_id.store(super::process::thread_id(), Ordering::Release);
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        loop {
+            let phase = self.board.phase();
+            if phase == Phase::Over {
+                return Ok(self.finish());
+            }
+            let now = self.board.clock.ns();
+            self.open_due(now);
+            self.slow_turn(phase, now)?;
+            let timeout = self.timeout(now);
+            match self.poll.poll(&mut events, Some(timeout)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            for at in std::mem::take(&mut self.unread) {
+                self.read(at, false);
+            }
+            for event in &events {
+                let at = event.token().0;
+                if event.is_writable() {
+                    self.send_request(at);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.read(at, event.is_read_closed() || event.is_error());
+                }
+            }
+            self.put_up()?;
+        }
+    }
+
+    /// The subscribers of this reader are every so manyth of all.
+    fn next_subscriber(&self) -> Option<usize> {
+        let subscriber = self.index + self.connections.len() * self.plan.threads;
+        (subscriber < self.plan.subscribers).then_some(subscriber)
+    }
+
+    fn open_due(&mut self, now: u64) {
+        for _ in 0..OPENED_PER_TURN {
+            let Some(subscriber) = self.next_subscriber() else { return };
+            if self.opening == OPENING_MAX || self.ramp.due_ns(subscriber) > now || self.board.is_stopped() {
+                return;
+            }
+            self.open(subscriber);
+        }
+    }
+
+    fn open(&mut self, subscriber: usize) {
+        let at = self.connections.len();
+        let is_slow = self.plan.is_slow(subscriber);
+        let mut connection = Connection {
+            socket: None,
+            stream: StreamReader::new(),
+            sequence: Sequence::default(),
+            subscriber,
+            channel: self.plan.channel_of(subscriber),
+            is_slow,
+            is_request_sent: false,
+            tried_ns: self.board.clock.ns(),
+        };
+        self.opening += 1;
+        match self.connector.connect(subscriber, is_slow) {
+            Ok(socket) => {
+                connection.socket = Some(socket);
+                self.connections.push(connection);
+                self.send_request(at);
+                let connection = &mut self.connections[at];
+                let Some(socket) = &mut connection.socket else { return };
+                let interest = match connection.is_request_sent {
+                    true => Interest::READABLE,
+                    false => Interest::READABLE | Interest::WRITABLE,
+                };
+                if let Err(error) = self.poll.registry().register(socket, Token(at), interest) {
+                    self.end(at, Some(error.to_string()));
+                }
+            }
+            Err(error) => {
+                self.connections.push(connection);
+                self.end(at, Some(error.to_string()));
+            }
+        }
+    }
+
+    fn send_request(&mut self, at: usize) {
+        let connection = &mut self.connections[at];
+        let Some(socket) = connection.socket.as_mut().filter(|_| !connection.is_request_sent) else { return };
+        let mut request = Vec::new();
+        let channel = &self.plan.channels[connection.channel as usize];
+        self.plan.target.subscribe(channel, connection.subscriber, &mut request);
+        match send_whole(socket, &request) {
+            Ok(is_sent) => connection.is_request_sent = is_sent,
+            Err(error) => self.end(at, Some(format!("no connection: {error}"))),
+        }
+    }
+
+    /// Slow streams leave the poll while they read slowly, so that they cost nothing between their turns.
+    fn slow_turn(&mut self, phase: Phase, now: u64) -> io::Result<()> {
+        let is_slow_phase = phase == Phase::SlowRead;
+        if self.slow.is_on() != is_slow_phase {
+            self.slow.turn(is_slow_phase, now);
+            for (at, connection) in self.connections.iter_mut().enumerate() {
+                let Some(socket) = connection.socket.as_mut().filter(|_| connection.is_slow) else {
+                    continue;
+                };
+                if is_slow_phase {
+                    self.slow.push(at);
+                    self.poll.registry().deregister(socket)?;
+                } else {
+                    self.poll.registry().register(socket, Token(at), Interest::READABLE)?;
+                }
+            }
+        }
+        let (due, bytes) = self.slow.due(now);
+        for at in due {
+            self.read_once(at, bytes);
+        }
+        Ok(())
+    }
+
+    /// Reads all that is there. A read that comes back short has emptied the socket (`epoll(7)`), unless its end is
+    /// there too.
+    fn read(&mut self, at: usize, is_closed: bool) {
+        for _ in 0..READS_PER_TURN {
+            match self.read_once(at, READ_BYTES) {
+                Some(count) if count == READ_BYTES || is_closed => {}
+                Some(_) | None => return,
+            }
+        }
+        self.unread.push(at);
+    }
+
+    /// Reads up to `bytes`; `None` where nothing is there, or nothing comes any more.
+    fn read_once(&mut self, at: usize, bytes: usize) -> Option<usize> {
+        let room = bytes.min(READ_BYTES);
+        let socket = self.connections[at].socket.as_mut()?;
+        let result = loop {
+            match socket.read(&mut self.buffer[..room]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        match result {
+            Ok(0) => self.end(at, None),
+            Ok(count) => {
+                self.take(at, count);
+                return Some(count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.end(at, Some(error.to_string())),
+        }
+        None
+    }
+
+    /// Takes the first `count` bytes of the buffer.
+    fn take(&mut self, at: usize, count: usize) {
+        let now = self.board.clock.ns();
+        // To be read after the bytes: an event that is to be measured must not be seen before this is.
+        let measured_from_ns = self.board.measured_from_ns.load(Ordering::Acquire);
+        let connection = &mut self.connections[at];
+        let had_begun = connection.stream.has_begun();
+        let had_events = connection.sequence.next().is_some();
+        let (sequence, channel, is_slow) = (&mut connection.sequence, connection.channel, connection.is_slow);
+        let tally = if is_slow { &mut self.found.slow } else { &mut self.found.fast };
+        let (mut advanced, mut deliveries) = (0, 0);
+        let (sample, latency) = (self.sample, &mut self.found.latency);
+        let fed = connection.stream.feed(&self.buffer[..count], &self.marks, &mut |seen| match seen {
+            Seen::Marked(mark) if mark.channel == channel => {
+                advanced += sequence.take(mark.number, tally);
+                if mark.sent_ns >= measured_from_ns {
+                    deliveries += 1;
+                    if !is_slow && sample.takes(mark.number) {
+                        latency.saturating_record(now.saturating_sub(mark.sent_ns));
+                    }
+                }
+            }
+            Seen::Marked(_) => tally.misdelivered += 1,
+            Seen::Unmarked(EventKind::Gap, data) => sequence.take_gap(told_by(data), tally),
+            Seen::Unmarked(EventKind::Message | EventKind::Other, _) => {}
+        });
+        self.settled += u64::from(!had_events && sequence.next().is_some());
+        self.advanced += if is_slow { 0 } else { advanced };
+        self.has_moved |= advanced > 0 || !had_events;
+        self.deliveries += deliveries;
+        if deliveries > 0 {
+            self.last_delivery_ns = now;
+        }
+        if measured_from_ns != u64::MAX {
+            self.received_bytes += count as u64;
+        }
+        let is_done = connection.stream.is_done();
+        if !had_begun && connection.stream.has_begun() {
+            self.opening -= 1;
+            self.begun += 1;
+            self.found.connect_latency.saturating_record(now - connection.tried_ns);
+            self.found.last_begun_ns = now;
+        }
+        match fed {
+            Ok(head) => self.found.server = head.and_then(|head| head.server).or(self.found.server.take()),
+            Err(error) => return self.end(at, Some(error.to_string())),
+        }
+        if is_done {
+            self.end(at, None);
+        }
+    }
+
+    /// Closes a connection that is of no more use, and remembers why.
+    fn end(&mut self, at: usize, failure: Option<String>) {
+        let connection = &mut self.connections[at];
+        connection.socket = None;
+        self.has_moved = true;
+        let failure = if connection.stream.has_begun() {
+            self.ended += 1;
+            *(if connection.is_slow { &mut self.found.slow_ended } else { &mut self.found.fast_ended }) += 1;
+            failure.unwrap_or_else(|| "the server ended the stream".to_owned())
+        } else {
+            self.opening -= 1;
+            self.failed += 1;
+            failure.unwrap_or_else(|| "the server closed the connection without an answer".to_owned())
+        };
+        let failures = &mut self.found.failures;
+        if failures.len() < FAILURE_KINDS_MAX || failures.contains_key(&failure) {
+            *failures.entry(failure).or_default() += 1;
+        }
+    }
+
+    fn own_board(&self) -> &ReaderBoard {
+        &self.board.readers[self.index]
+    }
+
+    fn put_up(&mut self) -> io::Result<()> {
+        let board = self.own_board();
+        board.tried.store(self.connections.len() as u64, Ordering::Release);
+        board.begun.store(self.begun, Ordering::Release);
+        board.failed.store(self.failed, Ordering::Release);
+        board.settled.store(self.settled, Ordering::Release);
+        board.ended.store(self.ended, Ordering::Release);
+        board.received_bytes.store(self.received_bytes, Ordering::Release);
+        board.last_delivery_ns.store(self.last_delivery_ns, Ordering::Release);
+        board.deliveries.store(self.deliveries, Ordering::Release);
+        self.board.advance(std::mem::take(&mut self.advanced))?;
+        self.put_up_places();
+        Ok(())
+    }
+
+    /// Looks for the slowest streams where that is asked for, and seldom enough that it costs little.
+    fn put_up_places(&mut self) {
+        if !self.has_moved || !self.board.wants_places.load(Ordering::Acquire) {
+            return;
+        }
+        let began_ns = self.board.clock.ns();
+        if began_ns < self.next_places_ns {
+            return;
+        }
+        self.has_moved = false;
+        let (mut fast, mut slow) = (u64::MAX, u64::MAX);
+        for connection in self.connections.iter().filter(|connection| connection.socket.is_some()) {
+            let place =
+                connection.sequence.next().map_or(0, |next| self.plan.spread.place(connection.channel, next));
+            let least = if connection.is_slow { &mut slow } else { &mut fast };
+            *least = place.min(*least);
+        }
+        self.own_board().fast_place.store(fast, Ordering::Release);
+        self.own_board().slow_place.store(slow, Ordering::Release);
+        let ended_ns = self.board.clock.ns();
+        self.next_places_ns = ended_ns + PLACES_INTERVAL_NS.max(PLACES_COST_FACTOR * (ended_ns - began_ns));
+    }
+
+    fn timeout(&self, now: u64) -> Duration {
+        if !self.unread.is_empty() {
+            return Duration::ZERO;
+        }
+        let waits_for_places = self.has_moved && self.board.wants_places.load(Ordering::Acquire);
+        let opens = self.next_subscriber().is_some_and(|_| self.opening < OPENING_MAX);
+        let shortest = if waits_for_places || opens { TICK } else { IDLE };
+        shortest.min(self.slow.wait(now).unwrap_or(IDLE))
+    }
+
+    /// Counts what never came. A stream that ended early is missing what came after its end, which its client knows.
+    fn finish(mut self) -> Found {
+        let published = self.board.published.load(Ordering::Acquire);
+        let is_drain_cut = self.board.is_drain_cut.load(Ordering::Acquire);
+        for connection in self.connections.iter_mut().filter(|connection| connection.socket.is_some()) {
+            let of_channel = self.plan.spread.published(connection.channel, published);
+            if connection.is_slow && is_drain_cut {
+                self.found.unread +=
+                    of_channel.saturating_sub(connection.sequence.next().unwrap_or(of_channel));
+                continue;
+            }
+            let tally = if connection.is_slow { &mut self.found.slow } else { &mut self.found.fast };
+            connection.sequence.end(of_channel, tally);
+        }
+        self.found
+    }
+}
+
+/// What a `gap` event says of how much is missing; whatever is no number leaves it open.
+fn told_by(data: &[u8]) -> Told {
+    let missed =
+        serde_json::from_slice(data).ok().and_then(|gap: serde_json::Value| gap.get("missed")?.as_u64());
+    missed.map_or(Told::Some, Told::Exactly)
+}
+
+/// Large enough that a stream's socket buffer is emptied by one read, small enough to stay in a core's cache.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Reads of one connection before the others have their turn.
+const READS_PER_TURN: usize = 16;
+
+const EVENTS_PER_TURN: usize = 1024;
+
+/// Connections that may wait for their answer: below the backlog of common servers, so that no handshake is dropped
+/// and repeated a second later.
+const OPENING_MAX: usize = 256;
+
+/// Connections begun before those that are open have their turn.
+const OPENED_PER_TURN: usize = 64;
+
+const PLACES_INTERVAL_NS: u64 = 250_000;
+
+/// So looking for places takes at most one part in twenty of a reader's time.
+const PLACES_COST_FACTOR: u64 = 20;
+
+/// The shortest wait that epoll knows.
+const TICK: Duration = Duration::from_millis(1);
+
+/// How long a change of phase may go unnoticed.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// Different failures that are told.
+const FAILURE_KINDS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_says_how_much_is_missing_or_leaves_it_open() {
+        assert_eq!(
+            told_by(br#"{"reason":"slow-consumer","missed":12,"lastEventId":null}"#),
+            Told::Exactly(12)
+        );
+        for data in [&br#"{"missed":null}"#[..], b"{}", b"", b"x", br#"{"missed":-1}"#] {
+            assert_eq!(told_by(data), Told::Some);
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! The result of a run: what was asked, on which machine, what was measured, and what was found wrong.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::conduct::{Course, Measured};
+use super::latency::{self, Summary};
+use super::plan::{Pace, Parameters, Plan};
+use super::process::{Machine, Memory, ThreadTime};
+use super::reader::Found;
+use super::sequence::Tally;
+use crate::http::http_date;
+
+/// The result, as it is written as JSON. What could not be measured is null.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    pub(super) version: &'static str,
+    pub(super) date: String,
+    pub(super) machine: Machine,
+    /// What the server says it is, in its `Server` header.
+    pub(super) server_header: Option<String>,
+    pub(super) parameters: Parameters,
+    /// Why the exit code is not 0; empty where it is.
+    pub(super) findings: Vec<String>,
+    /// What makes the figures say less than they seem to.
+    pub(super) remarks: Vec<String>,
+    pub(super) connect: Connect,
+    pub(super) run: Option<Run>,
+    pub(super) losses: Losses,
+    pub(super) server: Option<Server>,
+    pub(super) kernel: KernelFigures,
+    pub(super) failures: BTreeMap<String, u64>,
+}
+
+/// The streams and how they were opened.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Connect {
+    pub(super) streams: u64,
+    pub(super) seconds: f64,
+    pub(super) per_second: f64,
+    /// From the begin of a connection to the head of its stream.
+    pub(super) latency: Option<Summary>,
+    /// Streams that are not slow, and ended though nobody asked for it.
+    pub(super) fast_ended: u64,
+    pub(super) slow_ended: u64,
+}
+
+/// The measured part.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Run {
+    /// From its first event until the last one had come to all streams that are not slow.
+    pub(super) seconds: f64,
+    pub(super) events: u64,
+    pub(super) events_per_second: f64,
+    pub(super) requests: u64,
+    /// Events received in that time, once for each stream.
+    pub(super) deliveries: u64,
+    pub(super) deliveries_per_second: f64,
+    /// Measured events that slow streams received after it.
+    pub(super) late_deliveries: u64,
+    /// Events that were published, once for each stream of their channel.
+    pub(super) expected_deliveries: u64,
+    pub(super) received_bytes_per_delivery: Option<f64>,
+    /// From before a publish was written until its event was read, of streams that are not slow.
+    pub(super) latency: Option<Summary>,
+    /// The share of these deliveries whose latency was taken.
+    pub(super) latency_share: f64,
+    /// From before a publish was written until its answer was read.
+    pub(super) publish_latency: Option<Summary>,
+    /// How much later than planned publishes were sent, where they have a rate.
+    pub(super) publish_lateness: Option<Summary>,
+    pub(super) readers: Vec<Busy>,
+    pub(super) publisher: Busy,
+}
+
+/// What a thread of the bench did with its time, in shares of it.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Busy {
+    /// On a CPU.
+    pub(super) running: f64,
+    /// Ready to run, but without a CPU.
+    pub(super) waiting_for_cpu: f64,
+}
+
+/// What became of events.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Losses {
+    pub(super) fast: Tally,
+    pub(super) slow: Tally,
+    /// Events that slow streams had not read when their time was up.
+    pub(super) unread: u64,
+}
+
+/// The server's processes in the measured part.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Server {
+    pub(super) cpu_seconds: f64,
+    pub(super) user_seconds: f64,
+    pub(super) system_seconds: f64,
+    /// Of one CPU.
+    pub(super) cpu_share: f64,
+    pub(super) cpu_ns_per_delivery: Option<f64>,
+    pub(super) cpu_ns_per_event: Option<f64>,
+    pub(super) voluntary_switches: u64,
+    pub(super) involuntary_switches: u64,
+    pub(super) memory_before: Option<Memory>,
+    pub(super) memory_ramped: Option<Memory>,
+    pub(super) memory_end: Option<Memory>,
+    /// Grown by the ramp, for each stream.
+    pub(super) rss_bytes_per_stream: Option<f64>,
+    pub(super) pss_bytes_per_stream: Option<f64>,
+}
+
+/// What the kernel counted on the whole machine: of TCP, both ends of each connection.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KernelFigures {
+    pub(super) tcp_bytes_before: u64,
+    pub(super) tcp_bytes_ramped: u64,
+    pub(super) tcp_bytes_end: Option<u64>,
+    /// Packets dropped in the measured part as a CPU's backlog was full.
+    pub(super) dropped_packets: Option<u64>,
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan, course: Course, found: Vec<Found>) -> Report {
+        let all = Joined::of(found);
+        let connect = connect(&course, &all);
+        let run = course.measured.as_ref().map(|measured| run(plan, &course, measured, &all));
+        let measured = course.measured.as_ref();
+        let losses = Losses { fast: all.fast, slow: all.slow, unread: all.unread };
+        let mut report = Report {
+            version: env!("CARGO_PKG_VERSION"),
+            date: String::from_utf8_lossy(&http_date(course.began)).into_owned(),
+            machine: Machine::this(),
+            server_header: all.server.clone(),
+            parameters: plan.parameters.clone(),
+            findings: findings(&course, &connect, &losses),
+            remarks: Vec::new(),
+            server: measured
+                .filter(|_| !plan.pids.is_empty())
+                .map(|part| server(&course, part, connect.streams)),
+            connect,
+            run,
+            losses,
+            kernel: KernelFigures {
+                tcp_bytes_before: course.kernel_before.tcp_bytes,
+                tcp_bytes_ramped: course.kernel_ramped.tcp_bytes,
+                tcp_bytes_end: measured.map(|part| part.end.kernel.tcp_bytes),
+                dropped_packets: measured.map(|part| {
+                    part.end.kernel.dropped_packets.saturating_sub(part.start.kernel.dropped_packets)
+                }),
+            },
+            failures: all.failures,
+        };
+        report.remarks = remarks(plan, &course, &report);
+        report
+    }
+}
+
+/// What all readers have found.
+struct Joined {
+    fast: Tally,
+    slow: Tally,
+    unread: u64,
+    latency: Histogram<u64>,
+    connect_latency: Histogram<u64>,
+    last_begun_ns: u64,
+    fast_ended: u64,
+    slow_ended: u64,
+    failures: BTreeMap<String, u64>,
+    server: Option<String>,
+}
+
+impl Joined {
+    fn of(found: Vec<Found>) -> Joined {
+        let mut all = Joined {
+            fast: Tally::default(),
+            slow: Tally::default(),
+            unread: 0,
+            latency: latency::histogram(),
+            connect_latency: latency::histogram(),
+            last_begun_ns: 0,
+            fast_ended: 0,
+            slow_ended: 0,
+            failures: BTreeMap::new(),
+            server: None,
+        };
+        for one in found {
+            all.fast += one.fast;
+            all.slow += one.slow;
+            all.unread += one.unread;
+            all.latency += &one.latency;
+            all.connect_latency += &one.connect_latency;
+            all.last_begun_ns = all.last_begun_ns.max(one.last_begun_ns);
+            all.fast_ended += one.fast_ended;
+            all.slow_ended += one.slow_ended;
+            for (failure, count) in one.failures {
+                *all.failures.entry(failure).or_default() += count;
+            }
+            all.server = all.server.or(one.server);
+        }
+        all
+    }
+}
+
+fn connect(course: &Course, all: &Joined) -> Connect {
+    let streams = all.connect_latency.len();
+    let seconds = seconds(course.ramp_began_ns, all.last_begun_ns);
+    Connect {
+        streams,
+        seconds,
+        per_second: ratio(streams as f64, seconds).unwrap_or(0.0),
+        latency: Summary::of(&all.connect_latency),
+        fast_ended: all.fast_ended,
+        slow_ended: all.slow_ended,
+    }
+}
+
+fn run(plan: &Plan, course: &Course, measured: &Measured, all: &Joined) -> Run {
+    let end_ns = if measured.deliveries > 0 { measured.last_delivery_ns } else { measured.published_ns };
+    let seconds = seconds(measured.start.at_ns, end_ns);
+    let events = measured.places.end - measured.places.start;
+    let expected = |channel: u32| {
+        let published = plan.spread.published(channel, measured.places.end)
+            - plan.spread.published(channel, measured.places.start);
+        published * plan.subscribers_of(channel)
+    };
+    let channels = u32::try_from(plan.channels.len()).expect("channels are counted by a u32");
+    let per_second = |count: u64| ratio(count as f64, seconds).unwrap_or(0.0);
+    let wall_ns = measured.end.at_ns - measured.start.at_ns;
+    let busy = |before: &ThreadTime, after: &ThreadTime| Busy {
+        running: share(after.running_ns.saturating_sub(before.running_ns), wall_ns),
+        waiting_for_cpu: share(after.waiting_ns.saturating_sub(before.waiting_ns), wall_ns),
+    };
+    Run {
+        seconds,
+        events,
+        events_per_second: per_second(events),
+        requests: measured.published.requests,
+        deliveries: measured.deliveries,
+        deliveries_per_second: per_second(measured.deliveries),
+        late_deliveries: course.deliveries_in_all - measured.deliveries,
+        expected_deliveries: (0..channels).map(expected).sum(),
+        received_bytes_per_delivery: ratio(measured.received_bytes as f64, measured.deliveries as f64),
+        latency: Summary::of(&all.latency),
+        latency_share: 1.0 / plan.latency_sample as f64,
+        publish_latency: Summary::of(&measured.published.answer_latency),
+        publish_lateness: Summary::of(&measured.published.lateness),
+        readers: measured.start.readers.iter().zip(&measured.end.readers).map(|(a, b)| busy(a, b)).collect(),
+        publisher: busy(&measured.start.publisher, &measured.end.publisher),
+    }
+}
+
+fn server(course: &Course, measured: &Measured, streams: u64) -> Server {
+    let used = measured.end.usage - measured.start.usage;
+    let events = measured.places.end - measured.places.start;
+    let grown = |bytes: fn(&Memory) -> Option<u64>| {
+        let (before, after) =
+            (bytes(course.memory_before.as_ref()?)?, bytes(course.memory_ramped.as_ref()?)?);
+        ratio(after as f64 - before as f64, streams as f64)
+    };
+    Server {
+        cpu_seconds: used.cpu_ns as f64 / 1e9,
+        user_seconds: used.user_ns as f64 / 1e9,
+        system_seconds: used.system_ns as f64 / 1e9,
+        cpu_share: share(used.cpu_ns, measured.end.at_ns - measured.start.at_ns),
+        cpu_ns_per_delivery: ratio(used.cpu_ns as f64, measured.deliveries as f64),
+        cpu_ns_per_event: ratio(used.cpu_ns as f64, events as f64),
+        voluntary_switches: used.voluntary_switches,
+        involuntary_switches: used.involuntary_switches,
+        memory_before: course.memory_before,
+        memory_ramped: course.memory_ramped,
+        memory_end: course.memory_end,
+        rss_bytes_per_stream: grown(|memory| Some(memory.rss_bytes)),
+        pss_bytes_per_stream: grown(|memory| memory.pss_bytes),
+    }
+}
+
+/// Why the exit code is not 0.
+fn findings(course: &Course, connect: &Connect, losses: &Losses) -> Vec<String> {
+    let mut findings = course.troubles.clone();
+    let mut sum = losses.fast;
+    sum += losses.slow;
+    if !sum.is_honest() {
+        let kinds = [
+            (sum.lost_untold, "lost untold"),
+            (sum.doubled, "doubled"),
+            (sum.reordered, "reordered"),
+            (sum.misdelivered, "on a stream of another channel"),
+        ];
+        let kinds =
+            kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        findings
+            .push(format!("events did not come once and in order: {}", kinds.collect::<Vec<_>>().join(", ")));
+    }
+    if connect.fast_ended > 0 {
+        findings.push(format!("{} streams ended though nobody asked for it", connect.fast_ended));
+    }
+    let is_empty = course.measured.as_ref().is_none_or(|measured| measured.places.is_empty());
+    if is_empty && findings.is_empty() {
+        findings.push("the run was ended before anything was measured".to_owned());
+    }
+    findings
+}
+
+/// What makes the figures say less than they seem to.
+fn remarks(plan: &Plan, course: &Course, report: &Report) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if course.is_stopped {
+        remarks.push("a signal ended the run: it is shorter than asked for".to_owned());
+    }
+    let Some(run) = &report.run else { return remarks };
+    let busiest = run.readers.iter().map(|busy| busy.running + busy.waiting_for_cpu).fold(0.0, f64::max);
+    if busiest > BUSY {
+        remarks.push(format!(
+            "a reading thread had something to do {:.0} % of the time: the readers are the limit, not the server; more \
+             --threads or CPUs are needed",
+            100.0 * busiest
+        ));
+    }
+    if run.publisher.running == 0.0 {
+        remarks.push(
+            "the kernel does not tell how busy threads are: whether the bench was the limit is not known"
+                .to_owned(),
+        );
+    }
+    let publisher = run.publisher.running + run.publisher.waiting_for_cpu;
+    if publisher > BUSY {
+        remarks.push(format!(
+            "the publishing thread had something to do {:.0} % of the time: it is the limit; a larger --batch costs it less",
+            100.0 * publisher
+        ));
+    }
+    if let (Pace::Rate(rate), false) = (plan.pace, course.is_stopped) {
+        let lateness = run.publish_lateness.map_or(0, |lateness| lateness.p99_ns);
+        if run.events_per_second < KEPT_RATE * rate && run.events > 1 || lateness > LATE_NS {
+            remarks.push(format!(
+                "the publisher fell behind --rate (p99 {:.1} ms late): latencies leave that out; --pipeline, --publishers \
+                 or --batch let it send more at once",
+                lateness as f64 / 1e6
+            ));
+        }
+    }
+    if report.kernel.dropped_packets.is_some_and(|dropped| dropped > 0) {
+        remarks
+            .push("the kernel dropped packets in the measured part, which costs retransmissions".to_owned());
+    }
+    let told = report.losses.fast.lost_told;
+    if told > 0 {
+        remarks.push(format!("{told} events were lost by streams that are not slow, which they were told"));
+    }
+    remarks
+}
+
+fn seconds(from_ns: u64, to_ns: u64) -> f64 {
+    to_ns.saturating_sub(from_ns) as f64 / 1e9
+}
+
+fn ratio(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then_some(part / whole)
+}
+
+fn share(part_ns: u64, whole_ns: u64) -> f64 {
+    ratio(part_ns as f64, whole_ns as f64).unwrap_or(0.0)
+}
+
+/// The share of its time that a thread may have something to do before it is taken for the limit.
+const BUSY: f64 = 0.95;
+
+/// The share of a rate that a run must come to.
+const KEPT_RATE: f64 = 0.98;
+
+/// How late publishes may be at p99.
+const LATE_NS: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::super::conduct::Snapshot;
+    use super::super::plan::tests::plan;
+    use super::super::process::{Kernel, Usage};
+    use super::super::publisher::Published;
+    use super::super::table;
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn snapshot(at_ms: u64, cpu_ms: u64, reader_ms: u64) -> Snapshot {
+        Snapshot {
+            at_ns: at_ms * MS,
+            usage: Usage { cpu_ns: cpu_ms * MS, user_ns: cpu_ms * MS / 4, ..Usage::default() },
+            kernel: Kernel { tcp_bytes: 8192, dropped_packets: 0 },
+            publisher: ThreadTime { running_ns: reader_ms * MS / 10, waiting_ns: 0 },
+            readers: vec![ThreadTime { running_ns: reader_ms * MS, waiting_ns: reader_ms * MS / 50 }],
+        }
+    }
+
+    /// Two seconds of 100 events to 10 streams, with a reader that was on a CPU for `reader_ms` of it.
+    fn course(reader_ms: u64) -> Course {
+        let memory = |rss_bytes| Some(Memory { rss_bytes, pss_bytes: None });
+        let mut answer_latency = latency::histogram();
+        answer_latency.saturating_record(MS);
+        let published = Published { requests: 100, answer_latency, lateness: latency::histogram() };
+        Course {
+            began: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
+            ramp_began_ns: 500 * MS,
+            memory_before: memory(1000),
+            memory_ramped: memory(3000),
+            measured: Some(Measured {
+                start: snapshot(1000, 0, 0),
+                end: snapshot(3000, 500, reader_ms),
+                places: 5..105,
+                published_ns: 2990 * MS,
+                last_delivery_ns: 3000 * MS,
+                deliveries: 1000,
+                received_bytes: 100_000,
+                published,
+            }),
+            deliveries_in_all: 1000,
+            ..Course::default()
+        }
+    }
+
+    fn found(fast: Tally) -> Found {
+        let (mut connect_latency, mut latency) = (latency::histogram(), latency::histogram());
+        (0..10).for_each(|_| connect_latency.saturating_record(MS));
+        latency.saturating_record_n(2 * MS, 1000);
+        Found {
+            fast,
+            slow: Tally::default(),
+            latency,
+            connect_latency,
+            last_begun_ns: 1000 * MS,
+            fast_ended: 0,
+            slow_ended: 0,
+            unread: 0,
+            failures: BTreeMap::new(),
+            server: Some("x".to_owned()),
+        }
+    }
+
+    fn report(course: Course, fast: Tally) -> Report {
+        let arguments = ["--subscribers", "10", "--rate", "50", "--pid", "1"];
+        Report::new(&plan(&arguments).unwrap(), course, vec![found(fast)])
+    }
+
+    #[test]
+    fn figures_are_of_the_measured_part() {
+        let report = report(course(100), Tally::default());
+        let (run, server) = (report.run.as_ref().unwrap(), report.server.as_ref().unwrap());
+        assert_eq!((run.seconds, run.events, run.events_per_second), (2.0, 100, 50.0));
+        assert_eq!((run.deliveries_per_second, run.expected_deliveries), (500.0, 1000));
+        assert_eq!((server.cpu_ns_per_delivery, server.cpu_share), (Some(500_000.0), 0.25));
+        assert_eq!((server.rss_bytes_per_stream, server.pss_bytes_per_stream), (Some(200.0), None));
+        assert_eq!((report.connect.streams, report.connect.per_second), (10, 20.0));
+        assert_eq!((report.findings.len(), report.remarks.len()), (0, 0), "{:?}", report.remarks);
+    }
+
+    #[test]
+    fn a_reader_without_idle_time_is_named_as_the_limit() {
+        let remarks = report(course(1900), Tally::default()).remarks;
+        assert!(
+            remarks[0].starts_with("a reading thread had something to do 97 % of the time"),
+            "{remarks:?}"
+        );
+    }
+
+    #[test]
+    fn what_was_not_told_is_a_finding_and_what_was_told_a_remark() {
+        let tally = Tally { lost_untold: 1, doubled: 2, ..Tally::default() };
+        let findings = report(course(100), tally).findings;
+        assert_eq!(findings, ["events did not come once and in order: 1 lost untold, 2 doubled"]);
+        let told = report(course(100), Tally { lost_told: 3, gaps: 1, ..Tally::default() });
+        assert!(told.findings.is_empty() && told.remarks[0].starts_with("3 events were lost"), "{told:?}");
+    }
+
+    #[test]
+    fn a_run_that_measured_nothing_is_no_success() {
+        let nothing = Course { measured: None, is_stopped: true, ..course(0) };
+        assert_eq!(
+            report(nothing, Tally::default()).findings,
+            ["the run was ended before anything was measured"]
+        );
+        let mut empty = course(100);
+        empty.measured.as_mut().unwrap().places = 5..5;
+        assert_eq!(report(empty, Tally::default()).findings.len(), 1);
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_figure() {
+        let mut out = Vec::new();
+        table::write(&report(course(1900), Tally::default()), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for line in [
+            "streams                10 in 0.50 s, 20.0/s",
+            "deliveries             1000 of 1000, 500/s",
+            "events lost            0 untold, 0 told (0 gaps); 0 doubled, 0 reordered",
+            "server CPU             500000 ns for each delivery, 25.0 % of one CPU",
+            "  for each stream      200 bytes of RSS",
+            "reading threads        95.0 % of a CPU, 1.9 % waiting for one",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+        }
+        assert!(text.contains("p50 2.0") && text.contains("note: a reading thread"), "{text}");
+    }
+}

@@ -1,0 +1,312 @@
+//! The ids that publishers gave their events: to which place a client resumes that names one.
+//!
+//! An id is known for each channel that its event went to, until as many events have come to the channel after it as
+//! would have driven its event out, whatever became of that meanwhile. So it is known by the channel's name, and
+//! outlasts the channel's entry in the table. Texts are compared whole: no id is ever taken for another.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Bound::{Included, Unbounded};
+use std::sync::Arc;
+
+use crate::base::id::Sequence;
+use crate::frame::batch::is_channel;
+
+/// The ids of all channels.
+#[derive(Debug, Default)]
+pub(super) struct OwnIds {
+    by_channel: HashMap<Arc<str>, ChannelIds>,
+    /// The names of the channels, for patterns.
+    names: BTreeSet<Arc<str>>,
+    /// Each channel's oldest id, by the place of its event.
+    oldest: BTreeSet<(Sequence, Arc<str>)>,
+    /// Bytes that all of it holds, by its own account.
+    bytes: usize,
+}
+
+/// The ids of one channel.
+#[derive(Debug, Default)]
+struct ChannelIds {
+    /// How many events have come since the channel has ids.
+    events: u64,
+    /// Its ids, in the order of their events.
+    ids: VecDeque<OwnId>,
+    /// How many ids have been taken off the front of `ids`.
+    forgotten: u64,
+    by_text: HashMap<Arc<str>, Uses>,
+}
+
+/// One use of an id.
+#[derive(Debug)]
+struct OwnId {
+    text: Arc<str>,
+    sequence: Sequence,
+    /// Which of the channel's events it was, counted as [`ChannelIds::events`].
+    nth: u64,
+    /// The place in the order of ids of the next use of the same text; `None` while there is none.
+    next: Option<u64>,
+}
+
+/// Where an id is used: the first and the last time, as places in the order of the channel's ids.
+#[derive(Clone, Copy, Debug)]
+struct Uses {
+    first: u64,
+    last: u64,
+}
+
+/// What a channel costs beside its name: its entries in the map and in both orders, and its maps, in bytes.
+const CHANNEL_BYTES: usize =
+    size_of::<(Arc<str>, ChannelIds)>() * 2 + size_of::<(Sequence, Arc<str>)>() * 4 + 128;
+
+/// What an id costs beside its text: itself, an entry in the map of texts, and the text's allocation, in bytes.
+const ID_BYTES: usize = size_of::<OwnId>() * 2 + size_of::<(Arc<str>, Uses)>() * 2 + 32;
+
+impl OwnIds {
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The place of the event whose id is the oldest that is known.
+    pub(super) fn oldest(&self) -> Option<Sequence> {
+        self.oldest.first().map(|&(sequence, _)| sequence)
+    }
+
+    /// Takes in that an event, with this id of its publisher's if it has one, came to a channel.
+    pub(super) fn note_event(&mut self, channel: &Arc<str>, sequence: Sequence, id: Option<&str>) {
+        let Some(text) = id else {
+            if !self.by_channel.is_empty()
+                && let Some(ids) = self.by_channel.get_mut(channel)
+            {
+                ids.events += 1;
+            }
+            return;
+        };
+        let ids = match self.by_channel.get_mut(channel) {
+            Some(ids) => ids,
+            None => {
+                self.bytes += CHANNEL_BYTES + channel.len();
+                self.names.insert(Arc::clone(channel));
+                self.oldest.insert((sequence, Arc::clone(channel)));
+                self.by_channel.entry(Arc::clone(channel)).or_default()
+            }
+        };
+        ids.events += 1;
+        self.bytes += ID_BYTES + text.len();
+        ids.push(text, sequence);
+    }
+
+    /// Forgets the ids of a channel after whose events `events_max` further ones have come, but for those from whose place
+    /// on the channel has lost nothing: it retains an event from `retained_from` on.
+    pub(super) fn forget_passed(
+        &mut self,
+        channel: &Arc<str>,
+        events_max: usize,
+        retained_from: Option<Sequence>,
+    ) {
+        if self.by_channel.is_empty() {
+            return;
+        }
+        let Some(ids) = self.by_channel.get(channel) else { return };
+        let is_passed = |id: &OwnId| {
+            ids.events - id.nth >= events_max as u64 && retained_from.is_none_or(|from| from > id.sequence)
+        };
+        for _ in 0..ids.ids.iter().take_while(|id| is_passed(id)).count() {
+            self.forget_first(channel);
+        }
+    }
+
+    /// Forgets the oldest id of all; returns false where there is none.
+    pub(super) fn forget_oldest(&mut self) -> bool {
+        let Some((_, channel)) = self.oldest.first().cloned() else { return false };
+        self.forget_first(&channel);
+        true
+    }
+
+    /// The place of the earliest event with this id on a channel of the name.
+    pub(super) fn place_on(&self, channel: &str, text: &str) -> Option<Sequence> {
+        self.by_channel.get(channel)?.place_of(text)
+    }
+
+    /// The place of the earliest event with this id on any channel whose name begins so.
+    pub(super) fn place_on_any(&self, prefix: &str, text: &str) -> Option<Sequence> {
+        let from = self.names.range::<str, _>((Included(prefix), Unbounded));
+        let names = from.take_while(|name| name.starts_with(prefix)).filter(|name| is_channel(name));
+        names.filter_map(|name| self.place_on(name, text)).min()
+    }
+
+    fn forget_first(&mut self, channel: &Arc<str>) {
+        let Some(ids) = self.by_channel.get_mut(channel) else { return };
+        let Some(id) = ids.pop() else { return };
+        self.bytes -= ID_BYTES + id.text.len();
+        self.oldest.remove(&(id.sequence, Arc::clone(channel)));
+        if let Some(next) = ids.ids.front() {
+            self.oldest.insert((next.sequence, Arc::clone(channel)));
+        } else {
+            self.by_channel.remove(channel);
+            self.names.remove(channel);
+            self.bytes -= CHANNEL_BYTES + channel.len();
+        }
+    }
+}
+
+impl ChannelIds {
+    fn push(&mut self, text: &str, sequence: Sequence) {
+        let place = self.forgotten + self.ids.len() as u64;
+        let text = match self.by_text.get_mut(text) {
+            Some(uses) => {
+                let before = std::mem::replace(&mut uses.last, place);
+                let index = usize::try_from(before - self.forgotten).expect("it is one of the ids");
+                self.ids[index].next = Some(place);
+                Arc::clone(&self.ids[index].text)
+            }
+            None => {
+                let text: Arc<str> = text.into();
+                self.by_text.insert(Arc::clone(&text), Uses { first: place, last: place });
+                text
+            }
+        };
+        self.ids.push_back(OwnId { text, sequence, nth: self.events, next: None });
+    }
+
+    fn pop(&mut self) -> Option<OwnId> {
+        let id = self.ids.pop_front()?;
+        self.forgotten += 1;
+        match id.next {
+            Some(next) => {
+                if let Some(uses) = self.by_text.get_mut(&id.text) {
+                    uses.first = next;
+                }
+            }
+            None => drop(self.by_text.remove(&id.text)),
+        }
+        let capacity = self.ids.capacity();
+        if capacity > 64 && self.ids.len() < capacity / 4 {
+            self.ids.shrink_to(capacity / 2);
+            self.by_text.shrink_to(capacity / 2);
+        }
+        Some(id)
+    }
+
+    fn place_of(&self, text: &str) -> Option<Sequence> {
+        let first = self.by_text.get(text)?.first;
+        let index = usize::try_from(first - self.forgotten).ok()?;
+        Some(self.ids.get(index)?.sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::retention::RETENTION_BYTES_MIN;
+    use super::super::tests::{hub, take_all};
+    use super::super::{Begin, Begun, Hub};
+    use super::*;
+    use crate::base::name::Selector;
+    use crate::frame::batch::{Batch, TARGET_ALL, user_target};
+    use crate::sse::event::Event;
+
+    fn publish(hub: &Hub, targets: &[&str], id: Option<&str>, data: &str) {
+        let event = Event::new(data);
+        let mut batch = Batch::new();
+        batch.push(targets, &id.map_or(Ok(event), |id| event.with_id(id)).unwrap());
+        hub.apply(hub.head().next(), &batch, None);
+        take_all(hub);
+    }
+
+    /// Where a stream of these begins that names an id; `None` where that is unknown.
+    fn place(hub: &Hub, selectors: &[&str], user: Option<&str>, id: &str) -> Option<u64> {
+        let names: Vec<_> = selectors.iter().map(|text| Selector::parse(text).unwrap()).collect();
+        let subscribed = hub.subscribe(0, &names, user, Begin::AfterOwn(id.into())).unwrap();
+        hub.unsubscribe(0, subscribed.channels);
+        match subscribed.begun {
+            Begun::After(cursor) => Some(cursor.place.0),
+            Begun::Unknown(_) => None,
+            Begun::AtHead(_) => panic!("an id was named"),
+        }
+    }
+
+    #[test]
+    fn an_id_is_looked_up_among_the_events_that_the_stream_would_receive() {
+        let hub = hub(10, usize::MAX);
+        let user = user_target("ann");
+        for targets in [&["a"][..], &["chat/1", "b"], &["a"], &[&user], &[TARGET_ALL], &["chat/2"]] {
+            publish(&hub, targets, Some("mine"), "x");
+        }
+        for (selectors, user, expected) in [
+            (&["a"][..], None, 1),
+            (&["b"], None, 2),
+            (&["chat/2"], None, 5),
+            (&["chat/*"], None, 2),
+            (&["chat/2", "b"], None, 2),
+            (&["*"], None, 1),
+            (&["c"], Some("ann"), 4),
+            (&["c"], Some("bob"), 5),
+            (&["none*"], None, 5),
+        ] {
+            assert_eq!(place(&hub, selectors, user, "mine"), Some(expected), "{selectors:?} of {user:?}");
+            assert_eq!(place(&hub, selectors, user, "min"), None);
+        }
+    }
+
+    #[test]
+    fn an_id_is_known_until_as_many_events_came_as_the_channel_keeps() {
+        let hub = hub(3, usize::MAX);
+        publish(&hub, &["a", "b"], Some("mine"), "1");
+        publish(&hub, &["a"], Some("mine"), "2");
+        publish(&hub, &["a"], None, "3");
+        assert_eq!(place(&hub, &["a"], None, "mine"), Some(1));
+        publish(&hub, &["a"], None, "4");
+        assert_eq!(place(&hub, &["a"], None, "mine"), Some(2), "the next use of it");
+        publish(&hub, &["a"], None, "5");
+        assert_eq!(place(&hub, &["a"], None, "mine"), None);
+        assert_eq!(place(&hub, &["a", "b"], None, "mine"), Some(1), "the other channel has had no more");
+        (0..3).for_each(|_| publish(&hub, &["b"], None, "x"));
+        assert_eq!(place(&hub, &["a", "b"], None, "mine"), None);
+        assert_eq!(hub.lock().own_ids.bytes(), 0);
+    }
+
+    #[test]
+    fn an_id_outlives_its_event_and_its_channels_entry() {
+        let hub = hub(1000, RETENTION_BYTES_MIN);
+        publish(&hub, &["quiet"], Some("mine"), "x");
+        (0..1000).for_each(|_| publish(&hub, &["busy"], None, &"b".repeat(4000)));
+        assert_eq!(hub.channels_len(), 1, "the quiet channel is gone");
+        assert_eq!(place(&hub, &["quiet"], None, "mine"), Some(1));
+        (0..999).for_each(|_| publish(&hub, &["quiet"], None, "x"));
+        assert_eq!(place(&hub, &["quiet"], None, "mine"), Some(1));
+        publish(&hub, &["quiet"], None, "x");
+        assert_eq!(place(&hub, &["quiet"], None, "mine"), None);
+    }
+
+    #[test]
+    fn ids_of_channels_that_are_gone_hold_no_more_than_their_share() {
+        let bytes_max = 2 * RETENTION_BYTES_MIN;
+        let hub = hub(10, bytes_max);
+        for n in 0..20_000 {
+            publish(&hub, &[&format!("once:{n}")], Some(&format!("id of {n}")), &"x".repeat(200));
+        }
+        let held = hub.lock().own_ids.bytes();
+        assert!(hub.held_bytes() <= bytes_max, "{} bytes are held", hub.held_bytes());
+        assert!(held > bytes_max / 5 && held < bytes_max * 3 / 5, "ids hold {held} bytes of {bytes_max}");
+        let is_known = |n: u64| place(&hub, &[&format!("once:{n}")], None, &format!("id of {n}")).is_some();
+        let known = (0..20_000).map(is_known).collect::<Vec<_>>();
+        let first = known.iter().position(|&is_known| is_known).unwrap();
+        assert!(known[first..].iter().all(|&is_known| is_known), "the oldest ids went first");
+        let first_page = hub.lock().history.first().unwrap();
+        assert!(first as u64 <= first_page.0, "ids of retained events stay");
+    }
+
+    #[test]
+    fn an_id_that_is_used_for_every_event_names_the_earliest_one() {
+        let mut ids = OwnIds::default();
+        let channel: Arc<str> = "a".into();
+        for number in 1..=1000 {
+            ids.note_event(&channel, Sequence(number), Some("same"));
+            ids.forget_passed(&channel, 100, Some(Sequence(number.saturating_sub(99).max(1))));
+            let expected = number.saturating_sub(99).max(1);
+            assert_eq!(ids.place_on("a", "same"), Some(Sequence(expected)));
+        }
+        assert_eq!(ids.oldest(), Some(Sequence(901)));
+        while ids.forget_oldest() {}
+        assert_eq!((ids.bytes(), ids.by_channel.len(), ids.names.len()), (0, 0, 0));
+    }
+}

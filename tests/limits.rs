@@ -281,6 +281,62 @@ const KEPT: &[(u16, &str)] = &[
     (415, "POST /publish HTTP/1.1|Host: localhost|Content-Type: text/html|Content-Length: 2||{}"),
     (400, "POST /channels/a?retry=0 HTTP/1.1|Host: localhost|Content-Length: 1||x"),
     (400, "POST /channels/a?id=%0a HTTP/1.1|Host: localhost|Content-Length: 1||x"),
+    (404, "GET /clients/x HTTP/1.1|Host: localhost||"),
+    (404, "GET /clients/00000000000000000000000000000000-0-0 HTTP/1.1|Host: localhost||"),
+    (404, "GET /clients/00000000000000000000000000000000-ffff-ffffffff HTTP/1.1|Host: localhost||"),
+    (404, "DELETE /clients/00000000000000000000000000000000-3f-0 HTTP/1.1|Host: localhost||"),
+    (405, "PATCH /clients/x HTTP/1.1|Host: localhost||"),
+    (404, "DELETE /channels/nobody HTTP/1.1|Host: localhost||"),
+    (400, "DELETE /channels/a* HTTP/1.1|Host: localhost||"),
+    (405, "POST /channels HTTP/1.1|Host: localhost|Content-Length: 0||"),
+    (
+        404,
+        "POST /events/subscribe HTTP/1.1|Host: localhost|Content-Length: 30||{\"clientId\":\"x\",\"channel\":\"a\"}",
+    ),
+    (
+        400,
+        "POST /events/subscribe HTTP/1.1|Host: localhost|Content-Length: 28||{\"clientId\":7,\"channel\":\"a\"}",
+    ),
+    (400, "POST /events/subscribe HTTP/1.1|Host: localhost|Content-Length: 15||{\"channel\":\"a\"}"),
+    (400, "POST /events/unsubscribe HTTP/1.1|Host: localhost|Content-Length: 2||[]"),
+    (404, "POST /sse/subscribe?client_id=x&channel=a HTTP/1.1|Host: localhost|Content-Length: 0||"),
+    (400, "POST /sse/unsubscribe?client_id=x HTTP/1.1|Host: localhost|Content-Length: 0||"),
+    (404, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 25||{\"clientId\":\"x\",\"data\":1}"),
+    (
+        400,
+        "POST /publish HTTP/1.1|Host: localhost|Content-Length: 32||{\"channel\":\"a\",\"data\":1,\"ttl\":0}",
+    ),
+    (
+        400,
+        "POST /publish HTTP/1.1|Host: localhost|Content-Length: 35||{\"channel\":\"a\",\"data\":1,\"ttl\":1e99}",
+    ),
+    (
+        400,
+        "POST /publish HTTP/1.1|Host: localhost|Content-Length: 44||{\"channel\":\"a\",\"data\":1,\"idempotencyKey\":\"\"}",
+    ),
+    (
+        400,
+        "POST /publish HTTP/1.1|Host: localhost|Idempotency-Key: k|Content-Length: 45||{\"channel\":\"a\",\"data\":1,\"idempotencyKey\":\"k\"}",
+    ),
+    (
+        400,
+        "POST /publish HTTP/1.1|Host: localhost|Content-Type: application/x-ndjson|Idempotency-Key: k|Content-Length: 24||{\"channel\":\"a\",\"data\":1}",
+    ),
+    (
+        400,
+        "POST /publish HTTP/1.1|Host: localhost|Content-Length: 41||{\"channel\":\"a\",\"channels\":[\"b\"],\"data\":1}",
+    ),
+    (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 28||[{\"channel\":\"a\",\"data\":1},7]"),
+    (
+        400,
+        "POST /notify HTTP/1.1|Host: localhost|Content-Length: 72||{\"channel\":\"a\",\"notification\":{\"type\":\"loud\",\"title\":\"t\",\"message\":\"m\"}}",
+    ),
+    (
+        400,
+        "POST /progress HTTP/1.1|Host: localhost|Content-Length: 74||{\"userId\":\"u\",\"progress\":{\"taskId\":\"t\",\"progress\":101,\"status\":\"running\"}}",
+    ),
+    (400, "GET /sse?channel=a%20* HTTP/1.1|Host: localhost||"),
+    (400, "GET /sse?replay=-1 HTTP/1.1|Host: localhost||"),
 ];
 
 fn lines(text: &str) -> String {

@@ -10,6 +10,7 @@ pub mod epoll;
 pub mod sim;
 pub mod socket;
 pub mod source;
+mod table;
 pub mod unix;
 pub mod uring;
 

@@ -16,7 +16,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use socket2::Socket;
 
-use super::table::token_of_listener;
+use super::connection::token_of_listener;
 use crate::base::limits::ACCEPTS_PER_WAIT_MAX;
 use crate::driver::socket::{Listener, is_peers_fault};
 

@@ -6,7 +6,7 @@
 //! ready list, in the order in which they came up, and each is read from once before its next turn.
 
 mod accept;
-mod table;
+mod connection;
 #[cfg(test)]
 mod tests;
 
@@ -23,8 +23,9 @@ use mio::{Events, Interest, Poll};
 use socket2::Socket;
 
 use self::accept::{Accept, Acceptor};
-use self::table::{Connection, Source, Table};
+use self::connection::{Connection, Source};
 use super::socket::Listener;
+use super::table::Table;
 use super::{Completion, Driver, SendStart};
 use crate::base::id::ConnId;
 use crate::base::limits::{COMPLETIONS_PER_WAIT_MAX, READ_BUFFER_BYTES, SEND_SLICES_MAX};
@@ -37,7 +38,7 @@ pub struct EpollDriver {
     events: Events,
     waker: Arc<EpollWaker>,
     acceptor: Acceptor,
-    table: Table,
+    table: Table<Connection>,
     /// Connections that have what their owner waits for. May name some that were closed since.
     ready: VecDeque<ConnId>,
     read_buffer: Box<[u8]>,
@@ -69,7 +70,7 @@ impl EpollDriver {
     /// Where the kernel refuses an epoll instance or an eventfd: file descriptors have run out.
     pub fn new(listeners: Vec<Listener>) -> io::Result<EpollDriver> {
         let poll = Poll::new()?;
-        let waker = Arc::new(EpollWaker(mio::Waker::new(poll.registry(), table::WAKER)?));
+        let waker = Arc::new(EpollWaker(mio::Waker::new(poll.registry(), connection::WAKER)?));
         let acceptor = Acceptor::new(listeners, poll.registry())?;
         Ok(EpollDriver {
             poll,
@@ -86,7 +87,7 @@ impl EpollDriver {
     /// Takes in what the last poll told.
     fn note_events(&mut self) {
         for event in &self.events {
-            let conn = match table::source_of(event.token()) {
+            let conn = match connection::source_of(event.token()) {
                 Source::Waker => continue, // Having ended the wait is all it is for.
                 Source::Listener(listener) => {
                     self.acceptor.note_waiting(listener);
@@ -175,9 +176,9 @@ impl Driver for EpollDriver {
     type Socket = EpollSocket;
 
     fn adopt(&mut self, socket: EpollSocket, conn: ConnId) -> io::Result<()> {
-        let token = table::token_of(conn);
+        let token = connection::token_of(conn);
         self.poll.registry().register(&mut SourceFd(&socket.0.as_raw_fd()), token, Interest::READABLE)?;
-        self.table.insert(conn, socket.0);
+        self.table.insert(conn, Connection::new(socket.0));
         Ok(())
     }
 
@@ -221,7 +222,8 @@ impl Driver for EpollDriver {
             // back would save nothing. Where room came about in between, changing the interest reports it anew.
             let interest = Interest::READABLE | Interest::WRITABLE;
             let mut source = SourceFd(&connection.socket.as_raw_fd());
-            if let Err(error) = self.poll.registry().reregister(&mut source, table::token_of(conn), interest)
+            if let Err(error) =
+                self.poll.registry().reregister(&mut source, connection::token_of(conn), interest)
             {
                 return SendStart::Failed(error);
             }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use io_uring::cqueue;
 
 use super::buffers::Buffers;
+use super::connection::{Connection, Receiving, Room};
 use super::key::Key;
 use super::ring::Ring;
 use super::sends::Done;
-use super::table::{Receiving, Room, Table};
 use super::{Event, UringDriver};
 use crate::base::id::ConnId;
 use crate::driver::Driver;
+use crate::driver::table::Table;
 
 /// What a short send waits for.
 const ROOM: libc::c_int = libc::POLLOUT as libc::c_int;
@@ -129,7 +130,7 @@ impl UringDriver {
 }
 
 /// Takes in what became of a send.
-fn note_sent(done: Done, ring: &mut Ring, table: &mut Table, events: &mut VecDeque<Event>) {
+fn note_sent(done: Done, ring: &mut Ring, table: &mut Table<Connection>, events: &mut VecDeque<Event>) {
     let Done { conn, offered, outcome } = done;
     let connection = table.get_mut(conn).filter(|connection| !connection.has_failed);
     let Some(connection) = connection else { return };

@@ -21,6 +21,7 @@
 mod accept;
 mod buffers;
 mod completions;
+mod connection;
 mod error;
 mod exchange;
 mod key;
@@ -28,7 +29,6 @@ mod probe;
 mod ring;
 mod sends;
 mod setup;
-mod table;
 #[cfg(test)]
 pub(super) mod tests;
 mod waker;
@@ -50,12 +50,13 @@ pub use self::setup::{FILES_MAX, PreparedUring};
 
 use self::accept::{Accept, Acceptor};
 use self::buffers::Buffers;
+use self::connection::{Connection, Receiving, Room};
 use self::exchange::Exchange;
 use self::key::{Key, SLOTS_MAX};
 use self::ring::Ring;
 use self::sends::Sends;
-use self::table::{Receiving, Room, Table};
 use self::waker::EventFd;
+use super::table::Table;
 use super::{Completion, Driver, SendStart};
 use crate::base::id::ConnId;
 use crate::base::limits::{COMPLETIONS_PER_WAIT_MAX, SEND_SLICES_MAX};
@@ -71,7 +72,7 @@ pub struct UringDriver {
     buffers: Option<Buffers>,
     waker: Arc<EventFd>,
     acceptor: Acceptor,
-    table: Table,
+    table: Table<Connection>,
     /// What is to be handed over. May tell of connections that were closed since.
     events: VecDeque<Event>,
     /// Connections whose receive found no buffer.
@@ -206,7 +207,7 @@ impl Driver for UringDriver {
             return Err(io::Error::from_raw_os_error(libc::ENFILE)); // Dropping the socket closes it.
         }
         socket.dropped = None;
-        self.table.insert(conn, socket.file);
+        self.table.insert(conn, Connection::new(socket.file));
         Ok(())
     }
 

@@ -16,10 +16,10 @@ use super::key::Key;
 use super::probe::Proven;
 use super::ring::{COMPLETIONS, Ring, SUBMISSIONS};
 use super::sends::Sends;
-use super::table::Table;
 use super::waker::EventFd;
 use crate::base::mailbox::Wake;
 use crate::driver::socket::Listener;
+use crate::driver::table::Table;
 
 /// Most direct descriptors of one ring, as the kernel bounds them (`IORING_MAX_FIXED_FILES`), besides the limit on open
 /// files.

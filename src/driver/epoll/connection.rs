@@ -1,23 +1,12 @@
-//! What the driver knows about each connection, in 16 bytes.
+//! What the driver knows about each connection, in 16 bytes, and the token by which epoll tells of it.
 
 use mio::Token;
 use socket2::Socket;
 
 use crate::base::id::ConnId;
+use crate::driver::table::slot_bytes;
 
-/// The open connections, by the slot that their owner gave them.
-#[derive(Default)]
-pub(super) struct Table {
-    slots: Vec<Slot>,
-}
-
-#[derive(Default)]
-struct Slot {
-    generation: u32,
-    connection: Option<Connection>,
-}
-
-const _: () = assert!(size_of::<Slot>() <= 16, "an idle connection costs no more");
+const _: () = assert!(slot_bytes::<Connection>() <= 16, "an idle connection costs no more");
 
 /// One open connection.
 pub(super) struct Connection {
@@ -39,47 +28,24 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// A connection of which nothing is asked yet. Closing its socket, as dropping it does, also ends the watch over it
+    /// (`epoll(7)`, Questions and answers, 6).
+    pub(super) fn new(socket: Socket) -> Connection {
+        Connection {
+            socket,
+            is_receiving: false,
+            is_readable: false,
+            is_end_near: false,
+            awaits_room: false,
+            has_room: false,
+            watches_room: false,
+            is_queued: false,
+        }
+    }
+
     /// Returns true if and only if there is what the connection's owner waits for.
     pub(super) fn has_news(&self) -> bool {
         (self.is_receiving && self.is_readable) || (self.awaits_room && self.has_room)
-    }
-}
-
-impl Table {
-    pub(super) fn insert(&mut self, conn: ConnId, socket: Socket) {
-        let index = conn.index as usize;
-        if index >= self.slots.len() {
-            self.slots.resize_with(index + 1, Slot::default);
-        }
-        let slot = &mut self.slots[index];
-        debug_assert!(slot.connection.is_none(), "{conn:?} takes the slot of an open connection");
-        *slot = Slot {
-            generation: conn.generation,
-            connection: Some(Connection {
-                socket,
-                is_receiving: false,
-                is_readable: false,
-                is_end_near: false,
-                awaits_room: false,
-                has_room: false,
-                watches_room: false,
-                is_queued: false,
-            }),
-        };
-    }
-
-    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        let slot = self.slots.get_mut(conn.index as usize)?;
-        if slot.generation == conn.generation { slot.connection.as_mut() } else { None }
-    }
-
-    /// Closes a connection's socket, which also ends the watch over it (`epoll(7)`, Questions and answers, 6).
-    pub(super) fn remove(&mut self, conn: ConnId) {
-        if let Some(slot) = self.slots.get_mut(conn.index as usize)
-            && slot.generation == conn.generation
-        {
-            slot.connection = None;
-        }
     }
 }
 

@@ -1,0 +1,74 @@
+//! What a driver of sockets knows about each connection, by the slot that its owner gave it.
+
+use crate::base::id::ConnId;
+
+/// The open connections. A name of a former connection in a slot names nobody.
+#[derive(Debug)]
+pub(super) struct Table<T> {
+    slots: Vec<Slot<T>>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    connection: Option<T>,
+}
+
+/// What one connection takes in the table, in bytes.
+pub(super) const fn slot_bytes<T>() -> usize {
+    size_of::<Slot<T>>()
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Table<T> {
+        Table { slots: Vec::new() }
+    }
+}
+
+impl<T> Table<T> {
+    /// Takes a connection in, whose slot no other open one has.
+    pub(super) fn insert(&mut self, conn: ConnId, connection: T) {
+        let index = conn.index as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, || Slot { generation: 0, connection: None });
+        }
+        let slot = &mut self.slots[index];
+        debug_assert!(slot.connection.is_none(), "{conn:?} takes the slot of an open connection");
+        *slot = Slot { generation: conn.generation, connection: Some(connection) };
+    }
+
+    /// The connection of this name; `None` if and only if it is not open.
+    #[inline]
+    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut T> {
+        let slot = self.slots.get_mut(conn.index as usize)?;
+        if slot.generation == conn.generation { slot.connection.as_mut() } else { None }
+    }
+
+    /// Takes the connection of this name out; `None` if and only if it is not open.
+    pub(super) fn remove(&mut self, conn: ConnId) -> Option<T> {
+        let slot = self.slots.get_mut(conn.index as usize)?;
+        if slot.generation == conn.generation { slot.connection.take() } else { None }
+    }
+
+    /// Takes all connections out.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
+        std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_id_names_nobody() {
+        let [old, new] = [1, 2].map(|generation| ConnId { index: 5, generation });
+        let mut table = Table::default();
+        table.insert(old, 7);
+        assert_eq!(table.remove(old), Some(7));
+        table.insert(new, 8);
+        assert!(table.get_mut(old).is_none() && table.remove(old).is_none());
+        assert_eq!(table.get_mut(new), Some(&mut 8));
+        assert_eq!(table.drain().count(), 1);
+    }
+}

@@ -10,7 +10,7 @@ use crate::frame::notice::Notice;
 use super::Shard;
 
 /// How long those have who were still in the backlog when the listeners closed.
-const CLOSING: Duration = Duration::from_secs(1);
+pub(super) const CLOSING: Duration = Duration::from_secs(1);
 
 /// How far a shard has drained.
 #[derive(Clone, Copy, Debug)]

@@ -82,3 +82,59 @@ impl Reach {
         self == Reach::Unix
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::drain::CLOSING;
+    use super::super::tests::{Servers, read};
+    use super::*;
+
+    /// Two shards whose only listener is the first one's, to be spread; their drivers cannot part with a socket.
+    fn servers() -> Servers {
+        let mut servers = Servers::new(None);
+        for shard in &mut servers.shards {
+            shard.options.api[0].reach = Reach::Unix;
+            shard.is_handed_connections =
+                Shard::<crate::driver::sim::SimDriver>::is_handed_connections(&shard.options);
+        }
+        servers
+    }
+
+    #[test]
+    fn a_connection_that_the_driver_cannot_part_with_is_served_where_it_was_accepted() {
+        let mut servers = servers();
+        let streams: Vec<_> = (0..4).map(|_| servers.subscribe(0, "a")).collect();
+        servers.settle();
+        let held: Vec<usize> = servers.shards.iter().map(Shard::connections_len).collect();
+        assert_eq!(held, [4, 0]);
+        assert!(servers.shards[0].next_taker > 0, "the other shard had its turn");
+        servers.publish(1, r#"{"channel":"a","text":"hello"}"#);
+        assert!(streams.iter().all(|stream| read(stream).contains("data: hello\n")));
+    }
+
+    #[test]
+    fn a_shard_that_is_handed_connections_ends_after_the_one_that_hands_them_on() {
+        let mut servers = servers();
+        servers.shards[1].begin_drain();
+        servers.settle();
+        assert!(!servers.shards[1].is_drained(), "a connection may be on its way");
+        servers.shards[0].begin_drain();
+        servers.settle();
+        assert!(servers.shards.iter().all(Shard::is_drained));
+    }
+
+    #[test]
+    fn a_shard_does_not_wait_for_ever_for_one_that_hands_connections_on() {
+        let mut servers = servers();
+        servers.shards[1].begin_drain();
+        servers.turn(1);
+        servers.now += CLOSING - Duration::from_millis(1);
+        servers.turn(1);
+        assert!(!servers.shards[1].is_drained());
+        servers.now += Duration::from_millis(1);
+        servers.turn(1);
+        assert!(servers.shards[1].is_drained());
+    }
+}

@@ -1,6 +1,7 @@
 //! Draining: streams are told and end, what is under way is answered, newcomers are answered that the server goes, and
 //! at last the listeners close.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::base::id::ConnId;
@@ -11,6 +12,9 @@ use super::Shard;
 
 /// How long those have who were still in the backlog when the listeners closed.
 pub(super) const CLOSING: Duration = Duration::from_secs(1);
+
+/// How often a shard that has finished looks whether the others have.
+const OTHERS_LOOKED_AT: Duration = Duration::from_millis(5);
 
 /// How far a shard has drained.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +41,19 @@ impl Drain {
 }
 
 impl<D: Driver> Shard<D> {
+    /// When a drain has something to do at the latest. Nobody tells a shard without connections that the others have none
+    /// any more: it looks.
+    pub(super) fn drain_deadline(&self) -> Option<Instant> {
+        let deadline = self.drain.deadline()?;
+        let waits_for_others = matches!(self.drain, Drain::Ending { .. }) && self.peers.is_empty();
+        Some(if waits_for_others { deadline.min(self.now + OTHERS_LOOKED_AT) } else { deadline })
+    }
+
+    /// How many connections all shards hold.
+    fn connections_of_all(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// Begins to drain, once.
     pub(super) fn begin_drain(&mut self) {
         if self.drain.is_on() {
@@ -75,8 +92,9 @@ impl<D: Driver> Shard<D> {
                 if !self.peers.is_empty() && self.now >= deadline {
                     self.cut_off_all();
                 }
-                if self.peers.is_empty() {
-                    // Whoever is in the backlog is accepted, and answered, before the listeners close.
+                if self.peers.is_empty() && (self.connections_of_all() == 0 || self.now >= deadline) {
+                    // A client that connects in the very moment in which a listener closes is reset, so none closes
+                    // while another shard still serves, and newcomers are to be answered. Whoever is in the backlog is accepted, and answered, before the listeners close.
                     self.driver.stop_listening();
                     self.drain = Drain::Closing { deadline: self.now + CLOSING };
                 }
@@ -97,5 +115,30 @@ impl<D: Driver> Shard<D> {
             }
             self.act(conn);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Servers, read};
+    use super::*;
+
+    #[test]
+    fn a_shard_listens_while_another_has_connections_to_finish() {
+        let mut servers = Servers::new(None);
+        let _held =
+            servers.request(0, "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n");
+        servers.settle();
+        servers.shards.iter_mut().for_each(Shard::begin_drain);
+        servers.settle();
+        assert!(servers.shards.iter().all(|shard| !shard.is_drained()));
+        let timeout = servers.shards[1].prepare_to_wait(servers.now);
+        assert!(
+            timeout.is_some_and(|timeout| timeout < Duration::from_millis(10)),
+            "{timeout:?}: it looks again"
+        );
+        let late = servers.request(1, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        servers.settle();
+        assert!(read(&late).starts_with("HTTP/1.1 503 "), "a newcomer is answered");
     }
 }

@@ -402,7 +402,7 @@ impl<D: Driver> Shard<D> {
         let deadlines = [
             self.wheel.next_deadline(),
             sources,
-            self.drain.deadline(),
+            self.drain_deadline(),
             paused,
             self.reports_deadline(),
             self.slow_look.deadline(),

@@ -33,7 +33,7 @@ impl<D: Driver> Shard<D> {
                 Completion::Sent { conn, bytes } => {
                     let Some(peer) = peers.get_mut(conn) else { continue };
                     counters.note_sent(bytes, peer.conn.sent(&context, bytes));
-                    if peer.is_settled(&options.conn) {
+                    if peer.is_settled() {
                         continue;
                     }
                     return Some(conn);
@@ -132,6 +132,7 @@ impl<D: Driver> Shard<D> {
             peer.armed = Armed::at(deadline, *start);
             wheel.insert(conn, deadline);
         }
+        peer.is_timed = peer.conn.is_idle_stream();
     }
 
     fn handle_request(&mut self, conn: ConnId) {
@@ -175,6 +176,7 @@ impl<D: Driver> Shard<D> {
             let context = Context { now: *now, date, options: &options.conn, common };
             let Some(peer) = peers.get_mut(conn) else { continue };
             peer.armed = Armed::default();
+            peer.is_timed = false;
             // Most deadlines have moved on meanwhile, which nobody told the wheel.
             if peer.conn.deadline(&options.conn).is_some_and(|deadline| deadline <= *now) {
                 if peer.conn.is_overdue(*now) {

@@ -49,7 +49,7 @@ impl<D: Driver> Shard<D> {
         let is_done = match peer.conn.flush(&context, send) {
             Flushed::Whole { bytes, events } => {
                 counters.note_sent(bytes, Some(events));
-                peer.is_settled(&options.conn)
+                peer.is_settled()
             }
             Flushed::Partly { bytes, events } => {
                 counters.note_sent(bytes, events);

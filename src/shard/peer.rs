@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::publish::Publishing;
 use crate::base::id::{ClientId, Sequence};
-use crate::conn::{ConnOptions, Connection};
+use crate::conn::Connection;
 use crate::frame::notice::GapReason;
 use crate::hub::ChannelId;
 use crate::hub::index::Subscription;
@@ -36,6 +36,8 @@ pub(super) struct Peer {
     pub(super) is_counting: bool,
     /// It is a stream that has not ended.
     pub(super) is_stream: bool,
+    /// It was seen to as an idle stream since the timer wheel named it last, so that the wheel names it in time.
+    pub(super) is_timed: bool,
     /// It stands in the shard's list of streams that have something to say.
     pub(super) is_marked: bool,
     /// It stands in one of the shard's queues of streams that read the history.
@@ -57,6 +59,7 @@ impl Peer {
             listener: u16::try_from(listener).expect("there are few listeners"),
             is_counting: false,
             is_stream: false,
+            is_timed: false,
             is_marked: false,
             is_queued: false,
             is_over_limit,
@@ -116,10 +119,8 @@ impl Peer {
     /// Returns true if and only if it is a live stream that waits for nothing but events and time, and the timer wheel
     /// names it no later than it wants to hear of that: what was written only puts that off.
     #[inline]
-    pub(super) fn is_settled(&self, options: &ConnOptions) -> bool {
-        self.behind.is_none()
-            && (self.armed.is_set() || options.keepalive.is_none())
-            && self.conn.is_idle_stream()
+    pub(super) fn is_settled(&self) -> bool {
+        self.behind.is_none() && self.is_timed && self.conn.is_idle_stream()
     }
 }
 
@@ -132,12 +133,6 @@ impl Armed {
     pub(super) fn at(deadline: Instant, start: Instant) -> Armed {
         let nanos = deadline.saturating_duration_since(start).as_nanos();
         Armed(NonZeroU64::new(u64::try_from(nanos).unwrap_or(u64::MAX).max(1)))
-    }
-
-    /// Returns true if and only if the wheel names it at some time.
-    #[inline]
-    pub(super) fn is_set(self) -> bool {
-        self.0.is_some()
     }
 
     /// Returns true if and only if the wheel does not name it by `deadline`.

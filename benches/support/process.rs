@@ -65,6 +65,11 @@ impl Process {
         Process { child, address }
     }
 
+    /// Memory of the process that is resident, in bytes.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        resident_bytes(self.child.id())
+    }
+
     /// CPU time of all threads of the process so far (`/proc/PID/task/TID/schedstat`, by the nanosecond).
     pub(crate) fn cpu_time(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the server runs");
@@ -75,6 +80,13 @@ impl Process {
         });
         Duration::from_nanos(nanoseconds.sum())
     }
+}
+
+/// Memory of a process that is resident, in bytes, page by page and not by the kernel's running estimate.
+pub(crate) fn resident_bytes(process: u32) -> usize {
+    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).expect("the process runs");
+    let kib = text.lines().find_map(|line| line.strip_prefix("Rss:")?.strip_suffix("kB")?.trim().parse::<usize>().ok());
+    kib.expect("the kernel counts resident memory") * 1024
 }
 
 impl Drop for Process {

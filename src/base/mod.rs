@@ -1,10 +1,12 @@
 //! Floor 0: the small types and containers that every other floor stands on. Imports nothing of ours.
 
 pub mod fingerprint;
+pub mod heap;
 pub mod id;
 pub mod limits;
 pub mod mailbox;
 pub mod name;
 pub mod random;
+pub mod search;
 pub mod slots;
 pub mod wheel;

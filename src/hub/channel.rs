@@ -1,13 +1,14 @@
 //! One channel: its name, who subscribes to it, and which retained events are its.
 
-use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use crate::base::heap::shared_text_bytes;
 use crate::base::id::Sequence;
 use crate::base::name::prefix_of;
 use crate::frame::batch::is_channel;
 use crate::hub::ShardSet;
+use crate::hub::numbers::Numbers;
 use crate::hub::ttl::Lapsed;
 
 /// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
@@ -45,7 +46,7 @@ impl Hasher for ChannelHasher {
 pub(super) struct Channel {
     pub(super) name: Arc<str>,
     /// The numbers of its retained events, in order.
-    pub(super) retained: VecDeque<Sequence>,
+    pub(super) retained: Numbers,
     /// The last of its events that is no longer retained though it had not lapsed.
     pub(super) evicted_through: Sequence,
     /// How many of its events are no longer retained, since it has been in the table, but for those that lapsed.
@@ -73,17 +74,17 @@ impl Channel {
     /// The index of its first retained event after `place` that can be read.
     pub(super) fn index_after(&self, place: Sequence) -> usize {
         let place = place.max(self.dropped_through);
-        self.retained.partition_point(|&sequence| sequence <= place)
+        self.retained.count_through(place)
     }
 
     /// Returns true if and only if the event is retained and can be read.
     pub(super) fn holds(&self, sequence: Sequence) -> bool {
-        sequence > self.dropped_through && self.retained.binary_search(&sequence).is_ok()
+        sequence > self.dropped_through && self.retained.index_of(sequence).is_some()
     }
 
     /// The numbers of its events that can be read, in order.
     pub(super) fn readable(&self) -> impl DoubleEndedIterator<Item = Sequence> + ExactSizeIterator {
-        self.retained.range(self.index_after(Sequence::START)..).copied()
+        self.retained.from(self.index_after(Sequence::START))
     }
 
     /// What the names of its channels begin with; `None` if and only if it is no pattern.
@@ -95,7 +96,7 @@ impl Channel {
     /// lapsed, which holds for every shard's cursor.
     pub(super) fn count_taken(&self, place: Sequence) -> u64 {
         let lapsed = self.lapsed.as_ref().map_or(0, |lapsed| lapsed.count);
-        self.evicted_count + lapsed + self.retained.partition_point(|&sequence| sequence <= place) as u64
+        self.evicted_count + lapsed + self.retained.count_through(place) as u64
     }
 
     /// How many events it had up to `place`, since it has been in the table, where none after `place` was lost. `None`
@@ -107,24 +108,17 @@ impl Channel {
 
     /// As [`Channel::count_through`], and how many it has lost after `place`.
     pub(super) fn count_through_or_lost(&self, place: Sequence) -> Option<u64> {
-        let dropped = self.retained.partition_point(|&sequence| sequence <= self.dropped_through)
-            - self.retained.partition_point(|&sequence| sequence <= self.dropped_through.min(place));
+        let dropped = self.retained.count_through(self.dropped_through)
+            - self.retained.count_through(self.dropped_through.min(place));
         Some(self.count_through(place)? + dropped as u64)
     }
 }
 
 impl Channel {
-    pub(super) fn lapsed_bytes(&self) -> usize {
-        self.lapsed.as_ref().map_or(0, |lapsed| lapsed.bytes())
-    }
-
-    /// Gives room back that its numbers do not need; returns how many bytes.
-    pub(super) fn shrink(&mut self) -> usize {
-        let capacity = self.retained.capacity();
-        if capacity > 64 && self.retained.len() < capacity / 4 {
-            self.retained.shrink_to(capacity / 2);
-        }
-        (capacity - self.retained.capacity()) * size_of::<Sequence>()
+    /// Bytes that it holds beside its entry in the table.
+    pub(super) fn bytes(&self) -> usize {
+        let lapsed = self.lapsed.as_ref().map_or(0, |lapsed| lapsed.bytes());
+        shared_text_bytes(self.name.len()) + self.retained.bytes() + lapsed
     }
 }
 

@@ -3,9 +3,11 @@
 //! A pattern is an entry of the table too, under its text with the `*`, which no channel's name ends in. It retains
 //! nothing: its events are those of the channels that it matches, and what is evicted from them is lost to it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
@@ -13,12 +15,13 @@ use crate::frame::batch::{TARGET_ALL, is_channel, is_client};
 use crate::hub::ShardSet;
 use crate::hub::channel::{Channel, ChannelId, pattern_prefix};
 use crate::hub::forgotten::{Forgotten, beginning_with};
+use crate::hub::numbers::Numbers;
 use crate::hub::patterns::Patterns;
 use crate::hub::reader::Told;
 
-/// What a channel costs beside its name and its events: the entry, its slot in the map of names, and an allocation each
-/// for the name and the queue, in bytes.
-const CHANNEL_BYTES: usize = size_of::<Option<Channel>>() + 2 * size_of::<(Arc<str>, ChannelId)>() + 32;
+/// What a channel costs in the table, beside what it holds itself: its entry, and its place in the table of names, of
+/// which between 7/16 and 7/8 are taken and each has a byte more, in bytes.
+const CHANNEL_BYTES: usize = size_of::<Option<Channel>>() + (size_of::<ChannelId>() + 1) * 16 / 7;
 
 /// What a channel costs in the order of names: its entry, and what a B-tree has of free room, in bytes.
 const SORTED_BYTES: usize = size_of::<(Arc<str>, ChannelId)>() * 3 / 2;
@@ -40,7 +43,10 @@ pub(super) enum Removal {
 pub(super) struct Channels {
     slots: Vec<Option<Channel>>,
     free: Vec<u32>,
-    by_name: HashMap<Arc<str>, ChannelId>,
+    /// The channels by their names, which stand in their entries alone.
+    by_name: HashTable<ChannelId>,
+    /// Spreads names, in a way that no peer can foresee.
+    hasher: RandomState,
     /// How many are channels by name or patterns, and not a user's or that of all.
     named_len: usize,
     patterns: Patterns,
@@ -58,7 +64,8 @@ impl Channels {
         let mut channels = Channels {
             slots: Vec::new(),
             free: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: HashTable::new(),
+            hasher: RandomState::new(),
             named_len: 0,
             patterns: Patterns::default(),
             sorted: None,
@@ -92,7 +99,8 @@ impl Channels {
     }
 
     pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
-        self.by_name.get(name).copied()
+        let is_it = |id: &ChannelId| *self.get(*id).name == *name;
+        self.by_name.find(self.hasher.hash_one(name), is_it).copied()
     }
 
     /// The channel of that name, put into the table where it is not yet there.
@@ -112,7 +120,7 @@ impl Channels {
         };
         let channel = Channel {
             name: Arc::clone(&name),
-            retained: VecDeque::new(),
+            retained: Numbers::default(),
             evicted_through,
             evicted_count: 0,
             lapsed: None,
@@ -122,7 +130,7 @@ impl Channels {
             shards: ShardSet::default(),
             is_over: false,
         };
-        self.bytes += CHANNEL_BYTES + name.len();
+        self.bytes += CHANNEL_BYTES + channel.bytes();
         self.named_len += usize::from(is_channel(&name));
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -144,16 +152,21 @@ impl Channels {
             }
             (None, _) => {}
         }
-        self.by_name.insert(name, id);
+        let (hasher, slots) = (&self.hasher, &self.slots);
+        let hash_of = |id: &ChannelId| {
+            let channel = slots[id.0 as usize].as_ref().expect("a channel with a name is in the table");
+            hasher.hash_one(&*channel.name)
+        };
+        self.by_name.insert_unique(hasher.hash_one(&*name), id, hash_of);
         id
     }
 
     /// Puts the channels in the order of their names, and keeps them so.
     fn sort(&mut self) {
         if self.sorted.is_none() {
-            let channels =
-                self.by_name.iter().filter(|(name, _)| is_channel(name) && pattern_prefix(name).is_none());
-            let sorted: BTreeMap<_, _> = channels.map(|(name, &id)| (Arc::clone(name), id)).collect();
+            let names = self.by_name.iter().map(|&id| (Arc::clone(&self.get(id).name), id));
+            let sorted: BTreeMap<_, _> =
+                names.filter(|(name, _)| is_channel(name) && pattern_prefix(name).is_none()).collect();
             self.bytes += sorted.len() * SORTED_BYTES;
             self.sorted = Some(sorted);
         }
@@ -232,14 +245,14 @@ impl Channels {
         self.slots[id.0 as usize].as_mut().expect("a channel that is referred to is in the table")
     }
 
-    /// Retains `sequence` as the channel's newest event.
-    pub(super) fn retain(&mut self, id: ChannelId, sequence: Sequence) {
+    /// Retains `sequence` as the channel's newest event. It will hardly ever have more than `len_max`.
+    pub(super) fn retain(&mut self, id: ChannelId, sequence: Sequence, len_max: usize) {
         let channel =
             self.slots[id.0 as usize].as_mut().expect("a channel that is published to is in the table");
-        let before = channel.retained.capacity();
-        channel.retained.push_back(sequence);
+        let before = channel.retained.bytes();
+        channel.retained.push(sequence, len_max);
         channel.last = sequence;
-        self.bytes += (channel.retained.capacity() - before) * size_of::<Sequence>();
+        self.bytes += channel.retained.bytes() - before;
     }
 
     /// Notes an event of a channel that a pattern matches.
@@ -250,32 +263,33 @@ impl Channels {
     /// Gives up the channel's oldest event and returns its number.
     pub(super) fn evict_oldest(&mut self, id: ChannelId) -> Option<Sequence> {
         let channel = self.slots[id.0 as usize].as_mut()?;
-        let sequence = channel.retained.pop_front()?;
+        let before = channel.retained.bytes();
+        let sequence = channel.retained.pop_first()?;
         channel.evicted_through = sequence;
         channel.evicted_count += 1;
-        self.bytes -= channel.shrink();
+        self.bytes -= before - channel.retained.bytes();
         Some(sequence)
     }
 
     /// Gives up an event that has lapsed: nothing is lost by it. Returns true if and only if the channel retained it.
     pub(super) fn lapse(&mut self, id: ChannelId, sequence: Sequence) -> bool {
         let Some(channel) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) else { return false };
-        let Ok(index) = channel.retained.binary_search(&sequence) else { return false };
+        let Some(index) = channel.retained.index_of(sequence) else { return false };
+        self.bytes -= channel.bytes();
         channel.retained.remove(index);
-        self.bytes -= channel.shrink();
         if sequence <= channel.dropped_through {
             // It was lost when it was dropped, whether or not it has lapsed since.
             channel.evicted_through = sequence.max(channel.evicted_through);
             channel.evicted_count += 1;
+            self.bytes += channel.bytes();
             return true;
         }
-        let before = channel.lapsed_bytes();
         let lapsed = channel.lapsed.get_or_insert_default();
         lapsed.note(sequence);
         if channel.subscribers == 0 {
             lapsed.forget_numbers_through(sequence);
         }
-        self.bytes = self.bytes + channel.lapsed_bytes() - before;
+        self.bytes += channel.bytes();
         true
     }
 
@@ -290,9 +304,10 @@ impl Channels {
     fn forget_lapsed_through(&mut self, id: ChannelId, through: Option<Sequence>) {
         let Some(through) = through else { return };
         let channel = self.get_mut(id);
-        let before = channel.lapsed_bytes();
+        let before = channel.bytes();
         channel.lapsed.get_or_insert_default().forget_numbers_through(through);
-        self.bytes = self.bytes + self.get(id).lapsed_bytes() - before;
+        let after = channel.bytes();
+        self.bytes = self.bytes + after - before;
     }
 
     /// Notes that the channels `evicted` have given up an event of `target`. It is lost to the patterns that match them,
@@ -361,12 +376,12 @@ impl Channels {
             return Removal::NotYet;
         }
         self.free.push(id.0);
-        self.by_name.remove(&channel.name);
+        let hash = self.hasher.hash_one(&*channel.name);
+        if let Ok(named) = self.by_name.find_entry(hash, |&named| named == id) {
+            named.remove();
+        }
         self.named_len -= usize::from(is_channel(&channel.name));
-        self.bytes -= CHANNEL_BYTES
-            + channel.name.len()
-            + channel.retained.capacity() * size_of::<Sequence>()
-            + channel.lapsed_bytes();
+        self.bytes -= CHANNEL_BYTES + channel.bytes();
         if let Some(prefix) = channel.prefix() {
             self.patterns.remove(prefix);
             return Removal::Removed;
@@ -390,7 +405,7 @@ mod tests {
         let mut channels = Channels::new(10);
         let lose = |channels: &mut Channels, name: &str, number: u64| {
             let id = channels.enter(name);
-            channels.retain(id, Sequence(number));
+            channels.retain(id, Sequence(number), 10);
             channels.evict_oldest(id);
             channels.note_lost(&[id], &[id], Sequence(number));
             id
@@ -423,7 +438,7 @@ mod tests {
         let mut channels = Channels::new(10);
         let empty = channels.bytes();
         let id = channels.enter("news");
-        channels.retain(id, Sequence(7));
+        channels.retain(id, Sequence(7), 10);
         assert_eq!(channels.remove_if_idle(id, ALL), Removal::NotIdle, "it has an event");
         channels.evict_oldest(id);
         assert_eq!(
@@ -442,7 +457,7 @@ mod tests {
     fn a_channel_that_comes_back_knows_how_far_it_was_evicted() {
         let mut channels = Channels::new(10);
         let id = channels.enter("news");
-        channels.retain(id, Sequence(7));
+        channels.retain(id, Sequence(7), 10);
         channels.evict_oldest(id);
         assert_eq!(channels.remove_if_idle(id, ALL), Removal::Removed);
         let back = channels.enter("news");

@@ -63,7 +63,7 @@ impl State {
     /// Returns true if and only if events of the channel were dropped that every shard has taken and that are still there.
     fn has_droppable(&self, name: &str) -> bool {
         let channel = self.channels.find(name).map(|id| self.channels.get(id));
-        let oldest = channel.and_then(|channel| Some((channel.dropped_through, *channel.retained.front()?)));
+        let oldest = channel.and_then(|channel| Some((channel.dropped_through, channel.retained.first()?)));
         oldest.is_some_and(|(through, oldest)| oldest <= through && oldest <= self.taken_by_all())
     }
 }

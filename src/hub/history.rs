@@ -8,9 +8,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::base::heap::block_bytes;
 use crate::base::id::{EventId, Sequence};
+use crate::base::search::partition_point_near;
 use crate::frame::batch::DraftRef;
 use crate::frame::segment::{Appender, Patch, SEGMENT_BYTES, Segment};
+use crate::hub::compaction::Leftovers;
 use crate::hub::targets::TargetId;
 use crate::hub::ttl::{Lapsing, lapses_at};
 
@@ -21,17 +24,21 @@ pub(super) const SHARED_FRAME_BYTES_MAX: usize = 4096;
 const PAGE_LARGE_BYTES_MAX: usize = 256 * 1024;
 
 /// Entries of a page: numbers within it are counted from its first.
-const PAGE_ENTRIES_MAX: usize = 8192;
+pub(super) const PAGE_ENTRIES_MAX: usize = 8192;
+
+/// Entries that a page makes room for at the least when it has none.
+const ENTRIES_ROOM_MIN: usize = 8;
+
+/// What a segment takes up beside its bytes: its record, and what their allocation costs, in bytes.
+const SEGMENT_BYTES_BESIDE: usize = block_bytes(16 + size_of::<Segment>()) + 16;
 
 /// One frame of a page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     /// Its number, counted from the page's first.
-    delta: u32,
-    /// Its first byte in the page's segment, or [`LARGE`] and its place among the large frames.
-    from: u32,
-    /// Its bytes.
-    len: u32,
+    pub(super) delta: u32,
+    /// Where its frame stands in the page.
+    pub(super) place: FramePlace,
     /// The channels it went to.
     pub(super) target: TargetId,
     /// When it was applied, and from when on it has lapsed, in ticks of the hub's clock.
@@ -41,26 +48,50 @@ pub(super) struct Entry {
     pub(super) holders: u32,
 }
 
+/// A frame's place in its page, in as little as holds it, for there is one for each event: the first byte in the page's
+/// segment and the number of bytes less one, or [`LARGE`] and which of the large frames it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FramePlace(u32);
+
 /// Marks the place of a large frame.
 const LARGE: u32 = 1 << 31;
+
+/// Bits for the number of bytes of a frame that is not large.
+const LEN_BITS: u32 = SHARED_FRAME_BYTES_MAX.ilog2();
+
+const _: () = assert!(SHARED_FRAME_BYTES_MAX == 1 << LEN_BITS && SEGMENT_BYTES <= (LARGE >> LEN_BITS) as usize);
+
+impl FramePlace {
+    /// In the page's segment; a frame has at least one byte, and at most [`SHARED_FRAME_BYTES_MAX`].
+    pub(super) fn shared(from: usize, len: usize) -> FramePlace {
+        FramePlace(u32_of(from) << LEN_BITS | u32_of(len - 1))
+    }
+
+    /// The last of so many large frames.
+    pub(super) fn last_of_large(count: usize) -> FramePlace {
+        FramePlace(LARGE | u32_of(count - 1))
+    }
+
+    pub(super) fn is_large(self) -> bool {
+        self.0 & LARGE != 0
+    }
+}
 
 /// A stretch of the sequence: its frames' bytes and entries.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) first: Sequence,
-    last: Sequence,
+    pub(super) last: Sequence,
     segment: Arc<Segment>,
-    large: Vec<Arc<Segment>>,
+    pub(super) large: Vec<Arc<Segment>>,
     pub(super) entries: Vec<Entry>,
     pub(super) lapsing: Lapsing,
     /// Bytes of all frames, of those that are retained, and of the large ones.
-    bytes: usize,
-    live_bytes: usize,
-    large_bytes: usize,
+    pub(super) bytes: usize,
+    pub(super) live_bytes: usize,
+    pub(super) large_bytes: usize,
     /// It takes no more frames.
-    sealed: bool,
-    /// It waits to be compacted.
-    queued: bool,
+    pub(super) sealed: bool,
 }
 
 /// Where a frame's bytes stand.
@@ -71,8 +102,14 @@ pub(super) struct Place<'a> {
     pub(super) to: u32,
 }
 
+impl Place<'_> {
+    pub(super) fn len(&self) -> usize {
+        (self.to - self.from) as usize
+    }
+}
+
 impl Page {
-    fn new(first: Sequence, segment: Arc<Segment>) -> Page {
+    pub(super) fn new(first: Sequence, segment: Arc<Segment>) -> Page {
         Page {
             first,
             last: first,
@@ -84,7 +121,6 @@ impl Page {
             live_bytes: 0,
             large_bytes: 0,
             sealed: false,
-            queued: false,
         }
     }
 
@@ -105,27 +141,58 @@ impl Page {
 
     /// Where the bytes of one of its entries stand.
     pub(super) fn place(&self, entry: &Entry) -> Place<'_> {
-        if entry.from & LARGE == 0 {
-            Place { segment: &self.segment, from: entry.from, to: entry.from + entry.len }
+        let FramePlace(place) = entry.place;
+        if entry.place.is_large() {
+            let segment = &self.large[(place & !LARGE) as usize];
+            Place { segment, from: 0, to: u32_of(segment.capacity()) }
         } else {
-            Place { segment: &self.large[(entry.from & !LARGE) as usize], from: 0, to: entry.len }
+            let (from, len) = (place >> LEN_BITS, (place & ((1 << LEN_BITS) - 1)) + 1);
+            Place { segment: &self.segment, from, to: from + len }
         }
     }
 
     /// The index of the first entry after `sequence`.
+    #[inline]
     pub(super) fn index_after(&self, sequence: Sequence) -> usize {
-        self.entries.partition_point(|entry| self.sequence(entry) <= sequence)
+        let Some(delta) = sequence.next().0.checked_sub(self.first.0) else { return 0 };
+        // In a page that was never compacted each number has its entry, and each entry stands at its number.
+        if let Ok(index) = usize::try_from(delta)
+            && self.entries.get(index).is_some_and(|entry| u64::from(entry.delta) == delta)
+        {
+            return index;
+        }
+        self.entries.partition_point(|entry| u64::from(entry.delta) < delta)
     }
 
-    /// Bytes that it holds: segments, entries, and its own record.
-    fn held_bytes(&self) -> usize {
-        self.segment.capacity()
+    /// The index of the entry of `sequence`.
+    fn index_of(&self, sequence: Sequence) -> Option<usize> {
+        let index = self.index_after(Sequence(sequence.0.checked_sub(1)?));
+        self.entries.get(index).is_some_and(|entry| self.sequence(entry) == sequence).then_some(index)
+    }
+
+    /// Adds an entry behind the others.
+    fn push(&mut self, entry: Entry) {
+        let len = self.entries.len();
+        if len == self.entries.capacity() {
+            // About as many as the page before had were made room for at once.
+            self.entries.reserve_exact((len / 8).max(ENTRIES_ROOM_MIN));
+        }
+        self.entries.push(entry);
+    }
+
+    /// Bytes that it holds: segments, entries, and its own record, of which there may be room for twice as many.
+    pub(super) fn held_bytes(&self) -> usize {
+        let segments = match self.segment.capacity() {
+            0 => 0,
+            capacity => block_bytes(capacity),
+        };
+        segments
             + self.large_bytes
-            + self.large.capacity() * size_of::<Arc<Segment>>()
-            + self.entries.capacity() * size_of::<Entry>()
+            + (1 + self.large.len()) * SEGMENT_BYTES_BESIDE
+            + block_bytes(self.large.capacity() * size_of::<Arc<Segment>>())
+            + block_bytes(self.entries.capacity() * size_of::<Entry>())
             + self.lapsing.bytes()
-            + size_of::<Page>()
-            + (2 + self.large.len()) * 32
+            + 2 * size_of::<Page>()
     }
 }
 
@@ -135,10 +202,9 @@ pub(super) struct History {
     pub(super) pages: VecDeque<Page>,
     /// Writes to the last page, unless that is sealed.
     open: Option<Appender>,
-    held_bytes: usize,
-    /// First numbers of pages of which so little is retained that they are to be compacted, once every shard has taken
-    /// their last event.
-    sparse: VecDeque<Sequence>,
+    pub(super) held_bytes: usize,
+    /// The pages of which little or nothing is retained.
+    pub(super) leftovers: Leftovers,
     /// When the next event of each page lapses, and the page's first number.
     pub(super) next_lapses: BTreeSet<(u32, Sequence)>,
 }
@@ -166,15 +232,24 @@ impl History {
 
     /// The index of the page that holds `sequence`, or of the first one after it.
     pub(super) fn page_index(&self, sequence: Sequence) -> usize {
-        self.pages.partition_point(|page| page.last < sequence)
+        // Pages hold about as many numbers each: most are where they were to be expected.
+        let guess = match (self.pages.front(), self.pages.back()) {
+            (Some(front), Some(back)) if sequence > front.first && sequence < back.last => {
+                let (before, all) = (sequence.0 - front.first.0, back.last.0 - front.first.0);
+                let index = u128::from(before) * self.pages.len() as u128 / u128::from(all);
+                usize::try_from(index).unwrap_or(usize::MAX)
+            }
+            (Some(front), _) if sequence <= front.first => 0,
+            _ => self.pages.len(),
+        };
+        partition_point_near(self.pages.len(), guess, |index| self.pages[index].last < sequence)
     }
 
     /// The page and the index in it of the entry of `sequence`.
     pub(super) fn find(&self, sequence: Sequence) -> Option<(usize, usize)> {
         let index = self.page_index(sequence);
         let page = self.pages.get(index)?;
-        let entry = page.entries.binary_search_by(|entry| page.sequence(entry).cmp(&sequence)).ok()?;
-        Some((index, entry))
+        Some((index, page.index_of(sequence)?))
     }
 
     /// The entry of an event.
@@ -210,18 +285,18 @@ impl History {
         }
         let text = id.encode();
         let patch = draft.id_at.map(|at| Patch { at, bytes: &text });
-        let from = if large {
+        let place = if large {
             let mut own = Segment::with_capacity(len);
             own.append(draft.frame, patch);
             page.large.push(Arc::clone(own.segment()));
             page.large_bytes += len;
-            LARGE | u32_of(page.large.len() - 1)
+            FramePlace::last_of_large(page.large.len())
         } else {
-            u32_of(open.append(draft.frame, patch))
+            FramePlace::shared(open.append(draft.frame, patch), len)
         };
         let delta = delta(page.first, id.sequence);
         let lapses = lapses_at(at, draft.ttl);
-        page.entries.push(Entry { delta, from, len: u32_of(len), target, at, lapses, holders });
+        page.push(Entry { delta, place, target, at, lapses, holders });
         let (first, next_before) = (page.first, page.lapsing.next());
         page.lapsing.push(lapses, delta);
         let next = page.lapsing.next();
@@ -245,7 +320,10 @@ impl History {
         }
         self.seal();
         let open = Segment::with_capacity(0);
-        let page = Page::new(first, Arc::clone(open.segment()));
+        let mut page = Page::new(first, Arc::clone(open.segment()));
+        // Lists that double and are cut down to size again leave the heap full of holes.
+        let expected = self.pages.back().map_or(0, |before| before.entries.len());
+        page.entries.reserve_exact(expected);
         self.held_bytes += page.held_bytes();
         self.pages.push_back(page);
         self.open = Some(open);
@@ -256,11 +334,13 @@ impl History {
         let Some(page) = self.pages.back_mut() else { return };
         let before = page.held_bytes();
         page.sealed = true;
-        page.entries.shrink_to_fit();
+        if page.entries.capacity() - page.entries.len() > page.entries.len() / 8 {
+            page.entries.shrink_to_fit();
+        }
         page.large.shrink_to_fit();
         self.held_bytes -= before - page.held_bytes();
         let index = self.pages.len() - 1;
-        self.queue_if_sparse(index);
+        self.note_if_sparse(index);
     }
 
     /// Tells that one channel fewer retains the event.
@@ -270,143 +350,29 @@ impl History {
         let entry = &mut page.entries[entry_index];
         entry.holders -= 1;
         if entry.holders == 0 {
-            page.live_bytes -= entry.len as usize;
-            self.queue_if_sparse(page_index);
+            page.live_bytes -= page.place(&page.entries[entry_index]).len();
+            self.note_if_sparse(page_index);
         }
-    }
-
-    /// A page of which less than a quarter is retained is compacted.
-    fn queue_if_sparse(&mut self, index: usize) {
-        let page = &mut self.pages[index];
-        if page.sealed && !page.queued && page.live_bytes * 4 < page.bytes.max(1) {
-            page.queued = true;
-            self.sparse.push_back(page.first);
-        }
-    }
-
-    /// How many pages are to be compacted.
-    pub(super) fn sparse_len(&self) -> usize {
-        self.sparse.len()
-    }
-
-    /// Compacts up to `pages_max` sparse pages that every shard is done with, and returns how many; `forget` is told
-    /// the target of each entry that goes.
-    pub(super) fn compact(
-        &mut self,
-        taken_by_all: Sequence,
-        pages_max: usize,
-        mut forget: impl FnMut(TargetId),
-    ) -> usize {
-        let mut compacted = 0;
-        for _ in 0..self.sparse.len() {
-            if compacted == pages_max {
-                break;
-            }
-            let Some(first) = self.sparse.pop_front() else { break };
-            let index = self.pages.partition_point(|page| page.first < first);
-            match self.pages.get_mut(index) {
-                Some(page) if page.first == first && page.queued => {
-                    if page.last > taken_by_all {
-                        self.sparse.push_back(first); // A shard still needs it: one page at the most, the cursor's.
-                        continue;
-                    }
-                    page.queued = false;
-                }
-                _ => continue, // It went meanwhile.
-            }
-            self.compact_page(index, &mut forget);
-            compacted += 1;
-        }
-        compacted
-    }
-
-    fn compact_page(&mut self, index: usize, forget: &mut impl FnMut(TargetId)) {
-        let from = self.mergeable_from(index);
-        let dead = |entry: &&Entry| entry.holders == 0;
-        let entries = self.pages.range(from..=index).flat_map(|page| &page.entries);
-        entries.filter(dead).for_each(|entry| forget(entry.target));
-        let merged = (self.pages[index].live_bytes > 0)
-            .then(|| merge(&self.pages.range(from..=index).collect::<Vec<_>>()));
-        for old in self.pages.drain(from..=index) {
-            self.held_bytes -= old.held_bytes();
-            if let Some(next) = old.lapsing.next() {
-                self.next_lapses.remove(&(next, old.first));
-            }
-        }
-        if let Some(merged) = merged {
-            self.held_bytes += merged.held_bytes();
-            self.note_next_lapse(merged.first, None, merged.lapsing.next());
-            self.pages.insert(from, merged);
-        }
-    }
-
-    /// The first of the pages that become one with the page at `index`, so that small leftovers do not pile up. Only
-    /// neighbours of a size do, so that each byte is copied a logarithmic number of times.
-    fn mergeable_from(&self, index: usize) -> usize {
-        let page = &self.pages[index];
-        let (mut from, mut live_bytes, mut entries_len) = (index, page.live_bytes, page.entries.len());
-        while let Some(before) = from.checked_sub(1).map(|before| &self.pages[before])
-            && before.sealed
-            && !before.queued
-            && before.live_bytes <= live_bytes
-            && before.live_bytes + live_bytes <= SEGMENT_BYTES
-            && before.entries.len() + entries_len <= PAGE_ENTRIES_MAX
-            && page.last.0 - before.first.0 < u64::from(u32::MAX)
-        {
-            from -= 1;
-            live_bytes += before.live_bytes;
-            entries_len += before.entries.len();
-        }
-        from
     }
 
     /// Takes the oldest page out if every shard is done with it and it takes no more frames.
     pub(super) fn pop_oldest(&mut self, taken_by_all: Sequence) -> Option<Page> {
         self.pages.front().filter(|page| page.sealed && page.last <= taken_by_all)?;
         let page = self.pages.pop_front()?;
-        self.held_bytes -= page.held_bytes();
-        self.note_next_lapse(page.first, page.lapsing.next(), None);
+        self.forget_page(&page);
         Some(page)
     }
-}
 
-/// One page of what is retained of several that follow one another.
-fn merge(pages: &[&Page]) -> Page {
-    let live =
-        |page: &&Page| page.entries.iter().filter(|entry| entry.holders > 0).copied().collect::<Vec<_>>();
-    let entries: Vec<(usize, Entry)> = pages
-        .iter()
-        .enumerate()
-        .flat_map(|(index, page)| live(page).into_iter().map(move |e| (index, e)))
-        .collect();
-    let small = entries.iter().filter(|(_, entry)| entry.from & LARGE == 0);
-    let mut appender = Segment::with_capacity(small.map(|(_, entry)| entry.len as usize).sum());
-    let mut merged = Page::new(pages[0].first, Arc::clone(appender.segment()));
-    merged.entries.reserve_exact(entries.len());
-    for (index, entry) in entries {
-        let page = pages[index];
-        let place = page.place(&entry);
-        let from = if entry.from & LARGE == 0 {
-            u32_of(appender.append(place.segment.bytes(place.from as usize, place.to as usize), None))
-        } else {
-            merged.large.push(Arc::clone(place.segment));
-            merged.large_bytes += entry.len as usize;
-            LARGE | u32_of(merged.large.len() - 1)
-        };
-        let delta = delta(merged.first, page.sequence(&entry));
-        merged.bytes += entry.len as usize;
-        merged.entries.push(Entry { delta, from, ..entry });
-        merged.lapsing.push(entry.lapses, delta);
+    /// Takes a page that is out of the order out of all accounts.
+    pub(super) fn forget_page(&mut self, page: &Page) {
+        self.held_bytes -= page.held_bytes();
+        self.leftovers.forget(page.first);
+        self.note_next_lapse(page.first, page.lapsing.next(), None);
     }
-    merged.large.shrink_to_fit();
-    merged.last = pages[pages.len() - 1].last;
-    merged.live_bytes = merged.bytes;
-    merged.sealed = true;
-    merged
 }
 
 /// How far `sequence` lies behind the page's first number; pages span less than 2^32 numbers.
-fn delta(first: Sequence, sequence: Sequence) -> u32 {
+pub(super) fn delta(first: Sequence, sequence: Sequence) -> u32 {
     u32::try_from(sequence.0 - first.0).expect("a page spans less than 2^32 numbers")
 }
 

@@ -11,6 +11,7 @@
 
 mod channel;
 mod channels;
+mod compaction;
 pub mod counts;
 mod dropping;
 mod epochs;
@@ -19,6 +20,7 @@ mod history;
 pub mod index;
 pub mod live;
 mod membership;
+mod numbers;
 mod own_ids;
 mod patterns;
 pub mod reader;

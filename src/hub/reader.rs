@@ -322,7 +322,7 @@ impl State {
         for (index, &id) in channels.iter().enumerate() {
             let channel = self.channels.get(id);
             next[index] = channel.index_after(cursor.place);
-            if let Some(&sequence) = channel.retained.get(next[index]).filter(|&&sequence| sequence <= end) {
+            if let Some(sequence) = channel.retained.get(next[index]).filter(|&sequence| sequence <= end) {
                 slice.heap.push(Reverse((sequence, index)));
             }
         }
@@ -347,7 +347,7 @@ impl State {
             slice.heap.pop();
             next[index] += 1;
             let retained = &self.channels.get(channels[index]).retained;
-            if let Some(&sequence) = retained.get(next[index]).filter(|&&sequence| sequence <= end) {
+            if let Some(sequence) = retained.get(next[index]).filter(|&sequence| sequence <= end) {
                 slice.heap.push(Reverse((sequence, index)));
             }
         }

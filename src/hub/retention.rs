@@ -28,9 +28,8 @@ pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;
 /// Events of a dropped history that one call gives up at the most: they may be very many.
 const DROPPED_PER_CALL_MAX: usize = 1024;
 
-/// Sparse pages that one call compacts at the least. Where more wait, it compacts half of them: a batch may leave many,
-/// and a fixed number would let them pile up until they drive out what is retained.
-const COMPACTIONS_PER_CALL: usize = 2;
+/// Sparse pages that one call compacts at the most while there is room: it holds the lock meanwhile.
+const COMPACTIONS_PER_CALL_MAX: usize = 2;
 
 /// The part of `Retention::bytes_max` up to which ids of publishers drive out events. Beyond it those go first whose events
 /// are gone: else the history would in the end be driven out by what only names places in it.
@@ -39,7 +38,7 @@ const OWN_IDS_SHARE: usize = 4;
 impl State {
     /// Retains `sequence`, with this id of its publisher's, as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
     pub(super) fn retain(&mut self, channel: ChannelId, sequence: Sequence, own_id: Option<&str>) {
-        self.channels.retain(channel, sequence);
+        self.channels.retain(channel, sequence, self.retention.events_max.saturating_add(1));
         let name = &self.channels.get(channel).name;
         // What goes to one client is kept for its stream alone, and none can resume after it.
         let own_id = own_id.filter(|_| !is_client(name));
@@ -60,11 +59,11 @@ impl State {
         if let Some(age_max) = self.retention.age_max {
             self.evict_older_than(age_max, taken);
         }
-        self.compact(taken, COMPACTIONS_PER_CALL.max(self.history.sparse_len() / 2));
+        self.tidy_pages(taken);
         self.remove_idle_channels(taken);
         while self.held_bytes() > self.retention.bytes_max {
             // Bytes that nobody needs go before what is retained does.
-            let has_made_room = self.compact(taken, 1) > 0
+            let has_made_room = self.compact(taken)
                 || self.forget_own_id(self.history.first().unwrap_or(Sequence::MAX))
                 || self.evict_oldest_page(taken)
                 || self.forget_own_id(Sequence::MAX);
@@ -105,7 +104,7 @@ impl State {
         let mut dropped = 0;
         loop {
             let entry = self.channels.get(channel);
-            let Some(&oldest) = entry.retained.front() else { return false };
+            let Some(oldest) = entry.retained.first() else { return false };
             let is_surplus = entry.retained.len() > self.retention.events_max;
             if !is_surplus && oldest > entry.dropped_through {
                 return false;
@@ -120,7 +119,7 @@ impl State {
 
     /// Gives up a channel's oldest event.
     fn evict_oldest(&mut self, channel: ChannelId) {
-        let Some(&sequence) = self.channels.get(channel).retained.front() else { return };
+        let Some(sequence) = self.channels.get(channel).retained.first() else { return };
         if self.is_lapsed(sequence) {
             self.channels.lapse(channel, sequence);
         } else {
@@ -151,7 +150,7 @@ impl State {
         self.own_ids.forget_passed(
             &channel.name,
             self.retention.events_max,
-            channel.retained.front().copied(),
+            channel.retained.first(),
         );
     }
 
@@ -163,10 +162,21 @@ impl State {
             && self.own_ids.forget_oldest()
     }
 
-    /// Compacts up to `pages_max` sparse pages, and returns how many.
-    fn compact(&mut self, taken: Sequence, pages_max: usize) -> usize {
+    /// Gives up pages of which nothing is retained, and compacts some of which little is, where those hold much.
+    fn tidy_pages(&mut self, taken: Sequence) {
         let targets = &mut self.targets;
-        self.history.compact(taken, pages_max, |target| targets.forget(target))
+        self.history.give_up_dead(taken, |target| targets.forget(target));
+        for _ in 0..COMPACTIONS_PER_CALL_MAX {
+            if !self.history.is_much_sparse() || !self.compact(taken) {
+                break;
+            }
+        }
+    }
+
+    /// Compacts a sparse page; returns false where there is none that every shard is done with.
+    fn compact(&mut self, taken: Sequence) -> bool {
+        let targets = &mut self.targets;
+        self.history.compact(taken, |target| targets.forget(target))
     }
 
     /// Gives up all events of the oldest page; returns false where it must stay.
@@ -221,8 +231,8 @@ impl State {
         let mut evicted = 0;
         let mut lost: SmallVec<[ChannelId; 4]> = SmallVec::new();
         for &channel in &all {
-            let oldest = self.channels.peek(channel).and_then(|channel| channel.retained.front());
-            if oldest == Some(&sequence) {
+            let oldest = self.channels.peek(channel).and_then(|channel| channel.retained.first());
+            if oldest == Some(sequence) {
                 self.channels.evict_oldest(channel);
                 self.note_given_up(channel);
                 evicted += 1;

@@ -1,0 +1,292 @@
+//! What the history takes up: for each event that it retains, for each channel, and a whole server's after ten million
+//! events. Each case is measured in a process of its own, as resident memory hardly ever shrinks.
+//!
+//! Prints a Markdown table, and ends with an error where a budget is missed: see `docs/benchmarks.md`.
+
+#[allow(dead_code, reason = "what other benches need of a process, this one does not")]
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/publisher.rs"]
+mod publisher;
+
+use std::fmt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use downpour::Event;
+use downpour::base::id::{EpochTag, Sequence};
+use downpour::frame::batch::Batch;
+use downpour::hub::retention::Retention;
+use downpour::hub::{Backlog, Hub, HubOptions};
+
+use process::{Process, resident_bytes};
+use publisher::Publisher;
+
+const DOWNPOUR: &str = env!("CARGO_BIN_EXE_downpour");
+
+/// What an event may take up beside its data, in bytes.
+const EVENT_BYTES_MAX: f64 = 96.0;
+
+/// What a channel with one event may take up beside that event's data, in bytes.
+const CHANNEL_BYTES_MAX: f64 = 256.0;
+
+/// How often what a history may hold a whole process may take up.
+const PROCESS_SHARE_MAX: f64 = 1.25;
+
+/// Events that a case retains.
+const RETAINED: usize = 1_000_000;
+
+/// Events of one batch.
+const BATCH_EVENTS: usize = 1000;
+
+/// Events that are there before.
+const WARM_UP_EVENTS: usize = 10_000;
+
+/// Channels with one event each.
+const CHANNELS: usize = 200_000;
+
+/// One case; each has a process of its own.
+#[derive(Clone, Copy, Debug)]
+enum Case {
+    Events(Events),
+    /// Each of very many channels has one event.
+    Channels { data_bytes: usize },
+    /// A server after ten million events.
+    Server(Load),
+}
+
+/// Events of one size are retained.
+#[derive(Clone, Copy, Debug)]
+struct Events {
+    data_bytes: usize,
+    channels: usize,
+    /// How many are retained.
+    retained: usize,
+    /// How many times as many have come.
+    rounds: usize,
+}
+
+/// What a server takes in, with these bounds of its history.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    history_events: usize,
+    history_bytes: usize,
+}
+
+/// What came of a case.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    /// Memory by the kernel's account, in bytes for each event or channel, or as a share of the bound.
+    measured: f64,
+    /// The same by the history's own account.
+    counted: f64,
+}
+
+const EVENTS: Events = Events { data_bytes: 64, channels: 1, retained: RETAINED, rounds: 1 };
+
+const CASES: [Case; 11] = [
+    Case::Events(EVENTS),
+    Case::Events(Events { data_bytes: 1024, ..EVENTS }),
+    Case::Events(Events { channels: 1000, ..EVENTS }),
+    Case::Events(Events { data_bytes: 1024, channels: 1000, ..EVENTS }),
+    // The worst number for indexes that double, and such that have gone round.
+    Case::Events(Events { retained: 530_000, rounds: 3, ..EVENTS }),
+    Case::Events(Events { channels: 1000, retained: 530_000, rounds: 3, ..EVENTS }),
+    Case::Events(Events { data_bytes: 1024, channels: 1000, retained: 530_000, rounds: 3 }),
+    Case::Channels { data_bytes: 64 },
+    Case::Channels { data_bytes: 1024 },
+    Case::Server(Load { history_events: 10_000, history_bytes: 256 << 20 }),
+    Case::Server(Load { history_events: 100, history_bytes: 256 << 20 }),
+];
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Case::Events(Events { data_bytes, channels, retained, rounds }) => {
+                write!(f, "a retained event of {data_bytes} B beside its data, {retained} in {channels} channel")?;
+                f.write_str(if channels == 1 { "" } else { "s" })?;
+                if rounds > 1 { write!(f, ", after {rounds} times as many") } else { Ok(()) }
+            }
+            Case::Channels { data_bytes } => {
+                write!(f, "a channel with one event, beside the event's {data_bytes} B of data")
+            }
+            Case::Server(Load { history_events, history_bytes }) => write!(
+                f,
+                "a server's process after {SERVER_EVENTS} events over {SERVER_CHANNELS} channels, \
+                 `--history-events {history_events} --history-bytes {}MiB`",
+                history_bytes >> 20
+            ),
+        }
+    }
+}
+
+impl Case {
+    fn measure(self) -> Outcome {
+        match self {
+            Case::Events(events) => events.measure(),
+            Case::Channels { data_bytes } => measure_channels(data_bytes),
+            Case::Server(load) => load.measure(),
+        }
+    }
+
+    fn budget(self) -> f64 {
+        match self {
+            Case::Events(_) => EVENT_BYTES_MAX,
+            Case::Channels { .. } => CHANNEL_BYTES_MAX,
+            Case::Server(_) => PROCESS_SHARE_MAX,
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Case::Events(_) | Case::Channels { .. } => "B",
+            Case::Server(_) => "× `--history-bytes`",
+        }
+    }
+
+    /// Returns true if and only if the budget is met, and the history's account is not less than the truth. A server has
+    /// more than a history.
+    fn is_met(self, outcome: Outcome) -> bool {
+        let is_counted = matches!(self, Case::Server(_)) || outcome.counted >= outcome.measured;
+        outcome.measured <= self.budget() && is_counted
+    }
+}
+
+fn hub(events_max: usize) -> Hub {
+    let retention = Retention { events_max, bytes_max: usize::MAX, age_max: None };
+    let hub = Hub::new(HubOptions {
+        retention,
+        channels_max: 1_000_000,
+        backlog: Backlog::default(),
+        shards: 1,
+    });
+    hub.begin_epoch(EpochTag::from_bits(1), Sequence::START.next());
+    hub
+}
+
+/// Applies so many events of this data, to the channel that `name` says for each.
+fn apply(hub: &Hub, events: usize, data: &str, name: impl Fn(usize) -> String) {
+    for from in (0..events).step_by(BATCH_EVENTS) {
+        let mut batch = Batch::new();
+        for at in from..events.min(from + BATCH_EVENTS) {
+            batch.push(&[&name(at)], &Event::new(data));
+        }
+        hub.apply(hub.head().next(), &batch, None);
+    }
+}
+
+/// What `fill` adds to the memory of this process and to the history's account, in bytes for each of what it adds to
+/// `count`.
+fn growth(hub: &Hub, count: impl Fn() -> usize, fill: impl FnOnce()) -> Outcome {
+    let own = std::process::id();
+    let (resident, held, counted) = (resident_bytes(own), hub.held_bytes(), count());
+    fill();
+    let added = (count() - counted) as f64;
+    let for_each = |before: usize, after: usize| (after as f64 - before as f64) / added;
+    Outcome {
+        measured: for_each(resident, resident_bytes(own)),
+        counted: for_each(held, hub.held_bytes()),
+    }
+}
+
+/// What remains beside so many bytes of data.
+fn beside(outcome: Outcome, data_bytes: usize) -> Outcome {
+    let Outcome { measured, counted } = outcome;
+    Outcome { measured: measured - data_bytes as f64, counted: counted - data_bytes as f64 }
+}
+
+impl Events {
+    fn measure(self) -> Outcome {
+        let Events { data_bytes, channels, retained, rounds } = self;
+        let hub = hub(retained / channels);
+        let data = "x".repeat(data_bytes);
+        let name = |at: usize| format!("room:{}", at % channels);
+        let count = || hub.list_channels().iter().map(|channel| channel.retained).sum::<usize>();
+        // The channels are there before, and what publishing itself needs.
+        apply(&hub, WARM_UP_EVENTS, &data, name);
+        let outcome = growth(&hub, count, || apply(&hub, retained * rounds - WARM_UP_EVENTS, &data, name));
+        assert_eq!(count(), retained);
+        beside(outcome, data_bytes)
+    }
+}
+
+fn measure_channels(data_bytes: usize) -> Outcome {
+    let hub = hub(100);
+    let data = "x".repeat(data_bytes);
+    apply(&hub, WARM_UP_EVENTS, &data, |at| format!("room:warm-up-{at:08}"));
+    let name = |at: usize| format!("room:of-user-{at:08}");
+    let outcome = growth(&hub, || hub.channels_len(), || apply(&hub, CHANNELS, &data, name));
+    assert_eq!(hub.channels_len(), CHANNELS + WARM_UP_EVENTS);
+    beside(outcome, data_bytes)
+}
+
+/// Events that a server takes in, and channels that they go to.
+const SERVER_EVENTS: usize = 10_000_000;
+const SERVER_CHANNELS: usize = 10_000;
+
+/// One channel in so many is quiet: it gets one event early, and then none.
+const QUIET_SHARE: usize = 100;
+
+impl Load {
+    fn measure(self) -> Outcome {
+        let options = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--history-events"];
+        let bounds = [self.history_events.to_string(), "--history-bytes".to_owned(), self.history_bytes.to_string()];
+        let options = options.into_iter().map(String::from).chain(bounds);
+        let server = Process::start(None, Path::new(DOWNPOUR), &options.collect::<Vec<_>>());
+        let mut publisher = Publisher::connect(server.address);
+        let data = "x".repeat(64);
+        for from in (0..SERVER_EVENTS).step_by(BATCH_EVENTS) {
+            let names = (from..from + BATCH_EVENTS).map(|at| format!("room:{}", channel_of(at)));
+            publisher.publish(names.map(|name| (name, &*data)));
+        }
+        let share = |bytes: usize| bytes as f64 / self.history_bytes as f64;
+        Outcome { measured: share(server.resident_bytes()), counted: share(publisher.history_bytes()) }
+    }
+}
+
+/// The channel of an event. Quiet channels get theirs one by one over the first tenth, so that each would keep a segment.
+fn channel_of(at: usize) -> usize {
+    let quiet = SERVER_CHANNELS / QUIET_SHARE;
+    let step = SERVER_EVENTS / 10 / quiet;
+    if at.is_multiple_of(step) && at / step < quiet { at / step } else { quiet + at % (SERVER_CHANNELS - quiet) }
+}
+
+/// Measures a case in a process of its own.
+fn measure_apart(number: usize) -> Outcome {
+    let own = std::env::current_exe().expect("a running program has a path");
+    let output = Command::new(own).args(["--case", &number.to_string()]).output().expect("it runs again");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    match numbers[..] {
+        [measured, counted] if output.status.success() => Outcome { measured, counted },
+        _ => panic!("case {number} failed: {}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, number] = &arguments[..]
+        && flag == "--case"
+    {
+        let case = number.parse().ok().and_then(|number: usize| CASES.get(number)).expect("it is a case's number");
+        let Outcome { measured, counted } = case.measure();
+        println!("{measured} {counted}");
+        return ExitCode::SUCCESS;
+    }
+    // `cargo test --all-targets` runs this too, without saying that it is to measure.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("retention measures under `cargo bench` alone");
+        return ExitCode::SUCCESS;
+    }
+    println!("| what | budget | measured | by the history's account | verdict |\n| --- | --- | --- | --- | --- |");
+    let mut are_met = true;
+    for (number, case) in CASES.into_iter().enumerate() {
+        let outcome = measure_apart(number);
+        let is_met = case.is_met(outcome);
+        are_met &= is_met;
+        let verdict = if is_met { "met" } else { "missed" };
+        let (budget, unit, Outcome { measured, counted }) = (case.budget(), case.unit(), outcome);
+        println!("| {case} | ≤ {budget} {unit} | {measured:.2} | {counted:.2} | {verdict} |");
+    }
+    if are_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,163 @@
+//! Giving back the memory of pages of which little is retained: what is, is copied to a page of its own.
+//!
+//! Events mostly go in the order in which they came, so most of these pages will soon be given up whole. Copying what is
+//! left of them before would be work for nothing, and leave the heap full of holes. So they wait, as long as they are but
+//! a small part of all that is held and there is room for more.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::base::id::Sequence;
+use crate::frame::segment::{SEGMENT_BYTES, Segment};
+use crate::hub::history::{Entry, FramePlace, History, PAGE_ENTRIES_MAX, Page, delta};
+use crate::hub::targets::TargetId;
+
+/// A page is sparse if less than this part of its bytes is retained.
+const RETAINED_SHARE: usize = 4;
+
+/// Sparse pages wait while they hold no more than this part of all bytes.
+const WAITING_SHARE: usize = 16;
+
+/// The sealed pages of which little or nothing is retained, by their first numbers.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    /// Those of which something is, and what each holds.
+    sparse: BTreeMap<Sequence, usize>,
+    sparse_bytes: usize,
+    /// Those of which nothing is: they go as soon as every shard has taken their last event.
+    dead: VecDeque<Sequence>,
+}
+
+impl Leftovers {
+    /// Forgets a page that goes. Those that are dead are looked for when it is their turn.
+    pub(super) fn forget(&mut self, first: Sequence) {
+        self.sparse_bytes -= self.sparse.remove(&first).unwrap_or(0);
+    }
+}
+
+impl History {
+    /// Notes where little or nothing of a page is retained, which takes no more frames.
+    pub(super) fn note_if_sparse(&mut self, index: usize) {
+        let page = &self.pages[index];
+        if !page.sealed {
+            return;
+        }
+        if page.live_bytes == 0 {
+            self.leftovers.dead.push_back(page.first);
+        } else if page.live_bytes * RETAINED_SHARE < page.bytes && !self.leftovers.sparse.contains_key(&page.first)
+        {
+            self.leftovers.sparse.insert(page.first, page.held_bytes());
+            self.leftovers.sparse_bytes += page.held_bytes();
+        }
+    }
+
+    /// Gives up the pages of which nothing is retained and that every shard is done with; `forget` is told the target of
+    /// each entry that goes. Returns true if and only if there were any.
+    pub(super) fn give_up_dead(&mut self, taken_by_all: Sequence, mut forget: impl FnMut(TargetId)) -> bool {
+        let mut has_made_room = false;
+        while let Some(&first) = self.leftovers.dead.front() {
+            let found = self.index_of_page(first).filter(|&index| self.pages[index].live_bytes == 0);
+            if let Some(index) = found {
+                if self.pages[index].last > taken_by_all {
+                    break; // A shard still needs it, and what comes after it.
+                }
+                self.compact_page(index, &mut forget);
+                has_made_room = true;
+            }
+            self.leftovers.dead.pop_front();
+        }
+        has_made_room
+    }
+
+    /// Returns true if and only if sparse pages hold so much that they are to be compacted without need.
+    pub(super) fn is_much_sparse(&self) -> bool {
+        self.leftovers.sparse_bytes > self.held_bytes / WAITING_SHARE
+    }
+
+    /// Compacts the oldest sparse page, if every shard is done with it; `forget` is told the target of each entry that goes.
+    /// Returns true if and only if there was one.
+    pub(super) fn compact(&mut self, taken_by_all: Sequence, mut forget: impl FnMut(TargetId)) -> bool {
+        let oldest = self.leftovers.sparse.first_key_value();
+        let index = oldest.and_then(|(&first, _)| self.index_of_page(first));
+        let Some(index) = index.filter(|&index| self.pages[index].last <= taken_by_all) else { return false };
+        self.compact_page(index, &mut forget);
+        true
+    }
+
+    fn index_of_page(&self, first: Sequence) -> Option<usize> {
+        let index = self.pages.partition_point(|page| page.first < first);
+        self.pages.get(index).filter(|page| page.first == first)?;
+        Some(index)
+    }
+
+    fn compact_page(&mut self, index: usize, forget: &mut impl FnMut(TargetId)) {
+        let from = self.mergeable_from(index);
+        let dead = |entry: &&Entry| entry.holders == 0;
+        let entries = self.pages.range(from..=index).flat_map(|page| &page.entries);
+        entries.filter(dead).for_each(|entry| forget(entry.target));
+        let merged = (self.pages[index].live_bytes > 0)
+            .then(|| merge(&self.pages.range(from..=index).collect::<Vec<_>>()));
+        let gone: Vec<Page> = self.pages.drain(from..=index).collect();
+        gone.iter().for_each(|page| self.forget_page(page));
+        if let Some(merged) = merged {
+            self.held_bytes += merged.held_bytes();
+            self.note_next_lapse(merged.first, None, merged.lapsing.next());
+            self.pages.insert(from, merged);
+        }
+    }
+
+    /// The first of the pages that become one with the page at `index`, so that small leftovers do not pile up. Only
+    /// neighbours of a size do, so that each byte is copied a logarithmic number of times.
+    fn mergeable_from(&self, index: usize) -> usize {
+        let page = &self.pages[index];
+        let (mut from, mut live_bytes, mut entries_len) = (index, page.live_bytes, page.entries.len());
+        while let Some(before) = from.checked_sub(1).map(|before| &self.pages[before])
+            && before.sealed
+            && before.live_bytes <= live_bytes
+            && before.live_bytes + live_bytes <= SEGMENT_BYTES
+            && before.entries.len() + entries_len <= PAGE_ENTRIES_MAX
+            && page.last.0 - before.first.0 < u64::from(u32::MAX)
+        {
+            from -= 1;
+            live_bytes += before.live_bytes;
+            entries_len += before.entries.len();
+        }
+        from
+    }
+}
+
+/// One page of what is retained of several that follow one another.
+fn merge(pages: &[&Page]) -> Page {
+    let live =
+        |page: &&Page| page.entries.iter().filter(|entry| entry.holders > 0).copied().collect::<Vec<_>>();
+    let entries: Vec<(usize, Entry)> = pages
+        .iter()
+        .enumerate()
+        .flat_map(|(index, page)| live(page).into_iter().map(move |e| (index, e)))
+        .collect();
+    let small = entries.iter().filter(|(_, entry)| !entry.place.is_large());
+    let mut appender = Segment::with_capacity(small.map(|(index, entry)| pages[*index].place(entry).len()).sum());
+    let mut merged = Page::new(pages[0].first, Arc::clone(appender.segment()));
+    merged.entries.reserve_exact(entries.len());
+    for (index, entry) in entries {
+        let page = pages[index];
+        let old = page.place(&entry);
+        let place = if entry.place.is_large() {
+            merged.large.push(Arc::clone(old.segment));
+            merged.large_bytes += old.len();
+            FramePlace::last_of_large(merged.large.len())
+        } else {
+            let bytes = old.segment.bytes(old.from as usize, old.to as usize);
+            FramePlace::shared(appender.append(bytes, None), old.len())
+        };
+        let delta = delta(merged.first, page.sequence(&entry));
+        merged.bytes += old.len();
+        merged.entries.push(Entry { delta, place, ..entry });
+        merged.lapsing.push(entry.lapses, delta);
+    }
+    merged.large.shrink_to_fit();
+    merged.last = pages[pages.len() - 1].last;
+    merged.live_bytes = merged.bytes;
+    merged.sealed = true;
+    merged
+}

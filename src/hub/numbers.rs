@@ -1,0 +1,200 @@
+//! The numbers of a channel's retained events, in order.
+
+use std::collections::VecDeque;
+
+use crate::base::heap::block_bytes;
+use crate::base::id::Sequence;
+use crate::base::search::partition_point_near;
+
+/// Room that is made at the least when there is none, in numbers.
+const ROOM_MIN: usize = 3;
+
+/// Numbers in order. One alone needs no memory of its own: most of very many channels have no more.
+#[derive(Debug, Default)]
+pub(super) enum Numbers {
+    #[default]
+    None,
+    One(Sequence),
+    Many(VecDeque<Sequence>),
+}
+
+impl Numbers {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Numbers::None => 0,
+            Numbers::One(_) => 1,
+            Numbers::Many(numbers) => numbers.len(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number at a place, counted from the oldest.
+    #[inline]
+    pub(super) fn get(&self, index: usize) -> Option<Sequence> {
+        match self {
+            Numbers::None => None,
+            Numbers::One(only) => (index == 0).then_some(*only),
+            Numbers::Many(numbers) => numbers.get(index).copied(),
+        }
+    }
+
+    /// The oldest.
+    pub(super) fn first(&self) -> Option<Sequence> {
+        self.get(0)
+    }
+
+    /// The numbers from a place on.
+    ///
+    /// # Panics
+    /// If it is asked for one that the place is not followed by.
+    pub(super) fn from(&self, index: usize) -> impl DoubleEndedIterator<Item = Sequence> + ExactSizeIterator {
+        (index..self.len()).map(|index| self.get(index).expect("it lies below the length"))
+    }
+
+    /// How many are not above `place`. Who asks mostly asks for a place among the newest: it is sought from there, so that
+    /// the cost does not grow with how many there are.
+    #[inline]
+    pub(super) fn count_through(&self, place: Sequence) -> usize {
+        let is_through = |index| self.get(index).is_some_and(|number| number <= place);
+        partition_point_near(self.len(), self.len(), is_through)
+    }
+
+    /// The place of a number that is among them.
+    pub(super) fn index_of(&self, number: Sequence) -> Option<usize> {
+        let index = self.count_through(number).checked_sub(1)?;
+        (self.get(index) == Some(number)).then_some(index)
+    }
+
+    /// Adds the newest. So many are about as many as there will ever be: no more room is made at once.
+    pub(super) fn push(&mut self, number: Sequence, len_max: usize) {
+        match self {
+            Numbers::None => *self = Numbers::One(number),
+            Numbers::One(only) => {
+                let mut numbers = VecDeque::with_capacity(ROOM_MIN);
+                numbers.extend([*only, number]);
+                *self = Numbers::Many(numbers);
+            }
+            Numbers::Many(numbers) => {
+                let len = numbers.len();
+                if len == numbers.capacity() {
+                    // A quarter and not twice as much: a channel's numbers are a good part of what its events cost.
+                    let room = (len / 4).clamp(ROOM_MIN + 1, len_max.saturating_sub(len).max(ROOM_MIN + 1));
+                    numbers.reserve_exact(room);
+                }
+                numbers.push_back(number);
+            }
+        }
+    }
+
+    /// Takes off the oldest.
+    pub(super) fn pop_first(&mut self) -> Option<Sequence> {
+        let first = self.first()?;
+        self.remove(0);
+        Some(first)
+    }
+
+    /// Takes out the number at a place, and gives room back that the others do not need.
+    pub(super) fn remove(&mut self, index: usize) {
+        if self.len() <= 1 {
+            *self = Numbers::None;
+        } else if let Numbers::Many(numbers) = self {
+            if index == 0 {
+                numbers.pop_front();
+            } else {
+                numbers.remove(index);
+            }
+            let capacity = numbers.capacity();
+            if capacity > 64 && numbers.len() < capacity / 4 {
+                numbers.shrink_to(capacity / 2);
+            }
+        }
+    }
+
+    /// Bytes held beside its own.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Numbers::None | Numbers::One(_) => 0,
+            Numbers::Many(numbers) => block_bytes(numbers.capacity() * size_of::<Sequence>()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::random::SplitMix64;
+
+    /// Numbers, and the same in a form that cannot be wrong.
+    #[derive(Default)]
+    struct Both {
+        numbers: Numbers,
+        plain: Vec<u64>,
+    }
+
+    impl Both {
+        fn push(&mut self, number: u64) {
+            self.numbers.push(Sequence(number), 50);
+            self.plain.push(number);
+        }
+
+        fn check(&self) {
+            let read: Vec<u64> = self.numbers.from(0).map(|number| number.0).collect();
+            assert_eq!((read, self.numbers.len()), (self.plain.clone(), self.plain.len()));
+            assert_eq!(self.numbers.first().map(|number| number.0), self.plain.first().copied());
+            for place in 0..=self.plain.last().copied().unwrap_or(0) + 2 {
+                let through = self.plain.partition_point(|&number| number <= place);
+                assert_eq!(self.numbers.count_through(Sequence(place)), through, "{place}");
+                let index = self.plain.iter().position(|&number| number == place);
+                assert_eq!(self.numbers.index_of(Sequence(place)), index, "{place}");
+            }
+        }
+    }
+
+    #[test]
+    fn they_are_what_a_plain_list_is() {
+        let (mut both, mut random, mut next) = (Both::default(), SplitMix64::new(3), 1);
+        for _ in 0..600 {
+            match random.within(0..=9) {
+                0..=5 => {
+                    both.push(next);
+                    next += random.within(1..=3) as u64;
+                }
+                6..=8 => {
+                    let first = (!both.plain.is_empty()).then(|| both.plain.remove(0));
+                    assert_eq!(both.numbers.pop_first().map(|number| number.0), first);
+                }
+                _ if !both.plain.is_empty() => {
+                    let index = random.within(0..=both.plain.len() - 1);
+                    both.plain.remove(index);
+                    both.numbers.remove(index);
+                }
+                _ => {}
+            }
+            both.check();
+        }
+    }
+
+    #[test]
+    fn one_number_needs_no_memory_of_its_own_and_many_little_more_than_they_are() {
+        assert_eq!(size_of::<Numbers>(), size_of::<VecDeque<Sequence>>());
+        let mut numbers = Numbers::default();
+        for number in 1..=100_000 {
+            numbers.push(Sequence(number), 1000);
+            if numbers.len() > 1000 {
+                numbers.pop_first();
+            }
+            let bytes_max = if numbers.len() == 1 { 0 } else { numbers.len() * 10 + 64 };
+            assert!(numbers.bytes() <= bytes_max, "{} bytes for {}", numbers.bytes(), numbers.len());
+        }
+        assert!(numbers.bytes() <= 1004 * 8 + 16, "{} bytes for a full channel", numbers.bytes());
+        while numbers.len() > 1 {
+            numbers.pop_first();
+        }
+        assert!(numbers.bytes() <= 64 * 8 + 16, "{} bytes for one that was full", numbers.bytes());
+        numbers.pop_first();
+        assert_eq!(numbers.bytes(), 0);
+    }
+}

@@ -3,6 +3,8 @@
 //!
 //! Prints a Markdown table, and ends with an error where a budget is missed: see `docs/benchmarks.md`.
 
+#[path = "support/memory.rs"]
+mod memory;
 #[allow(dead_code, reason = "what other benches need of a process, this one does not")]
 #[path = "support/process.rs"]
 mod process;
@@ -19,7 +21,8 @@ use downpour::frame::batch::Batch;
 use downpour::hub::retention::Retention;
 use downpour::hub::{Backlog, Hub, HubOptions};
 
-use process::{Process, resident_bytes};
+use memory::resident_bytes;
+use process::Process;
 use publisher::Publisher;
 
 const DOWNPOUR: &str = env!("CARGO_BIN_EXE_downpour");
@@ -37,7 +40,10 @@ const PROCESS_SHARE_MAX: f64 = 1.25;
 const RETAINED: usize = 1_000_000;
 
 /// Events of one batch.
-const BATCH_EVENTS: usize = 1000;
+const BATCH_EVENTS: usize = 100;
+
+/// Events of one request.
+const REQUEST_EVENTS: usize = 1000;
 
 /// Events that are there before.
 const WARM_UP_EVENTS: usize = 10_000;
@@ -235,12 +241,12 @@ impl Load {
         let server = Process::start(None, Path::new(DOWNPOUR), &options.collect::<Vec<_>>());
         let mut publisher = Publisher::connect(server.address);
         let data = "x".repeat(64);
-        for from in (0..SERVER_EVENTS).step_by(BATCH_EVENTS) {
-            let names = (from..from + BATCH_EVENTS).map(|at| format!("room:{}", channel_of(at)));
+        for from in (0..SERVER_EVENTS).step_by(REQUEST_EVENTS) {
+            let names = (from..from + REQUEST_EVENTS).map(|at| format!("room:{}", channel_of(at)));
             publisher.publish(names.map(|name| (name, &*data)));
         }
         let share = |bytes: usize| bytes as f64 / self.history_bytes as f64;
-        Outcome { measured: share(server.resident_bytes()), counted: share(publisher.history_bytes()) }
+        Outcome { measured: share(resident_bytes(server.id())), counted: share(publisher.history_bytes()) }
     }
 }
 

@@ -65,9 +65,10 @@ impl Process {
         Process { child, address }
     }
 
-    /// Memory of the process that is resident, in bytes.
-    pub(crate) fn resident_bytes(&self) -> usize {
-        resident_bytes(self.child.id())
+    /// The number of the process.
+    #[allow(dead_code, reason = "not every bench looks at the process itself")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// CPU time of all threads of the process so far (`/proc/PID/task/TID/schedstat`, by the nanosecond).
@@ -80,13 +81,6 @@ impl Process {
         });
         Duration::from_nanos(nanoseconds.sum())
     }
-}
-
-/// Memory of a process that is resident, in bytes, page by page and not by the kernel's running estimate.
-pub(crate) fn resident_bytes(process: u32) -> usize {
-    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).expect("the process runs");
-    let kib = text.lines().find_map(|line| line.strip_prefix("Rss:")?.strip_suffix("kB")?.trim().parse::<usize>().ok());
-    kib.expect("the kernel counts resident memory") * 1024
 }
 
 impl Drop for Process {

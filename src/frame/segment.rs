@@ -29,6 +29,14 @@ impl Segment {
         Appender { segment: Arc::new(segment), len: 0 }
     }
 
+    /// Makes an empty segment, and its only appender, of the memory of one that nobody else holds; `None` where somebody does.
+    #[must_use]
+    pub fn reuse(segment: Arc<Segment>) -> Option<Appender> {
+        let Segment { cells, .. } = Arc::into_inner(segment)?;
+        let segment = Segment { cells, published: AtomicUsize::new(0) };
+        Some(Appender { segment: Arc::new(segment), len: 0 })
+    }
+
     /// Makes a full segment that holds exactly `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Arc<Segment> {
@@ -234,6 +242,21 @@ mod tests {
         let mut appender = Segment::with_capacity(16);
         appender.append(b"four", None);
         let _ = appender.segment().bytes(0, 5);
+    }
+
+    #[test]
+    fn only_a_segment_that_nobody_reads_is_used_again() {
+        let mut appender = Segment::with_capacity(4);
+        appender.append(b"four", None);
+        let reader = Arc::clone(appender.segment());
+        let segment = Arc::clone(appender.segment());
+        drop(appender);
+        assert!(Segment::reuse(segment).is_none());
+        assert_eq!(reader.bytes(0, 4), b"four");
+        let mut again = Segment::reuse(reader).unwrap();
+        assert_eq!((again.len(), again.room()), (0, 4));
+        again.append(b"new", None);
+        assert_eq!(again.segment().bytes(0, 3), b"new");
     }
 
     #[test]

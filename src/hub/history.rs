@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::base::heap::block_bytes;
+use crate::base::heap::{block_bytes, small_block_bytes};
 use crate::base::id::{EventId, Sequence};
 use crate::base::search::partition_point_near;
 use crate::frame::batch::DraftRef;
@@ -58,6 +58,9 @@ const LARGE: u32 = 1 << 31;
 
 /// Bits for the number of bytes of a frame that is not large.
 const LEN_BITS: u32 = SHARED_FRAME_BYTES_MAX.ilog2();
+
+/// What a spare segment holds, in bytes.
+const SPARE_BYTES: usize = block_bytes(SEGMENT_BYTES) + SEGMENT_BYTES_BESIDE;
 
 const _: () = assert!(SHARED_FRAME_BYTES_MAX == 1 << LEN_BITS && SEGMENT_BYTES <= (LARGE >> LEN_BITS) as usize);
 
@@ -190,7 +193,7 @@ impl Page {
             + self.large_bytes
             + (1 + self.large.len()) * SEGMENT_BYTES_BESIDE
             + block_bytes(self.large.capacity() * size_of::<Arc<Segment>>())
-            + block_bytes(self.entries.capacity() * size_of::<Entry>())
+            + small_block_bytes(self.entries.capacity() * size_of::<Entry>())
             + self.lapsing.bytes()
             + 2 * size_of::<Page>()
     }
@@ -203,6 +206,9 @@ pub(super) struct History {
     /// Writes to the last page, unless that is sealed.
     open: Option<Appender>,
     pub(super) held_bytes: usize,
+    /// The segment of a page that went, for the next one: where segments come and go by themselves, small things take
+    /// their places, and the heap gets holes.
+    spare: Option<Arc<Segment>>,
     /// The pages of which little or nothing is retained.
     pub(super) leftovers: Leftovers,
     /// When the next event of each page lapses, and the page's first number.
@@ -280,7 +286,9 @@ impl History {
         };
         let before = page.held_bytes();
         if !large && open.segment().capacity() == 0 {
-            *open = Segment::with_capacity(SEGMENT_BYTES);
+            let spare = self.spare.take().inspect(|_| self.held_bytes -= SPARE_BYTES);
+            let reused = spare.and_then(Segment::reuse);
+            *open = reused.unwrap_or_else(|| Segment::with_capacity(SEGMENT_BYTES));
             page.segment = Arc::clone(open.segment());
         }
         let text = id.encode();
@@ -366,6 +374,10 @@ impl History {
     /// Takes a page that is out of the order out of all accounts.
     pub(super) fn forget_page(&mut self, page: &Page) {
         self.held_bytes -= page.held_bytes();
+        if self.spare.is_none() && page.segment.capacity() == SEGMENT_BYTES {
+            self.spare = Some(Arc::clone(&page.segment));
+            self.held_bytes += SPARE_BYTES;
+        }
         self.leftovers.forget(page.first);
         self.note_next_lapse(page.first, page.lapsing.next(), None);
     }

@@ -159,6 +159,9 @@ pub struct Hub {
     channels_len: AtomicU32,
     /// A shard is further behind than it should be, readable without the lock.
     is_behind: AtomicBool,
+    /// How often the lock was taken.
+    #[cfg(test)]
+    locks: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -218,6 +221,8 @@ impl Hub {
             backlog: options.backlog,
             channels_len: AtomicU32::new(0),
             is_behind: AtomicBool::new(false),
+            #[cfg(test)]
+            locks: AtomicU64::new(0),
         }
     }
 
@@ -365,7 +370,15 @@ impl Hub {
         self.is_behind.store(state.is_behind(self.backlog), Ordering::Release);
     }
 
+    /// How often the lock was taken.
+    #[cfg(test)]
+    pub(crate) fn locks(&self) -> u64 {
+        self.locks.load(Ordering::Relaxed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
+        #[cfg(test)]
+        self.locks.fetch_add(1, Ordering::Relaxed);
         match self.state.lock() {
             Ok(mut state) => {
                 state.now = self.now.load(Ordering::Relaxed);

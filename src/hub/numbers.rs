@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::heap::block_bytes;
+use crate::base::heap::small_block_bytes;
 use crate::base::id::Sequence;
 use crate::base::search::partition_point_near;
 
@@ -117,7 +117,7 @@ impl Numbers {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Numbers::None | Numbers::One(_) => 0,
-            Numbers::Many(numbers) => block_bytes(numbers.capacity() * size_of::<Sequence>()),
+            Numbers::Many(numbers) => small_block_bytes(numbers.capacity() * size_of::<Sequence>()),
         }
     }
 }
@@ -186,14 +186,14 @@ mod tests {
             if numbers.len() > 1000 {
                 numbers.pop_first();
             }
-            let bytes_max = if numbers.len() == 1 { 0 } else { numbers.len() * 10 + 64 };
+            let bytes_max = if numbers.len() == 1 { 0 } else { numbers.len() * 12 + 64 };
             assert!(numbers.bytes() <= bytes_max, "{} bytes for {}", numbers.bytes(), numbers.len());
         }
-        assert!(numbers.bytes() <= 1004 * 8 + 16, "{} bytes for a full channel", numbers.bytes());
+        assert!(numbers.bytes() <= 1004 * 9 + 16, "{} bytes for a full channel", numbers.bytes());
         while numbers.len() > 1 {
             numbers.pop_first();
         }
-        assert!(numbers.bytes() <= 64 * 8 + 16, "{} bytes for one that was full", numbers.bytes());
+        assert!(numbers.bytes() <= 64 * 9 + 16, "{} bytes for one that was full", numbers.bytes());
         numbers.pop_first();
         assert_eq!(numbers.bytes(), 0);
     }

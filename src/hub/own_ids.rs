@@ -286,7 +286,7 @@ mod tests {
         }
         let held = hub.lock().own_ids.bytes();
         assert!(hub.held_bytes() <= bytes_max, "{} bytes are held", hub.held_bytes());
-        assert!(held > bytes_max / 5 && held < bytes_max * 3 / 5, "ids hold {held} bytes of {bytes_max}");
+        assert!(held > bytes_max / 5 && held < bytes_max * 2 / 3, "ids hold {held} bytes of {bytes_max}");
         let is_known = |n: u64| place(&hub, &[&format!("once:{n}")], None, &format!("id of {n}")).is_some();
         let known = (0..20_000).map(is_known).collect::<Vec<_>>();
         let first = known.iter().position(|&is_known| is_known).unwrap();

@@ -12,6 +12,8 @@ mod catch_up;
 mod channels;
 #[cfg(test)]
 mod client_tests;
+#[cfg(test)]
+mod lock_tests;
 mod clients;
 mod connections;
 pub mod counters;

@@ -26,7 +26,7 @@ use quartiles::Quartiles;
 use thread_time::thread_cpu_time;
 
 /// Events that a stream has missed.
-const MISSED: u64 = 1000;
+const MISSED: usize = 1000;
 
 /// Events that are retained, few and many.
 const FEW: usize = 1000;
@@ -83,20 +83,16 @@ struct Filled {
 impl Filled {
     fn new(case: Case, retained: usize) -> Filled {
         let retention = Retention { events_max: usize::MAX, bytes_max: usize::MAX, age_max: None };
-        let hub = Hub::new(HubOptions {
-            retention,
-            channels_max: 100_000,
-            backlog: Backlog::default(),
-            shards: 1,
-        });
+        let hub =
+            Hub::new(HubOptions { retention, channels_max: 100_000, backlog: Backlog::default(), shards: 1 });
         hub.begin_epoch(EpochTag::from_bits(TAG), Sequence::START.next());
         let selectors: Vec<Selector> =
             (case.names)().iter().map(|name| Selector::parse(name).expect("it is a valid name")).collect();
         let limits = SliceLimits { frames_max: SLICE_FRAMES_MAX, bytes_max: 256 * 1024 };
         let filled = Filled { hub, selectors, channels: case.channels, limits };
         filled.subscribe(Begin::AtHead);
-        for from in (0..retained).step_by(MISSED as usize) {
-            filled.publish(from, MISSED as usize);
+        for from in (0..retained).step_by(MISSED) {
+            filled.publish(from, MISSED);
         }
         filled
     }
@@ -123,13 +119,15 @@ impl Filled {
     fn subscribe(&self, begin: Begin) -> (Vec<ChannelId>, Cursor) {
         let subscribed =
             self.hub.subscribe(0, &self.selectors, None, begin).expect("there is room for these channels");
-        let (Begun::After(cursor) | Begun::AtHead(cursor)) = subscribed.begun else { panic!("its place is known") };
+        let (Begun::After(cursor) | Begun::AtHead(cursor)) = subscribed.begun else {
+            panic!("its place is known")
+        };
         (subscribed.channels, cursor)
     }
 
     /// A stream that has missed the last 1000 events.
     fn resuming(&self) -> (Vec<ChannelId>, Cursor) {
-        let sequence = Sequence(self.hub.head().0 - MISSED);
+        let sequence = Sequence(self.hub.head().0 - MISSED as u64);
         self.subscribe(Begin::After(EventId { tag: EpochTag::from_bits(TAG), sequence }))
     }
 
@@ -145,7 +143,7 @@ impl Filled {
         let mut frames = 0;
         loop {
             let is_live = self.read(&channels, &mut cursor, slice);
-            frames += u64::from(slice.frames);
+            frames += slice.frames as usize;
             if is_live {
                 break;
             }
@@ -213,7 +211,11 @@ fn holds(case: Case) -> [(&'static str, Vec<Duration>); 3] {
             !is_live
         });
     }
-    [("a stream subscribes", subscribes), ("a slice is read", reads), ("64 events are applied, or taken", publishes)]
+    [
+        ("a stream subscribes", subscribes),
+        ("a slice is read", reads),
+        ("64 events are applied, or taken", publishes),
+    ]
 }
 
 /// The value that so many of a hundred do not exceed.

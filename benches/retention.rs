@@ -56,7 +56,9 @@ const CHANNELS: usize = 200_000;
 enum Case {
     Events(Events),
     /// Each of very many channels has one event.
-    Channels { data_bytes: usize },
+    Channels {
+        data_bytes: usize,
+    },
     /// A server after ten million events.
     Server(Load),
 }
@@ -109,7 +111,10 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Case::Events(Events { data_bytes, channels, retained, rounds }) => {
-                write!(f, "a retained event of {data_bytes} B beside its data, {retained} in {channels} channel")?;
+                write!(
+                    f,
+                    "a retained event of {data_bytes} B beside its data, {retained} in {channels} channel"
+                )?;
                 f.write_str(if channels == 1 { "" } else { "s" })?;
                 if rounds > 1 { write!(f, ", after {rounds} times as many") } else { Ok(()) }
             }
@@ -160,12 +165,8 @@ impl Case {
 
 fn hub(events_max: usize) -> Hub {
     let retention = Retention { events_max, bytes_max: usize::MAX, age_max: None };
-    let hub = Hub::new(HubOptions {
-        retention,
-        channels_max: 1_000_000,
-        backlog: Backlog::default(),
-        shards: 1,
-    });
+    let hub =
+        Hub::new(HubOptions { retention, channels_max: 1_000_000, backlog: Backlog::default(), shards: 1 });
     hub.begin_epoch(EpochTag::from_bits(1), Sequence::START.next());
     hub
 }
@@ -189,10 +190,7 @@ fn growth(hub: &Hub, count: impl Fn() -> usize, fill: impl FnOnce()) -> Outcome 
     fill();
     let added = (count() - counted) as f64;
     let for_each = |before: usize, after: usize| (after as f64 - before as f64) / added;
-    Outcome {
-        measured: for_each(resident, resident_bytes(own)),
-        counted: for_each(held, hub.held_bytes()),
-    }
+    Outcome { measured: for_each(resident, resident_bytes(own)), counted: for_each(held, hub.held_bytes()) }
 }
 
 /// What remains beside so many bytes of data.
@@ -236,7 +234,8 @@ const QUIET_SHARE: usize = 100;
 impl Load {
     fn measure(self) -> Outcome {
         let options = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--history-events"];
-        let bounds = [self.history_events.to_string(), "--history-bytes".to_owned(), self.history_bytes.to_string()];
+        let bounds =
+            [self.history_events.to_string(), "--history-bytes".to_owned(), self.history_bytes.to_string()];
         let options = options.into_iter().map(String::from).chain(bounds);
         let server = Process::start(None, Path::new(DOWNPOUR), &options.collect::<Vec<_>>());
         let mut publisher = Publisher::connect(server.address);
@@ -254,7 +253,11 @@ impl Load {
 fn channel_of(at: usize) -> usize {
     let quiet = SERVER_CHANNELS / QUIET_SHARE;
     let step = SERVER_EVENTS / 10 / quiet;
-    if at.is_multiple_of(step) && at / step < quiet { at / step } else { quiet + at % (SERVER_CHANNELS - quiet) }
+    if at.is_multiple_of(step) && at / step < quiet {
+        at / step
+    } else {
+        quiet + at % (SERVER_CHANNELS - quiet)
+    }
 }
 
 /// Measures a case in a process of its own.
@@ -274,7 +277,8 @@ fn main() -> ExitCode {
     if let [flag, number] = &arguments[..]
         && flag == "--case"
     {
-        let case = number.parse().ok().and_then(|number: usize| CASES.get(number)).expect("it is a case's number");
+        let case =
+            number.parse().ok().and_then(|number: usize| CASES.get(number)).expect("it is a case's number");
         let Outcome { measured, counted } = case.measure();
         println!("{measured} {counted}");
         return ExitCode::SUCCESS;
@@ -284,7 +288,9 @@ fn main() -> ExitCode {
         println!("retention measures under `cargo bench` alone");
         return ExitCode::SUCCESS;
     }
-    println!("| what | budget | measured | by the history's account | verdict |\n| --- | --- | --- | --- | --- |");
+    println!(
+        "| what | budget | measured | by the history's account | verdict |\n| --- | --- | --- | --- | --- |"
+    );
     let mut are_met = true;
     for (number, case) in CASES.into_iter().enumerate() {
         let outcome = measure_apart(number);

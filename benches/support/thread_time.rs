@@ -7,7 +7,8 @@ use std::time::Duration;
 /// CPU time of the calling thread so far (`/proc/thread-self/schedstat`, by the nanosecond).
 pub(crate) fn thread_cpu_time() -> Duration {
     thread::yield_now(); // The kernel brings the account up to date when it looks who is to run.
-    let text = fs::read_to_string("/proc/thread-self/schedstat").expect("a thread can read what it is told of itself");
+    let text = fs::read_to_string("/proc/thread-self/schedstat")
+        .expect("a thread can read what it is told of itself");
     let first = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
     Duration::from_nanos(first.expect("the kernel counts CPU time of threads (CONFIG_SCHED_INFO)"))
 }

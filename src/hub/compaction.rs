@@ -44,7 +44,8 @@ impl History {
         }
         if page.live_bytes == 0 {
             self.leftovers.dead.push_back(page.first);
-        } else if page.live_bytes * RETAINED_SHARE < page.bytes && !self.leftovers.sparse.contains_key(&page.first)
+        } else if page.live_bytes * RETAINED_SHARE < page.bytes
+            && !self.leftovers.sparse.contains_key(&page.first)
         {
             self.leftovers.sparse.insert(page.first, page.held_bytes());
             self.leftovers.sparse_bytes += page.held_bytes();
@@ -136,7 +137,8 @@ fn merge(pages: &[&Page]) -> Page {
         .flat_map(|(index, page)| live(page).into_iter().map(move |e| (index, e)))
         .collect();
     let small = entries.iter().filter(|(_, entry)| !entry.place.is_large());
-    let mut appender = Segment::with_capacity(small.map(|(index, entry)| pages[*index].place(entry).len()).sum());
+    let mut appender =
+        Segment::with_capacity(small.map(|(index, entry)| pages[*index].place(entry).len()).sum());
     let mut merged = Page::new(pages[0].first, Arc::clone(appender.segment()));
     merged.entries.reserve_exact(entries.len());
     for (index, entry) in entries {

@@ -62,7 +62,8 @@ const LEN_BITS: u32 = SHARED_FRAME_BYTES_MAX.ilog2();
 /// What a spare segment holds, in bytes.
 const SPARE_BYTES: usize = block_bytes(SEGMENT_BYTES) + SEGMENT_BYTES_BESIDE;
 
-const _: () = assert!(SHARED_FRAME_BYTES_MAX == 1 << LEN_BITS && SEGMENT_BYTES <= (LARGE >> LEN_BITS) as usize);
+const _: () =
+    assert!(SHARED_FRAME_BYTES_MAX == 1 << LEN_BITS && SEGMENT_BYTES <= (LARGE >> LEN_BITS) as usize);
 
 impl FramePlace {
     /// In the page's segment; a frame has at least one byte, and at most [`SHARED_FRAME_BYTES_MAX`].

@@ -147,11 +147,7 @@ impl State {
     /// Forgets the ids of a channel that are not known as places any more.
     fn forget_passed_ids(&mut self, channel: ChannelId) {
         let channel = self.channels.get(channel);
-        self.own_ids.forget_passed(
-            &channel.name,
-            self.retention.events_max,
-            channel.retained.first(),
-        );
+        self.own_ids.forget_passed(&channel.name, self.retention.events_max, channel.retained.first());
     }
 
     /// Forgets the oldest id of a publisher, where such ids hold more than their share, and its event's place lies before

@@ -86,13 +86,25 @@ impl State {
         if entry.holders == 0 || entry.lapses <= self.now {
             return false;
         }
+        // Where as many retain it as are in the target without its patterns, each of them does, and nobody's numbers need
+        // be looked at. If the place of one that went was given to another, there are more than retain it.
+        let mut retaining_max = 0;
+        self.targets.for_each(entry.target, |id| {
+            let channel = self.channels.peek(id);
+            retaining_max += u32::from(channel.is_some_and(|channel| channel.prefix().is_none()));
+        });
+        let is_with_all = retaining_max == entry.holders;
         let mut is_selected = false;
         self.targets.for_each(entry.target, |id| {
             is_selected = is_selected
                 || self.channels.peek(id).is_some_and(|channel| {
                     let is_prefix = |prefix: &&str| channel.name.starts_with(prefix);
                     let matches = || is_channel(&channel.name) && selected.prefixes.iter().any(is_prefix);
-                    (selected.channels.contains(&id) || matches()) && channel.holds(sequence)
+                    let is_held = || match is_with_all {
+                        true => channel.prefix().is_none() && sequence > channel.dropped_through,
+                        false => channel.holds(sequence),
+                    };
+                    (selected.channels.contains(&id) || matches()) && is_held()
                 });
         });
         is_selected

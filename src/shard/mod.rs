@@ -12,8 +12,6 @@ mod catch_up;
 mod channels;
 #[cfg(test)]
 mod client_tests;
-#[cfg(test)]
-mod lock_tests;
 mod clients;
 mod connections;
 pub mod counters;
@@ -23,6 +21,8 @@ mod idempotency;
 #[cfg(test)]
 mod idempotency_tests;
 pub mod keys;
+#[cfg(test)]
+mod lock_tests;
 mod metrics;
 mod peer;
 mod publish;

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Contender {
-    /// `downpour serve --io epoll`.
+    /// downpour serve --io epoll.
     Epoll,
-    /// `downpour serve --io uring`.
+    /// downpour serve --io uring.
     Uring,
     /// nginx with the module nchan.
     Nchan,
-    /// A Node server on the package better-sse.
+    /// Node with the package better-sse.
     BetterSse,
 }
 

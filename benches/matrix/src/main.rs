@@ -34,8 +34,14 @@ use cell::{Contender, Run};
 use options::Options;
 use server::Installed;
 
-fn main() -> anyhow::Result<ExitCode> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    run(&Options::parse()).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let out = options.out();
     if options.draw {
         write_results(&out, &Rows::read(&out)?)?;
@@ -43,8 +49,8 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let downpour = fs::canonicalize(&options.downpour)
         .with_context(|| format!("there is no {}", options.downpour.display()))?;
-    let installed = installed(&options, &downpour)?;
-    let runs = wanted(&options, &installed);
+    let installed = installed(options, &downpour)?;
+    let runs = wanted(options, &installed);
     if runs.is_empty() {
         bail!("no run has a name that --only finds; --list says the names");
     }
@@ -52,7 +58,7 @@ fn main() -> anyhow::Result<ExitCode> {
         runs.iter().for_each(|run| println!("{run}"));
         return Ok(ExitCode::SUCCESS);
     }
-    check_cpus(&options)?;
+    check_cpus(options)?;
     let is_stopped = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&is_stopped))?;
@@ -99,7 +105,9 @@ fn wanted(options: &Options, installed: &[Installed]) -> Vec<Run> {
     let contenders: Vec<Contender> = installed.iter().map(|installed| installed.contender).collect();
     let cells = if options.quick { cell::quick_cells() } else { cell::cells() };
     let is_wanted = |run: &Run| options.only.as_ref().is_none_or(|only| only.is_match(&run.to_string()));
-    cell::runs(&cells, &contenders, options.repeats(), is_wanted)
+    // Repetitions have the same names.
+    let repeats = if options.list { 1 } else { options.repeats() };
+    cell::runs(&cells, &contenders, repeats, is_wanted)
 }
 
 /// Server and bench on one CPU would wait for each other, and measure that.
@@ -132,9 +140,10 @@ fn write_results(out: &Path, rows: &Rows) -> anyhow::Result<()> {
     if rows.all().is_empty() {
         return Ok(());
     }
-    let summary = summary::summary(rows.all());
     let plots = plot::plots(rows.all())?;
-    let files = plots.into_iter().chain([("summary.md", summary.clone())]);
+    let summary = summary::summary(rows.all(), &plots);
+    let plots = plots.iter().map(|drawn| (drawn.file, &drawn.svg));
+    let files = plots.chain([("summary.md", &summary)]);
     let mut written: Vec<PathBuf> = Vec::new();
     for (name, text) in files {
         let path = out.join(name);

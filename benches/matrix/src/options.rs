@@ -11,9 +11,9 @@ use crate::cell::Contender;
 /// Runs the whole matrix of load over sockets, for both drivers and for the peers that are installed: rows to a CSV, medians to
 /// a Markdown table, plots as SVG.
 #[derive(Parser, Debug)]
-#[command(name = "scripts/bench", after_help = NOTES)]
+#[command(name = "scripts/bench", override_usage = "scripts/bench [--install] [OPTIONS]", after_help = NOTES)]
 pub(crate) struct Options {
-    /// How often everything is run.
+    /// How often everything is run. Default: 3, with --quick 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeats: Option<u32>,
     /// Run what this regular expression finds; see --list.
@@ -34,7 +34,7 @@ pub(crate) struct Options {
     /// Run nothing, but say what would be.
     #[arg(long, conflicts_with = "draw")]
     pub(crate) list: bool,
-    /// The servers that take part. Default: all that are installed
+    /// The servers that take part, separated by commas. Default: all that are installed
     #[arg(long, value_name = "SERVER", value_delimiter = ',')]
     pub(crate) servers: Vec<Contender>,
     /// How long a run is measured, in ms. Default: 2000, with --quick 500
@@ -67,8 +67,8 @@ impl Options {
 }
 
 const NOTES: &str = "\
-scripts/bench itself knows one more option, which must come first:
-      --install  Install the peers that are missing: nginx and nchan by apt-get, which needs root, better-sse by npm
+--install, which must come first, installs the peers that are missing: nginx and nchan by apt-get, which needs root, and \
+better-sse by npm, beside the sources.
 
 Examples:
   scripts/bench --quick

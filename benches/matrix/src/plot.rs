@@ -14,15 +14,24 @@ use crate::quartiles::Quartiles;
 use crate::row::Row;
 use crate::units::{BYTES, COUNTS, TIMES, Unit, grouped, on_axis, size};
 
-/// Draws all plots that there are figures for, each with the name of its file.
+/// A plot, as it is written to a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Drawn {
+    pub(crate) file: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) svg: String,
+}
+
+/// Draws all plots that there are figures for.
 ///
 /// # Errors
 /// Where a plot cannot be drawn, which no figures should bring about.
-pub(crate) fn plots(rows: &[Row]) -> anyhow::Result<Vec<(&'static str, String)>> {
+pub(crate) fn plots(rows: &[Row]) -> anyhow::Result<Vec<Drawn>> {
     let figures = Figures::of(rows);
     let drawn = PLOTS.iter().filter_map(|plot| {
         let lines = plot.lines(&figures);
-        (!lines.is_empty()).then(|| Ok((plot.file, draw(plot, &lines)?)))
+        (!lines.is_empty())
+            .then(|| Ok(Drawn { file: plot.file, title: plot.title, svg: draw(plot, &lines)? }))
     });
     drawn.collect()
 }
@@ -326,10 +335,10 @@ mod tests {
     fn plots_are_small_well_formed_and_say_what_they_show() {
         let drawn = plots(&rows(&Contender::ALL)).unwrap();
         assert_eq!(
-            drawn.iter().map(|plot| plot.0).collect::<Vec<_>>(),
+            drawn.iter().map(|drawn| drawn.file).collect::<Vec<_>>(),
             ["cpu.svg", "deliveries.svg", "latency.svg", "memory.svg"]
         );
-        for (file, svg) in &drawn {
+        for Drawn { file, svg, .. } in &drawn {
             assert!(svg.len() < 16 << 10, "{file} has {} bytes", svg.len());
             let texts = texts(svg);
             let has = |text: &str| texts.iter().any(|found| found == text);
@@ -349,8 +358,8 @@ mod tests {
         let mut rows = rows(&[Contender::Epoll]);
         rows.retain(|row| row.pace == Pace::Unbatched);
         let drawn = plots(&rows).unwrap();
-        assert_eq!(drawn.iter().map(|plot| plot.0).collect::<Vec<_>>(), ["cpu.svg", "memory.svg"]);
-        assert!(!texts(&drawn[0].1).iter().any(|text| text == Contender::Uring.label()));
+        assert_eq!(drawn.iter().map(|drawn| drawn.file).collect::<Vec<_>>(), ["cpu.svg", "memory.svg"]);
+        assert!(!texts(&drawn[0].svg).iter().any(|text| text == Contender::Uring.label()));
         assert!(plots(&[]).unwrap().is_empty());
     }
 

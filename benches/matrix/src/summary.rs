@@ -5,14 +5,19 @@ use std::fmt::Write;
 
 use crate::cell::{Cell, Contender, Pace, Variant};
 use crate::figures::{Figures, Metric};
+use crate::plot::Drawn;
 use crate::quartiles::Quartiles;
 use crate::row::Row;
 use crate::units::{BYTES, COUNTS, TIMES, Unit, grouped, in_unit, join, size, unit_of};
 
-/// Writes all that rows come to. Nothing where there are none.
-pub(crate) fn summary(rows: &[Row]) -> String {
+/// Writes all that rows come to, with the plots that lie beside the file.
+pub(crate) fn summary(rows: &[Row], plots: &[Drawn]) -> String {
     let figures = Figures::of(rows);
     let mut text = introduction(rows);
+    for Drawn { file, title, .. } in plots {
+        // Writing into a string does not fail.
+        let _ = write!(text, "\n![{title}]({file})\n");
+    }
     for table in TABLES {
         push_table(table, &figures, &mut text);
     }
@@ -77,7 +82,10 @@ fn introduction(rows: &[Row]) -> String {
         Contender::Nchan => row.server_version.clone(),
         Contender::BetterSse => format!("better-sse {}", row.server_version),
     });
-    let repeats = rows.iter().map(|row| row.repeat).max().unwrap_or(0);
+    let repeats = match rows.iter().map(|row| row.repeat).max().unwrap_or(0) {
+        0..=1 => "One run each.".to_owned(),
+        repeats => format!("Medians of {repeats} runs, in brackets the quartiles."),
+    };
     let (commits, machines) = (
         distinct(|row| row.commit.clone()),
         distinct(|row| match (row.cpus, &row.cpu, &row.kernel) {
@@ -86,7 +94,7 @@ fn introduction(rows: &[Row]) -> String {
         }),
     );
     format!(
-        "Commit {commits}; {machines}; {versions}. Medians of up to {repeats} runs, in brackets the quartiles.\n\
+        "Commit {commits}; {machines}; {versions}. {repeats}\n\
          `*`: the CPU of the bench was the limit in one of them. `†`: events were lost, told or untold, or came twice or in \
          another order in one of them. `–`: not run, or without a result.\n"
     )
@@ -106,7 +114,6 @@ fn push_table(table: &Table, figures: &Figures<'_>, text: &mut String) {
                 Variant::Http10 => ", HTTP/1.0",
                 Variant::Slow => ", 10\u{a0}% slow",
             };
-            // Writing into a string does not fail.
             let _ = writeln!(lines, "| {streams} | {size}{variant} | {channels} | {} |", fields.join(" | "));
         }
     }
@@ -170,14 +177,16 @@ mod tests {
         ];
         rows[3].readers_cpu_share = Some(0.99);
         rows[3].reordered = Some(1);
-        let text = summary(&rows).replace('\u{a0}', " ");
+        let plot = Drawn { file: "cpu.svg", title: "CPU", svg: String::new() };
+        let text = summary(&rows, &[plot]).replace('\u{a0}', " ");
         assert!(
             text.starts_with(
-                "Commit abc; 2 CPUs (A CPU), Linux 6.18; downpour 1, \"x\". Medians of up to 3 runs"
+                "Commit abc; 2 CPUs (A CPU), Linux 6.18; downpour 1, \"x\". Medians of 3 runs, in brackets"
             ),
             "{text}"
         );
         for line in [
+            "![CPU](cpu.svg)",
             "| streams | data | channels | downpour, epoll | downpour, io_uring |",
             "| --- | --- | --- | --- | --- |",
             "| 1 000 | 64 B | 1 | 4.81 µs (4.75–4.91) | – |",

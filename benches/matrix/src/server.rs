@@ -48,7 +48,13 @@ impl Installed {
                     bail!("{NCHAN} is missing: the package libnginx-mod-nchan has it");
                 }
                 let version = said_by(Command::new("nginx").arg("-v"))?;
-                ("nginx".into(), version.trim_start_matches("nginx version: ").to_owned())
+                let mut version = version.trim_start_matches("nginx version: ").to_owned();
+                let mut query = Command::new("dpkg-query");
+                // Where the module came by another way, its version is not known.
+                if let Ok(module) = said_by(query.args(["-W", "-f", "nchan ${Version}", "libnginx-mod-nchan"])) {
+                    version = format!("{version}, {module}");
+                }
+                ("nginx".into(), version)
             }
             Contender::BetterSse => {
                 let package = peers.join("node_modules/better-sse/package.json");

@@ -66,8 +66,7 @@ impl<D: Driver> Shard<D> {
         if !self.has_events() {
             return;
         }
-        let outbox = self.options.conn.outbox;
-        let limits = TakeLimits { frames_max: outbox.frames_max, bytes_max: outbox.bytes_max };
+        let limits = TakeLimits::of(self.options.conn.outbox);
         let mut taken = std::mem::take(&mut self.taken);
         self.cursor = self.hub.take(self.options.number, limits, &mut taken);
         for run in taken.drain(..) {

@@ -1,11 +1,13 @@
 //! Streams: how they begin, their keepalive, what waits for them, and how they end.
 
+use std::rc::Rc;
+
 use super::*;
 use crate::base::limits::SEND_SLICES_MAX;
 use crate::frame::notice::{KeepaliveStyle, Notice};
 use crate::frame::outbox::Pushed;
 use crate::frame::render::{Framing, LAST_CHUNK};
-use crate::frame::run::Run;
+use crate::frame::run::{Run, Source};
 use crate::http::stream_head;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -357,4 +359,21 @@ fn a_stream_that_ends_is_not_flushed_but_seen_to() {
     let flushed = bench.with(|conn, context| conn.flush(context, |_| Taken::Bytes(0)));
     assert_eq!(flushed, Flushed::NotNow);
     assert!(!bench.conn.is_idle_stream());
+}
+
+#[test]
+fn a_stream_that_waits_for_nothing_takes_four_times_the_frames() {
+    let frames = |number| {
+        let source = Rc::new(Source::Own(vec![b'x'; number as usize].into()));
+        Run::new(source, 0, number, number)
+    };
+    let mut bench = Bench::streaming();
+    let most = bench.options.outbox.frames_max;
+    assert_eq!(bench.conn.push(frames(4 * most), &bench.options), Pushed::Queued);
+    assert_eq!(bench.conn.push(frames(1), &bench.options), Pushed::Full);
+    bench.room = 4 * most as usize - 1;
+    bench.act();
+    assert_eq!(bench.conn.waiting_bytes(), 1);
+    assert_eq!(bench.conn.push(frames(most), &bench.options), Pushed::Full, "its socket is full");
+    assert_eq!(bench.conn.push(frames(most - 1), &bench.options), Pushed::Queued);
 }

@@ -51,7 +51,9 @@ impl Installed {
                 let mut version = version.trim_start_matches("nginx version: ").to_owned();
                 let mut query = Command::new("dpkg-query");
                 // Where the module came by another way, its version is not known.
-                if let Ok(module) = said_by(query.args(["-W", "-f", "nchan ${Version}", "libnginx-mod-nchan"])) {
+                if let Ok(module) =
+                    said_by(query.args(["-W", "-f", "nchan ${Version}", "libnginx-mod-nchan"]))
+                {
                     version = format!("{version}, {module}");
                 }
                 ("nginx".into(), version)
@@ -157,12 +159,16 @@ impl Server {
     }
 }
 
-/// One line that a program says, on either of its outputs.
+/// The first line that a program says, on either of its outputs.
 fn said_by(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{program} cannot be run"))?;
     let said = [output.stdout, output.stderr].concat();
-    Ok(String::from_utf8_lossy(&said).lines().next().unwrap_or_default().trim().to_owned())
+    let said = String::from_utf8_lossy(&said).lines().next().unwrap_or_default().trim().to_owned();
+    if !output.status.success() {
+        bail!("{program} failed: {said}");
+    }
+    Ok(said)
 }
 
 /// The processes that a process of one thread has started.
@@ -241,5 +247,7 @@ mod tests {
         let missing = |contender| Installed::find(contender, nowhere, nowhere).unwrap_err().to_string();
         assert_eq!(missing(Contender::BetterSse), "better-sse is not installed in /nowhere");
         assert_eq!(missing(Contender::Epoll), "/nowhere cannot be run");
+        let failed = said_by(Command::new("sh").args(["-c", "echo no; exit 1"])).unwrap_err().to_string();
+        assert_eq!(failed, "sh failed: no");
     }
 }

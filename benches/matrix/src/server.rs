@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -96,18 +97,22 @@ impl Installed {
     fn start_telling(&self, mut command: Command) -> anyhow::Result<Server> {
         let mut process = Process::start(command.stderr(Stdio::piped()))?;
         let stderr = process.child().stderr.take().context("standard error is piped")?;
-        let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
-        let mut said = Vec::new();
-        let address = lines.by_ref().find_map(|line| {
-            let address = line.strip_prefix("listening on ").and_then(|rest| rest.split([' ', ',']).next());
-            let address = address.and_then(|text| text.parse().ok());
-            said.push(line);
-            address
+        let (sender, lines) = mpsc::channel();
+        // It goes on when nobody listens any more: the server must not wait for somebody to read what it says.
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
         });
-        let Some(address) = address else { bail!("{} does not serve: {}", self.contender, said.join(" ")) };
-        // What else it says is of no interest, but it must not wait for somebody to read it.
-        thread::spawn(move || lines.for_each(drop));
-        Ok(Server { process, address, contender: self.contender, _folder: None })
+        let deadline = Instant::now() + START_TIME;
+        let mut said = Vec::new();
+        while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if let Some(address) = told_address(&line) {
+                return Ok(Server { process, address, contender: self.contender, _folder: None });
+            }
+            said.push(line);
+        }
+        bail!("{} does not serve: {}", self.contender, said.join(" "))
     }
 
     /// nginx takes no port 0, and does not say when it listens.
@@ -169,6 +174,10 @@ fn said_by(command: &mut Command) -> anyhow::Result<String> {
         bail!("{program} failed: {said}");
     }
     Ok(said)
+}
+
+fn told_address(line: &str) -> Option<SocketAddr> {
+    line.strip_prefix("listening on ")?.split([' ', ',']).next()?.parse().ok()
 }
 
 /// The processes that a process of one thread has started.
@@ -239,6 +248,18 @@ mod tests {
         assert_eq!(paths.len(), 6);
         assert!(paths.iter().all(|line| line.contains(" /tmp/x/")), "{text}");
         assert!(text.contains("listen 127.0.0.1:9 ") && text.contains("worker_processes 1;"), "{text}");
+    }
+
+    #[test]
+    fn a_server_that_ends_before_it_listens_is_quoted() {
+        let installed =
+            Installed { contender: Contender::BetterSse, version: String::new(), program: "x".into() };
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo nothing to >&2; echo listening on >&2; echo see here >&2"]);
+        let error = installed.start_telling(command).unwrap_err().to_string();
+        assert_eq!(error, "better-sse does not serve: nothing to listening on see here");
+        let told = told_address("listening on 127.0.0.1:8080 io=epoll shards=1");
+        assert_eq!(told, Some(([127, 0, 0, 1], 8080).into()));
     }
 
     #[test]

@@ -49,11 +49,11 @@ impl Stream {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, run: Run, limits: OutboxLimits) -> Pushed {
+    pub(super) fn push(&mut self, framed: impl FnOnce(Framing) -> Run, limits: OutboxLimits) -> Pushed {
         if self.is_ending {
             return Pushed::Queued; // Its client resumes where it stood.
         }
-        self.outbox.push(run, limits)
+        self.outbox.push(framed(self.framing), limits)
     }
 
     pub(super) fn tell(&mut self, run: Run) {

@@ -61,9 +61,16 @@ impl Outbox {
     /// one length.
     #[inline]
     pub fn push(&mut self, run: Run, limits: OutboxLimits) -> Pushed {
-        let over = self.bytes + run.len() > limits.bytes_max
-            || self.frames - self.frames_begun() + run.frames() > limits.frames_max;
-        if over && (!self.is_empty() || run.frames() > 1) {
+        let (bytes, frames) = (self.bytes + run.len(), self.frames + run.frames());
+        if self.is_empty() {
+            if frames > 1 && (bytes > limits.bytes_max || frames > limits.frames_max) {
+                return Pushed::Full;
+            }
+            (self.bytes, self.frames) = (bytes, frames);
+            self.front = Some(run);
+            return Pushed::Queued;
+        }
+        if bytes > limits.bytes_max || frames - self.frames_begun() > limits.frames_max {
             return Pushed::Full;
         }
         self.push_unbounded(run);
@@ -126,7 +133,7 @@ impl Outbox {
     #[inline]
     pub fn offer<R>(&self, offer: impl FnOnce(Offer<'_>) -> R) -> R {
         let Some(front) = &self.front else { return offer(Offer::new(&[], None, None)) };
-        let first = IoSlice::new(&front.bytes()[self.front_sent as usize..]);
+        let first = IoSlice::new(front.bytes_after(self.front_sent));
         let Some(rest) = &self.rest else { return offer(Offer::new(&[first], Some(front), None)) };
         let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
         slices[0] = first;
@@ -142,7 +149,9 @@ impl Outbox {
     #[inline]
     pub fn clear(&mut self) -> u32 {
         self.front = None;
-        self.rest = None;
+        if self.rest.is_some() {
+            self.rest = None;
+        }
         self.front_sent = 0;
         self.bytes = 0;
         std::mem::take(&mut self.frames)

@@ -112,7 +112,7 @@ impl Filled {
     }
 
     fn take(&self) {
-        let limits = TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX };
+        let limits = TakeLimits { frames_max: u32::MAX, large_frames_max: u32::MAX, bytes_max: usize::MAX };
         self.hub.take(0, limits, &mut Vec::new());
     }
 

@@ -1,6 +1,8 @@
 //! Memory for an idle stream: of the process, and of the kernel for its socket.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use crate::connect::settle;
 use crate::holder::Holder;
@@ -29,6 +31,12 @@ const USER_MAX: f64 = 64.0;
 /// What the kernel may keep for a stream beyond a socket that nothing is asked of: an entry of epoll's, or a poll of the
 /// ring's.
 const KERNEL_MAX: [(Driver, f64); 2] = [(EPOLL, 256.0), (URING, 922.0)];
+
+/// How often and how many times it is looked whether the kernel has freed what it is about to, and less than how much that
+/// is when it has.
+const SETTLING_LOOK: Duration = Duration::from_millis(100);
+const SETTLING_LOOKS_MAX: usize = 50;
+const SETTLED_BYTES: u64 = 64 * 1024;
 
 /// Bytes for each stream.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +89,7 @@ fn grown(server: &Process, load: &Load, holders: usize) -> Grown {
     let mut first = Holder::open(server.address, &few);
     first.run(UNBATCHED, 1);
     settle(server);
-    let (process, kernel) = (resident_bytes(server), slab_bytes());
+    let (process, kernel) = (resident_bytes(server), settled_slab_bytes());
     let mut held: Vec<Holder> = (0..holders).map(|_| Holder::open(server.address, load)).collect();
     // With several, the one that publishes does not wait for the streams of the others.
     if let Some(last) = held.last_mut() {
@@ -90,7 +98,21 @@ fn grown(server: &Process, load: &Load, holders: usize) -> Grown {
     settle(server);
     let streams = (load.streams * holders) as f64;
     let each = |before: u64, after: u64| (after as f64 - before as f64) / streams;
-    Grown { process: each(process, resident_bytes(server)), kernel: each(kernel, slab_bytes()) }
+    Grown { process: each(process, resident_bytes(server)), kernel: each(kernel, settled_slab_bytes()) }
+}
+
+/// [`slab_bytes`] once they shrink no more: what sockets of servers before had is freed some time after their end.
+fn settled_slab_bytes() -> u64 {
+    let mut least = slab_bytes();
+    for _ in 0..SETTLING_LOOKS_MAX {
+        thread::sleep(SETTLING_LOOK);
+        let now = slab_bytes();
+        if now + SETTLED_BYTES > least {
+            return now;
+        }
+        least = now;
+    }
+    least
 }
 
 /// Resident memory of the process (`proc_pid_smaps(5)`; the numbers elsewhere lag behind).

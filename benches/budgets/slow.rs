@@ -35,7 +35,10 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
         let start = || bench.servers.own(driver.io, 1, STREAMS);
         let server = start();
         // What one core takes of such batches, each being published when all have the one before.
-        let capacity = run(&server, &["--rate", "0", "--window", "1", "--duration", "1s", "--slow", "0%"]);
+        let capacity = run(
+            &server,
+            &["--rate", "0", "--window", &BATCH.to_string(), "--duration", "1s", "--slow", "0%"],
+        );
         let ns = number(&capacity, "/server/cpuNsPerDelivery") * STREAMS as f64;
         let rate = format!("{:.1}/s", 0.5e9 / ns);
         let share = format!("{}%", 100 * SLOW / STREAMS);

@@ -8,7 +8,7 @@ use interval::Interval;
 fn of(count: u32) -> (f64, f64, f64) {
     // In no order.
     let numbers = (0..count).map(|number| f64::from((number * 7) % count + 1));
-    let Interval { lower, median, upper } = Interval::of(numbers).unwrap();
+    let Interval { lower, median, upper } = Interval::of(numbers).expect("there are numbers");
     (lower, median, upper)
 }
 

@@ -205,6 +205,8 @@ pub struct Shard<D: Driver> {
     questions: Questions,
     /// Slots of connections that wait to publish, since a shard is behind.
     paused: VecDeque<ConnId>,
+    /// Whose answers wait while outcomes of what the log has are taken; `None` where answers are sent at once.
+    held_back: Option<Vec<ConnId>>,
     /// Slots of connections that wait for an idempotency key to be settled.
     waiting_for_keys: VecDeque<ConnId>,
     /// Slots of connections that wait for the receivers of what was published before.
@@ -269,6 +271,7 @@ impl<D: Driver> Shard<D> {
             tickets: Tickets::default(),
             questions: Questions::default(),
             paused: VecDeque::new(),
+            held_back: None,
             waiting_for_keys: VecDeque::new(),
             recounts: VecDeque::new(),
             drain: Drain::No,
@@ -351,6 +354,7 @@ impl<D: Driver> Shard<D> {
         self.readers.clear();
         self.ahead.clear();
         self.paused.clear();
+        self.held_back = None;
         self.waiting_for_keys.clear();
         self.recounts.clear();
         self.reports.clear();
@@ -417,6 +421,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn take_messages(&mut self) {
+        self.held_back = Some(Vec::new());
         while let Some(message) = self.mailbox.try_recv() {
             match message {
                 Message::Outcome(outcome) => self.take_outcome(outcome),
@@ -427,6 +432,7 @@ impl<D: Driver> Shard<D> {
                 Message::Drain => self.begin_drain(),
             }
         }
+        self.send_held_back();
     }
 }
 

@@ -222,6 +222,20 @@ fn events_reach_the_streams_of_every_shard_whichever_takes_the_publish() {
 }
 
 #[test]
+fn pipelined_publishes_are_answered_together() {
+    let mut servers = Servers::new(None);
+    let body = r#"{"channel":"a","text":"x"}"#;
+    let request =
+        format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let publisher = servers.request(0, &request.repeat(10));
+    let other = servers.request(0, &request);
+    servers.settle();
+    assert_eq!(read(&publisher).matches("\"success\":true").count(), 10);
+    assert_eq!(read(&other).matches("\"success\":true").count(), 1);
+    assert_eq!(servers.shards[0].counters.answer_sends, 2, "one for each connection");
+}
+
+#[test]
 fn an_event_to_all_reaches_every_stream_once() {
     let mut servers = Servers::new(None);
     let streams = [servers.subscribe(0, "a,b"), servers.subscribe(1, "a"), servers.subscribe(1, "c")];

@@ -36,10 +36,6 @@ impl Index {
     pub fn insert(&mut self, channel: ChannelId, slot: u32, count: u64) -> Subscription {
         let subscribers = self.channels.entry(channel).or_default();
         let position = u32::try_from(subscribers.slots.len()).expect("a shard has below 2^32 streams");
-        if subscribers.slots.len() == subscribers.slots.capacity() {
-            // Doubling would leave up to half of the memory unused, for each subscription.
-            subscribers.slots.reserve_exact((subscribers.slots.len() / 8).max(4));
-        }
         subscribers.slots.push(slot);
         subscribers.count = count;
         Subscription { channel, position }

@@ -20,6 +20,8 @@ mod fan_out;
 mod idempotency;
 #[cfg(test)]
 mod idempotency_tests;
+#[cfg(test)]
+mod keepalive_tests;
 pub mod keys;
 mod metrics;
 mod peer;

@@ -334,11 +334,16 @@ impl Connection {
         }
     }
 
-    /// Queues a run of events where it fits.
+    /// Queues a run of events where it fits: by `OutboxLimits::at_once` where nothing was left over from the last send.
+    /// `framed` gives it as the stream's body is delimited.
     #[inline]
-    pub fn push(&mut self, run: Run, options: &ConnOptions) -> Pushed {
+    pub fn push(&mut self, framed: impl FnOnce(Framing) -> Run, options: &ConnOptions) -> Pushed {
+        let limits = match self.sending {
+            Sending::Idle => options.outbox.at_once(),
+            Sending::Pending | Sending::Full => options.outbox,
+        };
         match &mut self.phase {
-            Phase::Stream(stream) => stream.push(run, options),
+            Phase::Stream(stream) => stream.push(framed, limits),
             // Nobody will miss it: the stream has ended, and its client resumes where it stood.
             Phase::Exchange(_) | Phase::Lingering(_) | Phase::Closed { .. } => Pushed::Queued,
         }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::conn::state::{CloseReason, ConnOptions, Context};
-use crate::frame::outbox::{Outbox, Pushed};
+use crate::frame::outbox::{Outbox, OutboxLimits, Pushed};
 use crate::frame::render::{Framing, LAST_CHUNK};
 use crate::frame::run::Run;
 
@@ -49,11 +49,11 @@ impl Stream {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, run: Run, options: &ConnOptions) -> Pushed {
+    pub(super) fn push(&mut self, framed: impl FnOnce(Framing) -> Run, limits: OutboxLimits) -> Pushed {
         if self.is_ending {
             return Pushed::Queued; // Its client resumes where it stood.
         }
-        self.outbox.push(run, options.outbox)
+        self.outbox.push(framed(self.framing), limits)
     }
 
     pub(super) fn tell(&mut self, run: Run) {

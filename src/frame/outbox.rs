@@ -19,6 +19,15 @@ pub struct OutboxLimits {
     pub frames_max: u32,
 }
 
+impl OutboxLimits {
+    /// The limits for what one that is empty, and about to be offered to the driver, takes: up to four times as many
+    /// frames, so that small ones cost few system calls.
+    #[must_use]
+    pub fn at_once(self) -> OutboxLimits {
+        OutboxLimits { frames_max: self.frames_max.saturating_mul(4), ..self }
+    }
+}
+
 /// What became of a run that was offered.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +57,20 @@ pub struct Outbox {
 
 impl Outbox {
     /// Takes a run where it fits. An empty outbox takes one frame however large, and no more than the limits beyond it.
+    /// Of the frames of a partly written run as many count as the part of its bytes that waits would have if all were of
+    /// one length.
     #[inline]
     pub fn push(&mut self, run: Run, limits: OutboxLimits) -> Pushed {
-        let over =
-            self.bytes + run.len() > limits.bytes_max || self.frames + run.frames() > limits.frames_max;
-        if over && (!self.is_empty() || run.frames() > 1) {
+        let (bytes, frames) = (self.bytes + run.len(), self.frames + run.frames());
+        if self.is_empty() {
+            if frames > 1 && (bytes > limits.bytes_max || frames > limits.frames_max) {
+                return Pushed::Full;
+            }
+            (self.bytes, self.frames) = (bytes, frames);
+            self.front = Some(run);
+            return Pushed::Queued;
+        }
+        if bytes > limits.bytes_max || frames - self.frames_begun() > limits.frames_max {
             return Pushed::Full;
         }
         self.push_unbounded(run);
@@ -76,6 +94,18 @@ impl Outbox {
             last.extend_by(&run);
         } else {
             self.rest.get_or_insert_default().push_back(run);
+        }
+    }
+
+    /// About how many frames of a partly written run are written.
+    #[inline]
+    fn frames_begun(&self) -> u32 {
+        match &self.front {
+            Some(front) if self.front_sent > 0 => {
+                let share = u64::from(front.frames()) * u64::from(self.front_sent) / front.len() as u64;
+                u32::try_from(share).expect("no more than the run has")
+            }
+            _ => 0,
         }
     }
 
@@ -103,7 +133,7 @@ impl Outbox {
     #[inline]
     pub fn offer<R>(&self, offer: impl FnOnce(Offer<'_>) -> R) -> R {
         let Some(front) = &self.front else { return offer(Offer::new(&[], None, None)) };
-        let first = IoSlice::new(&front.bytes()[self.front_sent as usize..]);
+        let first = IoSlice::new(front.bytes_after(self.front_sent));
         let Some(rest) = &self.rest else { return offer(Offer::new(&[first], Some(front), None)) };
         let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
         slices[0] = first;
@@ -119,7 +149,9 @@ impl Outbox {
     #[inline]
     pub fn clear(&mut self) -> u32 {
         self.front = None;
-        self.rest = None;
+        if self.rest.is_some() {
+            self.rest = None;
+        }
         self.front_sent = 0;
         self.bytes = 0;
         std::mem::take(&mut self.frames)
@@ -217,6 +249,16 @@ mod tests {
         assert_eq!(outbox.sent(1), 1);
         assert!(outbox.is_empty() && outbox.rest.is_none(), "an empty outbox owns no heap");
         assert_eq!((outbox.bytes(), outbox.frames()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_written_of_a_run_makes_room_for_frames() {
+        let source = Rc::new(Source::Shared(Segment::of(b"aabbcc")));
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(Run::new(source, 0, 6, 3), LIMITS), Pushed::Queued);
+        assert_eq!(outbox.sent(3), 0, "none is told before the run is written");
+        assert_eq!(outbox.push(own("d"), LIMITS), Pushed::Queued, "one frame of three is gone");
+        assert_eq!(outbox.push(own("e"), LIMITS), Pushed::Full);
     }
 
     #[test]

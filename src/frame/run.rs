@@ -83,6 +83,16 @@ impl Run {
         self.source.bytes(self.from, self.to)
     }
 
+    /// Its bytes but the first `skipped`.
+    ///
+    /// # Panics
+    /// If it has fewer.
+    #[must_use]
+    #[inline]
+    pub fn bytes_after(&self, skipped: u32) -> &[u8] {
+        self.source.bytes(self.from + skipped, self.to)
+    }
+
     /// Returns true if and only if `next` begins at the very byte where this run ends.
     #[must_use]
     #[inline]

@@ -79,7 +79,11 @@ mod tests {
 
     fn dropped_and_taken(hub: &Hub, channel: &str) -> Option<usize> {
         let dropped = hub.drop_history(channel);
-        hub.take(0, TakeLimits { frames_max: 100, bytes_max: usize::MAX }, &mut Vec::new());
+        hub.take(
+            0,
+            TakeLimits { frames_max: 100, large_frames_max: 100, bytes_max: usize::MAX },
+            &mut Vec::new(),
+        );
         dropped
     }
 
@@ -139,7 +143,7 @@ mod tests {
         hub.read(0, &resumed.channels, &mut cursor, limits, &mut slice);
         assert!(slice.gap.is_none() && slice.frames == 0 && !slice.is_live, "it waits for its shard");
         let mut runs = Vec::new();
-        hub.take(0, TakeLimits { frames_max: 100, bytes_max: usize::MAX }, &mut runs);
+        hub.take(0, TakeLimits { frames_max: 100, large_frames_max: 100, bytes_max: usize::MAX }, &mut runs);
         assert_eq!(runs.iter().map(|run| run.frames).sum::<u32>(), 3);
         hub.read(0, &resumed.channels, &mut cursor, limits, &mut slice);
         let gap = slice.gap.take().expect("it is told what it misses");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
+use crate::frame::outbox::OutboxLimits;
 use crate::frame::segment::Segment;
 use crate::hub::channel::ChannelId;
 use crate::hub::targets::TargetId;
@@ -48,13 +49,34 @@ impl RunChannels {
     }
 }
 
+/// Bytes up to which a shard takes more frames at once than the queue of a stream holds: about what a socket takes of
+/// one send, so that hardly any of them has to be queued.
+const SMALL_FRAMES_BYTES_MAX: usize = 64 * 1024;
+
 /// How much a shard takes at once.
 #[derive(Clone, Copy, Debug)]
 pub struct TakeLimits {
     /// Frames, those that do not concern the shard included.
     pub frames_max: u32,
+    /// As many frames are taken where they come to more than 64 KiB.
+    pub large_frames_max: u32,
     /// Bytes of frames; one frame is taken however large.
     pub bytes_max: usize,
+}
+
+impl TakeLimits {
+    /// As much as an empty outbox takes at once.
+    #[must_use]
+    pub fn of(outbox: OutboxLimits) -> TakeLimits {
+        let OutboxLimits { bytes_max, frames_max: large_frames_max } = outbox;
+        TakeLimits { frames_max: outbox.at_once().frames_max, large_frames_max, bytes_max }
+    }
+
+    fn allow(self, frames: u32, bytes: usize) -> bool {
+        frames <= self.frames_max
+            && bytes <= self.bytes_max
+            && (frames <= self.large_frames_max || bytes <= SMALL_FRAMES_BYTES_MAX)
+    }
 }
 
 impl Hub {
@@ -76,7 +98,7 @@ impl Hub {
                 let sequence = page.sequence(entry);
                 let place = page.place(entry);
                 let len = (place.to - place.from) as usize;
-                if frames == limits.frames_max || (bytes > 0 && bytes + len > limits.bytes_max) {
+                if frames > 0 && !limits.allow(frames + 1, bytes + len) {
                     reached = Sequence(sequence.0 - 1);
                     break 'pages;
                 }
@@ -140,6 +162,28 @@ impl State {
         match self.targets.channels(target)[..] {
             [channel] => RunChannels::One(channel),
             ref channels => RunChannels::Several(channels.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::name::Selector;
+    use crate::hub::subscribe::Begin;
+    use crate::hub::tests::{hub, publish};
+
+    #[test]
+    fn many_small_frames_are_taken_at_once_and_few_large_ones() {
+        let limits = TakeLimits::of(OutboxLimits { bytes_max: 256 * 1024, frames_max: 10 });
+        for (bytes, frames) in [(64, 40), (3900, 16), (10_000, 10), (100_000, 2), (300_000, 1)] {
+            let hub = hub(100, usize::MAX);
+            hub.subscribe(0, &[Selector::parse("a").unwrap()], None, Begin::AtHead).unwrap();
+            publish(&hub, (0..50).map(|_| ("a".to_owned(), "x".repeat(bytes))));
+            let mut runs = Vec::new();
+            let cursor = hub.take(0, limits, &mut runs);
+            let taken: u32 = runs.iter().map(|run| run.frames).sum();
+            assert_eq!((taken, cursor.0), (frames, u64::from(frames)), "frames of {bytes} bytes");
         }
     }
 }

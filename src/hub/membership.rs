@@ -211,7 +211,7 @@ mod tests {
         hub.apply(hub.head().next(), &batch, None);
         hub.unsubscribe(0, subscribed.channels.iter().copied().chain([added.channel]));
         let mut runs = Vec::new();
-        hub.take(0, TakeLimits { frames_max: 100, bytes_max: usize::MAX }, &mut runs);
+        hub.take(0, TakeLimits { frames_max: 100, large_frames_max: 100, bytes_max: usize::MAX }, &mut runs);
         assert!(runs.is_empty() && hub.cursor(0) == hub.head());
         assert_eq!(hub.lock().channels.find(&client_target(CLIENT)), None);
     }

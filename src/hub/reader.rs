@@ -1,7 +1,7 @@
 //! Reading the history: how a stream that resumes, or that fell behind, gets every retained event after its place.
 //!
-//! A [`Cursor`] is all that such a stream holds: no frames. Each slice is read under the lock as references of at most
-//! [`SLICE_FRAMES_MAX`] frames in the order of the sequence, merged from all channels of the stream or, where patterns
+//! A [`Cursor`] is all that such a stream holds: no frames. Each slice is read under the lock as at most [`SLICE_RUNS_MAX`]
+//! references to at most [`SLICE_FRAMES_MAX`] frames in the order of the sequence, merged from all channels of the stream or, where patterns
 //! match many channels, picked from all there is (`walk`), and not beyond the shard's own cursor: what follows is the
 //! shard's to deliver.
 
@@ -17,8 +17,11 @@ use crate::hub::channel::{Channel, ChannelId};
 use crate::hub::history::Place;
 use crate::hub::{Hub, State};
 
+/// References to adjacent frames that one slice has at the most.
+pub const SLICE_RUNS_MAX: usize = 64;
+
 /// Frames that one slice refers to at the most.
-pub const SLICE_FRAMES_MAX: u32 = 64;
+pub const SLICE_FRAMES_MAX: u32 = 256;
 
 /// Lapsed events that one slice passes over, where their memory is yet to be given up.
 const LAPSED_PER_SLICE_MAX: usize = 2048;
@@ -145,13 +148,13 @@ impl Slice {
         if is_full || self.frames == limits.frames_max.min(SLICE_FRAMES_MAX) {
             return false;
         }
-        self.bytes += len;
-        self.frames += 1;
+        let runs = self.runs.len();
         match self.runs.last_mut() {
             Some(last) if last.to == place.from && Arc::ptr_eq(&last.segment, place.segment) => {
                 last.to = place.to;
                 last.frames += 1;
             }
+            _ if runs == SLICE_RUNS_MAX => return false,
             _ => self.runs.push(HistoryRun {
                 segment: Arc::clone(place.segment),
                 from: place.from,
@@ -159,6 +162,8 @@ impl Slice {
                 frames: 1,
             }),
         }
+        self.bytes += len;
+        self.frames += 1;
         true
     }
 }

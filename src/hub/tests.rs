@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::live::TakeLimits;
-use super::reader::{Cursor, Gap, Slice, SliceLimits};
+use super::reader::{Cursor, Gap, SLICE_FRAMES_MAX, SLICE_RUNS_MAX, Slice, SliceLimits};
 use super::retention::RETENTION_BYTES_MIN;
 use super::*;
 use crate::base::name::Selector;
@@ -49,7 +49,7 @@ pub(super) fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8
 }
 
 pub(super) fn take_all(hub: &Hub) {
-    let limits = TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX };
+    let limits = TakeLimits { frames_max: u32::MAX, large_frames_max: u32::MAX, bytes_max: usize::MAX };
     hub.take(0, limits, &mut Vec::new());
 }
 
@@ -137,7 +137,11 @@ fn events_of_one_batch_to_one_channel_are_taken_and_read_as_one_run() {
     let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
     publish(&hub, (0..50).map(|n| ("a".to_owned(), format!("{n}"))));
     let mut runs = Vec::new();
-    hub.take(0, TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX }, &mut runs);
+    hub.take(
+        0,
+        TakeLimits { frames_max: u32::MAX, large_frames_max: u32::MAX, bytes_max: usize::MAX },
+        &mut runs,
+    );
     assert_eq!(runs.iter().map(|run| run.frames).collect::<Vec<_>>(), [50]);
     let (mut cursor, mut slice) = (Cursor::behind(Sequence(0), Some(0)), Slice::default());
     let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
@@ -271,7 +275,11 @@ pub(super) fn publish_to(hub: &Hub, target: &str, data: &str) -> Applied {
     let mut batch = Batch::new();
     batch.push(&[target], &Event::new(data));
     let applied = hub.apply(hub.head().next(), &batch, Some(0));
-    hub.take(0, TakeLimits { frames_max: 100, bytes_max: usize::MAX }, &mut Vec::new());
+    hub.take(
+        0,
+        TakeLimits { frames_max: 100, large_frames_max: 100, bytes_max: usize::MAX },
+        &mut Vec::new(),
+    );
     applied
 }
 
@@ -355,4 +363,20 @@ fn what_is_retained_is_replayed_wholly_or_from_its_last_events_on_without_a_gap(
     assert_eq!(replay(&["a", "b"], Begin::LastRetained(0)), "");
     assert_eq!(replay(&["a"], Begin::LastRetained(0)), "");
     assert_eq!(replay(&["c"], Begin::LastRetained(5)), "");
+}
+
+#[test]
+fn a_slice_has_a_bounded_number_of_references_and_more_frames_where_they_are_adjacent() {
+    for (channels, frames) in [(1, SLICE_FRAMES_MAX), (2, u32::try_from(SLICE_RUNS_MAX).unwrap())] {
+        let hub = hub(1000, usize::MAX);
+        publish(&hub, (0..600).map(|n| (format!("c{}", n % channels), "x".to_owned())));
+        take_all(&hub);
+        let subscribed =
+            hub.subscribe(0, &[Selector::parse("c0").unwrap()], None, Begin::After(id(0))).unwrap();
+        let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
+        let mut slice = Slice::default();
+        let limits = SliceLimits { frames_max: u32::MAX, bytes_max: usize::MAX };
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        assert_eq!((slice.frames, slice.runs.len() <= SLICE_RUNS_MAX), (frames, true), "{channels} channels");
+    }
 }

@@ -268,7 +268,7 @@ mod tests {
         hub.apply(hub.head().next(), &batch, None);
         set_seconds(&hub, 5.0);
         let mut runs = Vec::new();
-        let limits = super::super::live::TakeLimits { frames_max: 9, bytes_max: 999 };
+        let limits = super::super::live::TakeLimits { frames_max: 9, large_frames_max: 9, bytes_max: 999 };
         hub.take(0, limits, &mut runs);
         assert_eq!(runs.iter().map(|run| run.frames).sum::<u32>(), 1, "live delivery is not touched");
         assert!(!hub.lock().has_lapsed(), "its memory is given up as soon as it is taken");

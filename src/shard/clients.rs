@@ -199,7 +199,7 @@ impl<D: Driver> Shard<D> {
             && !peer.is_marked
         {
             peer.is_marked = true;
-            self.marked.push_back(conn.index);
+            self.marked.push(conn.index);
         }
     }
 }

@@ -25,40 +25,41 @@ impl<D: Driver> Shard<D> {
         if self.marked.is_empty() {
             self.take();
         }
-        for _ in 0..FLUSHES_PER_TURN_MAX {
-            let Some(slot) = self.marked.pop_front() else { break };
-            if let Some(conn) = self.flush(slot) {
-                self.act(conn);
-            }
-        }
+        let mut unsettled = std::mem::take(&mut self.unsettled);
+        self.flush(&mut unsettled);
+        unsettled.drain(..).for_each(|conn| self.act(conn));
+        self.unsettled = unsettled;
     }
 
-    /// Sends to a marked stream that has nothing else to do, as nearly all have in a fan-out. Returns a connection that
-    /// may have something else to do, now or afterwards.
-    #[inline]
-    fn flush(&mut self, slot: u32) -> Option<ConnId> {
-        let Shard { peers, driver, options, common, counters, now, date, .. } = self;
-        let (conn, peer) = peers.entry_at_mut(slot)?;
-        peer.is_marked = false;
+    /// Sends to marked streams that have nothing else to do, as nearly all have in a fan-out. Appends those connections
+    /// that may have something else to do, now or afterwards.
+    fn flush(&mut self, unsettled: &mut Vec<ConnId>) {
+        let Shard { peers, marked, driver, options, common, counters, now, date, .. } = self;
         let context = Context { now: *now, date, options: &options.conn, common };
-        let send = |offer: Offer<'_>| match driver.send(conn, offer) {
-            SendStart::Sent(bytes) => Taken::Bytes(bytes),
-            SendStart::Pending => Taken::Later,
-            SendStart::Failed(_) => Taken::Broken,
-        };
-        let is_done = match peer.conn.flush(&context, send) {
-            Flushed::Whole { bytes, events } => {
-                counters.note_sent(bytes, Some(events));
-                peer.is_settled()
+        for &slot in marked.take(FLUSHES_PER_TURN_MAX) {
+            let Some((conn, peer)) = peers.entry_at_mut(slot) else { continue };
+            peer.is_marked = false;
+            let send = |offer: Offer<'_>| match driver.send(conn, offer) {
+                SendStart::Sent(bytes) => Taken::Bytes(bytes),
+                SendStart::Pending => Taken::Later,
+                SendStart::Failed(_) => Taken::Broken,
+            };
+            let is_done = match peer.conn.flush(&context, send) {
+                Flushed::Whole { bytes, events } => {
+                    counters.note_sent(bytes, Some(events));
+                    peer.is_settled_once_idle()
+                }
+                Flushed::Partly { bytes, events } => {
+                    counters.note_sent(bytes, events);
+                    false
+                }
+                Flushed::Pending => true,
+                Flushed::NotNow => false,
+            };
+            if !is_done {
+                unsettled.push(conn);
             }
-            Flushed::Partly { bytes, events } => {
-                counters.note_sent(bytes, events);
-                false
-            }
-            Flushed::Pending => true,
-            Flushed::NotNow => false,
-        };
-        if is_done { None } else { Some(conn) }
+        }
     }
 
     /// Takes what lies after the shard's cursor, as much as an empty outbox takes, and queues it for its streams.
@@ -66,8 +67,7 @@ impl<D: Driver> Shard<D> {
         if !self.has_events() {
             return;
         }
-        let outbox = self.options.conn.outbox;
-        let limits = TakeLimits { frames_max: outbox.frames_max, bytes_max: outbox.bytes_max };
+        let limits = TakeLimits::of(self.options.conn.outbox);
         let mut taken = std::mem::take(&mut self.taken);
         self.cursor = self.hub.take(self.options.number, limits, &mut taken);
         for run in taken.drain(..) {
@@ -85,37 +85,38 @@ impl<D: Driver> Shard<D> {
         let run = self.sources.run(&live.segment, live.from, live.to, live.frames);
         self.sources_used = Some(self.now);
         let everyone = (live.channels == RunChannels::One(ChannelId::ALL)).then(|| self.streams());
-        let mut twin = None;
+        let mut twin: Option<Run> = None; // Made once, on first need.
         let Shard { index, peers, marked, fallen, options, publishers, .. } = self;
-        let mut queue = |slot: u32| {
-            let Some(peer) = peers.get_at_mut(slot) else { return };
-            if peer.behind.is_some() {
-                return; // It comes to these events in its own time.
+        let slots = match (&live.channels, everyone) {
+            (_, Some(streams)) => Cow::Owned(streams),
+            (RunChannels::One(channel), None) => {
+                Cow::Borrowed(index.get(*channel).map_or(&[][..], |subscribers| &subscribers.slots))
             }
-            match peer.conn.push(framed_for(peer, &run, &mut twin), &options.conn) {
+            (RunChannels::Several(_), None) => distinct_slots(index, live),
+        };
+        for &slot in slots.iter() {
+            let Some(peer) = peers.get_at_mut(slot) else { continue };
+            if peer.behind.is_some() {
+                continue; // It comes to these events in its own time.
+            }
+            let framed = |framing| match framing {
+                Framing::Chunked => run.clone(),
+                Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(&run)).clone(),
+            };
+            match peer.conn.push(framed, &options.conn) {
                 Pushed::Queued if !peer.is_marked => {
                     peer.is_marked = true;
-                    marked.push_back(slot);
+                    marked.push(slot);
                 }
                 Pushed::Queued => {}
                 Pushed::Full => fallen.push(slot),
             }
-        };
-        match (&live.channels, everyone) {
-            (_, Some(streams)) => streams.into_iter().for_each(queue),
-            (RunChannels::One(channel), None) => {
-                let Some(subscribers) = index.get(*channel) else { return };
-                subscribers.slots.iter().for_each(|&slot| queue(slot));
-            }
-            (RunChannels::Several(_), None) => {
-                let slots = distinct_slots(index, live);
-                slots.iter().for_each(|&slot| queue(slot));
-                if let Some(tally) = &live.tally
-                    && tally.add(options.number, subscribed_before(peers, &slots, live))
-                {
-                    publishers.tell_counted(tally.waiting_shard);
-                }
-            }
+        }
+        if let Some(tally) = &live.tally
+            && matches!(live.channels, RunChannels::Several(_))
+            && tally.add(options.number, subscribed_before(peers, &slots, live))
+        {
+            publishers.tell_counted(tally.waiting_shard);
         }
         while let Some(slot) = self.fallen.pop() {
             self.fall_behind(slot, live.first);
@@ -151,14 +152,6 @@ impl<D: Driver> Shard<D> {
         let seen = peer.is_counting.then(|| *all_count + counts.map(|channel| channel.count).sum::<u64>());
         peer.behind = Some(Box::new(Behind::of_live(Cursor::behind(place, seen), *now)));
         counters.streams_catching_up += 1;
-    }
-}
-
-/// The run as the stream frames its body; the twin is made once, on first need.
-fn framed_for(peer: &Peer, run: &Run, twin: &mut Option<Run>) -> Run {
-    match peer.conn.framing() {
-        Some(Framing::Unframed) => twin.get_or_insert_with(|| unframed_twin(run)).clone(),
-        Some(Framing::Chunked) | None => run.clone(),
     }
 }
 

@@ -23,6 +23,7 @@ mod idempotency_tests;
 #[cfg(test)]
 mod keepalive_tests;
 pub mod keys;
+mod marked;
 mod metrics;
 mod peer;
 mod publish;
@@ -67,6 +68,7 @@ use board::Board;
 use counters::Counters;
 use drain::Drain;
 use keys::IdempotencyKeys;
+use marked::Marked;
 use peer::Peer;
 use publish::Tickets;
 use questions::Questions;
@@ -194,7 +196,9 @@ pub struct Shard<D: Driver> {
     sources: Sources,
     sources_used: Option<Instant>,
     /// Slots of streams that have something to say.
-    marked: VecDeque<u32>,
+    marked: Marked,
+    /// Connections that were sent to, and may have something else to do.
+    unsettled: Vec<ConnId>,
     /// Slots of streams whose outbox was full for the run that is being delivered.
     fallen: Vec<u32>,
     /// Slots of streams that may read on in the history.
@@ -262,7 +266,8 @@ impl<D: Driver> Shard<D> {
             taken: Vec::new(),
             sources: Sources::default(),
             sources_used: None,
-            marked: VecDeque::new(),
+            marked: Marked::default(),
+            unsettled: Vec::new(),
             fallen: Vec::new(),
             readers: VecDeque::new(),
             ahead: Vec::new(),
@@ -352,6 +357,7 @@ impl<D: Driver> Shard<D> {
         self.taken.clear();
         self.sources.clear();
         self.marked.clear();
+        self.unsettled.clear();
         self.fallen.clear();
         self.readers.clear();
         self.ahead.clear();

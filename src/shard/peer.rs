@@ -121,7 +121,13 @@ impl Peer {
     /// names it no later than it wants to hear of that: what was written only puts that off.
     #[inline]
     pub(super) fn is_settled(&self) -> bool {
-        self.behind.is_none() && self.is_timed && self.conn.is_idle_stream()
+        self.is_settled_once_idle() && self.conn.is_idle_stream()
+    }
+
+    /// As [`Peer::is_settled`], of a stream that is known to wait for nothing.
+    #[inline]
+    pub(super) fn is_settled_once_idle(&self) -> bool {
+        self.behind.is_none() && self.is_timed
     }
 }
 

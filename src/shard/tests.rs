@@ -356,7 +356,7 @@ fn a_count_does_not_wait_for_a_shard_that_panicked_after_it_had_taken_the_event(
     let applied = servers.hub.apply(servers.hub.head().next(), &two_channels(), Some(1));
     let crate::hub::Receivers::Counting(tally) = applied.receivers else { panic!("two shards count") };
     servers.shards[1].turn(servers.now, http_date(SystemTime::UNIX_EPOCH));
-    let limits = TakeLimits { frames_max: 10, bytes_max: 1000 };
+    let limits = TakeLimits { frames_max: 10, large_frames_max: 10, bytes_max: 1000 };
     servers.hub.take(0, limits, &mut Vec::new()); // And lost, as in a panic that comes before the count.
     servers.shards[0].restart();
     assert_eq!(tally.total(), Some(1));

@@ -165,7 +165,8 @@ fn begin(world: &World, place: &Place) -> Begin {
     }
 }
 
-const ALL: TakeLimits = TakeLimits { frames_max: u32::MAX, bytes_max: usize::MAX };
+const ALL: TakeLimits =
+    TakeLimits { frames_max: u32::MAX, large_frames_max: u32::MAX, bytes_max: usize::MAX };
 const SLICE: SliceLimits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
 
 fn read_to_the_end(world: &mut World, index: usize) {
@@ -193,7 +194,8 @@ fn step(world: &mut World, op: &Op) {
             world.subscribe(shard.index(shards), selectors, begin);
         }
         Op::Take { shard, frames_max, bytes_max, behind } => {
-            let limits = TakeLimits { frames_max: *frames_max, bytes_max: *bytes_max };
+            let limits =
+                TakeLimits { frames_max: *frames_max, large_frames_max: *frames_max, bytes_max: *bytes_max };
             world.take(shard.index(shards), limits, |stream| behind >> (stream % 8) & 1 == 1);
         }
         Op::DropHistory(channel) => world.drop_history(*channel),

@@ -52,6 +52,8 @@ struct Model {
     /// Runs of which a byte waits: number, frames, and whether it continues the one before it.
     runs: VecDeque<(usize, u32, bool)>,
     pushed: usize,
+    /// The run of each byte that was written.
+    written: Vec<usize>,
     /// Source and end of the last run.
     last: Option<(usize, u32)>,
 }
@@ -86,13 +88,22 @@ impl Model {
 
     fn fits(&self, run: &Run, limits: OutboxLimits) -> bool {
         let fits = self.bytes.len() + run.len() <= limits.bytes_max
-            && self.frames() + run.frames() <= limits.frames_max;
+            && self.frames() - self.frames_begun() + run.frames() <= limits.frames_max;
         fits || (self.bytes.is_empty() && run.frames() <= 1)
+    }
+
+    /// As many of the front group's frames as the written part of its bytes would have if all were of one length.
+    fn frames_begun(&self) -> u32 {
+        let group: Vec<usize> = self.runs.iter().take(self.front_group_len()).map(|run| run.0).collect();
+        let waiting = self.bytes.iter().filter(|(_, run)| group.contains(run)).count();
+        let written = self.written.iter().filter(|run| group.contains(run)).count();
+        let share = self.front_group_frames() as usize * written / (waiting + written).max(1);
+        u32::try_from(share).expect("few frames")
     }
 
     /// Runs that are written count until the whole group of adjacent ones is.
     fn sent(&mut self, bytes: usize) {
-        self.bytes.drain(..bytes);
+        self.written.extend(self.bytes.drain(..bytes).map(|(_, run)| run));
         let first = self.bytes.front().map_or(self.pushed, |&(_, run)| run);
         while !self.runs.is_empty() && self.runs.iter().take(self.front_group_len()).all(|run| run.0 < first)
         {

@@ -1,11 +1,13 @@
 //! Streams: how they begin, their keepalive, what waits for them, and how they end.
 
+use std::rc::Rc;
+
 use super::*;
 use crate::base::limits::SEND_SLICES_MAX;
 use crate::frame::notice::{KeepaliveStyle, Notice};
 use crate::frame::outbox::Pushed;
 use crate::frame::render::{Framing, LAST_CHUNK};
-use crate::frame::run::Run;
+use crate::frame::run::{Run, Source};
 use crate::http::stream_head;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -40,7 +42,7 @@ impl Bench {
     }
 
     fn push(&mut self, text: &str) -> Pushed {
-        let pushed = self.conn.push(own(text), &self.options);
+        let pushed = self.conn.push(|_| own(text), &self.options);
         self.act();
         pushed
     }
@@ -325,7 +327,7 @@ fn a_flush_takes_in_at_once_what_became_of_its_bytes() {
     assert_eq!(flush(&mut bench, Taken::Bytes(0)), (Flushed::NotNow, None), "nothing waits");
     assert!(bench.conn.is_idle_stream());
 
-    assert_eq!(bench.conn.push(own("12345"), &bench.options), Pushed::Queued);
+    assert_eq!(bench.conn.push(|_| own("12345"), &bench.options), Pushed::Queued);
     assert!(!bench.conn.is_idle_stream());
     bench.now += KEEPALIVE / 2;
     let whole = Flushed::Whole { bytes: 5, events: 0 };
@@ -333,7 +335,7 @@ fn a_flush_takes_in_at_once_what_became_of_its_bytes() {
     assert!(bench.conn.is_idle_stream());
     assert_eq!(bench.conn.deadline(&bench.options), Some(bench.now + KEEPALIVE), "it was written to");
 
-    assert_eq!(bench.conn.push(own("12345"), &bench.options), Pushed::Queued);
+    assert_eq!(bench.conn.push(|_| own("12345"), &bench.options), Pushed::Queued);
     let partly = Flushed::Partly { bytes: 3, events: Some(0) };
     assert_eq!(flush(&mut bench, Taken::Bytes(3)), (partly, Some(5)));
     assert_eq!(flush(&mut bench, Taken::Bytes(2)), (Flushed::NotNow, None), "the socket is full");
@@ -344,7 +346,7 @@ fn a_flush_takes_in_at_once_what_became_of_its_bytes() {
     assert_eq!(bench.with(|conn, context| conn.sent(context, 2)), Some(0));
     assert!(bench.conn.is_idle_stream());
 
-    assert_eq!(bench.conn.push(own("6"), &bench.options), Pushed::Queued);
+    assert_eq!(bench.conn.push(|_| own("6"), &bench.options), Pushed::Queued);
     assert_eq!(flush(&mut bench, Taken::Broken), (Flushed::NotNow, Some(1)));
     let closed = bench.with(|conn, context| conn.poll_action(context));
     assert_eq!(closed, Some(Action::Close(CloseReason::Failed)));
@@ -357,4 +359,21 @@ fn a_stream_that_ends_is_not_flushed_but_seen_to() {
     let flushed = bench.with(|conn, context| conn.flush(context, |_| Taken::Bytes(0)));
     assert_eq!(flushed, Flushed::NotNow);
     assert!(!bench.conn.is_idle_stream());
+}
+
+#[test]
+fn a_stream_that_waits_for_nothing_takes_four_times_the_frames() {
+    let frames = |number| {
+        let source = Rc::new(Source::Own(vec![b'x'; number as usize].into()));
+        Run::new(source, 0, number, number)
+    };
+    let mut bench = Bench::streaming();
+    let most = bench.options.outbox.frames_max;
+    assert_eq!(bench.conn.push(|_| frames(4 * most), &bench.options), Pushed::Queued);
+    assert_eq!(bench.conn.push(|_| frames(1), &bench.options), Pushed::Full);
+    bench.room = 4 * most as usize - 1;
+    bench.act();
+    assert_eq!(bench.conn.waiting_bytes(), 1);
+    assert_eq!(bench.conn.push(|_| frames(most), &bench.options), Pushed::Full, "its socket is full");
+    assert_eq!(bench.conn.push(|_| frames(most - 1), &bench.options), Pushed::Queued);
 }

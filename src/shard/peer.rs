@@ -139,6 +139,7 @@ pub(super) struct Armed(Option<NonZeroU32>);
 /// How far ahead a connection is armed at the most, well below half the clock: it is looked at then, and armed again.
 pub(super) const ARMED_AHEAD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
+const _: () = assert!(TIMER_TICK.as_secs() == 0);
 const _: () = assert!(ARMED_AHEAD_MAX.as_millis() < (1 << 30) * TIMER_TICK.as_millis());
 
 impl Armed {
@@ -158,10 +159,9 @@ impl Armed {
 /// Where on the clock the tick is in which the wheel names what is due at `deadline`: twice its number, and one more, so
 /// that it is never zero.
 fn place(deadline: Instant, start: Instant) -> NonZeroU32 {
-    const TICK_NANOS: u64 = TIMER_TICK.as_nanos() as u64;
     let nanos = deadline.saturating_duration_since(start).as_nanos();
-    let tick = u64::try_from(nanos).unwrap_or(u64::MAX).div_ceil(TICK_NANOS);
-    NonZeroU32::MIN | ((tick << 1) & u64::from(u32::MAX)) as u32
+    let tick = u64::try_from(nanos).unwrap_or(u64::MAX).div_ceil(u64::from(TIMER_TICK.subsec_nanos()));
+    NonZeroU32::MIN | ((tick << 1) & 0xffff_ffff) as u32
 }
 
 /// A stream's place in the history, which it reads until it is live.

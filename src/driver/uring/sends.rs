@@ -32,7 +32,7 @@ pub(super) struct Sends {
     /// All entries, in use or not. Their number is fixed, so that what stands in them stays in its place.
     entries: Box<[InFlight]>,
     /// The numbers of all entries: first of those in use, then of the others.
-    numbers: Box<[u32; SENDS_MAX]>,
+    numbers: Box<[u32]>,
     /// How many are in use.
     used: usize,
 }
@@ -78,7 +78,7 @@ impl Sends {
         Sends {
             telling,
             entries: (0..SENDS_MAX).map(|_| unused()).collect(),
-            numbers: Box::new(std::array::from_fn(|number| number as u32)),
+            numbers: (0..).take(SENDS_MAX).collect(),
             used: 0,
         }
     }

@@ -36,7 +36,7 @@ const WARM_UP_REQUESTS: usize = 8;
 const REQUESTS_PER_WINDOW_MAX: usize = 100_000;
 
 /// Servers that there are at the most: their streams are open files of this process.
-const CONTENDERS_MAX: usize = 6;
+const CONTENDERS_MAX: usize = 7;
 
 /// Open files that are no streams.
 const FILES_RESERVED: usize = 128;
@@ -179,6 +179,7 @@ fn start_all(settings: Settings, pinning: Option<Pinning>, peers: &Path) -> Vec<
     let mut contenders = Vec::new();
     let mut enter = |name, process| contenders.push(Contender::start(name, process, settings));
     enter(BARE_SEND, peer("send"));
+    enter("bare sendfile()", peer("sendfile"));
     enter("downpour, epoll", own("epoll"));
     match uring::prove() {
         Ok(_) => {

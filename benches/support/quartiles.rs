@@ -5,9 +5,9 @@ use std::fmt;
 /// The quarters of a set of numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quartiles {
-    lower: f64,
+    pub(crate) lower: f64,
     pub(crate) median: f64,
-    upper: f64,
+    pub(crate) upper: f64,
 }
 
 impl Quartiles {

@@ -10,6 +10,8 @@ mod desk;
 mod error;
 mod handle;
 mod io;
+mod listening;
+mod running;
 mod shards;
 mod target;
 
@@ -27,6 +29,7 @@ pub use builder::ServerBuilder;
 pub use error::ServeError;
 pub use handle::{Handle, PublishError, Published};
 pub use io::Io;
+pub use running::RunningServer;
 pub use target::Target;
 
 pub(crate) use builder::{
@@ -40,8 +43,8 @@ use crate::base::random::Random;
 use crate::conn::ConnOptions;
 use crate::driver::affinity::{allowed_cpus, pin_to_cpu};
 use crate::driver::descriptors::open_files_limit;
-use crate::driver::socket::{Listener, SocketOptions, bind_many};
-use crate::driver::unix::{SocketFile, bind_unix};
+use crate::driver::socket::SocketOptions;
+use crate::driver::unix::SocketFile;
 use crate::frame::outbox::OutboxLimits;
 use crate::hub::retention::Retention;
 use crate::hub::{Backlog, Hub, HubOptions, SHARDS_MAX};
@@ -54,14 +57,8 @@ use crate::shard::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
 use io::Room;
+use listening::{Listening, listen};
 use shards::{OsRandom, ShardDriver, ShardParts, run_shard};
-
-/// Bytes not yet sent that the kernel takes for one stream before it calls its socket full. Without a bound it was seen
-/// to take 4.2 MB for a client that had stopped reading.
-const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
-
-/// Bytes of one stream that the kernel holds at most, which it doubles for its own overhead.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// A server that listens and does not serve yet: connections wait for it to run.
 ///
@@ -289,96 +286,6 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
     }
-}
-
-/// A server that serves.
-///
-/// Dropping it has it drain, and does not wait for that; [`RunningServer::wait`] does.
-pub struct RunningServer {
-    addresses: Vec<SocketAddr>,
-    handle: Handle,
-    threads: Vec<JoinHandle<Result<(), ServeError>>>,
-    /// Each shard holds it too: when they and this have ended, nothing more becomes known of any batch.
-    desk: Arc<OpenDesk>,
-    caller: Option<JoinHandle<()>>,
-}
-
-impl RunningServer {
-    /// The addresses that it listens on, as [`Server::addresses`].
-    #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
-    }
-
-    /// Publishes to it, counts and drains, from any thread.
-    #[must_use]
-    pub fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
-    /// Waits until it has drained. It does not begin to: that is [`Handle::drain`]. When this returns, every callback
-    /// has been called.
-    ///
-    /// # Errors
-    /// [`ServeError::Driver`] and [`ServeError::Lost`] where a shard could not serve on; the others have drained.
-    pub fn wait(mut self) -> Result<(), ServeError> {
-        let mut served = Ok(());
-        for thread in std::mem::take(&mut self.threads) {
-            served = served.and(thread.join().unwrap_or(Err(ServeError::Lost)));
-        }
-        let caller = self.caller.take();
-        drop(self); // It has the desk closed, which ends the caller.
-        if caller.is_some_and(|caller| caller.join().is_err()) {
-            tracing::error!("the thread for callbacks has panicked, which is a bug");
-        }
-        served
-    }
-}
-
-impl Drop for RunningServer {
-    fn drop(&mut self) {
-        self.handle.drain();
-    }
-}
-
-impl fmt::Debug for RunningServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunningServer")
-            .field("addresses", &self.addresses)
-            .field("handle", &self.handle)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What a server listens on.
-struct Listening {
-    addresses: Vec<SocketAddr>,
-    socket_files: Vec<SocketFile>,
-    /// The listeners of each shard: of the addresses, and the first shard's those of the paths behind them.
-    of_shards: Vec<Vec<Listener>>,
-}
-
-/// Listens on all addresses, with a socket for each shard, and on all paths, each with one socket.
-fn listen(settings: &ServerBuilder, shards: usize) -> Result<Listening, ServeError> {
-    let options = SocketOptions {
-        send_buffer_bytes: Some(SEND_BUFFER_BYTES),
-        notsent_lowat_bytes: Some(NOTSENT_LOWAT_BYTES),
-        ..SocketOptions::default()
-    };
-    let mut addresses = Vec::new();
-    let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-    for &address in &settings.listen {
-        let listeners = bind_many(address, shards, &options)?;
-        addresses.extend(listeners[0].address());
-        of_shards.iter_mut().zip(listeners).for_each(|(of_shard, listener)| of_shard.push(listener));
-    }
-    let mut socket_files = Vec::new();
-    for path in &settings.listen_unix {
-        let (listener, file) = bind_unix(path, &options)?;
-        of_shards[0].push(listener);
-        socket_files.push(file);
-    }
-    Ok(Listening { addresses, socket_files, of_shards })
 }
 
 /// The processors that this process may run on.

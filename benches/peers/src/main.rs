@@ -7,6 +7,7 @@
 mod axum_app;
 mod bare;
 mod ring;
+mod sendfile;
 mod tasks;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -41,7 +42,7 @@ const MARK: u8 = b'|';
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-const USAGE: &str = "usage: downpour-peers send|ring|tokio-uring|axum \
+const USAGE: &str = "usage: downpour-peers send|sendfile|ring|tokio-uring|axum \
                      FRAME_BYTES SINGLE_BYTES SEVERAL_BYTES SEVERAL_EVENTS";
 
 impl Load {
@@ -117,6 +118,8 @@ fn main() -> ExitCode {
     };
     let served = match kind.as_str() {
         "send" => bare::serve(load, &mut bare::send_loop),
+        "sendfile" => sendfile::MemoryFile::new()
+            .and_then(|mut file| bare::serve(load, &mut |s, f| file.send_all(s, f))),
         "ring" => ring::Ring::new().and_then(|mut ring| bare::serve(load, &mut |s, f| ring.send_all(s, f))),
         "tokio-uring" => tasks::serve(load),
         "axum" => axum_app::serve(),

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::peer::{Armed, Peer};
+use super::peer::{ARMED_AHEAD_MAX, Armed, Peer};
 use super::publish::{Form, Submission, hold_back};
 use super::{ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, SOURCES_KEPT, Shard, TELL_AGAIN, TIMER_TICK};
 use crate::api::{self, Checks, Reply, ServerStatus};
@@ -126,12 +126,12 @@ impl<D: Driver> Shard<D> {
             peer.is_queued = true;
             readers.push_back(conn.index);
         }
-        if let Some(deadline) = peer.conn.deadline(&options.conn)
-            && peer.armed.is_later_than(deadline, *start)
-        {
-            let deadline = deadline.max(*now + TIMER_TICK);
-            peer.armed = Armed::at(deadline, *start);
-            wheel.insert(conn, deadline);
+        if let Some(deadline) = peer.conn.deadline(&options.conn) {
+            let deadline = deadline.clamp(*now + TIMER_TICK, *now + ARMED_AHEAD_MAX);
+            if peer.armed.is_later_than(deadline, *start) {
+                peer.armed = Armed::at(deadline, *start);
+                wheel.insert(conn, deadline);
+            }
         }
         peer.is_timed = peer.conn.is_idle_stream();
     }

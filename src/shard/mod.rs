@@ -20,6 +20,8 @@ mod fan_out;
 mod idempotency;
 #[cfg(test)]
 mod idempotency_tests;
+#[cfg(test)]
+mod keepalive_tests;
 pub mod keys;
 mod marked;
 mod metrics;
@@ -83,6 +85,9 @@ const FLUSHES_PER_TURN_MAX: usize = 256;
 
 /// Connections beyond the limit that are taken in order to be told of it.
 pub const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
+
+/// Most connections that a shard has room for from its beginning on: beyond it, its tables move as they grow.
+const ROOM_MAX: usize = 1 << 20;
 
 /// Actions of one connection that one turn carries out before others have theirs.
 const ACTIONS_PER_TURN_MAX: usize = 64;
@@ -240,11 +245,12 @@ impl<D: Driver> Shard<D> {
         let cursor = hub.cursor(options.number);
         let common = Common::new(options.conn.keepalive_style);
         let is_handed_connections = Self::is_handed_connections(&options);
+        let room = Self::room(&options);
         Shard {
             options,
             driver,
-            peers: Slots::new(),
-            wheel: Wheel::new(now, TIMER_TICK),
+            peers: Slots::with_room_for(room),
+            wheel: Wheel::with_room_for(room, now, TIMER_TICK),
             due: Vec::new(),
             hub,
             log,
@@ -286,6 +292,11 @@ impl<D: Driver> Shard<D> {
             now,
             date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
         }
+    }
+
+    /// For how many connections the tables have room, so that none of them moves as it grows.
+    fn room(options: &ShardOptions) -> usize {
+        (options.connections_max + CONNECTIONS_OVER_LIMIT_MAX).min(ROOM_MAX)
     }
 
     /// Waits until there is something to do. With nothing left to do it may be long.
@@ -343,7 +354,7 @@ impl<D: Driver> Shard<D> {
             self.peers.remove(conn);
             self.connections.fetch_sub(1, Ordering::Relaxed);
         }
-        self.wheel = Wheel::new(self.now, TIMER_TICK);
+        self.wheel = Wheel::with_room_for(Self::room(&self.options), self.now, TIMER_TICK);
         self.due.clear();
         self.index = Index::default();
         self.taken.clear();

@@ -51,7 +51,18 @@ impl Servers {
     /// The same, with mailboxes for so many messages.
     pub(super) fn with_mailboxes(panics_at: Option<usize>, messages_max: usize) -> Servers {
         let open = |sink| Arc::new(MemoryLog::new(EpochTag::from_bits(7), sink)) as Arc<dyn Log>;
-        Servers::with(panics_at, messages_max, open)
+        Servers::with(panics_at, messages_max, &SimOptions::calm(), options, open)
+    }
+
+    /// Shards over networks of this kind, whose options may be changed.
+    pub(super) fn over(network: &SimOptions, change: impl Fn(&mut ShardOptions)) -> Servers {
+        let open = |sink| Arc::new(MemoryLog::new(EpochTag::from_bits(7), sink)) as Arc<dyn Log>;
+        let changed = |number| {
+            let mut options = options(number);
+            change(&mut options);
+            options
+        };
+        Servers::with(None, MAILBOX_MESSAGES_MAX, network, changed, open)
     }
 
     /// The same, with a log of the test's own.
@@ -59,12 +70,14 @@ impl Servers {
         panics_at: Option<usize>,
         open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
     ) -> Servers {
-        Servers::with(panics_at, MAILBOX_MESSAGES_MAX, open)
+        Servers::with(panics_at, MAILBOX_MESSAGES_MAX, &SimOptions::calm(), options, open)
     }
 
     fn with(
         panics_at: Option<usize>,
         messages_max: usize,
+        network: &SimOptions,
+        options: impl Fn(usize) -> ShardOptions,
         open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
     ) -> Servers {
         let now = Instant::now();
@@ -74,8 +87,7 @@ impl Servers {
             backlog: Backlog::default(),
             shards: SHARDS,
         }));
-        let nets: Vec<SimNet> =
-            (0..SHARDS as u64).map(|seed| SimNet::new(seed, SimOptions::calm())).collect();
+        let nets: Vec<SimNet> = (0..SHARDS as u64).map(|seed| SimNet::new(seed, network.clone())).collect();
         let drivers: Vec<SimDriver> = nets.iter().map(SimNet::driver).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             drivers.iter().map(|driver| mailbox(messages_max, driver.waker())).unzip();

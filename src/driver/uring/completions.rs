@@ -130,8 +130,13 @@ impl UringDriver {
 }
 
 /// Takes in what became of a send.
+#[inline]
 fn note_sent(done: Done, ring: &mut Ring, table: &mut Table<Connection>, events: &mut VecDeque<Event>) {
     let Done { conn, offered, outcome } = done;
+    if outcome == Ok(offered) {
+        events.push_back(Event::Sent { conn, bytes: offered }); // Whether anybody wants it is looked at then.
+        return;
+    }
     let connection = table.get_mut(conn).filter(|connection| !connection.has_failed);
     let Some(connection) = connection else { return };
     let bytes = match outcome {

@@ -194,7 +194,8 @@ impl UringDriver {
                 connection.receiving = Receiving::No;
                 true
             }
-            (Event::Sent { .. } | Event::Writable(_) | Event::Failed(..), Some(_)) => true,
+            (Event::Sent { .. }, Some(connection)) => !connection.has_failed,
+            (Event::Writable(_) | Event::Failed(..), Some(_)) => true,
         }
     }
 }

@@ -26,6 +26,12 @@ use crate::frame::run::Run;
 pub struct Proven(Telling);
 
 impl Proven {
+    /// That the kernel tells of sends in this way, without a proof.
+    #[cfg(test)]
+    pub(super) fn of(telling: Telling) -> Proven {
+        Proven(telling)
+    }
+
     pub(super) fn telling(self) -> Telling {
         self.0
     }

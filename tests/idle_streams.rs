@@ -12,7 +12,10 @@ use std::sync::{Mutex, PoisonError};
 use common::{Client, DriverKind, EventStream, Server, for_each_driver};
 use downpour::driver::descriptors::raise_open_files_limit;
 
-for_each_driver!(fifteen_thousand_idle_streams_cost_little_and_get_what_is_published,);
+for_each_driver!(
+    fifteen_thousand_idle_streams_cost_little_and_get_what_is_published,
+    further_channels_of_a_stream_cost_little,
+);
 
 const STREAMS: usize = 15_000;
 
@@ -22,8 +25,16 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Streams of one client address, well below the ports that one has.
 const STREAMS_PER_ADDRESS: usize = 5_000;
 
-/// What one idle stream may cost in memory of the process, in bytes.
-const STREAM_BYTES_MAX: f64 = 600.0;
+/// What one idle stream may cost in memory of the process, in bytes: 256, and what becomes resident with the first of them.
+const STREAM_BYTES_MAX: f64 = 280.0;
+
+/// What each further channel of a stream may cost, in bytes, where it has as many as are measured here: they need an
+/// allocation from the third on, of which this is a share.
+const CHANNEL_BYTES_MAX: f64 = 24.0;
+
+/// Streams of which further channels and users are measured, and the channels that they have.
+const STREAMS_OF_MANY: usize = 5_000;
+const CHANNELS: usize = 9;
 
 /// Memory of all TCP sockets of this network namespace, client sides included, in bytes (`/proc/net/sockstat`).
 fn socket_bytes() -> u64 {
@@ -80,4 +91,39 @@ fn fifteen_thousand_idle_streams_cost_little_and_get_what_is_published(io: Drive
     let sent = server.memory();
     println!("after one event to all of them: {:.0} B of RSS for each", each(before.rss, sent.rss));
     assert!(each(before.rss, sent.rss) <= STREAM_BYTES_MAX, "sending leaves nothing behind");
+}
+
+/// Bytes of RSS that each of many streams costs which are opened by this target: told the number of the stream.
+fn bytes_of_streams(io: DriverKind, target: impl Fn(usize) -> String) -> f64 {
+    let server = Server::start(io, &["--keepalive", "0"]);
+    let open = |at| {
+        let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", target(at));
+        let mut stream = EventStream::over(Client::connect(&server), &request, "");
+        stream.expect("connected");
+        stream
+    };
+    drop(open(0));
+    let before = server.memory();
+    let _streams: Vec<EventStream> = (0..STREAMS_OF_MANY).map(open).collect();
+    (server.memory().rss as f64 - before.rss as f64) / STREAMS_OF_MANY as f64
+}
+
+fn further_channels_of_a_stream_cost_little(io: DriverKind) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    raise_open_files_limit().unwrap();
+    let one = bytes_of_streams(io, |_| "/sse?channels=c0".to_owned());
+    let two = bytes_of_streams(io, |_| "/sse?channels=c0,c1".to_owned());
+    let names = (0..CHANNELS).map(|number| format!("c{number}")).collect::<Vec<_>>().join(",");
+    let many = bytes_of_streams(io, |_| format!("/sse?channels={names}"));
+    let shared_user = bytes_of_streams(io, |_| "/sse?channels=c0&userId=somebody".to_owned());
+    let own_user = bytes_of_streams(io, |at| format!("/sse?channels=c0&userId=user-{at}"));
+    let further = (many - one) / (CHANNELS - 1) as f64;
+    println!(
+        "{STREAMS_OF_MANY} idle streams, {io:?}: the second channel costs {:.0} B, each further one of {CHANNELS} {further:.0} B; \
+         a user of all streams {:.0} B for each, one of each stream {:.0} B",
+        two - one,
+        shared_user - one,
+        own_user - one
+    );
+    assert!(further <= CHANNEL_BYTES_MAX, "a further channel costs {further:.0} B");
 }

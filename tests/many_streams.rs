@@ -21,6 +21,9 @@ const STREAMS: usize = 32_000;
 
 const HOLDERS: usize = 2;
 
+/// What one of them may cost in memory of the process, in bytes: 256, and what becomes resident with the first of them.
+const STREAM_BYTES_MAX: f64 = 280.0;
+
 /// Streams of one client address, well below the ports that one has.
 const STREAMS_PER_ADDRESS: usize = 8_000;
 
@@ -152,10 +155,11 @@ fn more_streams_than_open_files_get_what_is_published() {
     // All clients go at once: more completions than a ring's queue holds.
     drop(holders);
     wait_for("the streams to end", || (publisher.publish_text("a", "nobody").1 == 0).then_some(()));
+    let each = (after.rss as f64 - before.rss as f64) / STREAMS as f64;
     println!(
-        "{STREAMS} streams, opened in {opened:?}, in a process with {files} open files of {OPEN_FILES}; {:.0} B of RSS \
-         for each",
-        (after.rss as f64 - before.rss as f64) / STREAMS as f64
+        "{STREAMS} streams, opened in {opened:?}, in a process with {files} open files of {OPEN_FILES}; {each:.0} B of RSS \
+         for each"
     );
     assert!(files < 100, "a stream is no open file");
+    assert!(each <= STREAM_BYTES_MAX, "a stream costs {each:.0} B");
 }

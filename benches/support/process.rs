@@ -31,6 +31,7 @@ impl Pinning {
 }
 
 /// A running server. It is killed when this is dropped.
+#[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -65,15 +66,13 @@ impl Process {
         Process { child, address }
     }
 
-    /// The number of the process.
-    #[allow(dead_code, reason = "not every bench looks at the process itself")]
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// CPU time of all threads of the process so far (`/proc/PID/task/TID/schedstat`, by the nanosecond).
     pub(crate) fn cpu_time(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the server runs");
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).expect("the server runs");
         let nanoseconds = tasks.flatten().map(|task| {
             let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
             let first = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());

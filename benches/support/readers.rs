@@ -1,37 +1,29 @@
 //! The other side of a server: streams that are read as fast as they come, by one thread, and who publishes to them.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use downpour::driver::source::leave_port_to_connect;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, SockRef, Socket, Type};
 
-/// Ends every event's data, and stands nowhere else: ids have the characters that a URI needs not escape (RFC 3986 2.3).
-pub(crate) const MARK: u8 = b'|';
+use crate::load::{Load, MARK, Pace};
 
 /// How long nothing may come before a server is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const READ_BYTES: usize = 256 * 1024;
 
-/// How events are published.
-#[derive(Clone, Debug)]
-pub(crate) struct Pace {
-    /// One request.
-    pub(crate) request: Vec<u8>,
-    /// Events of each request.
-    pub(crate) events: usize,
-    /// Requests of which some stream may have yet to receive an event.
-    pub(crate) under_way_max: usize,
-}
-
 /// Streams of one server, and publishers to it, one for each pace.
 pub(crate) struct Readers {
+    address: SocketAddr,
+    paces: Vec<Pace>,
     poll: Poll,
     events: Events,
     streams: Vec<Stream>,
-    publishers: Vec<Publisher>,
+    publishers: Vec<Option<Publisher>>,
     buffer: Vec<u8>,
 }
 
@@ -59,29 +51,24 @@ struct Run {
 }
 
 impl Readers {
-    /// Opens the streams, and a connection to publish by for each pace.
-    pub(crate) fn open(address: SocketAddr, streams: usize, paces: &[Pace]) -> Readers {
+    /// Opens the streams from this address.
+    pub(crate) fn open(address: SocketAddr, source: Ipv4Addr, load: &Load) -> Readers {
         let poll = Poll::new().expect("epoll is there");
-        let register = |socket, token, interest| {
+        let opened = (0..load.streams).map(|token| {
+            let request = load.stream_request(token);
+            let socket = open_stream(address, source, &request).expect("the server takes a stream");
             let mut socket = TcpStream::from_std(socket);
             poll.registry()
-                .register(&mut socket, Token(token), interest)
+                .register(&mut socket, Token(token), Interest::READABLE)
                 .expect("there is room for a socket");
-            socket
-        };
-        let opened = (0..streams).map(|token| {
-            let socket = open_stream(address).expect("the server takes a stream");
-            Stream { socket: register(socket, token, Interest::READABLE), received: 0 }
+            Stream { socket, received: 0 }
         });
         let streams = opened.collect::<Vec<_>>();
-        let publishers = paces.iter().zip(streams.len()..).map(|(pace, token)| {
-            let socket = connect(address).expect("the server takes a publisher");
-            let socket = register(socket, token, Interest::READABLE | Interest::WRITABLE);
-            let requests = pace.request.repeat(pace.under_way_max);
-            Publisher { socket, pace: pace.clone(), requests, unwritten: 0 }
-        });
-        let publishers = publishers.collect();
+        let paces = load.paces();
+        let publishers = paces.iter().map(|_| None).collect();
         Readers {
+            address,
+            paces,
             poll,
             events: Events::with_capacity(1024),
             streams,
@@ -90,20 +77,36 @@ impl Readers {
         }
     }
 
+    /// Connects who publishes at this pace, where nobody does yet: a server does not wait long for a first request.
+    fn connect_publisher(&mut self, number: usize) {
+        if self.publishers[number].is_some() {
+            return;
+        }
+        let pace = self.paces[number].clone();
+        let socket = connect(self.address).expect("the server takes a publisher");
+        let mut socket = TcpStream::from_std(socket);
+        let (token, interest) = (Token(self.streams.len() + number), Interest::READABLE | Interest::WRITABLE);
+        self.poll.registry().register(&mut socket, token, interest).expect("there is room for a socket");
+        let requests = pace.request.repeat(pace.under_way_max);
+        self.publishers[number] = Some(Publisher { socket, pace, requests, unwritten: 0 });
+    }
+
     /// Publishes so many requests at the pace of this number, and returns when all streams have received all of them.
     ///
     /// # Panics
     /// Where nothing comes for 30 seconds, or a connection ends.
     pub(crate) fn run(&mut self, pace: usize, requests: usize) {
         self.streams.iter_mut().for_each(|stream| stream.received = 0);
-        let under_way_max = self.publishers[pace].pace.under_way_max;
+        self.connect_publisher(pace);
+        let under_way_max = self.paces[pace].under_way_max;
         let mut run = Run { delivered: 0, receivers: vec![0; under_way_max] };
         let mut published = 0;
         while run.delivered < requests {
             let room = (run.delivered + under_way_max).min(requests) - published;
             if room > 0 {
                 published += room;
-                self.publishers[pace].publish(room).expect("the server reads requests");
+                let publisher = self.publishers[pace].as_mut().expect("it was connected");
+                publisher.publish(room).expect("the server reads requests");
             }
             self.wait(pace, &mut run);
         }
@@ -121,11 +124,13 @@ impl Readers {
         for event in &self.events {
             let token = event.token().0;
             let Some(stream) = self.streams.get_mut(token) else {
-                self.publishers[token - count].go_on(&mut self.buffer).expect("the server answers");
+                let publisher =
+                    self.publishers[token - count].as_mut().expect("it has events as it is there");
+                publisher.go_on(&mut self.buffer).expect("the server answers");
                 continue;
             };
             let marks = stream.read(&mut self.buffer).expect("the server keeps its streams");
-            let events = self.publishers[pace].pace.events;
+            let events = self.paces[pace].events;
             let before = stream.received / events;
             stream.received += marks;
             run.note(before..stream.received / events, count);
@@ -216,11 +221,17 @@ fn connect(address: SocketAddr) -> io::Result<std::net::TcpStream> {
     Ok(socket)
 }
 
-/// Opens a stream, and waits until its response has begun: it receives what is published from then on.
-fn open_stream(address: SocketAddr) -> io::Result<std::net::TcpStream> {
-    let mut socket = std::net::TcpStream::connect_timeout(&address, PATIENCE)?;
+/// Opens a stream, and waits until its response has begun: it receives what is published from then on. Its end is a
+/// reset, so that no port waits for a peer that is gone.
+fn open_stream(address: SocketAddr, source: Ipv4Addr, request: &str) -> io::Result<std::net::TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    leave_port_to_connect(&socket)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect(&address.into())?;
+    let mut socket = std::net::TcpStream::from(socket);
+    SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.write_all(b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")?;
+    socket.write_all(request.as_bytes())?;
     let mut head = [0; 4096];
     let bytes = socket.read(&mut head)?;
     if !head[..bytes].starts_with(b"HTTP/1.1 200 ") {

@@ -40,6 +40,17 @@ impl<T> Slots<T> {
         Slots { slots: Vec::new(), first_free: NO_SLOT, len: 0 }
     }
 
+    /// A slab that grows to `count` slots without being moved, for whose memory the process pays as they are taken: a slab
+    /// that doubles leaves behind memory that it has touched, half as much again as it needs.
+    ///
+    /// Where the system does not promise so much, the slab grows as one without room does.
+    #[must_use]
+    pub fn with_room_for(count: usize) -> Slots<T> {
+        let mut slots = Slots::new();
+        let _ = slots.slots.try_reserve_exact(count);
+        slots
+    }
+
     /// Stores `value` and names it.
     ///
     /// # Panics
@@ -150,6 +161,12 @@ impl<T> Slots<T> {
             Content::Occupied(value) => Some(value),
             Content::Free { .. } => None,
         }
+    }
+
+    /// What one slot takes in memory, in bytes.
+    #[must_use]
+    pub const fn slot_bytes() -> usize {
+        size_of::<Slot<T>>()
     }
 
     /// How many values there are.

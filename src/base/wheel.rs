@@ -88,6 +88,18 @@ impl<K: Copy> Wheel<K> {
         }
     }
 
+    /// The same, with room for `count` keys, for whose memory the process pays as they come (see
+    /// [`Slots::with_room_for`](super::slots::Slots::with_room_for)).
+    ///
+    /// # Panics
+    /// As [`Wheel::new`].
+    #[must_use]
+    pub fn with_room_for(count: usize, start: Instant, tick: Duration) -> Wheel<K> {
+        let mut wheel = Wheel::new(start, tick);
+        let _ = wheel.entries.try_reserve_exact(count);
+        wheel
+    }
+
     /// Adds `key`, to be yielded once after `deadline`, which may be past. A key may be in the wheel several times.
     pub fn insert(&mut self, key: K, deadline: Instant) {
         let nanos = deadline.saturating_duration_since(self.start).as_nanos();

@@ -42,8 +42,8 @@ pub struct Connection {
     phase: Phase,
     sending: Sending,
     /// Bytes of the last offer. More may wait: a send takes a bounded number of slices, and what is queued while it is
-    /// under way is not part of it.
-    offered: usize,
+    /// under way is not part of it. No system call takes as many as this cannot count (`send(2)`: 2 GiB).
+    offered: u32,
     /// A receive is outstanding.
     is_receiving: bool,
     /// The peer has ended its side.
@@ -199,7 +199,7 @@ impl Connection {
         }
         let mut offered = 0;
         let started = stream.outbox().offer(|offer| {
-            offered = offer.bytes();
+            offered = offered_bytes(&offer);
             send(offer)
         });
         match started {
@@ -235,7 +235,7 @@ impl Connection {
     pub fn offer<R>(&mut self, send: impl FnOnce(Offer<'_>) -> R) -> R {
         let Connection { phase, offered, .. } = self;
         let send = |offer: Offer<'_>| {
-            *offered = offer.bytes();
+            *offered = offered_bytes(&offer);
             send(offer)
         };
         match phase {
@@ -255,8 +255,8 @@ impl Connection {
     /// Returns how many events were written whole by that; `None` where it is no stream.
     #[inline]
     pub fn sent(&mut self, context: &Context<'_>, bytes: usize) -> Option<u32> {
-        debug_assert!(bytes <= self.offered, "no more is written than was offered");
-        self.sending = if bytes == self.offered { Sending::Idle } else { Sending::Full };
+        debug_assert!(bytes <= self.offered as usize, "no more is written than was offered");
+        self.sending = if bytes == self.offered as usize { Sending::Idle } else { Sending::Full };
         match &mut self.phase {
             Phase::Exchange(exchange) => {
                 exchange.sent(context, bytes);
@@ -408,4 +408,10 @@ impl Connection {
             self.phase = Phase::Closed { reason, told: false };
         }
     }
+}
+
+/// The bytes of an offer, as [`Connection`] keeps them.
+#[inline]
+fn offered_bytes(offer: &Offer<'_>) -> u32 {
+    u32::try_from(offer.bytes()).unwrap_or(u32::MAX)
 }

@@ -26,6 +26,14 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
+    /// A table that grows to `count` slots without being moved, for whose memory the process pays as they are taken, as
+    /// [`Slots::with_room_for`](crate::base::slots::Slots::with_room_for).
+    pub(super) fn with_room_for(count: usize) -> Table<T> {
+        let mut table = Table::default();
+        let _ = table.slots.try_reserve_exact(count);
+        table
+    }
+
     /// Takes a connection in, whose slot no other open one has.
     pub(super) fn insert(&mut self, conn: ConnId, connection: T) {
         let index = conn.index as usize;

@@ -42,6 +42,16 @@ impl<'a> Offer<'a> {
         self.slices.iter().map(|slice| slice.len()).sum()
     }
 
+    /// The slice and its run, where there is one alone.
+    #[must_use]
+    #[inline]
+    pub fn single(&self) -> Option<(&'a IoSlice<'a>, &'a Run)> {
+        match (self.slices, self.front) {
+            ([slice], Some(run)) => Some((slice, run)),
+            _ => None,
+        }
+    }
+
     /// The run of each slice.
     #[inline]
     pub fn runs(&self) -> impl Iterator<Item = &'a Run> + use<'a> {

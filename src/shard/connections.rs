@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::peer::{Armed, Peer};
-use super::publish::{Form, Submission};
+use super::peer::{ARMED_AHEAD_MAX, Armed, Peer};
+use super::publish::{Form, Submission, hold_back};
 use super::{ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, SOURCES_KEPT, Shard, TELL_AGAIN, TIMER_TICK};
 use crate::api::{self, Checks, Reply, ServerStatus};
 use crate::base::id::ConnId;
@@ -82,12 +82,13 @@ impl<D: Driver> Shard<D> {
     /// Carries out what a connection wants, until it wants no more.
     pub(super) fn act(&mut self, conn: ConnId) {
         for _ in 0..ACTIONS_PER_TURN_MAX {
-            let Shard { peers, driver, options, common, counters, now, date, .. } = self;
+            let Shard { peers, driver, options, common, counters, now, date, held_back, .. } = self;
             let context = Context { now: *now, date, options: &options.conn, common };
             let Some(peer) = peers.get_mut(conn) else { return };
             match peer.conn.poll_action(&context) {
                 Some(Action::Receive) if peer.conn.is_streaming() => driver.watch(conn),
                 Some(Action::Receive) => driver.recv(conn),
+                Some(Action::Send) if hold_back(held_back, peer, conn) => return,
                 Some(Action::Send) => match peer.conn.offer(|batch| driver.send(conn, batch)) {
                     SendStart::Sent(bytes) => counters.note_sent(bytes, peer.conn.sent(&context, bytes)),
                     SendStart::Pending => peer.conn.send_is_pending(),
@@ -125,12 +126,12 @@ impl<D: Driver> Shard<D> {
             peer.is_queued = true;
             readers.push_back(conn.index);
         }
-        if let Some(deadline) = peer.conn.deadline(&options.conn)
-            && peer.armed.is_later_than(deadline, *start)
-        {
-            let deadline = deadline.max(*now + TIMER_TICK);
-            peer.armed = Armed::at(deadline, *start);
-            wheel.insert(conn, deadline);
+        if let Some(deadline) = peer.conn.deadline(&options.conn) {
+            let deadline = deadline.clamp(*now + TIMER_TICK, *now + ARMED_AHEAD_MAX);
+            if peer.armed.is_later_than(deadline, *start) {
+                peer.armed = Armed::at(deadline, *start);
+                wheel.insert(conn, deadline);
+            }
         }
         peer.is_timed = peer.conn.is_idle_stream();
     }

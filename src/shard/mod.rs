@@ -20,6 +20,8 @@ mod fan_out;
 mod idempotency;
 #[cfg(test)]
 mod idempotency_tests;
+#[cfg(test)]
+mod keepalive_tests;
 pub mod keys;
 #[cfg(test)]
 mod lock_tests;
@@ -85,6 +87,9 @@ const FLUSHES_PER_TURN_MAX: usize = 256;
 
 /// Connections beyond the limit that are taken in order to be told of it.
 pub const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
+
+/// Most connections that a shard has room for from its beginning on: beyond it, its tables move as they grow.
+const ROOM_MAX: usize = 1 << 20;
 
 /// Actions of one connection that one turn carries out before others have theirs.
 const ACTIONS_PER_TURN_MAX: usize = 64;
@@ -207,6 +212,8 @@ pub struct Shard<D: Driver> {
     questions: Questions,
     /// Slots of connections that wait to publish, since a shard is behind.
     paused: VecDeque<ConnId>,
+    /// Whose answers wait while outcomes of what the log has are taken; `None` where answers are sent at once.
+    held_back: Option<Vec<ConnId>>,
     /// Slots of connections that wait for an idempotency key to be settled.
     waiting_for_keys: VecDeque<ConnId>,
     /// Slots of connections that wait for the receivers of what was published before.
@@ -240,11 +247,12 @@ impl<D: Driver> Shard<D> {
         let cursor = hub.cursor(options.number);
         let common = Common::new(options.conn.keepalive_style);
         let is_handed_connections = Self::is_handed_connections(&options);
+        let room = Self::room(&options);
         Shard {
             options,
             driver,
-            peers: Slots::new(),
-            wheel: Wheel::new(now, TIMER_TICK),
+            peers: Slots::with_room_for(room),
+            wheel: Wheel::with_room_for(room, now, TIMER_TICK),
             due: Vec::new(),
             hub,
             log,
@@ -271,6 +279,7 @@ impl<D: Driver> Shard<D> {
             tickets: Tickets::default(),
             questions: Questions::default(),
             paused: VecDeque::new(),
+            held_back: None,
             waiting_for_keys: VecDeque::new(),
             recounts: VecDeque::new(),
             drain: Drain::No,
@@ -285,6 +294,11 @@ impl<D: Driver> Shard<D> {
             now,
             date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
         }
+    }
+
+    /// For how many connections the tables have room, so that none of them moves as it grows.
+    fn room(options: &ShardOptions) -> usize {
+        (options.connections_max + CONNECTIONS_OVER_LIMIT_MAX).min(ROOM_MAX)
     }
 
     /// Waits until there is something to do. With nothing left to do it may be long.
@@ -342,7 +356,7 @@ impl<D: Driver> Shard<D> {
             self.peers.remove(conn);
             self.connections.fetch_sub(1, Ordering::Relaxed);
         }
-        self.wheel = Wheel::new(self.now, TIMER_TICK);
+        self.wheel = Wheel::with_room_for(Self::room(&self.options), self.now, TIMER_TICK);
         self.due.clear();
         self.index = Index::default();
         self.taken.clear();
@@ -353,6 +367,7 @@ impl<D: Driver> Shard<D> {
         self.readers.clear();
         self.ahead.clear();
         self.paused.clear();
+        self.held_back = None;
         self.waiting_for_keys.clear();
         self.recounts.clear();
         self.reports.clear();
@@ -419,6 +434,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn take_messages(&mut self) {
+        self.held_back = Some(Vec::new());
         while let Some(message) = self.mailbox.try_recv() {
             match message {
                 Message::Outcome(outcome) => self.take_outcome(outcome),
@@ -429,6 +445,7 @@ impl<D: Driver> Shard<D> {
                 Message::Drain => self.begin_drain(),
             }
         }
+        self.send_held_back();
     }
 }
 

@@ -1,11 +1,12 @@
 //! A connection as its shard knows it: the state machine, its place among the hub's streams, and what it waits for.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU64;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::TIMER_TICK;
 use super::publish::Publishing;
 use crate::base::id::{ClientId, Sequence};
 use crate::conn::Connection;
@@ -20,7 +21,7 @@ pub(super) struct Peer {
     pub(super) conn: Connection,
     /// The channels of the stream in the order they were named, and among them what its user, and it alone, is sent by;
     /// none for what is not, or no longer, a stream.
-    pub(super) subscriptions: SmallVec<[Subscription; 1]>,
+    pub(super) subscriptions: SmallVec<[Subscription; 2]>,
     /// What the stream has yet to read from the history; `None` where it is live.
     pub(super) behind: Option<Box<Behind>>,
     /// What the connection has asked other shards and the log, and not yet been told.
@@ -130,21 +131,37 @@ impl Peer {
     }
 }
 
-/// When a connection is named by the timer wheel, if it is: half the size of what it stands for.
+/// When a connection is named by the timer wheel, if it is: a quarter of the size of what it stands for. Its ticks are
+/// counted as if round a clock of 2^31 of them, so one is before another if it is less than half of that before it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Armed(Option<NonZeroU64>);
+pub(super) struct Armed(Option<NonZeroU32>);
+
+/// How far ahead a connection is armed at the most, well below half the clock: it is looked at then, and armed again.
+pub(super) const ARMED_AHEAD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+const _: () = assert!(TIMER_TICK.as_secs() == 0);
+const _: () = assert!(ARMED_AHEAD_MAX.as_millis() < (1 << 30) * TIMER_TICK.as_millis());
 
 impl Armed {
     /// At `deadline`, in a shard that counts from `start`.
     pub(super) fn at(deadline: Instant, start: Instant) -> Armed {
-        let nanos = deadline.saturating_duration_since(start).as_nanos();
-        Armed(NonZeroU64::new(u64::try_from(nanos).unwrap_or(u64::MAX).max(1)))
+        Armed(Some(place(deadline, start)))
     }
 
-    /// Returns true if and only if the wheel does not name it by `deadline`.
+    /// Returns true if and only if the wheel does not name it by `deadline`, which is not further ahead than
+    /// [`ARMED_AHEAD_MAX`].
     pub(super) fn is_later_than(self, deadline: Instant, start: Instant) -> bool {
-        self.0.is_none_or(|nanos| deadline < start + Duration::from_nanos(nanos.get()))
+        let place = place(deadline, start).get();
+        self.0.is_none_or(|armed| place.wrapping_sub(armed.get()).cast_signed() < 0)
     }
+}
+
+/// Where on the clock the tick is in which the wheel names what is due at `deadline`: twice its number, and one more, so
+/// that it is never zero.
+fn place(deadline: Instant, start: Instant) -> NonZeroU32 {
+    let nanos = deadline.saturating_duration_since(start).as_nanos();
+    let tick = u64::try_from(nanos).unwrap_or(u64::MAX).div_ceil(u64::from(TIMER_TICK.subsec_nanos()));
+    NonZeroU32::MIN | ((tick << 1) & 0xffff_ffff) as u32
 }
 
 /// A stream's place in the history, which it reads until it is live.
@@ -227,4 +244,42 @@ pub(super) struct Replay {
 pub(super) struct Join {
     pub(super) channel: ChannelId,
     pub(super) at: Sequence,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::slots::Slots;
+    use crate::hub::index::Index;
+
+    /// With what the slab keeps of each, this is most of what an idle stream costs.
+    #[test]
+    fn a_connection_takes_little_memory() {
+        assert!(size_of::<Peer>() <= 168, "{} bytes", size_of::<Peer>());
+        assert!(Slots::<Peer>::slot_bytes() <= 176, "{} bytes", Slots::<Peer>::slot_bytes());
+    }
+
+    #[test]
+    fn a_stream_of_two_channels_has_them_in_place() {
+        let (mut peer, mut index) = (Peer::new(Instant::now(), 0, false), Index::default());
+        (0..2).for_each(|slot| peer.subscriptions.push(index.insert(ChannelId::ALL, slot, 0)));
+        assert!(!peer.subscriptions.spilled());
+    }
+
+    /// Also where the clock begins anew, which it does every 99 days.
+    #[test]
+    fn a_deadline_before_the_one_that_is_armed_is_told_from_one_behind_it() {
+        let start = Instant::now();
+        assert!(Armed::default().is_later_than(start, start));
+        for ticks in [5, (1 << 30) - 2, 1 << 30, (1_u64 << 31) - 1, 1 << 31, (1 << 31) + 1, 5 << 31] {
+            let at = start + Duration::from_millis(ticks * 4);
+            let armed = Armed::at(at, start);
+            for ahead in [Duration::ZERO, TIMER_TICK, ARMED_AHEAD_MAX] {
+                assert!(!armed.is_later_than(at + ahead, start), "{ticks} ticks, {ahead:?} ahead");
+            }
+            for before in [2 * TIMER_TICK, ARMED_AHEAD_MAX.min(at - start)] {
+                assert!(armed.is_later_than(at - before, start), "{ticks} ticks, {before:?} before");
+            }
+        }
+    }
 }

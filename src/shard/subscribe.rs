@@ -64,10 +64,10 @@ impl<D: Driver> Shard<D> {
         peer.set_client(client);
         peer.began_s = began_s;
         self.all_count = subscribed.all_count;
+        peer.subscriptions.reserve_exact(subscribed.channels.len()); // What grows by pushes leaves holes behind.
         for (&channel, &count) in subscribed.channels.iter().zip(&subscribed.counts) {
             peer.subscriptions.push(self.index.insert(channel, conn.index, count));
         }
-        peer.subscriptions.shrink_to_fit();
         let until = subscribed.id.sequence;
         let reading = |cursor, replay: Option<bool>| {
             let replay = replay.map(|is_complete| Replay { until, replayed: 0, is_complete });

@@ -51,7 +51,18 @@ impl Servers {
     /// The same, with mailboxes for so many messages.
     pub(super) fn with_mailboxes(panics_at: Option<usize>, messages_max: usize) -> Servers {
         let open = |sink| Arc::new(MemoryLog::new(EpochTag::from_bits(7), sink)) as Arc<dyn Log>;
-        Servers::with(panics_at, messages_max, open)
+        Servers::with(panics_at, messages_max, &SimOptions::calm(), options, open)
+    }
+
+    /// Shards over networks of this kind, whose options may be changed.
+    pub(super) fn over(network: &SimOptions, change: impl Fn(&mut ShardOptions)) -> Servers {
+        let open = |sink| Arc::new(MemoryLog::new(EpochTag::from_bits(7), sink)) as Arc<dyn Log>;
+        let changed = |number| {
+            let mut options = options(number);
+            change(&mut options);
+            options
+        };
+        Servers::with(None, MAILBOX_MESSAGES_MAX, network, changed, open)
     }
 
     /// The same, with a log of the test's own.
@@ -59,12 +70,14 @@ impl Servers {
         panics_at: Option<usize>,
         open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
     ) -> Servers {
-        Servers::with(panics_at, MAILBOX_MESSAGES_MAX, open)
+        Servers::with(panics_at, MAILBOX_MESSAGES_MAX, &SimOptions::calm(), options, open)
     }
 
     fn with(
         panics_at: Option<usize>,
         messages_max: usize,
+        network: &SimOptions,
+        options: impl Fn(usize) -> ShardOptions,
         open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
     ) -> Servers {
         let now = Instant::now();
@@ -74,8 +87,7 @@ impl Servers {
             backlog: Backlog::default(),
             shards: SHARDS,
         }));
-        let nets: Vec<SimNet> =
-            (0..SHARDS as u64).map(|seed| SimNet::new(seed, SimOptions::calm())).collect();
+        let nets: Vec<SimNet> = (0..SHARDS as u64).map(|seed| SimNet::new(seed, network.clone())).collect();
         let drivers: Vec<SimDriver> = nets.iter().map(SimNet::driver).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             drivers.iter().map(|driver| mailbox(messages_max, driver.waker())).unzip();
@@ -219,6 +231,20 @@ fn events_reach_the_streams_of_every_shard_whichever_takes_the_publish() {
         assert!(first.is_some() && first < second, "{seen}");
     }
     assert!(!seen[2].contains("from"), "{}", seen[2]);
+}
+
+#[test]
+fn pipelined_publishes_are_answered_together() {
+    let mut servers = Servers::new(None);
+    let body = r#"{"channel":"a","text":"x"}"#;
+    let request =
+        format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let publisher = servers.request(0, &request.repeat(10));
+    let other = servers.request(0, &request);
+    servers.settle();
+    assert_eq!(read(&publisher).matches("\"success\":true").count(), 10);
+    assert_eq!(read(&other).matches("\"success\":true").count(), 1);
+    assert_eq!(servers.shards[0].counters.answer_sends, 2, "one for each connection");
 }
 
 #[test]

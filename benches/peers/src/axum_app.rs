@@ -31,10 +31,7 @@ struct Envelope {
 #[tokio::main]
 pub(crate) async fn serve() -> io::Result<()> {
     let (sender, _) = broadcast::channel(BEHIND_MAX);
-    let app = Router::new()
-        .route("/channels/a", get(subscribe))
-        .route("/publish", post(publish))
-        .with_state(sender);
+    let app = Router::new().route("/sse", get(subscribe)).route("/publish", post(publish)).with_state(sender);
     let listener = TcpListener::bind(ANY_PORT).await?;
     say_address(listener.local_addr()?);
     let listener = listener.tap_io(|socket| {

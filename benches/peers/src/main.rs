@@ -1,15 +1,17 @@
-//! The servers that the bench `loopback` holds downpour against. Each listens on a free port of 127.0.0.1, and says
+//! The servers that the benches `loopback` and `budgets` hold downpour against. Each listens on a free port of 127.0.0.1, and says
 //! which on standard error; it is ended by a signal.
 //!
 //! `axum` is a whole application. The others do next to nothing but send: whoever connects with `GET` is a stream, whoever
 //! does with `POST` a publisher, whose requests all have the same length and stand for the same number of events.
 
+mod accepting;
 mod axum_app;
 mod bare;
 mod ring;
 mod sendfile;
 mod tasks;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -43,7 +45,7 @@ const MARK: u8 = b'|';
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 const USAGE: &str = "usage: downpour-peers send|sendfile|ring|tokio-uring|axum \
-                     FRAME_BYTES SINGLE_BYTES SEVERAL_BYTES SEVERAL_EVENTS";
+                     FRAME_BYTES SINGLE_BYTES SEVERAL_BYTES SEVERAL_EVENTS | accept ANSWER_BYTES";
 
 impl Load {
     fn parse(words: &[String]) -> Option<Load> {
@@ -109,29 +111,35 @@ fn say_address(address: SocketAddr) {
     eprintln!("listening on {address}");
 }
 
-fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let Some((kind, load)) = words.split_first().and_then(|(kind, rest)| Some((kind, Load::parse(rest)?)))
-    else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    };
-    let served = match kind.as_str() {
+/// Runs the server that these words name; `None` where they name none.
+fn serve(words: &[String]) -> Option<io::Result<()>> {
+    let (kind, rest) = words.split_first()?;
+    if kind == "accept" {
+        let [answer_bytes] = rest else { return None };
+        return Some(accepting::serve(answer_bytes.parse().ok()?));
+    }
+    let load = Load::parse(rest)?;
+    Some(match kind.as_str() {
         "send" => bare::serve(load, &mut bare::send_loop),
         "sendfile" => sendfile::MemoryFile::new()
             .and_then(|mut file| bare::serve(load, &mut |s, f| file.send_all(s, f))),
         "ring" => ring::Ring::new().and_then(|mut ring| bare::serve(load, &mut |s, f| ring.send_all(s, f))),
         "tokio-uring" => tasks::serve(load),
         "axum" => axum_app::serve(),
-        _ => {
+        _ => return None,
+    })
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match serve(&words) {
+        None => {
             eprintln!("{USAGE}");
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("downpour-peers {kind}: {error}");
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            eprintln!("downpour-peers {}: {error}", words[0]);
             ExitCode::FAILURE
         }
     }

@@ -300,7 +300,7 @@ fn what_is_meant_for_a_stream_passes_others_by() {
 /// is gone, and an empty outbox owns none.
 #[test]
 fn a_stream_takes_little_memory() {
-    assert!(size_of::<Connection>() <= 112, "{} bytes", size_of::<Connection>());
+    assert!(size_of::<Connection>() <= 96, "{} bytes", size_of::<Connection>());
 }
 
 /// What a connection that exchanges requests has on the heap while it is idle, with the buffer that it may keep.

@@ -15,7 +15,8 @@ use crate::driver::epoll::EpollDriver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
 use crate::driver::socket::{Listener, SocketOptions, bind};
 use crate::driver::unix::{SocketFile, bind_unix};
-use crate::driver::uring::{PreparedUring, UringDriver};
+use crate::driver::uring::tests::{proven, proven_telling_everything};
+use crate::driver::uring::{PreparedUring, Proven, UringDriver};
 use crate::driver::{Completion, Driver, SendStart, with_offer};
 
 /// Where peers come from.
@@ -210,21 +211,25 @@ pub(super) fn over_unix_and_epoll() -> Bench<UnixSockets<EpollDriver>> {
 
 /// `None` where the kernel has no io_uring and that is allowed.
 pub(super) fn over_io_uring() -> Option<Bench<Sockets<UringDriver>>> {
-    io_uring().map(over_sockets)
+    proven().map(io_uring).map(over_sockets)
 }
 
 /// As [`over_io_uring`].
 pub(super) fn over_unix_and_io_uring() -> Option<Bench<UnixSockets<UringDriver>>> {
-    io_uring().map(over_unix_sockets)
+    proven().map(io_uring).map(over_unix_sockets)
+}
+
+/// As [`over_io_uring`], where start-up's proof has shown that the kernel's silence does not mean success.
+pub(super) fn over_io_uring_that_tells_everything() -> Option<Bench<Sockets<UringDriver>>> {
+    proven_telling_everything().map(io_uring).map(over_sockets)
 }
 
 fn epoll(listener: Listener) -> EpollDriver {
     EpollDriver::new(vec![listener]).unwrap()
 }
 
-fn io_uring() -> Option<impl FnOnce(Listener) -> UringDriver> {
-    let proven = crate::driver::uring::tests::proven()?;
-    Some(move |listener| PreparedUring::new(vec![listener], 10_000, proven).unwrap().start().unwrap())
+fn io_uring(proven: Proven) -> impl FnOnce(Listener) -> UringDriver {
+    move |listener| PreparedUring::new(vec![listener], 10_000, proven).unwrap().start().unwrap()
 }
 
 fn over_sockets<D: Driver>(driver: impl FnOnce(Listener) -> D) -> Bench<Sockets<D>> {

@@ -21,6 +21,13 @@ macro_rules! for_each_driver {
                 }
             })+
         }
+        mod io_uring_that_tells_everything {
+            $(#[test] fn $case() {
+                if let Some(bench) = super::bench::over_io_uring_that_tells_everything() {
+                    super::$case(bench);
+                }
+            })+
+        }
         mod unix_and_epoll {
             $(#[test] fn $case() { super::$case(super::bench::over_unix_and_epoll()) })+
         }

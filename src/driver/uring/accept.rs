@@ -35,6 +35,8 @@ pub(super) struct Acceptor {
     reserve: usize,
     /// What came of accepting, of each listener by its number.
     taken: Vec<VecDeque<Accept>>,
+    /// How many there are in all of those, as each completion is preceded by a look.
+    taken_len: usize,
     is_paused: bool,
     is_stopping: bool,
     /// How many more connections may be handed over before the next wait.
@@ -89,6 +91,7 @@ impl Acceptor {
             free: files as usize,
             reserve,
             taken,
+            taken_len: 0,
             is_paused: false,
             is_stopping: false,
             budget,
@@ -197,6 +200,7 @@ impl Acceptor {
             self.free = self.free.saturating_sub(1);
             listener.last_count = listener.last_count.saturating_sub(u32::from(self.is_stopping));
             self.taken[index].push_back(Accept::Taken { file, listener: index });
+            self.taken_len += 1;
             return;
         }
         let error = io::Error::from_raw_os_error(-result);
@@ -212,10 +216,16 @@ impl Acceptor {
             listener.retry_at = Some(Instant::now() + RETRY_INTERVAL);
         }
         self.taken[index].push_back(Accept::Failed(error));
+        self.taken_len += 1;
     }
 
     /// Hands over a connection, or says why none can be taken although some wait.
+    #[inline]
     pub(super) fn next(&mut self) -> Option<Accept> {
+        if self.has_taken() { self.next_taken() } else { None }
+    }
+
+    fn next_taken(&mut self) -> Option<Accept> {
         if self.budget == 0 || !self.is_taking() {
             return None;
         }
@@ -224,11 +234,12 @@ impl Acceptor {
         let number =
             (0..count).map(|at| (at + self.budget) % count).find(|&at| !self.taken[at].is_empty())?;
         self.budget -= 1;
+        self.taken_len -= 1;
         self.taken[number].pop_front()
     }
 
     fn has_taken(&self) -> bool {
-        self.taken.iter().any(|taken| !taken.is_empty())
+        self.taken_len > 0
     }
 
     fn is_taking(&self) -> bool {

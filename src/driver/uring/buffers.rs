@@ -11,23 +11,107 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-/// Buffers of one ring; a power of two.
-const BUFFERS: u16 = 64;
-
-/// Bytes of one of them.
-const BUFFER_BYTES: u32 = 8 * 1024;
-
 /// What a kernel lacks that does not take the buffers.
 pub(super) const WHAT: &str = "rings of receive buffers";
 
-/// The number of the group that the buffers are registered as.
-pub(super) const GROUP: u16 = 0;
+/// Buffers for requests that come in one piece, as nearly all do.
+pub(super) const SMALL: Group = Group { number: 0, first: 0, len: 64, bytes: 4 * 1024 };
 
-const _: () = assert!(BUFFERS.is_power_of_two(), "places in the ring are found by a mask");
-const _: () = assert!(BUFFERS as usize * size_of::<BufRingEntry>() <= size_of::<Page>(), "they fit the page");
+/// Buffers for connections whose last receive filled a small one: what a publisher has sent meanwhile comes at once, and
+/// not in pieces between which the shard does something else. Their memory is used from the first such connection on.
+pub(super) const LARGE: Group = Group { number: 1, first: SMALL.len, len: 4, bytes: 64 * 1024 };
+
+/// Buffers of one size, of which the kernel picks one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    /// What it is registered as.
+    pub(super) number: u16,
+    /// The number of its first buffer.
+    first: u16,
+    /// How many there are; a power of two.
+    len: u16,
+    /// Bytes of each.
+    pub(super) bytes: u32,
+}
+
+const _: () = assert!(SMALL.is_sound() && LARGE.is_sound());
+
+impl Group {
+    const fn is_sound(&self) -> bool {
+        // Places in the ring are found by a mask, and all of them fit its page.
+        self.len.is_power_of_two() && self.len as usize * size_of::<BufRingEntry>() <= size_of::<Page>()
+    }
+}
 
 /// What a receive can fill. The memory is given up only by [`Buffers::free`].
 pub(super) struct Buffers {
+    small: GroupMemory,
+    large: GroupMemory,
+}
+
+impl Buffers {
+    /// Makes the buffers and offers them to the kernel.
+    ///
+    /// # Errors
+    /// Where the kernel knows no such thing.
+    pub(super) fn register(submitter: &Submitter<'_>) -> io::Result<Buffers> {
+        let small = GroupMemory::register(submitter, &SMALL)?;
+        match GroupMemory::register(submitter, &LARGE) {
+            Ok(large) => Ok(Buffers { small, large }),
+            Err(error) => {
+                if submitter.unregister_buf_ring(SMALL.number).is_ok() {
+                    small.free();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The kernel has put a completion's bytes into a buffer: it is ours now.
+    pub(super) fn take(&mut self, buffer: u16) {
+        self.of_mut(buffer).lent += 1;
+    }
+
+    /// How many receives would find a small buffer.
+    pub(super) fn free_len(&self) -> usize {
+        usize::from(SMALL.len - self.small.lent)
+    }
+
+    /// The first `len` bytes of a buffer that is lent out.
+    pub(super) fn bytes(&self, buffer: u16, len: usize) -> &[u8] {
+        if buffer < LARGE.first { self.small.bytes(buffer, len) } else { self.large.bytes(buffer, len) }
+    }
+
+    /// Offers a buffer to the kernel (again).
+    pub(super) fn give_back(&mut self, buffer: u16) {
+        self.of_mut(buffer).give_back(buffer);
+    }
+
+    fn of_mut(&mut self, buffer: u16) -> &mut GroupMemory {
+        if buffer < LARGE.first { &mut self.small } else { &mut self.large }
+    }
+
+    /// Takes all buffers back from the kernel and gives the memory up; what it does not give back is leaked. Only where no
+    /// receive is outstanding.
+    pub(super) fn unregister(self, submitter: &Submitter<'_>) {
+        for memory in [self.small, self.large] {
+            if submitter.unregister_buf_ring(memory.group.number).is_ok() {
+                memory.free();
+            }
+        }
+    }
+
+    /// Gives the memory up. Only for when the kernel cannot look at it any more: the ring is gone and nothing was ever
+    /// submitted to it.
+    pub(super) fn free(self) {
+        self.small.free();
+        self.large.free();
+    }
+}
+
+/// The memory of a group.
+struct GroupMemory {
+    group: &'static Group,
     /// The ring through which buffers are offered: written here, read by the kernel.
     entries: NonNull<Page>,
     /// The buffers, one after the other: written by the kernel, and read here while lent out.
@@ -42,52 +126,42 @@ pub(super) struct Buffers {
 #[repr(C, align(4096))]
 struct Page(UnsafeCell<[u8; 4096]>);
 
-// SAFETY: `Buffers` is the only holder of its memory, and is used by one thread at a time; it is made by one thread and
+// SAFETY: `GroupMemory` is the only holder of its memory, and is used by one thread at a time; it is made by one thread and
 // then moved to the ring's.
 #[expect(unsafe_code, reason = "pointers are not sent between threads by themselves")]
-unsafe impl Send for Buffers {}
+unsafe impl Send for GroupMemory {}
 
-impl Buffers {
-    /// Makes the buffers and offers them to the kernel.
-    ///
-    /// # Errors
-    /// Where the kernel knows no such thing.
-    pub(super) fn register(submitter: &Submitter<'_>) -> io::Result<Buffers> {
+impl GroupMemory {
+    fn register(submitter: &Submitter<'_>, group: &'static Group) -> io::Result<GroupMemory> {
         let entries = Box::leak(Box::new(Page(UnsafeCell::new([0; 4096]))));
         // Zeroes that nobody has written take no memory until the kernel uses a buffer.
-        let bytes = Box::leak(vec![0_u8; usize::from(BUFFERS) * BUFFER_BYTES as usize].into_boxed_slice());
-        let mut buffers =
-            Buffers { entries: NonNull::from(entries), bytes: NonNull::from(bytes), tail: 0, lent: BUFFERS };
-        let address = buffers.entries.as_ptr() as u64;
+        let bytes = Box::leak(vec![0_u8; usize::from(group.len) * group.bytes as usize].into_boxed_slice());
+        let (entries, bytes) = (NonNull::from(entries), NonNull::from(bytes));
+        let mut memory = GroupMemory { group, entries, bytes, tail: 0, lent: group.len };
+        let address = memory.entries.as_ptr() as u64;
         #[expect(unsafe_code, reason = "the kernel reads memory that is registered here")]
         // SAFETY: the page is large enough for the entries (asserted above) and lives until `free`, which the driver
         // calls only after the group was unregistered (`io_uring_register(2)`, IORING_REGISTER_PBUF_RING).
-        let registered = unsafe { submitter.register_buf_ring_with_flags(address, BUFFERS, GROUP, 0) };
+        let registered =
+            unsafe { submitter.register_buf_ring_with_flags(address, group.len, group.number, 0) };
         if let Err(error) = registered {
-            buffers.free();
+            memory.free();
             return Err(error);
         }
-        (0..BUFFERS).for_each(|buffer| buffers.give_back(buffer));
-        Ok(buffers)
+        (group.first..group.first + group.len).for_each(|buffer| memory.give_back(buffer));
+        Ok(memory)
     }
 
-    /// The kernel has put a completion's bytes into a buffer: it is ours now.
-    pub(super) fn take(&mut self) {
-        self.lent += 1;
+    /// Where a buffer begins, which is one of this group.
+    fn place(&self, buffer: u16) -> usize {
+        let place = usize::from(buffer.wrapping_sub(self.group.first));
+        assert!(place < usize::from(self.group.len), "the kernel names a buffer that it has");
+        place * self.group.bytes as usize
     }
 
-    /// How many receives would find a buffer.
-    pub(super) fn free_len(&self) -> usize {
-        usize::from(BUFFERS - self.lent)
-    }
-
-    /// The first `len` bytes of a buffer that is lent out.
-    pub(super) fn bytes(&self, buffer: u16, len: usize) -> &[u8] {
-        assert!(
-            buffer < BUFFERS && len <= BUFFER_BYTES as usize,
-            "the kernel names a part of a buffer that it has"
-        );
-        let from = usize::from(buffer) * BUFFER_BYTES as usize;
+    fn bytes(&self, buffer: u16, len: usize) -> &[u8] {
+        let from = self.place(buffer);
+        assert!(len <= self.group.bytes as usize, "the kernel fills no more than a buffer has");
         let first = self.bytes.as_ptr().cast::<u8>().wrapping_add(from).cast_const();
         #[expect(unsafe_code, reason = "the kernel has written to this memory")]
         // SAFETY: the range lies in our memory (asserted above), which is initialised and lives until `free`. The buffer
@@ -98,20 +172,19 @@ impl Buffers {
         }
     }
 
-    /// Offers a buffer to the kernel (again).
-    pub(super) fn give_back(&mut self, buffer: u16) {
-        assert!(buffer < BUFFERS && self.lent > 0, "what is given back was lent out");
+    fn give_back(&mut self, buffer: u16) {
+        assert!(self.lent > 0, "what is given back was lent out");
+        let from = self.place(buffer);
         self.lent -= 1;
         let entries = self.entries.as_ptr().cast::<BufRingEntry>();
-        let place = usize::from(self.tail & (BUFFERS - 1));
-        let address =
-            self.bytes.as_ptr().cast::<u8>().wrapping_add(usize::from(buffer) * BUFFER_BYTES as usize);
+        let place = usize::from(self.tail & (self.group.len - 1));
+        let address = self.bytes.as_ptr().cast::<u8>().wrapping_add(from);
         #[expect(unsafe_code, reason = "the kernel reads this memory")]
-        // SAFETY: `place` is below BUFFERS, so the entry lies in the page, which is aligned for it, zeroed at first, and
+        // SAFETY: `place` is below the group's length, so the entry lies in the page, which is aligned for it, zeroed at first, and
         // ours until `free`. The kernel does not look at this entry before it sees the tail that is stored below.
         let entry = unsafe { &mut *entries.wrapping_add(place) };
         entry.set_addr(address as u64);
-        entry.set_len(BUFFER_BYTES);
+        entry.set_len(self.group.bytes);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
         #[expect(unsafe_code, reason = "the crate names the tail by a pointer")]
@@ -126,7 +199,7 @@ impl Buffers {
 
     /// Gives the memory up. Only for when the kernel cannot look at it any more: the group is not registered, and no
     /// receive is outstanding.
-    pub(super) fn free(self) {
+    fn free(self) {
         #[expect(unsafe_code, reason = "the memory was held by its address")]
         // SAFETY: it was leaked from a box of this type when it was made, and `self`, its only holder, ends here.
         drop(unsafe { Box::from_raw(self.entries.as_ptr()) });

@@ -83,8 +83,8 @@ impl UringDriver {
     fn note_received(&mut self, conn: ConnId, result: i32, buffer: Option<u16>) {
         self.receives -= 1;
         let UringDriver { table, buffers: Some(buffers), events, starved, .. } = self else { return };
-        if buffer.is_some() {
-            buffers.take();
+        if let Some(buffer) = buffer {
+            buffers.take(buffer);
         }
         let connection = table.get_mut(conn).filter(|connection| !connection.has_failed);
         let bytes = u32::try_from(result).unwrap_or(0);
@@ -114,7 +114,7 @@ impl UringDriver {
         events.push_back(event);
     }
 
-    /// Has those receive again that found no buffer, as many as would find one now.
+    /// Has those receive again that found no buffer, into small ones, as many as would find one now.
     pub(super) fn feed_starved(&mut self) {
         let free = self.buffers.as_ref().map_or(0, Buffers::free_len);
         for _ in 0..free.min(self.starved.len()) {
@@ -130,8 +130,13 @@ impl UringDriver {
 }
 
 /// Takes in what became of a send.
+#[inline]
 fn note_sent(done: Done, ring: &mut Ring, table: &mut Table<Connection>, events: &mut VecDeque<Event>) {
     let Done { conn, offered, outcome } = done;
+    if outcome == Ok(offered) {
+        events.push_back(Event::Sent { conn, bytes: offered }); // Whether anybody wants it is looked at then.
+        return;
+    }
     let connection = table.get_mut(conn).filter(|connection| !connection.has_failed);
     let Some(connection) = connection else { return };
     let bytes = match outcome {

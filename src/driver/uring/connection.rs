@@ -22,6 +22,8 @@ pub(super) struct Connection {
 pub(super) enum Receiving {
     /// None is outstanding.
     No,
+    /// None is outstanding, and the last one brought as much as a small buffer holds: there may be much more.
+    NoAfterMuch,
     /// The kernel waits for something to receive, in the cheapest way.
     Polled,
     /// The kernel receives, or waits for bytes in order to.
@@ -41,6 +43,13 @@ pub(super) enum Room {
     Awaited,
     /// Not any more, though the kernel still polls.
     Forgotten,
+}
+
+impl Receiving {
+    /// Returns true if and only if none is outstanding, and no outcome waits.
+    pub(super) fn may_begin(self) -> bool {
+        matches!(self, Receiving::No | Receiving::NoAfterMuch)
+    }
 }
 
 impl Connection {

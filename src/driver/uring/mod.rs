@@ -190,11 +190,17 @@ impl UringDriver {
                 false
             }
             (_, None) => false,
-            (Event::Received { .. } | Event::ReceiveEnded(_), Some(connection)) => {
+            (Event::Received { bytes, .. }, Some(connection)) => {
+                let is_much = bytes >= buffers::SMALL.bytes;
+                connection.receiving = if is_much { Receiving::NoAfterMuch } else { Receiving::No };
+                true
+            }
+            (Event::ReceiveEnded(_), Some(connection)) => {
                 connection.receiving = Receiving::No;
                 true
             }
-            (Event::Sent { .. } | Event::Writable(_) | Event::Failed(..), Some(_)) => true,
+            (Event::Sent { .. }, Some(connection)) => !connection.has_failed,
+            (Event::Writable(_) | Event::Failed(..), Some(_)) => true,
         }
     }
 }
@@ -221,16 +227,18 @@ impl Driver for UringDriver {
 
     fn recv(&mut self, conn: ConnId) {
         let Some(connection) = self.table.get_mut(conn) else { return };
-        if connection.receiving == Receiving::No && !connection.has_failed {
+        if connection.receiving.may_begin() && !connection.has_failed {
+            let had_much = connection.receiving == Receiving::NoAfterMuch;
+            let group = if had_much { &buffers::LARGE } else { &buffers::SMALL };
             connection.receiving = Receiving::Begun;
             self.receives += 1;
-            self.ring.recv(connection.file, buffers::GROUP, Key::Receive(conn));
+            self.ring.recv(connection.file, group.number, Key::Receive(conn));
         }
     }
 
     fn watch(&mut self, conn: ConnId) {
         let Some(connection) = self.table.get_mut(conn) else { return };
-        if connection.receiving == Receiving::No && !connection.has_failed {
+        if connection.receiving.may_begin() && !connection.has_failed {
             connection.receiving = Receiving::Polled;
             self.ring.poll(connection.file, ARRIVAL, Key::Arrival(conn));
         }
@@ -275,7 +283,7 @@ impl Driver for UringDriver {
         match connection.receiving {
             Receiving::Polled => self.ring.cancel(Key::Arrival(conn)),
             Receiving::Begun => self.ring.cancel(Key::Receive(conn)),
-            Receiving::No | Receiving::Starved | Receiving::Ended => {}
+            Receiving::No | Receiving::NoAfterMuch | Receiving::Starved | Receiving::Ended => {}
         }
         if connection.room != Room::Enough {
             self.ring.cancel(Key::Room(conn));
@@ -375,8 +383,8 @@ impl Drop for UringDriver {
             exchange.leak();
         }
         let Some(buffers) = self.buffers.take() else { return };
-        if self.receives == 0 && self.ring.submitter().unregister_buf_ring(buffers::GROUP).is_ok() {
-            buffers.free();
+        if self.receives == 0 {
+            buffers.unregister(&self.ring.submitter());
         }
     }
 }

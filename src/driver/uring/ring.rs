@@ -141,6 +141,7 @@ impl Ring {
     /// The bytes must stay until the operation has ended: until its completion was taken, or, with `is_quiet`, until
     /// the submission queue was found empty and all completions were taken after that.
     #[expect(unsafe_code, reason = "the kernel reads memory that the caller names")]
+    #[inline]
     pub(super) unsafe fn send(&mut self, file: u32, from: *const u8, bytes: u32, is_quiet: bool, key: Key) {
         let entry = Send::new(Fixed(file), from, bytes).flags(SEND_FLAGS.cast_signed()).build();
         self.push(told(entry, is_quiet).user_data(key.bits()));
@@ -214,11 +215,16 @@ impl Ring {
         }
     }
 
+    #[inline]
     fn push(&mut self, entry: Entry) {
+        if !(self.backlog.is_empty() && self.try_push(&entry)) {
+            self.push_to_full(entry);
+        }
+    }
+
+    #[cold]
+    fn push_to_full(&mut self, entry: Entry) {
         if self.backlog.is_empty() {
-            if self.try_push(&entry) {
-                return;
-            }
             // What this completes is taken by the next reap. Where it fails, the next wait says so.
             let _ = self.uring.submit();
             if self.try_push(&entry) {
@@ -228,6 +234,7 @@ impl Ring {
         self.backlog.push_back(entry);
     }
 
+    #[inline]
     fn try_push(&mut self, entry: &Entry) -> bool {
         #[expect(unsafe_code, reason = "an operation may name memory")]
         // SAFETY: sends and `register` name memory, which their callers keep as these ask. A receive writes to buffers

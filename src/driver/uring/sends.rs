@@ -31,10 +31,10 @@ pub(super) struct Sends {
     telling: Telling,
     /// All entries, in use or not. Their number is fixed, so that what stands in them stays in its place.
     entries: Box<[InFlight]>,
-    /// Numbers of entries that are not in use.
-    free: Vec<u32>,
-    /// Numbers of entries in use, in the order in which they were begun.
-    used: Vec<u32>,
+    /// The numbers of all entries: first of those in use, then of the others.
+    numbers: Box<[u32]>,
+    /// How many are in use.
+    used: usize,
 }
 
 /// One send. While it is in use, the kernel may look at `message` and the bytes of the runs.
@@ -78,19 +78,19 @@ impl Sends {
         Sends {
             telling,
             entries: (0..SENDS_MAX).map(|_| unused()).collect(),
-            free: (0..).take(SENDS_MAX).collect(),
-            used: Vec::with_capacity(SENDS_MAX),
+            numbers: (0..).take(SENDS_MAX).collect(),
+            used: 0,
         }
     }
 
     /// Returns true if and only if no more can be begun before some are done.
     pub(super) fn is_full(&self) -> bool {
-        self.free.is_empty()
+        self.used == SENDS_MAX
     }
 
     /// Returns true if and only if none is in flight.
     pub(super) fn is_empty(&self) -> bool {
-        self.used.is_empty()
+        self.used == 0
     }
 
     /// Queues a send of what is offered.
@@ -99,16 +99,17 @@ impl Sends {
     /// If [`Sends::is_full`].
     #[inline]
     pub(super) fn begin(&mut self, ring: &mut Ring, file: u32, conn: ConnId, offer: Offer<'_>) {
-        let number = self.free.pop().expect("the caller has looked whether there is room");
-        self.used.push(number);
+        let number = *self.numbers.get(self.used).expect("the caller has looked whether there is room");
+        self.used += 1;
         let entry = &mut self.entries[number as usize];
-        (entry.conn, entry.offered, entry.outcome) = (conn, offer.bytes(), None);
+        (entry.conn, entry.outcome) = (conn, None);
         let is_quiet = self.telling == Telling::Failures;
-        let mut runs = offer.runs();
-        let first = runs.next();
-        // A slice of 4 GiB or more would go as a message, which has room for its length.
-        match (offer.slices(), u32::try_from(entry.offered), first) {
-            ([slice], Ok(bytes), Some(run)) => {
+        let single =
+            offer.single().and_then(|(slice, run)| Some((slice, u32::try_from(slice.len()).ok()?, run)));
+        // A slice of 4 GiB or more goes as a message, which has room for its length.
+        match single {
+            Some((slice, bytes, run)) => {
+                entry.offered = slice.len();
                 entry.run = Some(run.clone());
                 #[expect(unsafe_code, reason = "the kernel reads memory that is named here")]
                 // SAFETY: the slice lies in the run, whose clone is held in `entries` until this send is done
@@ -117,9 +118,10 @@ impl Sends {
                     ring.send(file, slice.as_ptr(), bytes, is_quiet, Key::Send(number));
                 }
             }
-            (slices, _, first) => {
+            None => {
+                entry.offered = offer.bytes();
                 let message = entry.message.get_or_insert_with(Message::empty);
-                message.fill(slices, first.into_iter().chain(runs));
+                message.fill(offer.slices(), offer.runs());
                 let header = &raw const message.header;
                 #[expect(unsafe_code, reason = "the kernel reads memory that is named here")]
                 // SAFETY: header and slices are heap memory of the entry, which is not touched while it is in use, and
@@ -142,22 +144,28 @@ impl Sends {
     /// completions were taken after that.
     pub(super) fn settle(&mut self, all_consumed: bool, mut done: impl FnMut(Done)) {
         let silence_is_success = self.telling == Telling::Failures && all_consumed;
-        let Sends { entries, free, used, .. } = self;
-        used.retain(|&number| {
-            let entry = &mut entries[number as usize];
-            let outcome = match entry.outcome.take() {
+        let Sends { entries, numbers, used, .. } = self;
+        let mut kept = 0;
+        for at in 0..std::mem::take(used) {
+            let entry = &mut entries[numbers[at] as usize];
+            let outcome = match entry.outcome {
                 Some(outcome) => usize::try_from(outcome).map_err(|_| outcome),
                 None if silence_is_success => Ok(entry.offered),
-                None => return true,
+                None => {
+                    numbers.swap(kept, at);
+                    kept += 1;
+                    continue;
+                }
             };
-            entry.run = None;
-            if let Some(message) = &mut entry.message {
+            // A message is looked at only where there is one: it lies elsewhere in memory.
+            if entry.run.take().is_none()
+                && let Some(message) = &mut entry.message
+            {
                 message.runs.clear();
             }
-            free.push(number);
             done(Done { conn: entry.conn, offered: entry.offered, outcome });
-            false
-        });
+        }
+        *used = kept;
     }
 
     /// Gives up without freeing what the kernel may still look at.
@@ -239,8 +247,8 @@ mod tests {
         let Some(mut ring) = ring() else { return };
         let mut sends = Sends::new(Telling::Failures);
         (0..3).for_each(|_| drop(begun(&mut sends, &mut ring, 3)));
-        let last = sends.used[2];
-        sends.note(sends.used[0], 2);
+        let [first, _, last] = sends.numbers[..3] else { panic!("three are in use") };
+        sends.note(first, 2);
         sends.note(last, -libc::EAGAIN);
         assert_eq!(settled(&mut sends, true), [Ok(2), Ok(3), Err(-libc::EAGAIN)]);
     }
@@ -251,9 +259,13 @@ mod tests {
         let mut sends = Sends::new(Telling::Everything);
         (0..2).for_each(|_| drop(begun(&mut sends, &mut ring, 1)));
         assert_eq!(settled(&mut sends, true), []);
-        sends.note(sends.used[1], 1);
+        sends.note(sends.numbers[1], 1);
         assert_eq!(settled(&mut sends, true), [Ok(1)]);
         assert!(!sends.is_empty());
+        let again = begun(&mut sends, &mut ring, 1);
+        sends.note(sends.numbers[0], 1);
+        assert_eq!(settled(&mut sends, true), [Ok(1)]);
+        assert_eq!(Rc::strong_count(&again), 2, "the entry of one that is not done is not taken by another");
     }
 
     #[test]

@@ -37,6 +37,7 @@ struct Parts {
     ring: Ring,
     buffers: Buffers,
     acceptor: Acceptor,
+    files: u32,
 }
 
 impl PreparedUring {
@@ -52,7 +53,7 @@ impl PreparedUring {
         registered.map_err(|source| UringError::Table { files, source })?;
         let acceptor = Acceptor::new(listeners, files).map_err(UringError::refused)?;
         let buffers = Buffers::register(&ring.submitter()).map_err(UringError::lacks(buffers::WHAT))?;
-        Ok(PreparedUring { parts: Some(Parts { ring, buffers, acceptor }), waker, proven })
+        Ok(PreparedUring { parts: Some(Parts { ring, buffers, acceptor, files }), waker, proven })
     }
 
     /// Ends a wait of the driver from any thread, as [`Driver::waker`](crate::driver::Driver::waker).
@@ -67,7 +68,7 @@ impl PreparedUring {
     /// Where the kernel does not enable the ring.
     pub fn start(mut self) -> io::Result<UringDriver> {
         let parts = self.parts.take().expect("they are taken here alone, and `self` ends");
-        let Parts { mut ring, buffers, acceptor } = parts;
+        let Parts { mut ring, buffers, acceptor, files } = parts;
         ring.enable()?;
         ring.poll_edges(self.waker.raw(), Key::Waker);
         Ok(UringDriver {
@@ -76,7 +77,7 @@ impl PreparedUring {
             buffers: Some(buffers),
             waker: Arc::clone(&self.waker),
             acceptor,
-            table: Table::default(),
+            table: Table::with_room_for(files as usize),
             events: VecDeque::new(),
             starved: VecDeque::new(),
             ending: HashMap::new(),

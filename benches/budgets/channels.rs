@@ -1,0 +1,36 @@
+//! CPU for a delivery where the streams are spread over many channels, and the events too, as NDJSON.
+
+use crate::Bench;
+use crate::contest::{self, Contender};
+use crate::load::{Load, UNBATCHED};
+use crate::report::{Figure, Report};
+
+/// As many as one process of readers, and this server with epoll, may have open files for.
+const STREAMS: usize = 10_000;
+const EVENT_BYTES: usize = 64;
+
+/// Channels that the streams are spread over.
+const CHANNELS: [usize; 2] = [1000, 10_000];
+
+const TO_ONE_CHANNEL_MAX: f64 = 1.2;
+
+/// Each request publishes one event for each stream, when every stream has the one before: so the rate of deliveries is that
+/// of one channel, and each delivery is a send.
+pub(crate) fn measure(bench: &Bench, report: &mut Report) {
+    for &driver in &bench.drivers {
+        let one = Load::new(STREAMS, EVENT_BYTES);
+        let many = CHANNELS.map(|channels| Load { channels, ..one.clone() });
+        let start = |load: &Load| {
+            let process = bench.servers.own(driver.io, 1, STREAMS);
+            Contender::start(bench, process, load, UNBATCHED)
+        };
+        let mut contenders: Vec<Contender> = [&one].into_iter().chain(&many).map(start).collect();
+        let found = contest::hold(bench, &mut contenders, &[(1, 0), (2, 0)]);
+        for (at, pairs) in found.into_iter().enumerate() {
+            let (channels, each) = (CHANNELS[at], STREAMS / CHANNELS[at]);
+            let note = format!("{} to {}", contenders[at + 1].cost(), contenders[0].cost());
+            let what = format!("CPU for a delivery, {channels} channels × {each} streams, to one channel");
+            report.add(&what, driver, Figure::of_pairs(pairs, TO_ONE_CHANNEL_MAX, &note));
+        }
+    }
+}

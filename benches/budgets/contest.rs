@@ -1,0 +1,79 @@
+//! Servers with the streams of one load each, that take turns.
+
+use std::time::Instant;
+
+use crate::Bench;
+use crate::holder::Holder;
+use crate::interval::Interval;
+use crate::load::Load;
+use crate::process::Process;
+use crate::window::{Pairs, Window, fitting};
+
+/// Requests of the first run, from which it is told how many fill a window.
+const WARM_UP_REQUESTS: usize = 4;
+
+/// So many times the rounds that are asked for are made where pairs are thrown away.
+const ROUNDS_TIMES_MAX: usize = 2;
+
+/// A server that takes part, with its streams.
+#[derive(Debug)]
+pub(crate) struct Contender {
+    process: Process,
+    holder: Holder,
+    pace: usize,
+    /// Requests of a window.
+    requests: usize,
+    /// Deliveries of a request.
+    deliveries: usize,
+    windows: Vec<Window>,
+}
+
+impl Contender {
+    /// Opens the streams, publishes at this pace until the server is warm, and tells how many requests fill a window.
+    pub(crate) fn start(bench: &Bench, process: Process, load: &Load, pace: usize) -> Contender {
+        let mut holder = Holder::open(process.address, load);
+        holder.run(pace, WARM_UP_REQUESTS);
+        let began = Instant::now();
+        holder.run(pace, WARM_UP_REQUESTS);
+        let requests = fitting(bench.window, WARM_UP_REQUESTS, began.elapsed());
+        let deliveries = load.paces()[pace].events * load.streams;
+        Contender { process, holder, pace, requests, deliveries, windows: Vec::new() }
+    }
+
+    fn measure(&mut self) {
+        let Contender { process, holder, pace, requests, deliveries, windows } = self;
+        windows.push(Window::of(process, || {
+            holder.run(*pace, *requests);
+            *requests * *deliveries
+        }));
+    }
+
+    /// CPU time for a delivery, for people.
+    pub(crate) fn cost(&self) -> String {
+        match Interval::of(self.windows.iter().map(Window::cpu_ns)).map(|interval| interval.median) {
+            Some(ns) if ns >= 1000.0 => format!("{:.2} µs", ns / 1000.0),
+            Some(ns) => format!("{ns:.1} ns"),
+            None => "–".to_owned(),
+        }
+    }
+}
+
+/// Lets all take turns until each of these pairs, by their numbers, has as many sound rounds as the bench is to have, or
+/// twice as many were made; and returns the pairs.
+pub(crate) fn hold(bench: &Bench, contenders: &mut [Contender], pairs: &[(usize, usize)]) -> Vec<Pairs> {
+    for round in 0.. {
+        // Who comes first changes, so that no server always follows the same other one.
+        for place in 0..contenders.len() {
+            let next = (place + round) % contenders.len();
+            contenders[next].measure();
+        }
+        let of =
+            |&(own, limit): &(usize, usize)| Pairs::of(&contenders[own].windows, &contenders[limit].windows);
+        let found: Vec<Pairs> = pairs.iter().map(of).collect();
+        let is_enough = found.iter().all(|pairs| pairs.ratios.len() >= bench.rounds);
+        if is_enough || round + 1 >= ROUNDS_TIMES_MAX * bench.rounds {
+            return found;
+        }
+    }
+    unreachable!("rounds are bounded")
+}

@@ -1,0 +1,65 @@
+//! CPU for a delivery, against servers that do nothing but send.
+
+use crate::contest::{self, Contender};
+use crate::load::{Load, SATURATED, UNBATCHED};
+use crate::report::{Figure, Report};
+use crate::{Bench, Driver, EPOLL};
+
+/// Streams and bytes of an event's data.
+const UNBATCHED_LOADS: [(usize, usize); 4] = [(1000, 64), (1000, 1024), (10_000, 64), (10_000, 1024)];
+
+const SATURATED_LOAD: (usize, usize) = (2000, 64);
+
+/// What each driver may take of the bare server that sends as it does, and of bare `send()`.
+const TO_OWN_MAX: f64 = 1.05;
+const URING_TO_SEND_MAX: f64 = 1.10;
+
+/// Each event is published when every stream has the one before.
+pub(crate) fn unbatched(bench: &Bench, report: &mut Report) {
+    for (streams, event_bytes) in UNBATCHED_LOADS {
+        let what = format!("CPU for a delivery of {event_bytes} B to one of {streams} streams, unbatched");
+        against_bare(bench, report, &what, &Load::new(streams, event_bytes), UNBATCHED);
+    }
+}
+
+/// As much is published as is taken.
+pub(crate) fn saturated(bench: &Bench, report: &mut Report) {
+    let (streams, event_bytes) = SATURATED_LOAD;
+    let what = format!("CPU for a delivery of {event_bytes} B to one of {streams} streams, saturated");
+    against_bare(bench, report, &what, &Load::new(streams, event_bytes), SATURATED);
+}
+
+/// The bare servers and this one with each driver. A lost event ends the bench.
+fn against_bare(bench: &Bench, report: &mut Report, what: &str, load: &Load, pace: usize) {
+    let arguments = load.peer_arguments();
+    // Each driver's bare server is followed by this one.
+    let started = bench.drivers.iter().flat_map(|driver| {
+        [bench.servers.peer(driver.bare, &arguments), bench.servers.own(driver.io, 1, load.streams)]
+    });
+    let mut contenders: Vec<Contender> =
+        started.map(|process| Contender::start(bench, process, load, pace)).collect();
+    let mut compared: Vec<(usize, Driver, Driver, f64)> = Vec::new();
+    for (at, &driver) in bench.drivers.iter().enumerate() {
+        // At saturation a server that joins all it has read is the limit, however it sends.
+        if driver == EPOLL || pace == UNBATCHED {
+            compared.push((at, driver, driver, TO_OWN_MAX));
+        }
+        if driver != EPOLL {
+            compared.push((
+                at,
+                driver,
+                EPOLL,
+                if pace == UNBATCHED { URING_TO_SEND_MAX } else { TO_OWN_MAX },
+            ));
+        }
+    }
+    let place = |driver: Driver| bench.drivers.iter().position(|other| *other == driver).unwrap_or(0);
+    let pairs: Vec<(usize, usize)> =
+        compared.iter().map(|&(at, _, limit, _)| (2 * at + 1, 2 * place(limit))).collect();
+    let found = contest::hold(bench, &mut contenders, &pairs);
+    for (((_, driver, limit, at_most), pairs), (own, bare)) in compared.into_iter().zip(found).zip(pairs) {
+        let note = format!("{} to {}", contenders[own].cost(), contenders[bare].cost());
+        let what = format!("{what}, to {}", limit.bare_name);
+        report.add(&what, driver, Figure::of_pairs(pairs, at_most, &note));
+    }
+}

@@ -1,0 +1,118 @@
+//! The budgets of `docs/benchmarks.md` that need sockets: each is measured with both drivers, and said to hold or to be
+//! missed. A word after `--` selects the rows whose names contain it.
+//!
+//! Each row is printed as soon as it is known, and all of them at the end, as the table of that document.
+
+#[path = "../support/interval.rs"]
+mod interval;
+#[path = "../support/load.rs"]
+mod load;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/readers.rs"]
+mod readers;
+#[path = "../support/servers.rs"]
+mod servers;
+#[path = "../support/window.rs"]
+mod window;
+
+mod channels;
+mod connect;
+mod contest;
+mod delivery;
+mod holder;
+mod http10;
+mod memory;
+mod publish;
+mod report;
+mod slow;
+
+use std::time::{Duration, Instant};
+
+use downpour::driver::descriptors::raise_open_files_limit;
+use downpour::driver::uring;
+
+use process::Pinning;
+use report::Report;
+use servers::{Servers, number};
+
+/// What every row is given.
+#[derive(Debug)]
+struct Bench {
+    servers: Servers,
+    /// Sound windows, or pairs of them, that a row is made of.
+    rounds: usize,
+    /// About how long a window is.
+    window: Duration,
+    drivers: Vec<Driver>,
+}
+
+/// A driver of this server, and the bare server that sends as it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Driver {
+    io: &'static str,
+    name: &'static str,
+    bare: &'static str,
+    bare_name: &'static str,
+}
+
+const EPOLL: Driver = Driver { io: "epoll", name: "epoll", bare: "send", bare_name: "bare send()" };
+const URING: Driver = Driver { io: "uring", name: "io_uring", bare: "ring", bare_name: "bare io_uring" };
+
+/// A group of rows, by the word that selects it.
+type Rows = (&'static str, fn(&Bench, &mut Report));
+
+const ROWS: [Rows; 8] = [
+    ("delivery", delivery::unbatched),
+    ("saturated", delivery::saturated),
+    ("memory", memory::measure),
+    ("connect", connect::measure),
+    ("publish", publish::measure),
+    ("slow", slow::measure),
+    ("channels", channels::measure),
+    ("http1.0", http10::measure),
+];
+
+/// Where readers and servers run.
+const CPUS: (usize, usize) = (0, 1);
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    raise_open_files_limit().expect("the limit on open files can be raised to what is allowed");
+    if let Some((holder::WORD, rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return holder::hold(rest);
+    }
+    // `cargo test --all-targets` runs this too, without saying that it is to measure.
+    if !words.iter().any(|word| word == "--bench") {
+        println!("budgets measures under `cargo bench` alone");
+        return;
+    }
+    let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
+    let is_selected = |name: &str| filters.is_empty() || filters.iter().any(|word| name.contains(*word));
+    if !ROWS.iter().any(|(name, _)| is_selected(name)) {
+        let names = ROWS.map(|(name, _)| name).join(", ");
+        return println!("no rows of budgets are named so: there are {names}");
+    }
+    let pinning = Pinning::of(CPUS.0, CPUS.1);
+    match pinning {
+        Some(_) => println!("readers on CPU {}, servers on CPU {}", CPUS.0, CPUS.1),
+        None => println!("without two CPUs and taskset: readers and servers are not kept apart"),
+    }
+    let mut drivers = vec![EPOLL];
+    match uring::prove() {
+        Ok(_) => drivers.push(URING),
+        Err(error) => println!("without io_uring: {error}"),
+    }
+    let bench = Bench {
+        servers: Servers::build(pinning),
+        rounds: number("DOWNPOUR_BENCH_ROUNDS", 15),
+        window: Duration::from_millis(number("DOWNPOUR_BENCH_WINDOW_MS", 200) as u64),
+        drivers,
+    };
+    let (began, mut report) = (Instant::now(), Report::new());
+    for (_, measure) in ROWS.iter().filter(|(name, _)| is_selected(name)) {
+        measure(&bench, &mut report);
+    }
+    report.print_table();
+    println!("\nmeasured for {:.0} s", began.elapsed().as_secs_f64());
+}

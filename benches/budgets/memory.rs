@@ -1,0 +1,144 @@
+//! Memory for an idle stream: of the process, and of the kernel for its socket.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::connect::settle;
+use crate::holder::Holder;
+use crate::interval::Interval;
+use crate::load::{Load, UNBATCHED};
+use crate::process::Process;
+use crate::report::{Budget, Figure, Report, Unit};
+use crate::{Bench, Driver, EPOLL, URING};
+
+const STREAMS: usize = 15_000;
+
+/// More than one process may have open files: two shards hold them, and two processes of readers.
+const MANY: usize = 30_000;
+
+const EVENT_BYTES: usize = 64;
+
+const FURTHER_CHANNELS: usize = 8;
+
+/// Servers of each kind. What is measured hardly differs from one to the next.
+const REPEATS_MAX: usize = 3;
+
+const STREAM_MAX: f64 = 256.0;
+const FURTHER_CHANNEL_MAX: f64 = 16.0;
+const USER_MAX: f64 = 64.0;
+
+/// What the kernel may keep for a stream beyond a socket that nothing is asked of: an entry of epoll's, or a poll of the
+/// ring's.
+const KERNEL_MAX: [(Driver, f64); 2] = [(EPOLL, 256.0), (URING, 922.0)];
+
+/// How often and how many times it is looked whether the kernel has freed what it is about to, and less than how much that
+/// is when it has.
+const SETTLING_LOOK: Duration = Duration::from_millis(100);
+const SETTLING_LOOKS_MAX: usize = 50;
+const SETTLED_BYTES: u64 = 64 * 1024;
+
+/// Bytes for each stream.
+#[derive(Clone, Copy, Debug)]
+struct Grown {
+    process: f64,
+    kernel: f64,
+}
+
+pub(crate) fn measure(bench: &Bench, report: &mut Report) {
+    let plain = Load::new(STREAMS, EVENT_BYTES);
+    for &driver in &bench.drivers {
+        let further = Load { further_channels: FURTHER_CHANNELS, ..plain.clone() };
+        let users = Load { has_users: true, ..plain.clone() };
+        let (mut streams, mut channels, mut with_user) = (Vec::new(), Vec::new(), Vec::new());
+        let mut kernel = Vec::new();
+        for _ in 0..bench.rounds.min(REPEATS_MAX) {
+            let own = |load: &Load| grown(&bench.servers.own(driver.io, 1, STREAMS), load, 1);
+            let bare = grown(&bench.servers.peer("send", &plain.peer_arguments()), &plain, 1);
+            let one = own(&plain);
+            streams.push(one.process);
+            kernel.push(one.kernel - bare.kernel);
+            channels.push((own(&further).process - one.process) / FURTHER_CHANNELS as f64);
+            with_user.push(own(&users).process - one.process);
+        }
+        let mut add = |what: &str, bytes: Vec<f64>, most: f64| {
+            let budget = Budget::AtMost(most);
+            let figure =
+                Figure { interval: Interval::of(bytes), budget, unit: Unit::Bytes, note: String::new() };
+            report.add(what, driver, figure);
+        };
+        add(&format!("memory of the process for an idle stream, {STREAMS} of them"), streams, STREAM_MAX);
+        add("the same for each further channel of a stream", channels, FURTHER_CHANNEL_MAX);
+        add("the same for a user of its own", with_user, USER_MAX);
+        let most = KERNEL_MAX.iter().find(|(of, _)| *of == driver).map_or(0.0, |(_, most)| *most);
+        add("memory of the kernel (slab) for an idle stream, above an accepted socket", kernel, most);
+        if driver == URING {
+            let half = Load::new(MANY / 2, EVENT_BYTES);
+            let many = (0..bench.rounds.min(REPEATS_MAX))
+                .map(|_| grown(&bench.servers.own(driver.io, 2, MANY), &half, 2).process);
+            let what = format!("memory of the process for an idle stream, {MANY} of them, 2 shards");
+            add(&what, many.collect(), STREAM_MAX);
+        }
+    }
+}
+
+/// What a server and the kernel grow by for each stream of so many processes with this load. Every stream
+/// was sent an event, as a few before them were: what is there once is not theirs.
+fn grown(server: &Process, load: &Load, holders: usize) -> Grown {
+    let few = Load { streams: 16, ..load.clone() };
+    let mut first = Holder::open(server.address, &few);
+    first.run(UNBATCHED, 1);
+    settle(server);
+    let (process, kernel) = (resident_bytes(server), settled_slab_bytes());
+    let mut held: Vec<Holder> = (0..holders).map(|_| Holder::open(server.address, load)).collect();
+    // With several, the one that publishes does not wait for the streams of the others.
+    if let Some(last) = held.last_mut() {
+        last.run(UNBATCHED, 1);
+    }
+    settle(server);
+    let streams = (load.streams * holders) as f64;
+    let each = |before: u64, after: u64| (after as f64 - before as f64) / streams;
+    Grown { process: each(process, resident_bytes(server)), kernel: each(kernel, settled_slab_bytes()) }
+}
+
+/// [`slab_bytes`] once they shrink no more: what sockets of servers before had is freed some time after their end.
+fn settled_slab_bytes() -> u64 {
+    let mut least = slab_bytes();
+    for _ in 0..SETTLING_LOOKS_MAX {
+        thread::sleep(SETTLING_LOOK);
+        let now = slab_bytes();
+        if now + SETTLED_BYTES > least {
+            return now;
+        }
+        least = now;
+    }
+    least
+}
+
+/// Resident memory of the process (`proc_pid_smaps(5)`; the numbers elsewhere lag behind).
+fn resident_bytes(server: &Process) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", server.id())).expect("the server runs");
+    bytes_in(&text, "Rss:")
+}
+
+/// The number behind this name, where it is one of KiB.
+fn bytes_in(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells it");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1024
+}
+
+/// Bytes of all objects of the kernel that are in use. Where these are not told, which is to others than root, of all that
+/// the kernel holds for objects (`slabinfo(5)`, `proc_meminfo(5)`).
+fn slab_bytes() -> u64 {
+    let Ok(text) = fs::read_to_string("/proc/slabinfo") else {
+        let text = fs::read_to_string("/proc/meminfo").expect("the kernel tells its memory");
+        return bytes_in(&text, "Slab:");
+    };
+    // name, objects in use, all objects, bytes of one …
+    let bytes = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let in_use: u64 = words.next()?.parse().ok()?;
+        Some(in_use * words.nth(1)?.parse::<u64>().ok()?)
+    };
+    text.lines().filter_map(bytes).sum()
+}

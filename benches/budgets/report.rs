@@ -1,0 +1,153 @@
+//! What was measured, against what it may be: line by line, and as a table in the end.
+
+use crate::interval::Interval;
+use crate::window::Pairs;
+use crate::{Driver, EPOLL, URING};
+
+/// A budget.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Budget {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// How figures of a row are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {
+    /// Times what it is held against.
+    Times,
+    Bytes,
+    PerSecond,
+}
+
+/// What one driver came to in one row.
+#[derive(Clone, Debug)]
+pub(crate) struct Figure {
+    /// `None` where nothing was measured that is worth something.
+    pub(crate) interval: Option<Interval>,
+    pub(crate) budget: Budget,
+    pub(crate) unit: Unit,
+    /// What else there is to say.
+    pub(crate) note: String,
+}
+
+#[derive(Debug)]
+struct Row {
+    what: String,
+    /// In the order of [`EPOLL`] and [`URING`].
+    cells: [Option<Figure>; 2],
+}
+
+/// All rows so far.
+#[derive(Debug)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+}
+
+impl Figure {
+    /// Ratios of paired windows, with a note of those thrown away. Where none is left, there is no verdict.
+    pub(crate) fn of_pairs(pairs: Pairs, at_most: f64, note: &str) -> Figure {
+        let Pairs { ratios, thrown } = pairs;
+        let (count, interval) = (ratios.len(), Interval::of(ratios));
+        let mut note = note.to_owned();
+        if thrown > 0 {
+            let separator = if note.is_empty() { "" } else { ", " };
+            note += &format!("{separator}{count} pairs, {thrown} thrown away");
+        }
+        Figure { interval, budget: Budget::AtMost(at_most), unit: Unit::Times, note }
+    }
+
+    /// Returns true if and only if the budget lies within the interval, or is not even reached.
+    fn holds(&self) -> Option<bool> {
+        let interval = self.interval?;
+        Some(match self.budget {
+            Budget::AtMost(most) => interval.lower <= most,
+            Budget::AtLeast(least) => interval.upper >= least,
+        })
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.holds() {
+            Some(true) => "holds",
+            Some(false) => "missed",
+            None => "not measured",
+        }
+    }
+
+    fn budget(&self) -> String {
+        match self.budget {
+            Budget::AtMost(most) => format!("≤ {}", self.unit.limit(most)),
+            Budget::AtLeast(least) => format!("≥ {}", self.unit.limit(least)),
+        }
+    }
+
+    fn measured(&self) -> String {
+        let Some(Interval { lower, median, upper }) = self.interval else { return "–".to_owned() };
+        let [median, lower, upper] = [median, lower, upper].map(|value| self.unit.text(value));
+        format!("{median} ({lower}–{upper})")
+    }
+}
+
+impl Unit {
+    fn text(self, value: f64) -> String {
+        match self {
+            Unit::Times => format!("{value:.3}"),
+            Unit::Bytes => format!("{value:.0} B"),
+            Unit::PerSecond => thousands(value),
+        }
+    }
+
+    fn limit(self, value: f64) -> String {
+        match self {
+            Unit::Times => format!("{value:.2} ×"),
+            Unit::Bytes => format!("{value:.0} B"),
+            Unit::PerSecond => format!("{} /s", thousands(value)),
+        }
+    }
+}
+
+/// A number with a space before each three of its digits.
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+impl Report {
+    pub(crate) fn new() -> Report {
+        Report { rows: Vec::new() }
+    }
+
+    /// Takes what a driver came to, and prints it.
+    pub(crate) fn add(&mut self, what: &str, driver: Driver, figure: Figure) {
+        let (measured, budget, verdict) = (figure.measured(), figure.budget(), figure.verdict());
+        let note = if figure.note.is_empty() { String::new() } else { format!(" [{}]", figure.note) };
+        println!("{what}, {}: {measured}, budget {budget}: {verdict}{note}", driver.name);
+        let at = self.rows.iter().position(|row| row.what == what).unwrap_or_else(|| {
+            self.rows.push(Row { what: what.to_owned(), cells: [None, None] });
+            self.rows.len() - 1
+        });
+        self.rows[at].cells[usize::from(driver == URING)] = Some(figure);
+    }
+
+    /// The table of all rows, in Markdown.
+    pub(crate) fn print_table(&self) {
+        println!("\n| what | budget | {} | {} |\n| --- | --- | --- | --- |", EPOLL.name, URING.name);
+        for Row { what, cells } in &self.rows {
+            let mut budgets: Vec<String> = cells.iter().flatten().map(Figure::budget).collect();
+            budgets.dedup();
+            let [epoll, uring] = cells.each_ref().map(|cell| {
+                let Some(figure) = cell else { return "–".to_owned() };
+                let note = if figure.note.is_empty() { String::new() } else { format!("; {}", figure.note) };
+                format!("{}: {}{note}", figure.verdict(), figure.measured())
+            });
+            println!("| {what} | {} | {epoll} | {uring} |", budgets.join("; "));
+        }
+    }
+}

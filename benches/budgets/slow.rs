@@ -1,0 +1,107 @@
+//! Clients that read next to nothing, beside others: the latency of those, and the memory that the slow ones take. The
+//! load is that of `downpour bench`.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::interval::Interval;
+use crate::process::Process;
+use crate::report::{Budget, Figure, Report, Unit};
+use crate::servers::DOWNPOUR;
+use crate::{Bench, CPUS};
+
+const STREAMS: usize = 10_000;
+const SLOW: usize = 1000;
+
+/// Events of a request. Half of what a server can take one by one would not fill any socket in the time there is.
+const BATCH: usize = 64;
+
+/// p99 of latencies that are compared, in turns.
+const ROUNDS_MAX: usize = 9;
+
+const LATENCY_MAX: f64 = 1.2;
+
+/// What the server may hold: `--history-bytes`, and `--queue-bytes` for each that is slow.
+const HISTORY_BYTES: f64 = 256.0 * 1024.0 * 1024.0;
+const QUEUE_BYTES: f64 = 256.0 * 1024.0;
+
+/// What the kernel may hold for one that is slow: `SO_SNDBUF` of the server, and `SO_RCVBUF` of a slow reader of the load,
+/// each of which it doubles for its own overhead.
+const SOCKET_BYTES: f64 = 2.0 * (64.0 + 16.0) * 1024.0;
+
+pub(crate) fn measure(bench: &Bench, report: &mut Report) {
+    for &driver in &bench.drivers {
+        let start = || bench.servers.own(driver.io, 1, STREAMS);
+        let server = start();
+        // What one core takes of such batches, each being published when all have the one before.
+        let capacity = run(
+            &server,
+            &["--rate", "0", "--window", &BATCH.to_string(), "--duration", "1s", "--slow", "0%"],
+        );
+        let ns = number(&capacity, "/server/cpuNsPerDelivery") * STREAMS as f64;
+        let rate = format!("{:.1}/s", 0.5e9 / ns);
+        let share = format!("{}%", 100 * SLOW / STREAMS);
+        let (mut ratios, mut grown, mut of_kernel) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..bench.rounds.min(ROUNDS_MAX) {
+            let load = |slow: &str| {
+                // Of its own, as what a server has once needed for slow streams it may keep.
+                let server = start();
+                run(&server, &["--rate", &rate, "--duration", "2s", "--slow", slow, "--slow-rate", "1"])
+            };
+            let (with, without) = if round % 2 == 0 {
+                let with = load(&share);
+                (with, load("0%"))
+            } else {
+                let without = load("0%");
+                (load(&share), without)
+            };
+            let p99 = |of: &Value| number(of, "/run/latency/p99Ns");
+            ratios.push(p99(&with) / p99(&without));
+            let more = |name: &str| number(&with, name) - number(&without, name);
+            grown.push(more("/server/memoryEnd/rssBytes"));
+            of_kernel.push(more("/kernel/tcpBytesEnd") / SLOW as f64);
+        }
+        let at = format!("at {rate} events");
+        let mut add = |what: String, values: Vec<f64>, most: f64, unit: Unit| {
+            let figure = Figure {
+                interval: Interval::of(values),
+                budget: Budget::AtMost(most),
+                unit,
+                note: at.clone(),
+            };
+            report.add(&what, driver, figure);
+        };
+        let others = STREAMS - SLOW;
+        let what = format!("p99 latency of {others} streams beside {SLOW} slow ones, to none slow");
+        add(what, ratios, LATENCY_MAX, Unit::Times);
+        let most = HISTORY_BYTES + QUEUE_BYTES * SLOW as f64;
+        add(format!("memory of the process that comes with {SLOW} slow clients"), grown, most, Unit::Bytes);
+        let what = "memory of the kernel (TCP, both ends) for each slow client".to_owned();
+        add(what, of_kernel, SOCKET_BYTES, Unit::Bytes);
+    }
+}
+
+/// A run of `downpour bench` with these options, and its result.
+fn run(server: &Process, options: &[&str]) -> Value {
+    let (url, pid) = (format!("http://{}", server.address), server.id().to_string());
+    let (streams, batch, cpu) = (STREAMS.to_string(), BATCH.to_string(), CPUS.0.to_string());
+    let mut command = Command::new(DOWNPOUR);
+    command.args(["bench", "--url", &url, "--pid", &pid, "--subscribers", &streams, "--batch", &batch]);
+    command.args(["--cpus-readers", &cpu, "--cpus-publisher", &cpu, "--ramp", "20000/s", "--warm-up", "1s"]);
+    command.args(["--drain", "0s", "--stall", "30s", "--json", "-"]).args(options);
+    let output = command.stderr(Stdio::piped()).output().expect("the program was built");
+    let result: Option<Value> = serde_json::from_slice(&output.stdout).ok();
+    match result {
+        Some(result) if output.status.success() => result,
+        _ => panic!(
+            "the load did not run as asked: {}{}",
+            String::from_utf8_lossy(&output.stderr),
+            result.map_or(String::new(), |result| result["findings"].to_string())
+        ),
+    }
+}
+
+fn number(result: &Value, pointer: &str) -> f64 {
+    result.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("the result has no {pointer}"))
+}

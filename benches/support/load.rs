@@ -1,0 +1,109 @@
+//! What streams are opened, and what is published to them: the same for every server that takes part.
+
+use downpour::Event;
+use downpour::frame::render::render;
+use serde::{Deserialize, Serialize};
+
+/// Ends every event's data, and stands nowhere else: ids have the characters that a URI needs not escape (RFC 3986 2.3).
+pub(crate) const MARK: u8 = b'|';
+
+/// The number of the pace at which an event is published when every stream has the one before.
+pub(crate) const UNBATCHED: usize = 0;
+
+/// The number of the pace at which as much is published as is taken. With one channel alone.
+pub(crate) const SATURATED: usize = 1;
+
+/// Events of one request at saturation, and requests under way.
+const SEVERAL_EVENTS: usize = 64;
+const SEVERAL_UNDER_WAY: usize = 8;
+
+/// Streams of one server and their events.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Load {
+    pub(crate) streams: usize,
+    /// Streams go round these.
+    pub(crate) channels: usize,
+    /// Bytes of an event's data.
+    pub(crate) event_bytes: usize,
+    /// Channels of each stream beside its own, to which nothing is published.
+    pub(crate) further_channels: usize,
+    /// Every stream has a user of its own.
+    pub(crate) has_users: bool,
+    /// Streams are asked for by HTTP/1.0.
+    pub(crate) is_http10: bool,
+}
+
+/// How events are published.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    /// One request.
+    pub(crate) request: Vec<u8>,
+    /// Events of each request that a stream receives.
+    pub(crate) events: usize,
+    /// Requests of which some stream may have yet to receive an event.
+    pub(crate) under_way_max: usize,
+}
+
+impl Load {
+    /// Streams of one channel each, the same for all.
+    pub(crate) fn new(streams: usize, event_bytes: usize) -> Load {
+        Load { streams, channels: 1, event_bytes, further_channels: 0, has_users: false, is_http10: false }
+    }
+
+    /// The request of a stream.
+    pub(crate) fn stream_request(&self, stream: usize) -> String {
+        let channel = stream % self.channels;
+        let mut query = String::new();
+        (0..self.further_channels).for_each(|further| query += &format!("&channel=further-{further}"));
+        if self.has_users {
+            query += &format!("&userId=user-{stream}");
+        }
+        let version = if self.is_http10 { "1.0" } else { "1.1" };
+        format!(
+            "GET /sse?channel={channel}{query} HTTP/{version}\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+        )
+    }
+
+    /// How events are published, by the number of the pace.
+    pub(crate) fn paces(&self) -> Vec<Pace> {
+        let lines: String = (0..self.channels).map(|channel| self.envelope(channel) + "\n").collect();
+        if self.channels > 1 {
+            return vec![Pace { request: post("x-ndjson", &lines), events: 1, under_way_max: 1 }];
+        }
+        let single = Pace { request: post("json", &self.envelope(0)), events: 1, under_way_max: 1 };
+        let several = Pace {
+            request: post("x-ndjson", &lines.repeat(SEVERAL_EVENTS)),
+            events: SEVERAL_EVENTS,
+            under_way_max: SEVERAL_UNDER_WAY,
+        };
+        vec![single, several]
+    }
+
+    /// What a server that parses nothing has to be told: bytes of a frame, of the two kinds of requests, and events.
+    pub(crate) fn peer_arguments(&self) -> Vec<String> {
+        let data = self.data();
+        let frame = render(&mut Vec::new(), &Event::new(&data));
+        let mut numbers = vec![frame.to - frame.from];
+        numbers.extend(self.paces().iter().map(|pace| pace.request.len()));
+        numbers.push(SEVERAL_EVENTS);
+        numbers.iter().map(usize::to_string).collect()
+    }
+
+    fn data(&self) -> String {
+        format!("{}{}", "x".repeat(self.event_bytes - 1), char::from(MARK))
+    }
+
+    fn envelope(&self, channel: usize) -> String {
+        format!("{{\"channel\":\"{channel}\",\"data\":\"{}\"}}", self.data())
+    }
+}
+
+/// A request that publishes.
+pub(crate) fn post(kind: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/{kind}\r\nContent-Length: {length}\r\n\r\n\
+         {body}"
+    )
+    .into_bytes()
+}

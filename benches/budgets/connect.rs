@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,18 +12,14 @@ use crate::Bench;
 use crate::load::Load;
 use crate::process::Process;
 use crate::report::{Figure, Report};
-use crate::window::{Pairs, Window, fitting};
+use crate::window::{Pairs, Window};
 
-/// Connections that are begun before the first of them is answered.
-const LOT: usize = 64;
+/// Connections that wait, their requests sent, when the server begins with them: as many as any listener's backlog holds.
+/// So what is measured is the server's work, and not how often it falls asleep and is woken.
+const LOT: usize = 100;
 
-/// Connections of a window at the most: those of one source address, and open files of each side.
-const CONNECTIONS_MAX: usize = 10_000;
-
-const WARM_UP_CONNECTIONS: usize = 10 * LOT;
-
-/// A window is short, as its connections are open at its end: more of them make up for that.
-const ROUNDS_TIMES: usize = 2;
+/// Lots of a window, and of the warm-up.
+const LOTS: usize = 20;
 
 const TO_BARE_MAX: f64 = 1.3;
 
@@ -35,22 +32,18 @@ const QUIET: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
-    let own = bench.drivers.iter().map(|driver| bench.servers.own(driver.io, 1, CONNECTIONS_MAX));
+    let own = bench.drivers.iter().map(|driver| bench.servers.own(driver.io, 1, 2 * LOTS * LOT));
     let mut servers: Vec<Process> = own.collect();
-    let answer_bytes = open(servers[0].address, 1).1;
+    let answer_bytes = begin(servers[0].address, 1).iter_mut().map(read_answer).sum::<usize>();
     servers.push(bench.servers.peer("accept", &[answer_bytes.to_string()]));
-    let connections = servers.iter().map(|server| {
-        connect(server, WARM_UP_CONNECTIONS);
-        let began = Instant::now();
-        connect(server, WARM_UP_CONNECTIONS);
-        fitting(bench.window, WARM_UP_CONNECTIONS, began.elapsed()).min(CONNECTIONS_MAX)
-    });
-    let connections = connections.min().unwrap_or(WARM_UP_CONNECTIONS);
+    for server in &servers {
+        connect(server);
+    }
     let mut windows = vec![Vec::new(); servers.len()];
-    for round in 0..ROUNDS_TIMES * bench.rounds {
+    for round in 0..2 * bench.rounds {
         for place in 0..servers.len() {
             let next = (place + round) % servers.len();
-            windows[next].push(connect(&servers[next], connections));
+            windows[next].push(connect(&servers[next]));
         }
     }
     let limit = windows.pop().expect("the bare server is the last");
@@ -65,13 +58,26 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     }
 }
 
-/// A window of so many connections. It ends when all are answered; their ends are no part of it.
-fn connect(server: &Process, count: usize) -> Window {
-    let mut opened = Vec::new();
-    let window = Window::of(server, || {
-        opened = open(server.address, count).0;
-        count
+/// A window. It ends when all are answered; their ends are no part of it.
+fn connect(server: &Process) -> Window {
+    let mut opened = Vec::with_capacity(LOTS * LOT);
+    let lots = (0..LOTS).map(|_| {
+        signal(server, "-STOP");
+        let mut begun = begin(server.address, LOT);
+        let mut wall = Duration::ZERO;
+        let window = Window::of(server, || {
+            signal(server, "-CONT"); // How long that takes is no part of the wall time.
+            let began = Instant::now();
+            for stream in &mut begun {
+                read_answer(stream);
+            }
+            wall = began.elapsed();
+            begun.len()
+        });
+        opened.append(&mut begun);
+        Window { wall, ..window }
     });
+    let window = lots.reduce(both).expect("there are lots");
     drop(opened);
     // The bare server closes its streams when it is told to; for the others that is a health check gone wrong.
     let mut closing = TcpStream::connect(server.address).expect("the server takes connections");
@@ -79,6 +85,22 @@ fn connect(server: &Process, count: usize) -> Window {
     drop(closing);
     settle(server);
     window
+}
+
+/// Both windows together.
+fn both(one: Window, other: Window) -> Window {
+    Window {
+        cpu: one.cpu + other.cpu,
+        wall: one.wall + other.wall,
+        dropped: one.dropped + other.dropped,
+        count: one.count + other.count,
+    }
+}
+
+/// Stops the server, or has it go on.
+fn signal(server: &Process, name: &str) {
+    let status = Command::new("kill").args([name, &server.id().to_string()]).status();
+    assert!(status.is_ok_and(|status| status.success()), "kill {name} reaches the server");
 }
 
 /// Returns when the server has nothing left to do, as far as its CPU time tells.
@@ -94,26 +116,19 @@ pub(crate) fn settle(server: &Process) {
     }
 }
 
-/// So many streams, and the bytes of the last answer.
-fn open(address: SocketAddr, count: usize) -> (Vec<TcpStream>, usize) {
+/// So many connections, each of which has asked for a stream.
+fn begin(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let request = Load::new(1, 1).stream_request(0);
-    let (mut opened, mut answer_bytes) = (Vec::with_capacity(count), 0);
-    while opened.len() < count {
-        let begun = opened.len();
-        for _ in begun..count.min(begun + LOT) {
-            let mut stream =
-                TcpStream::connect_timeout(&address, PATIENCE).expect("the server takes a stream");
-            stream.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
-            // Its end is a reset, so that no port waits for a peer that is gone.
-            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket may end by a reset");
-            stream.write_all(request.as_bytes()).expect("a request fits the socket");
-            opened.push(stream);
-        }
-        for stream in &mut opened[begun..] {
-            answer_bytes = read_answer(stream);
-        }
-    }
-    (opened, answer_bytes)
+    let begun = (0..count).map(|_| {
+        let mut stream =
+            TcpStream::connect_timeout(&address, PATIENCE).expect("the kernel takes a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
+        // Its end is a reset, so that no port waits for a peer that is gone.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket may end by a reset");
+        stream.write_all(request.as_bytes()).expect("a request fits the socket");
+        stream
+    });
+    begun.collect()
 }
 
 /// Reads until the `connected` event has come whole, and returns how many bytes came.

@@ -17,7 +17,7 @@ pub(crate) struct Window {
     pub(crate) cpu: Duration,
     pub(crate) wall: Duration,
     /// Packets that the kernel dropped on loopback meanwhile, to be sent again.
-    dropped: u64,
+    pub(crate) dropped: u64,
     /// What was done: deliveries, connections, events.
     pub(crate) count: usize,
 }

@@ -256,7 +256,7 @@ impl Server {
                     keys,
                     connections: Arc::clone(&shared.connections),
                     board: Arc::clone(&shared.board),
-                    random: Box::new(OsRandom),
+                    random: Box::new(OsRandom::proven()),
                 };
                 // A shard counts by plain integers, so it is made where it stays.
                 let run = || match driver {

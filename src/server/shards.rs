@@ -1,5 +1,6 @@
 //! What a shard is made of, and its thread: that runs it until it has drained, also through panics.
 
+use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -99,18 +100,66 @@ impl Clock {
     }
 }
 
-/// Random bits that nobody can predict, from the kernel.
-#[derive(Debug)]
-pub(super) struct OsRandom;
+/// Words that the kernel is asked for at once: a system call for each would be a tenth of what a connect costs.
+const RANDOM_WORDS: usize = 64;
+
+/// Random bits that nobody can predict, from the kernel (`getrandom(2)`). Each word is given out once, and not kept.
+pub(super) struct OsRandom {
+    words: [u64; RANDOM_WORDS],
+    /// How many of them are not given out yet, from the first on.
+    left: usize,
+}
 
 impl OsRandom {
+    /// One that asks the kernel when it is first needed, once [`OsRandom::new`] has shown that it answers.
+    pub(super) fn proven() -> OsRandom {
+        OsRandom { words: [0; RANDOM_WORDS], left: 0 }
+    }
+
     pub(super) fn new() -> io::Result<OsRandom> {
-        getrandom::u64().map(|_| OsRandom).map_err(io::Error::other)
+        let mut random = OsRandom::proven();
+        random.fill().map_err(io::Error::other)?;
+        Ok(random)
+    }
+
+    fn fill(&mut self) -> Result<(), getrandom::Error> {
+        let mut bytes = [0; RANDOM_WORDS * 8];
+        getrandom::fill(&mut bytes)?;
+        for (word, bytes) in self.words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        self.left = RANDOM_WORDS;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for OsRandom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OsRandom") // What it will give out is nobody's to see.
     }
 }
 
 impl Random for OsRandom {
     fn bits(&mut self) -> u64 {
-        getrandom::u64().expect("getrandom(2) does not fail once it has answered, which start-up waited for")
+        if self.left == 0 {
+            self.fill().expect("getrandom(2) does not fail once it has answered, which start-up waited for");
+        }
+        self.left -= 1;
+        std::mem::take(&mut self.words[self.left])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn random_words_are_given_out_once() {
+        let mut random = OsRandom::new().unwrap();
+        let words: HashSet<u64> = (0..10 * RANDOM_WORDS).map(|_| random.bits()).collect();
+        assert_eq!(words.len(), 10 * RANDOM_WORDS);
+        assert!(random.words[random.left..].iter().all(|&word| word == 0), "those that were are not kept");
     }
 }

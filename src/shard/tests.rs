@@ -234,6 +234,22 @@ fn events_reach_the_streams_of_every_shard_whichever_takes_the_publish() {
 }
 
 #[test]
+fn what_comes_together_goes_out_in_one_send_to_each_stream_also_where_a_queue_would_hold_less() {
+    let mut servers = Servers::new(None);
+    let streams = [servers.subscribe(0, "a"), servers.subscribe(0, "a"), servers.subscribe(0, "b")];
+    servers.settle();
+    let events = options(0).conn.outbox.frames_max + 20;
+    let mut batch = Batch::new();
+    (0..events).for_each(|_| batch.push(&["a"], &Event::new("live")));
+    let before = servers.shards[0].counters.sends();
+    servers.hub.apply(servers.hub.head().next(), &batch, None);
+    servers.settle();
+    let received = streams.each_ref().map(|stream| read(stream).matches("data: live").count());
+    assert_eq!(received, [events as usize, events as usize, 0]);
+    assert_eq!(servers.shards[0].counters.sends() - before, 2);
+}
+
+#[test]
 fn pipelined_publishes_are_answered_together() {
     let mut servers = Servers::new(None);
     let body = r#"{"channel":"a","text":"x"}"#;

@@ -1,10 +1,18 @@
 //! What every driver must do: one test body for each clause of the contract, run over sockets and over simulated
 //! networks.
 
+mod arrival;
 mod bench;
 
 use std::time::{Duration, Instant};
 
+use self::arrival::{
+    a_connection_that_was_only_sent_to_is_told_of_room_and_then_of_bytes,
+    a_reset_that_came_before_the_adoption_is_told, an_end_that_came_before_the_adoption_is_told,
+    bytes_and_the_end_that_came_before_the_adoption_are_both_told,
+    bytes_that_came_before_the_adoption_are_received_and_so_are_later_ones,
+    the_end_of_an_idle_stream_is_told, what_comes_while_nobody_receives_is_told_to_the_next_receive,
+};
 use self::bench::{Bench, Net, Peer, Seen};
 use super::{Completion, Driver, SendStart};
 use crate::base::id::ConnId;
@@ -74,6 +82,13 @@ for_each_driver!(
     bytes_are_held_until_they_are_sent,
     a_refused_socket_is_closed,
     dropping_the_driver_closes_everything,
+    bytes_that_came_before_the_adoption_are_received_and_so_are_later_ones,
+    bytes_and_the_end_that_came_before_the_adoption_are_both_told,
+    an_end_that_came_before_the_adoption_is_told,
+    a_reset_that_came_before_the_adoption_is_told,
+    what_comes_while_nobody_receives_is_told_to_the_next_receive,
+    the_end_of_an_idle_stream_is_told,
+    a_connection_that_was_only_sent_to_is_told_of_room_and_then_of_bytes,
 );
 
 fn echoes_more_than_any_buffer_holds<N: Net>(mut bench: Bench<N>) {

@@ -13,29 +13,34 @@ pub(super) struct Connection {
     pub(super) socket: Socket,
     /// A receive is outstanding.
     pub(super) is_receiving: bool,
-    /// There may be bytes, an end or a failure to read: set by an event, taken back by `EAGAIN`.
+    /// There may be bytes, an end or a failure to read: so it begins, and an event sets it; taken back by `EAGAIN`.
     pub(super) is_readable: bool,
     /// An event told of the end or of a failure, so that reading all bytes is not the last of it.
     pub(super) is_end_near: bool,
+    /// epoll watches it, or it has failed and is watched no more. Until then no event comes, and nothing may be waited
+    /// for.
+    pub(super) is_watched: bool,
     /// A short send waits for its `Writable`.
     pub(super) awaits_room: bool,
     /// An event told that there is room. Means something only while `awaits_room`.
     pub(super) has_room: bool,
-    /// Events of writability are asked for.
+    /// Events of writability are asked for, of a connection that is watched.
     pub(super) watches_room: bool,
     /// Stands in the ready list.
     pub(super) is_queued: bool,
 }
 
 impl Connection {
-    /// A connection of which nothing is asked yet. Closing its socket, as dropping it does, also ends the watch over it
-    /// (`epoll(7)`, Questions and answers, 6).
+    /// A connection of which nothing is asked yet, and which is not watched: its request may be there already, and then
+    /// an event would tell what reading finds out by itself. Closing its socket, as dropping it does, also ends the watch
+    /// over it, if there is one (`epoll(7)`, Questions and answers, 6).
     pub(super) fn new(socket: Socket) -> Connection {
         Connection {
             socket,
             is_receiving: false,
-            is_readable: false,
+            is_readable: true,
             is_end_near: false,
+            is_watched: false,
             awaits_room: false,
             has_room: false,
             watches_room: false,

@@ -4,6 +4,10 @@
 //! more comes. So whatever is left before `EAGAIN` must be remembered here: a socket that may hold more to read in its
 //! slot, a listener that may hold more connections in `accept`. Those whose owner waits for just that stand in the
 //! ready list, in the order in which they came up, and each is read from once before its next turn.
+//!
+//! A connection is read from before it is watched, as its request has mostly come with it. It is watched from when
+//! something is waited for that is not there. Being added to epoll reports what is there by then (`epoll_ctl(2)`), so
+//! nothing is lost that came in between, the end included.
 
 mod accept;
 mod connection;
@@ -19,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll};
+use mio::{Events, Interest, Poll, Registry};
 use socket2::Socket;
 
 use self::accept::{Accept, Acceptor};
@@ -129,10 +133,34 @@ impl EpollDriver {
             if let Some(step) = receive(connection, conn, &mut self.read_buffer) {
                 return Some(step);
             }
+            if !connection.is_readable
+                && let Err(error) = watch(self.poll.registry(), connection, conn, false)
+            {
+                return Some(fail(connection, conn, error));
+            }
             enqueue(&mut self.ready, connection, conn); // Only where the read was interrupted.
         }
         None
     }
+}
+
+/// Has epoll watch a connection, for room too where `for_room` says so. Costs nothing where it does so already.
+fn watch(registry: &Registry, connection: &mut Connection, conn: ConnId, for_room: bool) -> io::Result<()> {
+    if connection.is_watched && connection.watches_room >= for_room {
+        return Ok(());
+    }
+    let interest = if for_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+    let descriptor = connection.socket.as_raw_fd();
+    let (mut source, token) = (SourceFd(&descriptor), connection::token_of(conn));
+    // Either way what is the case by now is reported, as if it came about afterwards.
+    if connection.is_watched {
+        registry.reregister(&mut source, token, interest)?;
+    } else {
+        registry.register(&mut source, token, interest)?;
+    }
+    connection.is_watched = true;
+    connection.watches_room = for_room;
+    Ok(())
 }
 
 /// Puts a connection on the ready list if it has what its owner waits for and is not there yet.
@@ -162,22 +190,23 @@ fn receive(connection: &mut Connection, conn: ConnId, buffer: &mut [u8]) -> Opti
             None
         }
         Err(error) if error.kind() == ErrorKind::Interrupted => None,
-        Err(error) => {
-            connection.is_receiving = false;
-            // A failure is a connection's last completion.
-            connection.awaits_room = false;
-            connection.is_readable = false;
-            Some(Step::Failed(conn, error))
-        }
+        Err(error) => Some(fail(connection, conn, error)),
     }
+}
+
+/// A failure is a connection's last completion.
+fn fail(connection: &mut Connection, conn: ConnId, error: io::Error) -> Step {
+    connection.is_receiving = false;
+    connection.awaits_room = false;
+    connection.is_readable = false;
+    connection.is_watched = true; // Or else what is left of it would be reported.
+    Step::Failed(conn, error)
 }
 
 impl Driver for EpollDriver {
     type Socket = EpollSocket;
 
     fn adopt(&mut self, socket: EpollSocket, conn: ConnId) -> io::Result<()> {
-        let token = connection::token_of(conn);
-        self.poll.registry().register(&mut SourceFd(&socket.0.as_raw_fd()), token, Interest::READABLE)?;
         self.table.insert(conn, Connection::new(socket.0));
         Ok(())
     }
@@ -193,6 +222,10 @@ impl Driver for EpollDriver {
     fn recv(&mut self, conn: ConnId) {
         let Some(connection) = self.table.get_mut(conn) else { return };
         connection.is_receiving = true;
+        if !connection.is_readable && watch(self.poll.registry(), connection, conn, false).is_err() {
+            // It is tried again after a read that finds nothing, where a failure can be told.
+            connection.is_readable = true;
+        }
         enqueue(&mut self.ready, connection, conn);
     }
 
@@ -217,19 +250,12 @@ impl Driver for EpollDriver {
         }
         connection.awaits_room = true;
         connection.has_room = false;
-        if !connection.watches_room {
-            // Watched from the first time on: an edge comes only after a send found no room, so that taking the interest
-            // back would save nothing. Where room came about in between, changing the interest reports it anew.
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            let mut source = SourceFd(&connection.socket.as_raw_fd());
-            if let Err(error) =
-                self.poll.registry().reregister(&mut source, connection::token_of(conn), interest)
-            {
-                return SendStart::Failed(error);
-            }
-            connection.watches_room = true;
+        // Watched for room from the first time on: an edge comes only after a send found none, so that taking the interest
+        // back would save nothing.
+        match watch(self.poll.registry(), connection, conn, true) {
+            Ok(()) => SendStart::Sent(sent),
+            Err(error) => SendStart::Failed(error),
         }
-        SendStart::Sent(sent)
     }
 
     fn shutdown(&mut self, conn: ConnId) {

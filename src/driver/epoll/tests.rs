@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::*;
 use crate::base::limits::ACCEPTS_PER_WAIT_MAX;
 use crate::driver::socket::{SocketOptions, bind};
+use crate::driver::with_offer;
 
 fn listen(options: &SocketOptions) -> (EpollDriver, SocketAddr) {
     let listener = bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
@@ -162,6 +163,77 @@ fn connections_are_served_in_turns() {
     }
     assert_eq!(turns.len(), 4);
     assert!(turns[0] != turns[1] && turns[..2] == turns[2..], "{turns:?}");
+}
+
+/// A driver with one connection, and its peer.
+fn connected() -> (EpollDriver, TcpStream, ConnId) {
+    let (mut driver, address) =
+        listen(&SocketOptions { send_buffer_bytes: Some(32 * 1024), ..SocketOptions::default() });
+    let peer = TcpStream::connect(address).unwrap();
+    let socket = accept(&mut driver, SOON).0.pop().unwrap();
+    let conn = ConnId { index: 0, generation: 0 };
+    driver.adopt(EpollSocket(socket), conn).unwrap();
+    (driver, peer, conn)
+}
+
+#[test]
+fn a_request_that_came_with_its_connection_is_read_in_the_same_turn_and_makes_no_event() {
+    let (mut driver, address) = listen(&SocketOptions::default());
+    let mut peer = TcpStream::connect(address).unwrap();
+    peer.write_all(b"request").unwrap();
+    driver.wait(Some(SOON)).unwrap();
+    let Some(Completion::Accepted { socket, .. }) = driver.next() else { panic!("nobody came") };
+    let conn = ConnId { index: 0, generation: 0 };
+    driver.adopt(socket, conn).unwrap();
+    driver.recv(conn);
+    assert!(matches!(driver.next(), Some(Completion::Received { bytes: b"request", .. })));
+    driver.wait(Some(Duration::ZERO)).unwrap();
+    assert!(driver.events.is_empty());
+}
+
+/// Makes every try to watch a connection fail.
+fn spoil(driver: &mut EpollDriver, conn: ConnId) {
+    let descriptor = driver.table.get_mut(conn).unwrap().socket.as_raw_fd();
+    let elsewhere = connection::token_of(ConnId { index: 1000, generation: 0 });
+    // A descriptor cannot be added twice (`epoll_ctl(2)`, `EEXIST`).
+    driver.poll.registry().register(&mut SourceFd(&descriptor), elsewhere, Interest::READABLE).unwrap();
+}
+
+#[test]
+fn a_connection_that_cannot_be_watched_fails_and_loses_nothing_before() {
+    for bytes in [b"".as_slice(), b"request"] {
+        let (mut driver, mut peer, conn) = connected();
+        spoil(&mut driver, conn);
+        peer.write_all(bytes).unwrap();
+        driver.recv(conn);
+        if !bytes.is_empty() {
+            let next = driver.next();
+            assert!(matches!(next, Some(Completion::Received { bytes: b"request", .. })), "{next:?}");
+            driver.recv(conn);
+        }
+        let next = driver.next();
+        let Some(Completion::Failed { conn: failed, error }) = next else { panic!("{next:?}") };
+        assert_eq!((failed, error.raw_os_error()), (conn, Some(libc::EEXIST)));
+        assert!(driver.next().is_none());
+        driver.recv(conn);
+        driver.wait(Some(Duration::ZERO)).unwrap();
+        assert!(driver.next().is_none(), "a failure is the last completion");
+    }
+}
+
+#[test]
+fn a_send_without_room_on_a_connection_that_cannot_be_watched_fails() {
+    let (mut driver, _peer, conn) = connected();
+    spoil(&mut driver, conn);
+    let bytes = vec![0; 64 * 1024];
+    for _ in 0..1000 {
+        match with_offer(&[&bytes], |offer| driver.send(conn, offer)) {
+            SendStart::Sent(sent) => assert_eq!(sent, bytes.len(), "no `Writable` would ever follow"),
+            SendStart::Pending => panic!("a send is done at once"),
+            SendStart::Failed(error) => return assert_eq!(error.raw_os_error(), Some(libc::EEXIST)),
+        }
+    }
+    panic!("there was always room");
 }
 
 /// Runs this test alone in a process of few file descriptors; returns true in that process.

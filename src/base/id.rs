@@ -47,9 +47,36 @@ impl ClientId {
     }
 }
 
+impl ClientId {
+    /// Most bytes of an id's text.
+    pub const TEXT_BYTES_MAX: usize = 32 + 1 + 4 + 1 + 8;
+
+    /// Writes the id's text to `room`, and returns it. Each stream is told its own, which is worth not going through
+    /// `fmt`.
+    pub fn write<'r>(&self, room: &'r mut [u8; ClientId::TEXT_BYTES_MAX]) -> &'r str {
+        let mut len = 0;
+        let mut push = |byte| {
+            room[len] = byte;
+            len += 1;
+        };
+        (0..32).rev().for_each(|place| push(hex((self.secret >> (4 * place)) as u32)));
+        for part in [u32::from(self.shard), self.slot] {
+            push(b'-');
+            let digits = (32 - part.leading_zeros()).div_ceil(4).max(1);
+            (0..digits).rev().for_each(|place| push(hex(part >> (4 * place))));
+        }
+        str::from_utf8(&room[..len]).expect("digits and hyphens")
+    }
+}
+
+/// The last hexadecimal digit of a number.
+fn hex(number: u32) -> u8 {
+    b"0123456789abcdef"[(number & 15) as usize]
+}
+
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}-{:x}-{:x}", self.secret, self.shard, self.slot)
+        f.write_str(self.write(&mut [0; ClientId::TEXT_BYTES_MAX]))
     }
 }
 
@@ -126,7 +153,7 @@ impl EpochTag {
 
 impl fmt::Display for EpochTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|&byte| fmt::Write::write_char(f, char::from(byte)))
+        f.write_str(str::from_utf8(&self.0).expect("the alphabet is ASCII"))
     }
 }
 
@@ -189,7 +216,7 @@ impl EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.encode().iter().try_for_each(|&byte| fmt::Write::write_char(f, char::from(byte)))
+        f.write_str(str::from_utf8(&self.encode()).expect("the alphabet, a dot and digits are ASCII"))
     }
 }
 
@@ -227,6 +254,14 @@ mod tests {
         assert_eq!(ClientId::parse(&id.to_string()), Some(id));
         for bad in ["", "feed-3-abcd", "0000000000000000000000000000feed-3-ABCD", "x-1-2-3"] {
             assert_eq!(ClientId::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn client_ids_are_written_in_hexadecimal_as_short_as_their_parts() {
+        for (secret, shard, slot) in [(0, 0, 0), (0xfeed, 0x1f, 0x10), (u128::MAX, u16::MAX, u32::MAX)] {
+            let id = ClientId { secret, shard, slot };
+            assert_eq!(id.to_string(), format!("{secret:032x}-{shard:x}-{slot:x}"));
         }
     }
 

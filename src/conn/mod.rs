@@ -15,6 +15,7 @@
 
 mod closing;
 mod exchange;
+mod opening;
 pub mod state;
 mod stream;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::http::{RequestHead, Response};
 
 use closing::Lingering;
 use exchange::Exchange;
+pub use opening::Opening;
 pub use state::{
     Action, BodyPlan, CloseReason, Common, ConnOptions, Context, Flushed, Input, Lines, OwnRuns, Plan,
     Refusals, Taken,
@@ -308,14 +310,25 @@ impl Connection {
         }
     }
 
-    /// Answers the request that was handed over with the head of a stream, and becomes one: what is told and pushed from
-    /// now on follows the head. `None` where the request was `HEAD`, which the head alone answers.
-    pub fn begin_stream(&mut self, context: &Context<'_>, headers: &[(&str, &str)]) -> Option<Framing> {
-        let Phase::Exchange(exchange) = &mut self.phase else { return None };
-        let framing = exchange.answer_with_stream_head(context, headers)?;
-        let out = std::mem::take(exchange.out_mut());
-        self.phase = Phase::Stream(Stream::new(context.now, framing, out));
-        Some(framing)
+    /// Answers the request that was handed over with the head of a stream, for [`Connection::begin_stream`]. `None` where
+    /// the request was `HEAD`, which the head alone answers, and where no answer is due.
+    pub fn open_stream(&mut self, context: &Context<'_>, headers: &[(&str, &str)]) -> Option<Opening> {
+        match &mut self.phase {
+            Phase::Exchange(exchange) => exchange.open_stream(context, headers),
+            Phase::Stream(_) | Phase::Lingering(_) | Phase::Closed { .. } => None,
+        }
+    }
+
+    /// Becomes the stream that was opened: what is told and pushed from now on follows what `opening` holds. Where no
+    /// answer is due any more, nothing happens.
+    pub fn begin_stream(&mut self, context: &Context<'_>, opening: Opening) {
+        let Phase::Exchange(exchange) = &mut self.phase else { return };
+        if !exchange.awaits_answer() {
+            return;
+        }
+        let mut out = std::mem::take(exchange.out_mut());
+        out.push_unbounded(Run::own(opening.bytes));
+        self.phase = Phase::Stream(Stream::new(context.now, opening.framing, out));
     }
 
     /// Returns true if and only if it is a stream that has not ended.

@@ -13,7 +13,7 @@ pub enum Source {
     /// A segment of the history, shared with other shards.
     Shared(Arc<Segment>),
     /// Bytes of this shard alone: a response's head, what the server tells one stream, a run without framing.
-    Own(Box<[u8]>),
+    Own(Vec<u8>),
 }
 
 impl Source {
@@ -53,7 +53,7 @@ impl Run {
     pub fn own(bytes: Vec<u8>) -> Run {
         let to = u32::try_from(bytes.len()).expect("what the server says itself is short");
         debug_assert!(to > 0, "a run is not empty");
-        Run { source: Rc::new(Source::Own(bytes.into_boxed_slice())), from: 0, to, frames: 0 }
+        Run { source: Rc::new(Source::Own(bytes)), from: 0, to, frames: 0 }
     }
 
     /// How many bytes it has.

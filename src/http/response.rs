@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::request::Version;
 use super::status::Status;
+use crate::base::decimal::push_decimal;
 
 /// What invites a client that waits for it to send its body (RFC 9110 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -95,7 +96,7 @@ impl<'a> Response<'a> {
         }
         if !self.status.is_bodiless() {
             out.extend_from_slice(b"Content-Length: ");
-            push_decimal(out, self.body.len());
+            push_decimal(out, self.body.len() as u64);
             out.extend_from_slice(b"\r\n");
         }
         for (name, value) in &self.headers {
@@ -161,20 +162,6 @@ fn push_header(out: &mut Vec<u8>, name: &str, value: &str) {
         }
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// Formatting through `fmt` costs as much as the rest of a short head.
-fn push_decimal(out: &mut Vec<u8>, number: usize) {
-    let from = out.len();
-    let mut rest = number;
-    loop {
-        out.push(b"0123456789"[rest % 10]);
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out[from..].reverse();
 }
 
 /// Bytes that nearly every head fits in.

@@ -47,6 +47,7 @@ impl Sources {
 pub(super) fn unframed_twin(run: &Run) -> Run {
     let mut bytes = Vec::with_capacity(run.len());
     unframe(run.bytes(), &mut bytes);
+    bytes.shrink_to_fit(); // Slow streams may hold it for long.
     let to = u32::try_from(bytes.len()).expect("a run is below 4 GiB");
-    Run::new(Rc::new(Source::Own(bytes.into_boxed_slice())), 0, to, run.frames())
+    Run::new(Rc::new(Source::Own(bytes)), 0, to, run.frames())
 }

@@ -19,23 +19,26 @@ use super::peer::{Behind, Replay};
 impl<D: Driver> Shard<D> {
     /// Answers a subscribe: with a stream, or with one that only says why there is none now.
     pub(super) fn subscribe(&mut self, conn: ConnId, request: &SubscribeRequest) {
-        let Shard { peers, options, common, now, date, .. } = self;
+        let Shard { peers, hub, drain, options, common, now, date, .. } = self;
         let context = Context { now: *now, date, options: &options.conn, common };
         let Some(peer) = peers.get_mut(conn) else { return };
-        let is_over_limit = peer.is_over_limit;
-        let Some(framing) = peer.conn.begin_stream(&context, &[]) else { return };
-        if self.drain.is_on() {
-            self.counters.note_stream_refused(StreamRefusal::Draining);
-            return self.end_stream_for_drain(conn);
-        }
-        if is_over_limit {
-            return self.refuse_stream(conn, StreamRefusal::Connections);
-        }
-        let number = self.options.number;
+        let Some(mut opening) = peer.conn.open_stream(&context, &[]) else { return };
+        let number = options.number;
         let user = request.user.as_ref().map(UserId::as_str);
-        let Ok(subscribed) = self.hub.subscribe(number, &request.channels, user, request.begin.clone())
-        else {
-            return self.refuse_stream(conn, StreamRefusal::Channels);
+        let subscribed = if drain.is_on() {
+            Err(StreamRefusal::Draining)
+        } else if peer.is_over_limit {
+            Err(StreamRefusal::Connections)
+        } else {
+            let subscribed = hub.subscribe(number, &request.channels, user, request.begin.clone());
+            subscribed.map_err(|_| StreamRefusal::Channels)
+        };
+        let subscribed = match subscribed {
+            Ok(subscribed) => subscribed,
+            Err(refusal) => {
+                peer.conn.begin_stream(&context, opening);
+                return self.refuse_stream(conn, refusal);
+            }
         };
 
         let client = ClientId {
@@ -45,18 +48,26 @@ impl<D: Driver> Shard<D> {
         };
         let retry = self.retry();
         let end = self.options.stream_age_max.map(|age| self.now + self.give_or_take_a_fifth(age));
-        let names: Vec<String> = request.channels.iter().map(ToString::to_string).collect();
         let connected = Notice::Connected {
             retry,
             id: (request.begin == Begin::AtHead).then_some(subscribed.id),
             client,
             user,
-            channels: &names,
+            channels: &request.channels,
         };
+        opening.tell(&connected);
+        if let Begun::Unknown(_) = subscribed.begun {
+            let reason = GapReason::UnknownId;
+            let last_event_id = request.last_event_id.as_deref();
+            opening.tell(&Notice::Gap { reason, missed: None, last_event_id, id: Some(subscribed.id) });
+            self.counters.note_gap(reason);
+        }
 
         let began_s = self.seconds_since_start();
-        let Some(peer) = self.peers.get_mut(conn) else { return };
-        peer.conn.tell(own(&connected, framing));
+        let Shard { peers, options, common, now, date, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
+        let Some(peer) = peers.get_mut(conn) else { return };
+        peer.conn.begin_stream(&context, opening);
         if let Some(end) = end {
             peer.conn.set_stream_end(end);
         }
@@ -81,17 +92,7 @@ impl<D: Driver> Shard<D> {
             Begun::AtHead(cursor) if cursor.place == subscribed.shard_cursor => None,
             Begun::AtHead(cursor) => Some(reading(cursor, None)),
             Begun::After(cursor) => Some(reading(cursor, Some(true))),
-            Begun::Unknown(cursor) => {
-                let gap = Notice::Gap {
-                    reason: GapReason::UnknownId,
-                    missed: None,
-                    last_event_id: request.last_event_id.as_deref(),
-                    id: Some(subscribed.id),
-                };
-                peer.conn.tell(own(&gap, framing));
-                self.counters.note_gap(GapReason::UnknownId);
-                Some(reading(cursor, Some(false)))
-            }
+            Begun::Unknown(cursor) => Some(reading(cursor, Some(false))),
         };
         peer.is_stream = true;
         self.counters.streams_begun += 1;
@@ -144,6 +145,9 @@ impl<D: Driver> Shard<D> {
     /// Tells a stream that the server takes no more now, and ends it.
     fn refuse_stream(&mut self, conn: ConnId, refusal: StreamRefusal) {
         self.counters.note_stream_refused(refusal);
+        if refusal == StreamRefusal::Draining {
+            return self.end_stream_for_drain(conn);
+        }
         // Spread, so that those who were refused together do not come again together.
         let retry_after = self.options.retry + self.random_up_to(self.options.retry);
         self.end_stream(conn, &Notice::Overloaded { retry_after });

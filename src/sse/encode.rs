@@ -6,6 +6,7 @@
 use memchr::memchr2;
 
 use super::event::Event;
+use crate::base::decimal::push_decimal;
 
 /// Which id an encoded event bears. The one that the event itself holds is written only where it is named here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,16 +24,29 @@ pub enum IdField<'a> {
 /// Returns the place in `out` of the id's text: for [`IdField::Reserved`] of the bytes that are kept free, which hold `0`
 /// until they are filled in. `None` if and only if there is no id.
 pub fn encode_event(out: &mut Vec<u8>, event: &Event<'_>, id: IdField<'_>) -> Option<usize> {
-    if let Some(retry_ms) = event.retry_ms() {
-        push_retry(out, retry_ms);
-    }
-    if let Some(event_type) = event.event_type() {
-        push_line(out, b"event: ", event_type.as_bytes());
-    }
-    let id_at = push_id(out, id);
+    let id_at = push_fields(out, event, id);
     push_lines(out, b"data:", event.data());
     out.push(b'\n');
     id_at
+}
+
+/// As [`encode_event`], for an event whose data `data` appends: one line of at least a byte, as JSON is, so that nobody looks
+/// for the ends of lines in it.
+pub fn encode_event_of_line(
+    out: &mut Vec<u8>,
+    event: &Event<'_>,
+    id: IdField<'_>,
+    data: impl FnOnce(&mut Vec<u8>),
+) {
+    push_fields(out, event, id);
+    out.extend_from_slice(b"data: ");
+    let data_from = out.len();
+    data(out);
+    debug_assert!(
+        out.len() > data_from && memchr2(b'\r', b'\n', &out[data_from..]).is_none(),
+        "it is a line"
+    );
+    out.extend_from_slice(b"\n\n");
 }
 
 /// Appends a comment, of as many lines as `text` has. Clients ignore it, but the connection is seen to be alive.
@@ -45,6 +59,17 @@ pub fn encode_comment(out: &mut Vec<u8>, text: &str) {
 pub fn encode_retry(out: &mut Vec<u8>, retry_ms: u64) {
     push_retry(out, retry_ms);
     out.push(b'\n');
+}
+
+/// The fields before the data; returns the place of the id's text.
+fn push_fields(out: &mut Vec<u8>, event: &Event<'_>, id: IdField<'_>) -> Option<usize> {
+    if let Some(retry_ms) = event.retry_ms() {
+        push_retry(out, retry_ms);
+    }
+    if let Some(event_type) = event.event_type() {
+        push_line(out, b"event: ", event_type.as_bytes());
+    }
+    push_id(out, id)
 }
 
 fn push_id(out: &mut Vec<u8>, id: IdField<'_>) -> Option<usize> {
@@ -67,7 +92,9 @@ fn push_id(out: &mut Vec<u8>, id: IdField<'_>) -> Option<usize> {
 }
 
 fn push_retry(out: &mut Vec<u8>, retry_ms: u64) {
-    push_line(out, b"retry: ", retry_ms.to_string().as_bytes());
+    out.extend_from_slice(b"retry: ");
+    push_decimal(out, retry_ms);
+    out.push(b'\n');
 }
 
 /// One line for each line of `text`: CR, LF and CRLF each begin another (WHATWG HTML 9.2.5, `end-of-line`).

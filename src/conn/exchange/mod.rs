@@ -7,6 +7,7 @@ mod reading;
 
 use std::time::Instant;
 
+use crate::conn::opening::Opening;
 use crate::conn::state::{Action, Context, Lines};
 use crate::frame::outbox::Outbox;
 use crate::frame::render::Framing as StreamFraming;
@@ -243,31 +244,27 @@ impl Exchange {
     }
 
     /// `None` where the head alone is the answer, or where no answer is due.
-    pub(super) fn answer_with_stream_head(
-        &mut self,
-        context: &Context<'_>,
-        headers: &[(&str, &str)],
-    ) -> Option<StreamFraming> {
+    pub(super) fn open_stream(&mut self, context: &Context<'_>, headers: &[(&str, &str)]) -> Option<Opening> {
         if !matches!(self.progress, Progress::Asked) {
             return None;
         }
         let Asker { version, is_persistent, head_only, .. } = self.asker;
         let persistent = !head_only || (is_persistent && !self.is_last);
-        let mut bytes = Vec::new();
+        let framing = match version {
+            Version::Http11 => StreamFraming::Chunked,
+            Version::Http10 => StreamFraming::Unframed,
+        };
         let response = ResponseContext { version, persistent, head_only, date: *context.date };
-        stream_head(&mut bytes, &response, headers);
-        self.put(context, bytes);
+        let opening = Opening::new(framing, |out| stream_head(out, &response, headers));
         if head_only {
+            self.put(context, opening.bytes);
             self.has_answered = true;
             self.began = context.now;
             self.progress = if persistent { Progress::Head } else { Progress::Ended };
             self.advance(context);
             return None;
         }
-        Some(match version {
-            Version::Http11 => StreamFraming::Chunked,
-            Version::Http10 => StreamFraming::Unframed,
-        })
+        Some(opening)
     }
 
     /// Gives up a body: one of lines is handed over as far as it came, so that its answer can say how far that was.

@@ -51,7 +51,7 @@ fn an_answer_that_is_not_due_is_ignored() {
     bench.receive(get("/1").as_bytes());
     bench.answer("one");
     bench.answer("again");
-    assert_eq!(bench.with(|conn, context| conn.begin_stream(context, &[])), None);
+    assert!(bench.with(|conn, context| conn.open_stream(context, &[])).is_none());
     bench.take_more_lines();
     assert_eq!(bench.text(), kept("one"));
     assert_eq!(bench.statuses(), [200]);

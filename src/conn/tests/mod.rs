@@ -18,6 +18,8 @@ use super::{
     Action, CloseReason, Common, ConnOptions, Connection, Context, Flushed, Input, Lines, Phase, Plan, Taken,
 };
 use crate::base::limits::READ_BUFFER_BYTES;
+use crate::frame::notice::Notice;
+use crate::frame::render::Framing;
 use crate::http::{HttpDate, Method, Problem, RequestHead, Response, ResponseContext, Status, Version};
 
 use messages::{
@@ -247,7 +249,7 @@ impl Bench {
         let text = format!("{method} {path} {}", String::from_utf8_lossy(&body));
         if !self.holds {
             if path == "/sse" {
-                self.with(|conn, context| conn.begin_stream(context, &[]));
+                self.begin_stream(&[], &[]);
             } else {
                 self.answer_now(&text);
             }
@@ -278,6 +280,17 @@ impl Bench {
         } else if !self.holds {
             self.with(Connection::take_more_lines);
         }
+    }
+
+    /// Begins a stream with these headers, telling it this first; returns its framing, if it is one.
+    fn begin_stream(&mut self, headers: &[(&str, &str)], first: &[Notice<'_>]) -> Option<Framing> {
+        self.with(|conn, context| {
+            let mut opening = conn.open_stream(context, headers)?;
+            first.iter().for_each(|notice| opening.tell(notice));
+            let framing = opening.framing();
+            conn.begin_stream(context, opening);
+            Some(framing)
+        })
     }
 
     fn answer_now(&mut self, text: &str) {

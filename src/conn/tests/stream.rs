@@ -102,11 +102,37 @@ fn a_stream_follows_the_answers_before_it_and_what_follows_it_is_not_read() {
 fn what_is_told_at_once_follows_the_head() {
     let mut bench = Bench::holding();
     bench.receive(get("/sse").as_bytes());
-    assert_eq!(bench.with(|conn, context| conn.begin_stream(context, &[("Vary", "Origin")])), {
-        Some(Framing::Chunked)
-    });
+    assert_eq!(bench.begin_stream(&[("Vary", "Origin")], &[]), Some(Framing::Chunked));
     bench.tell("connected");
     assert!(bench.text().contains("Vary: Origin\r\n") && bench.text().ends_with("\r\n\r\nconnected"));
+}
+
+#[test]
+fn a_head_and_what_a_stream_is_told_first_are_one_slice() {
+    for (version, framing) in [("1.1", Framing::Chunked), ("1.0", Framing::Unframed)] {
+        let mut bench = Bench::holding();
+        bench.receive(get("/sse").replace("HTTP/1.1", &format!("HTTP/{version}")).as_bytes());
+        let notices = [Notice::Ping(KeepaliveStyle::Event), Notice::CaughtUp { replayed: 1, complete: true }];
+        assert_eq!(bench.begin_stream(&[], &notices), Some(framing));
+        assert_eq!(bench.conn.offer(|offer| offer.slices().len()), 1);
+        let mut told = Vec::new();
+        notices.iter().for_each(|notice| notice.render(&mut told, framing));
+        bench.act();
+        let (head, body) = bench.text().split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("text/event-stream"));
+        assert_eq!(body.as_bytes(), told);
+    }
+}
+
+#[test]
+fn an_opening_whose_request_ran_out_of_time_begins_no_stream() {
+    let mut bench = Bench::holding();
+    bench.receive(get("/sse").as_bytes());
+    let opening = bench.with(|conn, context| conn.open_stream(context, &[])).unwrap();
+    bench.answer("late");
+    bench.with(|conn, context| conn.begin_stream(context, opening));
+    assert!(!bench.conn.is_streaming());
+    assert_eq!(bench.statuses(), [200]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Deliveries for `valgrind --tool=callgrind` to count: `instructions STREAMS BATCHES EVENTS_TOGETHER SHARDS`.
 //!
 //! The difference between two runs that differ in the number of batches alone is what these deliveries cost in
-//! instructions of the server, the kernel's not included. `scripts/instructions` makes it and holds it to a bound.
+//! instructions of the server, the kernel's not included; that between two without batches that differ in the number of
+//! streams, what these cost to connect. `scripts/instructions` makes both and holds them to bounds.
 
 #[path = "support/still.rs"]
 mod still;

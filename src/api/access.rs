@@ -103,12 +103,21 @@ fn is_loopback(host: &str) -> bool {
     if let Some(address) = address(host) {
         return address.is_loopback();
     }
-    let name = bare(host).to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost")
+    let name = bare(host);
+    let below = name.len().checked_sub(LOCALHOST.len()).and_then(|at| name.split_at_checked(at));
+    below.is_some_and(|(below, name)| {
+        name.eq_ignore_ascii_case(LOCALHOST) && (below.is_empty() || below.ends_with('.'))
+    })
 }
+
+const LOCALHOST: &str = "localhost";
 
 fn address(host: &str) -> Option<IpAddr> {
     let inner = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
+    // Most hosts are names, which a parser of addresses finds out only after it has tried everything.
+    if !inner.starts_with(|first: char| first.is_ascii_hexdigit() || first == ':') {
+        return None;
+    }
     inner.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::error::{ApiError, quoted};
 use super::{ApiOptions, Reach};
 use crate::auth::Permission;
@@ -17,7 +19,7 @@ pub const DEFAULT_CHANNEL: &str = "global";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscribeRequest {
     /// Its channels and patterns, each once, in the order they were named; one at least.
-    pub channels: Vec<Selector>,
+    pub channels: SmallVec<[Selector; 1]>,
     /// The user whose stream it is.
     pub user: Option<UserId>,
     /// Where it begins.
@@ -41,7 +43,8 @@ pub(super) fn read(
         );
         return Err(Problem::new(Status::NOT_ACCEPTABLE, detail));
     }
-    let mut channels = Channels { names: Vec::new(), channels_max: options.stream_channels_max, permission };
+    let mut channels =
+        Channels { names: SmallVec::new(), channels_max: options.stream_channels_max, permission };
     if let Some(channel) = channel {
         channels.add("the path", channel)?;
     }
@@ -81,7 +84,7 @@ pub(super) fn read(
 
 /// The channels named so far.
 struct Channels<'a> {
-    names: Vec<Selector>,
+    names: SmallVec<[Selector; 1]>,
     channels_max: usize,
     permission: &'a Permission,
 }

@@ -320,7 +320,7 @@ fn a_subscribe_is_handed_on() {
     }
     for (path, name) in [("/channels/entity%3A42", "entity:42"), ("/channels/entity:*", "entity:*")] {
         let Reply::Subscribe(request) = ask(&format!("GET {path}"), "") else { panic!("{path}") };
-        assert_eq!(request.channels, [Selector::parse(name).unwrap()]);
+        assert_eq!(request.channels[..], [Selector::parse(name).unwrap()]);
     }
 }
 

@@ -53,19 +53,22 @@ impl ClientId {
 
     /// Writes the id's text to `room`, and returns it. Each stream is told its own, which is worth not going through
     /// `fmt`.
-    pub fn write<'r>(&self, room: &'r mut [u8; ClientId::TEXT_BYTES_MAX]) -> &'r str {
+    pub fn write<'r>(&self, room: &'r mut [u8; ClientId::TEXT_BYTES_MAX]) -> &'r [u8] {
         let mut len = 0;
         let mut push = |byte| {
             room[len] = byte;
             len += 1;
         };
-        (0..32).rev().for_each(|place| push(hex((self.secret >> (4 * place)) as u32)));
+        for byte in self.secret.to_be_bytes() {
+            push(hex(u32::from(byte >> 4)));
+            push(hex(u32::from(byte)));
+        }
         for part in [u32::from(self.shard), self.slot] {
             push(b'-');
             let digits = (32 - part.leading_zeros()).div_ceil(4).max(1);
             (0..digits).rev().for_each(|place| push(hex(part >> (4 * place))));
         }
-        str::from_utf8(&room[..len]).expect("digits and hyphens")
+        &room[..len]
     }
 }
 
@@ -76,7 +79,8 @@ fn hex(number: u32) -> u8 {
 
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.write(&mut [0; ClientId::TEXT_BYTES_MAX]))
+        let mut room = [0; ClientId::TEXT_BYTES_MAX];
+        f.write_str(str::from_utf8(self.write(&mut room)).expect("digits and hyphens are ASCII"))
     }
 }
 

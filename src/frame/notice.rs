@@ -161,7 +161,7 @@ impl Notice<'_> {
 /// Written piece by piece: every stream begins with it, and `fmt` would be half of what a connect costs the shard.
 fn encode_connected(out: &mut Vec<u8>, client: ClientId, user: Option<&str>, channels: &[Selector]) {
     let mut room = [0; ClientId::TEXT_BYTES_MAX];
-    let client = client.write(&mut room).as_bytes();
+    let client = client.write(&mut room);
     for part in
         [br#"{"connected":true,"clientId":""#, client, br#"","client_id":""#, client, br#"","userId":"#]
     {
@@ -204,14 +204,15 @@ fn encode_with(
     retry: Option<Duration>,
     data: impl FnOnce(&mut Vec<u8>),
 ) {
-    let text = id.map(|id| id.encode());
-    let text = text.as_ref().map(|text| str::from_utf8(text).expect("an id is ASCII"));
-    let id = text.map_or(IdField::None, IdField::Text);
+    let field = id.map_or(IdField::None, |_| IdField::Reserved(EventId::WIDTH));
     let mut event = Event::new("").with_type(event_type).expect("the server's own types are plain words");
     if let Some(retry) = retry {
         event = event.with_retry(milliseconds(retry)).expect("at least one millisecond");
     }
-    encode_event_of_line(out, &event, id, data);
+    let id_at = encode_event_of_line(out, &event, field, data);
+    if let (Some(id), Some(at)) = (id, id_at) {
+        out[at..at + EventId::WIDTH].copy_from_slice(&id.encode());
+    }
 }
 
 /// Whole milliseconds, at least one: a `retry:` of none would be no wait at all.

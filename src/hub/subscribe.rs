@@ -84,9 +84,12 @@ impl Hub {
     ) -> Result<Subscribed, SubscribeError> {
         let mut state = self.lock();
         let state = &mut *state;
-        let new = names.iter().filter(|name| state.channels.find(name.as_str()).is_none()).count();
-        if new > 0 && state.channels.len() + new > self.channels_max {
-            return Err(SubscribeError::TooManyChannels { channels_max: self.channels_max });
+        // Where all of them might be new, nobody asks which are.
+        if state.channels.len() + names.len() > self.channels_max {
+            let new = names.iter().filter(|name| state.channels.find(name.as_str()).is_none()).count();
+            if new > 0 && state.channels.len() + new > self.channels_max {
+                return Err(SubscribeError::TooManyChannels { channels_max: self.channels_max });
+            }
         }
         let shard_cursor = state.cursors[shard];
         let head = state.epochs.head();

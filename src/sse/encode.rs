@@ -37,8 +37,8 @@ pub fn encode_event_of_line(
     event: &Event<'_>,
     id: IdField<'_>,
     data: impl FnOnce(&mut Vec<u8>),
-) {
-    push_fields(out, event, id);
+) -> Option<usize> {
+    let id_at = push_fields(out, event, id);
     out.extend_from_slice(b"data: ");
     let data_from = out.len();
     data(out);
@@ -47,6 +47,7 @@ pub fn encode_event_of_line(
         "it is a line"
     );
     out.extend_from_slice(b"\n\n");
+    id_at
 }
 
 /// Appends a comment, of as many lines as `text` has. Clients ignore it, but the connection is seen to be alive.

@@ -210,6 +210,7 @@ fn a_connection_that_cannot_be_watched_fails_and_loses_nothing_before() {
             let next = driver.next();
             assert!(matches!(next, Some(Completion::Received { bytes: b"request", .. })), "{next:?}");
             driver.recv(conn);
+            driver.wait(None).unwrap();
         }
         let next = driver.next();
         let Some(Completion::Failed { conn: failed, error }) = next else { panic!("{next:?}") };

@@ -16,7 +16,7 @@ const FRAME_BYTES: u32 = 112;
 /// Runs of one frame each, every one right behind the one before it, or with a frame for others in between.
 fn runs(count: u32, are_adjacent: bool) -> Vec<Run> {
     let step = if are_adjacent { FRAME_BYTES } else { 2 * FRAME_BYTES };
-    let source = Rc::new(Source::Own(vec![b'x'; (count * step) as usize].into()));
+    let source = Rc::new(Source::Own(vec![b'x'; (count * step) as usize]));
     (0..count).map(|at| Run::new(Rc::clone(&source), at * step, at * step + FRAME_BYTES, 1)).collect()
 }
 

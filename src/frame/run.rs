@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn runs_of_different_sources_are_never_adjacent() {
         assert!(!Run::own(b"ab".to_vec()).is_followed_by(&Run::new(
-            Rc::new(Source::Own(b"abcd".to_vec().into())),
+            Rc::new(Source::Own(b"abcd".to_vec())),
             2,
             4,
             1

@@ -134,7 +134,7 @@ fn run(ops: &[Op], limits: OutboxLimits) -> Result<(), TestCaseError> {
     let sources: Vec<Rc<Source>> = (0..3_u8)
         .map(|n| {
             let bytes: Vec<u8> = (0..64).map(|at| n * 64 + at).collect();
-            Rc::new(if n == 2 { Source::Own(bytes.into()) } else { Source::Shared(Segment::of(&bytes)) })
+            Rc::new(if n == 2 { Source::Own(bytes) } else { Source::Shared(Segment::of(&bytes)) })
         })
         .collect();
     let mut ends = [0; 3];

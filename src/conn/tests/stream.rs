@@ -390,7 +390,7 @@ fn a_stream_that_ends_is_not_flushed_but_seen_to() {
 #[test]
 fn a_stream_that_waits_for_nothing_takes_four_times_the_frames() {
     let frames = |number| {
-        let source = Rc::new(Source::Own(vec![b'x'; number as usize].into()));
+        let source = Rc::new(Source::Own(vec![b'x'; number as usize]));
         Run::new(source, 0, number, number)
     };
     let mut bench = Bench::streaming();

@@ -45,7 +45,8 @@ pub trait Driver {
     /// Takes a socket over, under an id whose slot (`conn.index`) no other open connection has.
     ///
     /// # Errors
-    /// Where the kernel has no room to watch one more socket. The socket is closed then, and `conn` is not known here.
+    /// Where the kernel has no room for one more socket. The socket is closed then, and `conn` is not known here. A driver
+    /// that finds it out later says so by [`Completion::Failed`].
     fn adopt(&mut self, socket: Self::Socket, conn: ConnId) -> io::Result<()>;
 
     /// Closes a socket without ever taking it over.

@@ -153,6 +153,7 @@ impl EpollDriver {
             if !connection.is_readable
                 && let Err(error) = watch(self.poll.registry(), connection, conn, false)
             {
+                tracing::warn!(%error, "cannot watch a connection");
                 return Some(fail(connection, conn, error));
             }
             enqueue(&mut self.ready, connection, conn); // Only where the read was interrupted.

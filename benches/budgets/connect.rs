@@ -1,4 +1,4 @@
-//! CPU for a connect: from the accept until the `connected` event is sent.
+//! CPU for a connect: from the accept until the `connected` event is sent, and what the server puts off until then.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -72,6 +72,8 @@ fn connect(server: &Process) -> Window {
                 read_answer(stream);
             }
             wall = began.elapsed();
+            // The kernel counts what a thread that runs has used only up to its last tick.
+            settle(server);
             begun.len()
         });
         opened.append(&mut begun);

@@ -200,7 +200,7 @@ impl Connection {
         let waiting = stream.outbox().bytes();
         let unless_whole = stream.outbox().offer(|offer| match send(offer) {
             Taken::Bytes(bytes) if bytes == waiting => None,
-            taken => Some((taken, offered_bytes(&offer))),
+            taken @ (Taken::Bytes(_) | Taken::Later | Taken::Broken) => Some((taken, offered_bytes(&offer))),
         });
         let Some((taken, offered)) = unless_whole else {
             return Flushed::Whole { bytes: waiting, events: stream.sent_whole(context.now) };

@@ -64,7 +64,7 @@ impl<D: Driver> Shard<D> {
 
     /// Takes what lies after the shard's cursor, as much as an empty outbox takes, and queues it for its streams.
     pub(super) fn take(&mut self) {
-        if !self.has_events() {
+        if self.hub.head() == self.cursor {
             return;
         }
         let limits = TakeLimits::of(self.options.conn.outbox);

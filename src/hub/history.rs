@@ -12,8 +12,9 @@ use crate::base::heap::{block_bytes, small_block_bytes};
 use crate::base::id::{EventId, Sequence};
 use crate::base::search::partition_point_near;
 use crate::frame::batch::DraftRef;
-use crate::frame::segment::{Appender, Patch, SEGMENT_BYTES, Segment};
+use crate::frame::segment::{Appender, Patch, Segment};
 use crate::hub::compaction::Leftovers;
+use crate::hub::retention::SEGMENT_BYTES_MOST;
 use crate::hub::targets::TargetId;
 use crate::hub::ttl::{Lapsing, lapses_at};
 
@@ -59,11 +60,8 @@ const LARGE: u32 = 1 << 31;
 /// Bits for the number of bytes of a frame that is not large.
 const LEN_BITS: u32 = SHARED_FRAME_BYTES_MAX.ilog2();
 
-/// What a spare segment holds, in bytes.
-const SPARE_BYTES: usize = block_bytes(SEGMENT_BYTES) + SEGMENT_BYTES_BESIDE;
-
 const _: () =
-    assert!(SHARED_FRAME_BYTES_MAX == 1 << LEN_BITS && SEGMENT_BYTES <= (LARGE >> LEN_BITS) as usize);
+    assert!(SHARED_FRAME_BYTES_MAX == 1 << LEN_BITS && SEGMENT_BYTES_MOST <= (LARGE >> LEN_BITS) as usize);
 
 impl FramePlace {
     /// In the page's segment; a frame has at least one byte, and at most [`SHARED_FRAME_BYTES_MAX`].
@@ -201,8 +199,10 @@ impl Page {
 }
 
 /// All pages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct History {
+    /// Capacity of a segment that takes several frames.
+    pub(super) segment_bytes: usize,
     pub(super) pages: VecDeque<Page>,
     /// Writes to the last page, unless that is sealed.
     open: Option<Appender>,
@@ -217,6 +217,24 @@ pub(super) struct History {
 }
 
 impl History {
+    /// An empty history with segments of this capacity.
+    pub(super) fn new(segment_bytes: usize) -> History {
+        History {
+            segment_bytes,
+            pages: VecDeque::new(),
+            open: None,
+            held_bytes: 0,
+            spare: None,
+            leftovers: Leftovers::default(),
+            next_lapses: BTreeSet::new(),
+        }
+    }
+
+    /// What a spare segment holds, in bytes.
+    fn spare_bytes(&self) -> usize {
+        block_bytes(self.segment_bytes) + SEGMENT_BYTES_BESIDE
+    }
+
     /// Bytes held.
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -282,14 +300,15 @@ impl History {
         let len = draft.frame.len();
         let large = len > SHARED_FRAME_BYTES_MAX;
         self.open_page(id.sequence, if large { 0 } else { len });
+        let (segment_bytes, spare_bytes) = (self.segment_bytes, self.spare_bytes());
         let (Some(page), Some(open)) = (self.pages.back_mut(), self.open.as_mut()) else {
             unreachable!("a page was opened")
         };
         let before = page.held_bytes();
         if !large && open.segment().capacity() == 0 {
-            let spare = self.spare.take().inspect(|_| self.held_bytes -= SPARE_BYTES);
+            let spare = self.spare.take().inspect(|_| self.held_bytes -= spare_bytes);
             let reused = spare.and_then(Segment::reuse);
-            *open = reused.unwrap_or_else(|| Segment::with_capacity(SEGMENT_BYTES));
+            *open = reused.unwrap_or_else(|| Segment::with_capacity(segment_bytes));
             page.segment = Arc::clone(open.segment());
         }
         let text = id.encode();
@@ -375,9 +394,9 @@ impl History {
     /// Takes a page that is out of the order out of all accounts.
     pub(super) fn forget_page(&mut self, page: &Page) {
         self.held_bytes -= page.held_bytes();
-        if self.spare.is_none() && page.segment.capacity() == SEGMENT_BYTES {
+        if self.spare.is_none() && page.segment.capacity() == self.segment_bytes {
             self.spare = Some(Arc::clone(&page.segment));
-            self.held_bytes += SPARE_BYTES;
+            self.held_bytes += self.spare_bytes();
         }
         self.leftovers.forget(page.first);
         self.note_next_lapse(page.first, page.lapsing.next(), None);

@@ -203,7 +203,7 @@ impl Hub {
                 epochs: Epochs::default(),
                 channels: Channels::new(options.channels_max),
                 targets: Targets::default(),
-                history: History::default(),
+                history: History::new(options.retention.segment_bytes()),
                 own_ids: OwnIds::default(),
                 retention: options.retention,
                 applied: 0,

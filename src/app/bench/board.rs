@@ -75,7 +75,7 @@ impl Board {
     /// `waker` ends the publisher's wait.
     pub(super) fn new(threads: usize, waker: Waker) -> Board {
         Board {
-            clock: Clock(Instant::now()),
+            clock: Clock::start(),
             is_stopped: AtomicBool::new(false),
             wants_places: AtomicBool::new(true),
             is_drain_cut: AtomicBool::new(false),
@@ -154,6 +154,10 @@ impl Board {
 pub(super) struct Clock(Instant);
 
 impl Clock {
+    pub(super) fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
     pub(super) fn ns(self) -> u64 {
         as_ns(self.0.elapsed())
     }

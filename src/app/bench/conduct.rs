@@ -12,11 +12,14 @@ use mio::{Poll, Waker};
 use super::BenchError;
 use super::board::{Board, Phase, as_ns};
 use super::connect::Connector;
+use super::course::{Course, Measured, Snapshot};
+use super::found::Found;
+use super::parameters::Parameters;
 use super::plan::{Extent, Pace, Plan};
 use super::process::{Kernel, Memory, ThreadTime, Usage, thread_id};
 use super::progress::Notices;
-use super::publisher::{Progress, Published, Publisher, Until, WAKER};
-use super::reader::{Found, Reader};
+use super::publisher::{Progress, Publisher, Until, WAKER};
+use super::reader::Reader;
 use super::report::Report;
 use super::target::UrlTemplate;
 use crate::app::signals::SignalWatch;
@@ -26,7 +29,11 @@ use crate::driver::affinity::pin_to_cpu;
 ///
 /// # Errors
 /// Where it cannot be set up. What goes wrong later is in the report.
-pub(super) fn conduct(plan: Plan, notices: &mut impl Write) -> Result<Report, BenchError> {
+pub(super) fn conduct(
+    plan: Plan,
+    parameters: Parameters,
+    notices: &mut impl Write,
+) -> Result<Report, BenchError> {
     let began = SystemTime::now();
     let plan = Arc::new(plan);
     let subscribe_address = resolve(&plan.target.subscribe_url)?;
@@ -51,7 +58,7 @@ pub(super) fn conduct(plan: Plan, notices: &mut impl Write) -> Result<Report, Be
     if let Err(trouble) = conductor.run() {
         conductor.course.troubles.push(trouble);
     }
-    conductor.finish()
+    conductor.finish(parameters)
 }
 
 fn resolve(url: &UrlTemplate) -> Result<SocketAddr, BenchError> {
@@ -66,68 +73,6 @@ struct Conductor<'a> {
     readers: Vec<JoinHandle<io::Result<Found>>>,
     notices: Notices<'a>,
     course: Course,
-}
-
-/// What was noted down on the way.
-#[derive(Debug)]
-pub(super) struct Course {
-    pub(super) began: SystemTime,
-    /// Why the run could not go on, a sentence each.
-    pub(super) troubles: Vec<String>,
-    /// Whether a signal ended it.
-    pub(super) is_stopped: bool,
-    pub(super) ramp_began_ns: u64,
-    pub(super) memory_before: Option<Memory>,
-    pub(super) memory_ramped: Option<Memory>,
-    pub(super) memory_end: Option<Memory>,
-    pub(super) kernel_before: Kernel,
-    pub(super) kernel_ramped: Kernel,
-    pub(super) measured: Option<Measured>,
-    /// Measured deliveries, those after the measured part among them.
-    pub(super) deliveries_in_all: u64,
-}
-
-/// The measured part.
-#[derive(Debug)]
-pub(super) struct Measured {
-    pub(super) start: Snapshot,
-    pub(super) end: Snapshot,
-    /// Places of its events.
-    pub(super) places: std::ops::Range<u64>,
-    /// When publishing ended, in ns.
-    pub(super) published_ns: u64,
-    pub(super) last_delivery_ns: u64,
-    pub(super) deliveries: u64,
-    pub(super) received_bytes: u64,
-    pub(super) published: Published,
-}
-
-/// What was read at one moment.
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    pub(super) at_ns: u64,
-    pub(super) usage: Usage,
-    pub(super) kernel: Kernel,
-    pub(super) publisher: ThreadTime,
-    pub(super) readers: Vec<ThreadTime>,
-}
-
-impl Default for Course {
-    fn default() -> Course {
-        Course {
-            began: SystemTime::UNIX_EPOCH,
-            troubles: Vec::new(),
-            is_stopped: false,
-            ramp_began_ns: 0,
-            memory_before: None,
-            memory_ramped: None,
-            memory_end: None,
-            kernel_before: Kernel::default(),
-            kernel_ramped: Kernel::default(),
-            measured: None,
-            deliveries_in_all: 0,
-        }
-    }
 }
 
 /// Why the run cannot go on, for people.
@@ -299,7 +244,7 @@ impl Conductor<'_> {
     }
 
     /// Ends the readers, and puts together what they have found.
-    fn finish(mut self) -> Result<Report, BenchError> {
+    fn finish(mut self, parameters: Parameters) -> Result<Report, BenchError> {
         self.notices.end();
         self.course.is_stopped = self.board.is_stopped();
         self.board.published.store(self.publisher.answered_place(), Ordering::Release);
@@ -313,7 +258,7 @@ impl Conductor<'_> {
             }
         }
         self.course.deliveries_in_all = self.board.sum(|reader| &reader.deliveries);
-        Ok(Report::new(&self.plan, self.course, found))
+        Ok(Report::new(&self.plan, parameters, self.course, Found::of_all(found)))
     }
 
     fn memory(&self) -> Result<Option<Memory>, Trouble> {

@@ -9,10 +9,15 @@ mod answer;
 mod board;
 mod conduct;
 mod connect;
+mod connection;
+mod course;
+mod found;
 mod latency;
 mod link;
+mod looks;
 mod mark;
 mod options;
+mod parameters;
 mod plan;
 mod process;
 mod progress;
@@ -27,6 +32,7 @@ mod stream;
 mod table;
 mod target;
 mod template;
+mod verdict;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -35,6 +41,7 @@ use std::path::{Path, PathBuf};
 pub use self::options::BenchOptions;
 
 use self::conduct::conduct;
+use self::parameters::Parameters;
 use self::plan::Plan;
 use self::process::Usage;
 use self::report::Report;
@@ -52,12 +59,13 @@ pub fn run(options: &BenchOptions, out: &mut impl Write, notices: &mut impl Writ
     check_cpus(&plan)?;
     check_descriptors(&plan)?;
     Usage::of(&plan.pids).map_err(|source| BenchError::NoProcess { pids: plan.pids.clone(), source })?;
-    let json = plan.json.clone();
-    let json_file = match &json {
+    let json = &options.json;
+    let json_file = match json {
         Some(path) if path != Path::new("-") => Some((path, create(path)?)),
         _ => None,
     };
-    let report = conduct(plan, notices)?;
+    let parameters = Parameters::of(options, &plan);
+    let report = conduct(plan, parameters, notices)?;
     match json_file {
         Some((path, mut file)) => {
             let written = write_json(&report, &mut file);

@@ -1,10 +1,7 @@
 //! What is to be run: the options with their defaults filled in, and held against one another.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::time::Duration;
-
-use serde::Serialize;
 
 use super::mark::Intro;
 use super::options::BenchOptions;
@@ -41,9 +38,6 @@ pub(super) struct Plan {
     pub(super) pids: Vec<u32>,
     /// One delivery in so many has its latency taken.
     pub(super) latency_sample: u64,
-    pub(super) json: Option<PathBuf>,
-    /// The options as they hold, for the result.
-    pub(super) parameters: Parameters,
 }
 
 /// When an event may be published.
@@ -73,48 +67,13 @@ pub(super) enum Sources {
     Addresses(Vec<Ipv4Addr>),
 }
 
-/// Every option with the value that held.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Parameters {
-    subscribe_url: String,
-    publish_url: String,
-    publish_body: String,
-    content_type: String,
-    http10: bool,
-    subscribers: usize,
-    slow_subscribers: usize,
-    slow_rate_bytes: usize,
-    channels: usize,
-    channel_prefix: String,
-    ramp_per_second: Option<f64>,
-    reader_threads: usize,
-    cpus_readers: Vec<usize>,
-    cpus_publisher: Option<usize>,
-    mode: &'static str,
-    rate_per_second: Option<f64>,
-    window_events: Option<u64>,
-    size_bytes: usize,
-    batch: u32,
-    batch_format: &'static str,
-    publishers: usize,
-    pipeline: usize,
-    warm_up_seconds: f64,
-    duration_seconds: Option<f64>,
-    events: Option<u64>,
-    stall_seconds: f64,
-    drain_seconds: f64,
-    latency_sample: u64,
-    pids: Vec<u32>,
-}
-
 impl Plan {
     /// Fills in what was not given. `seed` makes the run's marks its own.
     ///
     /// # Errors
     /// One sentence that names the options that do not go together, and what would.
     pub(super) fn new(options: &BenchOptions, seed: u64) -> Result<Plan, String> {
-        let (target, publish_body) = target(options)?;
+        let target = target(options)?;
         let names_channel = target.publish_url.names_channel();
         let is_named = names_channel || target.publish_body.has(Placeholder::Channel);
         let (channels, batch) = (options.channels, as_u32(options.batch));
@@ -189,21 +148,9 @@ impl Plan {
             drain: options.drain,
             pids: options.pids.clone(),
             latency_sample: options.latency_sample.map_or(default_sample, as_u64),
-            json: options.json.clone(),
-            parameters: parameters(options, &target, publish_body, pace),
             target,
         };
-        Ok(plan.with_parameters())
-    }
-
-    fn with_parameters(mut self) -> Plan {
-        self.parameters.slow_subscribers = self.slow_subscribers;
-        self.parameters.latency_sample = self.latency_sample;
-        (self.parameters.duration_seconds, self.parameters.events) = match self.extent {
-            Extent::Time(time) => (Some(time.as_secs_f64()), None),
-            Extent::Events(events) => (None, Some(events)),
-        };
-        self
+        Ok(plan)
     }
 
     /// The channel of a subscriber: they go round.
@@ -237,7 +184,7 @@ impl Plan {
     }
 }
 
-fn target(options: &BenchOptions) -> Result<(Target, String), String> {
+fn target(options: &BenchOptions) -> Result<Target, String> {
     let own = |path: &str| {
         let url = options.url.endpoint(path);
         UrlTemplate::parse(&url).map_err(|problem| format!("--url cannot be used for this: {problem}"))
@@ -260,7 +207,7 @@ fn target(options: &BenchOptions) -> Result<(Target, String), String> {
         }
         .to_owned()
     });
-    let target = Target {
+    Ok(Target {
         subscribe_url: options.subscribe_url.clone().map_or_else(|| own("/sse?channel={channel}"), Ok)?,
         publish_url: options.publish_url.clone().map_or_else(|| own(own_path), Ok)?,
         publish_body: Template::parse(&body),
@@ -268,49 +215,7 @@ fn target(options: &BenchOptions) -> Result<(Target, String), String> {
         batch_format,
         headers: options.headers.clone(),
         is_http10: options.http10,
-    };
-    Ok((target, body))
-}
-
-fn parameters(options: &BenchOptions, target: &Target, publish_body: String, pace: Pace) -> Parameters {
-    Parameters {
-        subscribe_url: target.subscribe_url.to_string(),
-        publish_url: target.publish_url.to_string(),
-        publish_body,
-        content_type: target.content_type.clone(),
-        http10: options.http10,
-        subscribers: options.subscribers,
-        slow_subscribers: 0,
-        slow_rate_bytes: options.slow_rate,
-        channels: options.channels,
-        channel_prefix: options.channel_prefix.clone(),
-        ramp_per_second: Some(options.ramp).filter(|&ramp| ramp > 0.0),
-        reader_threads: options.threads,
-        cpus_readers: options.cpus_readers.clone(),
-        cpus_publisher: options.cpus_publisher,
-        mode: match pace {
-            Pace::Rate(_) => "rate",
-            Pace::Window(_) => "window",
-            Pace::Unbatched => "unbatched",
-        },
-        rate_per_second: Some(options.rate).filter(|_| matches!(pace, Pace::Rate(_))),
-        window_events: Some(as_u64(options.window)).filter(|_| matches!(pace, Pace::Window(_))),
-        size_bytes: options.size,
-        batch: as_u32(options.batch),
-        batch_format: match options.batch_format {
-            BatchFormat::Ndjson => "ndjson",
-            BatchFormat::Array => "array",
-        },
-        publishers: options.publishers,
-        pipeline: options.pipeline,
-        warm_up_seconds: options.warm_up.as_secs_f64(),
-        duration_seconds: None,
-        events: None,
-        stall_seconds: options.stall.as_secs_f64(),
-        drain_seconds: options.drain.as_secs_f64(),
-        latency_sample: 0,
-        pids: options.pids.clone(),
-    }
+    })
 }
 
 /// 127.0.0.2 and up: the first address is left to the server and the publishers.
@@ -352,6 +257,7 @@ const DESCRIPTORS_SPARE: usize = 32;
 pub(super) mod tests {
     use clap::Parser;
 
+    use super::super::parameters::Parameters;
     use super::*;
 
     #[derive(Parser)]
@@ -362,8 +268,14 @@ pub(super) mod tests {
 
     /// The plan of these options.
     pub(in super::super) fn plan(arguments: &[&str]) -> Result<Plan, String> {
+        plan_and_parameters(arguments).map(|(plan, _)| plan)
+    }
+
+    pub(in super::super) fn plan_and_parameters(arguments: &[&str]) -> Result<(Plan, Parameters), String> {
         let options = Command::try_parse_from([&["bench"], arguments].concat()).ok().unwrap().options;
-        Plan::new(&options, 1)
+        let plan = Plan::new(&options, 1)?;
+        let parameters = Parameters::of(&options, &plan);
+        Ok((plan, parameters))
     }
 
     fn published(plan: &Plan) -> (String, String, &str) {

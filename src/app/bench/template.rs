@@ -1,6 +1,8 @@
 //! Texts with placeholders: URLs, headers and bodies that differ by channel and client.
 
-/// A text with `{channel}`, `{client}` and `{data}` in it.
+use std::fmt;
+
+/// A text with `{channel}`, `{client}` and `{data}` in it; shown as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
     parts: Vec<Part>,
@@ -80,6 +82,15 @@ impl Template {
     }
 }
 
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Text(text) => f.write_str(text),
+            Part::Placeholder(placeholder) => f.write_str(placeholder.as_str()),
+        })
+    }
+}
+
 fn first_placeholder(text: &str) -> Option<(usize, Placeholder)> {
     let found = Placeholder::ALL.map(|placeholder| Some((text.find(placeholder.as_str())?, placeholder)));
     found.into_iter().flatten().min_by_key(|&(at, _)| at)
@@ -109,6 +120,13 @@ mod tests {
             r#"{"channel":"news","text":"xyz"}"#
         );
         assert_eq!(rendered("{{channel}} {chan} {"), "{news} {chan} {");
+    }
+
+    #[test]
+    fn a_template_is_shown_as_it_was_given() {
+        for text in ["", "/sse?channel={channel}&user={client}", "{{channel}} {chan} {data}{data}"] {
+            assert_eq!(Template::parse(text).to_string(), text);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(super) struct Course {
     /// Why the run could not go on, a sentence each.
     pub(super) troubles: Vec<String>,
     /// Whether a signal ended it.
-    pub(super) is_stopped: bool,
+    pub(super) is_signalled: bool,
     pub(super) ramp_began_ns: u64,
     pub(super) memory_before: Option<Memory>,
     pub(super) memory_ramped: Option<Memory>,
@@ -55,7 +55,7 @@ impl Default for Course {
         Course {
             began: SystemTime::UNIX_EPOCH,
             troubles: Vec::new(),
-            is_stopped: false,
+            is_signalled: false,
             ramp_began_ns: 0,
             memory_before: None,
             memory_ramped: None,

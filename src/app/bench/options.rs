@@ -9,6 +9,7 @@ use clap::Args;
 use super::super::client::ServerUrl;
 use super::super::options::values::{Problem, bytes_within, count_within, duration, duration_above_zero};
 use super::mark::Mark;
+use super::plan::PROCESSES_MAX;
 use super::target::{BatchFormat, HeaderTemplate, UrlTemplate};
 
 /// The options of `downpour bench`.
@@ -61,10 +62,13 @@ pub struct BenchOptions {
     /// How fast streams are opened, such as 5000/s; 0 is as fast as the server takes them.
     #[arg(long, value_name = "RATE", default_value = "5000/s", value_parser = rate, help_heading = STREAMS)]
     pub(super) ramp: f64,
-    /// Threads that read the streams.
+    /// Processes that read the streams, as each may have only so many open files; the first one publishes too.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count_within(1..=PROCESSES_MAX), help_heading = STREAMS)]
+    pub(super) processes: usize,
+    /// Threads of each process that read the streams.
     #[arg(long, value_name = "N", default_value = "1", value_parser = count_within(1..=256), help_heading = STREAMS)]
     pub(super) threads: usize,
-    /// CPUs that the reading threads run on, by number and separated by commas, one for each thread in turn. Default: any
+    /// CPUs that the reading threads run on, by number and separated by commas, one for each thread in turn, process by process. Default: any
     #[arg(long, value_name = "CPU", value_delimiter = ',', value_parser = count_within(0..=1023), help_heading = STREAMS)]
     pub(super) cpus_readers: Vec<usize>,
     /// Share of the streams that read slowly, such as 10%.
@@ -188,8 +192,8 @@ Every stream is held against the numbers of its events: lost, doubled and reorde
 'gap' event says is missing is counted apart. Latency is from before a request is written until its event was read.
 
 Its own work must not be the limit: the result says how busy the reading threads were. --cpus-readers and \
---cpus-publisher keep them off the server's CPUs. Streams are plain HTTP over TCP, without compression; the limit on open files and the \
-ports of a source address (--sources) bound their number.
+--cpus-publisher keep them off the server's CPUs. Streams are plain HTTP over TCP, without compression; the limit on open files, \
+which each of the --processes has for itself, and the ports of a source address (--sources) bound their number.
 
 Ctrl-C ends a run with the figures so far.
 Exit codes: 0 the load ran as asked and nothing was lost untold, doubled or reordered; 1 otherwise; 2 wrong options.";

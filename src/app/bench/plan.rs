@@ -1,7 +1,10 @@
 //! What is to be run: the options with their defaults filled in, and held against one another.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::mark::Intro;
 use super::options::BenchOptions;
@@ -10,7 +13,7 @@ use super::target::{BatchFormat, Target, UrlTemplate};
 use super::template::{Placeholder, Template};
 
 /// A run of the bench.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) target: Target,
     pub(super) intro: Intro,
@@ -22,8 +25,11 @@ pub(super) struct Plan {
     pub(super) sources: Sources,
     /// Streams opened a second; `None` for as many as the server takes.
     pub(super) ramp: Option<f64>,
+    /// Processes that read streams, the first one included.
+    pub(super) processes: usize,
+    /// Reading threads of each of them.
     pub(super) threads: usize,
-    /// CPUs for the readers, in turn; empty for any.
+    /// CPUs for the readers, in turn, process by process; empty for any.
     pub(super) reader_cpus: Vec<usize>,
     pub(super) publisher_cpu: Option<usize>,
     pub(super) pace: Pace,
@@ -41,7 +47,7 @@ pub(super) struct Plan {
 }
 
 /// When an event may be published.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Pace {
     /// So many a second.
     Rate(f64),
@@ -52,14 +58,14 @@ pub(super) enum Pace {
 }
 
 /// How much is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Extent {
     Time(Duration),
     Events(u64),
 }
 
 /// Where streams connect from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Sources {
     /// One loopback address for every [`STREAMS_PER_SOURCE`] streams where the server is on one, else as the kernel
     /// chooses.
@@ -101,6 +107,12 @@ impl Plan {
                  channels goes over one connection, or they would lose their order"
             ));
         }
+        let (processes, subscribers) = (options.processes, options.subscribers);
+        if processes > 1 && processes > subscribers {
+            return Err(format!(
+                "--processes {processes} are more than --subscribers {subscribers}: each is to read a stream at least"
+            ));
+        }
         if options.unbatched && batch > 1 {
             return Err(format!(
                 "--unbatched and --batch {batch} contradict each other: it publishes one event at a time"
@@ -125,15 +137,16 @@ impl Plan {
             intro: Intro::new(seed),
             spread: Spread::new(as_u32(channels), if names_channel { batch } else { 1 }),
             channels: (0..channels).map(|at| format!("{}{at}", options.channel_prefix)).collect(),
-            subscribers: options.subscribers,
+            subscribers,
             slow_subscribers: share(options.subscribers, options.slow),
             slow_bytes_per_second: options.slow_rate,
             sources: match (options.sources, &options.source[..]) {
-                (Some(count), _) => Sources::Addresses(loopback_sources(count)),
+                (Some(count), _) => Sources::Addresses(loopback_sources(0..count)),
                 (None, []) => Sources::Auto,
                 (None, addresses) => Sources::Addresses(addresses.to_vec()),
             },
             ramp: Some(options.ramp).filter(|&ramp| ramp > 0.0),
+            processes: options.processes,
             threads: options.threads,
             reader_cpus: options.cpus_readers.clone(),
             publisher_cpu: options.cpus_publisher,
@@ -178,9 +191,27 @@ impl Plan {
         subscriber < self.slow_subscribers
     }
 
-    /// Descriptors that the run needs, with a few for the process itself.
+    /// How many streams a process of the run reads: the first one, 0, at least as many as any other.
+    pub(super) fn subscribers_in(&self, process: usize) -> usize {
+        self.subscribers.saturating_sub(process).div_ceil(self.processes)
+    }
+
+    /// Descriptors that each process needs, with a few for itself: as many as the first one, which publishes too and has
+    /// pipes to the others.
     pub(super) fn descriptors(&self) -> usize {
-        self.subscribers + self.publishers + DESCRIPTORS_SPARE + 2 * self.threads
+        self.descriptors_with(self.processes)
+    }
+
+    /// The least number of processes with which each needs at most `limit` descriptors; `None` where that is not to be
+    /// had.
+    pub(super) fn processes_within(&self, limit: usize) -> Option<usize> {
+        let allowed = PROCESSES_MAX.min(self.subscribers.max(1));
+        (1..=allowed).find(|&processes| self.descriptors_with(processes) <= limit)
+    }
+
+    fn descriptors_with(&self, processes: usize) -> usize {
+        let (streams, pipes) = (self.subscribers.div_ceil(processes), PIPES * (processes - 1));
+        streams + self.publishers + pipes + DESCRIPTORS_SPARE + 2 * self.threads
     }
 }
 
@@ -218,9 +249,10 @@ fn target(options: &BenchOptions) -> Result<Target, String> {
     })
 }
 
-/// 127.0.0.2 and up: the first address is left to the server and the publishers.
-pub(super) fn loopback_sources(count: usize) -> Vec<Ipv4Addr> {
-    (2..).take(count).map(|last| Ipv4Addr::new(127, 0, 0, last)).collect()
+/// The addresses at these places from 127.0.0.2 on: the first address is left to the server and the publishers.
+pub(super) fn loopback_sources(places: Range<usize>) -> Vec<Ipv4Addr> {
+    let first = Ipv4Addr::new(127, 0, 0, 2).to_bits();
+    places.map(|place| Ipv4Addr::from_bits(first + as_u32(place))).collect()
 }
 
 /// As many of `count` as `percent` says, rounded to the nearest.
@@ -249,6 +281,12 @@ const DURATION: Duration = Duration::from_secs(10);
 
 /// At saturation a sample says as much, and does not cost the readers what they are to measure.
 const SATURATED_SAMPLE: u64 = 64;
+
+/// Processes that a run may have.
+pub(super) const PROCESSES_MAX: usize = 256;
+
+/// Descriptors of the first process for each further one.
+const PIPES: usize = 3;
 
 /// Standard streams, the epoll instances, files of /proc while they are read.
 const DESCRIPTORS_SPARE: usize = 32;

@@ -25,7 +25,10 @@ use crate::driver::affinity::pin_to_cpu;
 pub(super) struct Reader {
     plan: Arc<Plan>,
     board: Arc<Board>,
+    /// Of the reader among those of its process.
     index: usize,
+    /// Of its process among those of the run.
+    process: usize,
     connector: Connector,
     ramp: Ramp,
     poll: Poll,
@@ -55,7 +58,7 @@ impl Reader {
     pub(super) fn new(
         plan: Arc<Plan>,
         board: Arc<Board>,
-        index: usize,
+        (process, index): (usize, usize),
         connector: Connector,
     ) -> io::Result<Reader> {
         Ok(Reader {
@@ -67,6 +70,7 @@ impl Reader {
             plan,
             board,
             index,
+            process,
             connector,
             connections: Vec::new(),
             unread: Vec::new(),
@@ -91,7 +95,8 @@ impl Reader {
     /// Where waiting itself is broken, which no retry mends, or the kernel refuses the thread its CPU.
     pub(super) fn run(mut self) -> io::Result<Found> {
         if !self.plan.reader_cpus.is_empty() {
-            pin_to_cpu(self.plan.reader_cpus[self.index % self.plan.reader_cpus.len()])?;
+            let reader = self.process * self.plan.threads + self.index;
+            pin_to_cpu(self.plan.reader_cpus[reader % self.plan.reader_cpus.len()])?;
         }
         self.own_board().thread_id.store(super::process::thread_id(), Ordering::Release);
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
@@ -125,9 +130,10 @@ impl Reader {
         }
     }
 
-    /// The subscribers of this reader are every so manyth of all.
+    /// The subscribers of a process are every so manyth of all, and those of a reader every so manyth of its process.
     fn next_subscriber(&self) -> Option<usize> {
-        let subscriber = self.index + self.connections.len() * self.plan.threads;
+        let within = self.index + self.connections.len() * self.plan.threads;
+        let subscriber = self.process + within * self.plan.processes;
         (subscriber < self.plan.subscribers).then_some(subscriber)
     }
 

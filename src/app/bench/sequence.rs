@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::{AddAssign, Range};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The place of one stream in the numbers of its channel.
 ///
@@ -36,7 +36,7 @@ struct Missing {
 }
 
 /// What became of events, summed over streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Tally {
     /// Events that never came, of which a `gap` event said so in their place.

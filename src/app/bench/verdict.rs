@@ -34,7 +34,7 @@ pub(super) fn findings(course: &Course, connect: &Connect, losses: &Losses) -> V
 /// What makes the figures say less than they seem to.
 pub(super) fn remarks(plan: &Plan, course: &Course, report: &Report) -> Vec<String> {
     let mut remarks = Vec::new();
-    if course.is_stopped {
+    if course.is_signalled {
         remarks.push("a signal ended the run: it is shorter than asked for".to_owned());
     }
     let Some(run) = &report.run else { return remarks };
@@ -59,7 +59,7 @@ pub(super) fn remarks(plan: &Plan, course: &Course, report: &Report) -> Vec<Stri
             100.0 * publisher
         ));
     }
-    if let (Pace::Rate(rate), false) = (plan.pace, course.is_stopped) {
+    if let (Pace::Rate(rate), false) = (plan.pace, course.is_signalled) {
         let lateness = run.publish_lateness.map_or(0, |lateness| lateness.p99_ns);
         if run.events_per_second < KEPT_RATE * rate && run.events > 1 || lateness > LATE_NS {
             remarks.push(format!(
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_run_that_measured_nothing_is_no_success() {
-        let nothing = Course { measured: None, is_stopped: true, ..course(0) };
+        let nothing = Course { measured: None, is_signalled: true, ..course(0) };
         assert_eq!(
             report(nothing, Tally::default()).findings,
             ["the run was ended before anything was measured"]

@@ -1,9 +1,10 @@
 //! `downpour bench`: load from this machine against any server of event streams, and what came of it.
 //!
 //! Streams are opened and read by a few threads of their own (`reader`), events are published by the thread that
-//! conducts the run (`conduct`, `publisher`). Every event bears its number and the time it was sent (`mark`), so that
-//! each stream is held against what was published to its channel (`sequence`) and every delivery has a latency. What is
-//! measured is one part of the run, between snapshots of the server's processes (`process`); the rest sets it up.
+//! conducts the run (`conduct`, `publisher`). Further processes may read a share of the streams (`crew`). Every event
+//! bears its number and the time it was sent (`mark`), so that each stream is held against what was published to its
+//! channel (`sequence`) and every delivery has a latency. What is measured is one part of the run, between snapshots of
+//! the server's processes (`process`); the rest sets it up.
 
 mod answer;
 mod board;

@@ -53,7 +53,8 @@ pub struct BenchOptions {
     /// What the channels' names begin with; their number follows.
     #[arg(long, value_name = "TEXT", default_value = "bench-", value_parser = channel_prefix, help_heading = STREAMS)]
     pub(super) channel_prefix: String,
-    /// Source addresses to connect from, 127.0.0.2 and up. Default: for a server on 127.x one for every 20000 streams
+    /// Source addresses to connect from, 127.0.0.2 and up. The processes share them out.
+    /// Default: for a server on 127.x one for every 20000 streams of each process
     #[arg(long, value_name = "N", value_parser = count_within(1..=200), conflicts_with = "source", help_heading = STREAMS)]
     pub(super) sources: Option<usize>,
     /// The same, address by address, separated by commas.
@@ -186,6 +187,7 @@ Examples:
   downpour bench --subscribers 10000 --rate 1000/s --pid 4711
   downpour bench --subscribers 2000 --rate 0 --batch 64 --json result.json
   downpour bench --subscribers 1000 --unbatched --events 10000
+  downpour bench --subscribers 60000 --processes 4 --rate 100/s
   downpour bench --subscribe-url 'http://127.0.0.1:9000/sub/{channel}' --publish-url 'http://127.0.0.1:9000/pub/{channel}'
 
 Every stream is held against the numbers of its events: lost, doubled and reordered ones are counted on each, and what a \

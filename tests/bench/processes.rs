@@ -1,7 +1,6 @@
 //! A load of several processes: one result, as of one process, and none that outlives the first.
 
 use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
@@ -112,7 +111,7 @@ fn a_further_process_that_is_killed_ends_the_run_with_what_became_of_it() {
         let server = Trickster::start(Trick::None);
         let child = server.bench(&[&["--processes", "3"], load].concat());
         let pids = children(child.id(), 2);
-        wait_for("events", || (server.published.load(Ordering::SeqCst) > 60).then_some(()));
+        server.await_events();
         signal("KILL", pids[0]);
         let (code, json, told) = result(child.wait_with_output().unwrap());
         assert_eq!(code, Some(1), "{told}");
@@ -127,7 +126,7 @@ fn further_processes_end_with_the_first_one() {
     let server = Trickster::start(Trick::None);
     let mut child = server.bench(&["--processes", "3", "--duration", "1h"]);
     let pids = children(child.id(), 2);
-    wait_for("events", || (server.published.load(Ordering::SeqCst) > 60).then_some(()));
+    server.await_events();
     child.kill().unwrap();
     child.wait().unwrap();
     wait_for("their end", || (!pids.iter().any(|&pid| is_running(pid))).then_some(()));
@@ -138,13 +137,7 @@ fn a_signal_ends_all_processes_with_the_figures_so_far() {
     let server = Trickster::start(Trick::None);
     let child = server.bench(&["--processes", "2", "--duration", "1h"]);
     let pids = children(child.id(), 1);
-    wait_for("events", || (server.published.load(Ordering::SeqCst) > 60).then_some(()));
-    signal("INT", child.id());
-    let (code, json, told) = result(child.wait_with_output().unwrap());
-    assert_eq!(code, Some(0), "{told}");
-    assert!(json["run"]["deliveries"].as_u64().unwrap() > 0);
-    assert_eq!(json["run"]["deliveries"], json["run"]["expectedDeliveries"]);
-    assert!(json["remarks"].to_string().contains("a signal ended the run"), "{json:#}");
+    server.interrupt(child);
     assert!(!is_running(pids[0]));
 }
 

@@ -9,7 +9,8 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::{command, result};
+use crate::common::wait_for;
+use crate::{command, result, signal};
 
 /// What a server does to one event, once it has delivered enough others as it should.
 #[derive(Clone, Copy, PartialEq)]
@@ -36,15 +37,15 @@ pub(crate) const TRICKED: usize = 40;
 
 /// A server of event streams that plays a trick: one channel, a thread for each connection.
 pub(crate) struct Trickster {
-    pub(crate) url: String,
-    pub(crate) published: Arc<AtomicUsize>,
+    url: String,
+    published: Arc<AtomicUsize>,
 }
 
 struct Stage {
     trick: Trick,
     streams: Mutex<Vec<TcpStream>>,
     held: Mutex<Option<String>>,
-    pub(crate) published: Arc<AtomicUsize>,
+    published: Arc<AtomicUsize>,
 }
 
 impl Trickster {
@@ -67,6 +68,22 @@ impl Trickster {
         let urls = [format!("{}/s", self.url), format!("{}/p", self.url)];
         let mut command = command(&["--subscribe-url", &urls[0], "--publish-url", &urls[1]]);
         command.args(["--subscribers", "4"]).args(arguments).spawn().unwrap()
+    }
+
+    /// Waits until so many events were published that some were measured.
+    pub(crate) fn await_events(&self) {
+        wait_for("events", || (self.published.load(Ordering::SeqCst) > 60).then_some(()));
+    }
+
+    /// Interrupts a load, as Ctrl-C would; it must end with the figures so far.
+    pub(crate) fn interrupt(&self, bench: Child) {
+        self.await_events();
+        signal("INT", bench.id());
+        let (code, json, told) = result(bench.wait_with_output().unwrap());
+        assert_eq!(code, Some(0), "{told}");
+        assert!(json["run"]["deliveries"].as_u64().unwrap() > 0);
+        assert_eq!(json["run"]["deliveries"], json["run"]["expectedDeliveries"]);
+        assert!(json["remarks"].to_string().contains("a signal ended the run"), "{json:#}");
     }
 }
 

@@ -113,7 +113,7 @@ impl Board {
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.has_failed.load(Ordering::Relaxed)
+        self.has_failed.load(Ordering::Acquire)
     }
 
     /// Ends the wait of the publisher, or of a worker.
@@ -165,24 +165,33 @@ impl Board {
     }
 }
 
-/// Says that the run has failed, unless it was disarmed before it is dropped: so also where a thread panics.
+/// Says that the run has failed, and that nobody is to wait for a reader's streams any more, unless it was disarmed
+/// before it is dropped: so also where a thread panics.
 #[derive(Debug)]
-pub(super) struct Alarm(Option<Arc<Board>>);
+pub(super) struct Alarm {
+    board: Arc<Board>,
+    /// Which of the board's readers it is for.
+    reader: usize,
+    is_armed: bool,
+}
 
 impl Alarm {
-    pub(super) fn new(board: Arc<Board>) -> Alarm {
-        Alarm(Some(board))
+    pub(super) fn new(board: Arc<Board>, reader: usize) -> Alarm {
+        Alarm { board, reader, is_armed: true }
     }
 
     pub(super) fn disarm(mut self) {
-        self.0 = None;
+        self.is_armed = false;
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if let Some(board) = &self.0 {
-            board.has_failed.store(true, Ordering::Relaxed);
+        if self.is_armed {
+            let reader = &self.board.readers[self.reader];
+            reader.fast_place.store(u64::MAX, Ordering::Release);
+            reader.slow_place.store(u64::MAX, Ordering::Release);
+            self.board.has_failed.store(true, Ordering::Release);
         }
     }
 }
@@ -255,13 +264,14 @@ mod tests {
         let poll = mio::Poll::new().unwrap();
         let waker = Waker::new(poll.registry(), mio::Token(0)).unwrap();
         let board = Arc::new(Board::new(Clock::start(), 1, waker));
-        Alarm::new(Arc::clone(&board)).disarm();
+        Alarm::new(Arc::clone(&board), 0).disarm();
         assert!(!board.is_stopped());
-        let alarm = Alarm::new(Arc::clone(&board));
+        let alarm = Alarm::new(Arc::clone(&board), 0);
         let thread = std::thread::spawn(move || {
             let _alarm = alarm;
             std::panic::resume_unwind(Box::new("it ends"));
         });
         assert!(thread.join().is_err() && board.is_stopped() && board.has_failed());
+        assert_eq!((board.fast_place(), board.slow_place()), (u64::MAX, u64::MAX));
     }
 }

@@ -222,7 +222,7 @@ impl Conductor<'_> {
         self.order()?;
         let published = self.publisher.answered_place();
         let mut progress = Progress::new(self.board.clock.ns(), as_ns(stall));
-        while self.plan.subscribers > 0 && place(&self.board) < published && !self.board.has_failed() {
+        while self.plan.subscribers > 0 && place(&self.board) < published {
             let marks = (self.board.advanced(), self.board.sum(|reader| &reader.received_bytes));
             if progress.has_stalled(marks, self.board.clock.ns()) {
                 break;
@@ -251,6 +251,11 @@ impl Conductor<'_> {
     /// Ends the readers, and puts together what they have found.
     fn finish(mut self, parameters: Parameters) -> Result<Report, BenchError> {
         self.notices.end();
+        if self.board.has_failed() {
+            // What is under way to the streams of others is not lost.
+            let waited = self.await_fast();
+            self.course.troubles.extend(waited.err());
+        }
         self.course.is_signalled = self.board.is_signalled.load(Ordering::Relaxed);
         self.board.published.store(self.publisher.answered_place(), Ordering::Release);
         self.board.set_phase(Phase::Over);

@@ -31,7 +31,7 @@ impl Readers {
         for index in 0..plan.threads {
             let reader =
                 Reader::new(Arc::clone(plan), Arc::clone(board), (process, index), connector.clone())?;
-            let alarm = Alarm::new(Arc::clone(board));
+            let alarm = Alarm::new(Arc::clone(board), index);
             let thread = thread::Builder::new().name(format!("reader-{index}")).spawn(move || {
                 let found = reader.run();
                 if found.is_ok() {

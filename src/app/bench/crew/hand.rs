@@ -49,7 +49,7 @@ impl Hand {
         };
         let (sender, answers) = mpsc::channel();
         let (board, at) = (Arc::clone(board), plan.threads + process - 1);
-        let alarm = Alarm::new(Arc::clone(&board));
+        let alarm = Alarm::new(Arc::clone(&board), at);
         let listener = thread::Builder::new()
             .name(format!("worker-{process}"))
             .spawn(move || listen(out, errors, &board, at, &sender, alarm));

@@ -58,7 +58,8 @@ pub(crate) fn assert_all_delivered(json: &Value, events: u64, subscribers: u64) 
     }
 }
 
-pub(crate) fn signal(signal: &str, pid: u32) {
-    let kill = format!("kill -{signal} {pid}");
+/// Sends a signal to a process, or to a group of them by its negated id.
+pub(crate) fn signal(signal: &str, target: i64) {
+    let kill = format!("kill -s {signal} -- {target}");
     assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
 }

@@ -112,7 +112,7 @@ fn a_further_process_that_is_killed_ends_the_run_with_what_became_of_it() {
         let child = server.bench(&[&["--processes", "3"], load].concat());
         let pids = children(child.id(), 2);
         server.await_events();
-        signal("KILL", pids[0]);
+        signal("KILL", pids[0].into());
         let (code, json, told) = result(child.wait_with_output().unwrap());
         assert_eq!(code, Some(1), "{told}");
         assert!(told.contains(" of 3 ended before its time (signal: 9 (SIGKILL))"), "{told}");

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::process::Child;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -67,7 +68,8 @@ impl Trickster {
     pub(crate) fn bench(&self, arguments: &[&str]) -> Child {
         let urls = [format!("{}/s", self.url), format!("{}/p", self.url)];
         let mut command = command(&["--subscribe-url", &urls[0], "--publish-url", &urls[1]]);
-        command.args(["--subscribers", "4"]).args(arguments).spawn().unwrap()
+        // A group of its own, which a signal of the terminal goes to.
+        command.process_group(0).args(["--subscribers", "4"]).args(arguments).spawn().unwrap()
     }
 
     /// Waits until so many events were published that some were measured.
@@ -75,10 +77,10 @@ impl Trickster {
         wait_for("events", || (self.published.load(Ordering::SeqCst) > 60).then_some(()));
     }
 
-    /// Interrupts a load, as Ctrl-C would; it must end with the figures so far.
+    /// Interrupts a load with all of its processes that are in its group, as Ctrl-C would; it must end with the figures so far.
     pub(crate) fn interrupt(&self, bench: Child) {
         self.await_events();
-        signal("INT", bench.id());
+        signal("INT", -i64::from(bench.id()));
         let (code, json, told) = result(bench.wait_with_output().unwrap());
         assert_eq!(code, Some(0), "{told}");
         assert!(json["run"]["deliveries"].as_u64().unwrap() > 0);

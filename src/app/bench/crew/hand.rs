@@ -39,7 +39,12 @@ impl Hand {
     /// Starts the `process`th process of the run, which stands on the board behind the readers of the first one.
     pub(super) fn start(process: usize, plan: &Plan, board: &Arc<Board>) -> io::Result<Hand> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(COMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg(COMMAND);
+        Hand::spawn(command, process, plan, board)
+    }
+
+    fn spawn(mut command: Command, process: usize, plan: &Plan, board: &Arc<Board>) -> io::Result<Hand> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Ctrl-C in a terminal is for the first process, which ends the others when they have told what they found.
         command.process_group(0);
         let mut child = command.spawn()?;
@@ -204,7 +209,41 @@ const SAID_BYTES_MAX: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
+    use mio::{Poll, Waker};
+
+    use super::super::super::board::Clock;
+    use super::super::super::plan::tests::plan;
+    use super::super::super::publisher::WAKER;
     use super::*;
+
+    /// What becomes of a worker that is this script of the shell.
+    fn failure_of(script: &str) -> (String, Arc<Board>) {
+        let plan = plan(&["--processes", "2"]).unwrap();
+        let poll = Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), WAKER).unwrap();
+        let board = Arc::new(Board::new(Clock::start(), 2, waker));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        let mut hand = Hand::spawn(command, 1, &plan, &board).unwrap();
+        (hand.answer(0).unwrap_err(), board)
+    }
+
+    #[test]
+    fn a_worker_that_fails_is_told_with_its_exit_code_and_what_it_said() {
+        let (failure, board) = failure_of("echo 'error: no such thing' >&2; exit 3");
+        assert_eq!(failure, "process 2 of 2 ended before its time (exit status: 3): error: no such thing");
+        assert!(board.has_failed() && board.readers[1].fast_place.load(Ordering::Acquire) == u64::MAX);
+    }
+
+    #[test]
+    fn a_worker_that_speaks_another_language_is_ended() {
+        let (failure, board) = failure_of("echo nonsense; exec sleep 1000");
+        let expected =
+            "process 2 of 2 ended before its time (signal: 9 (SIGKILL)): it told what nobody understands";
+        assert!(failure.starts_with(expected) && board.has_failed(), "{failure}");
+    }
 
     #[test]
     fn what_a_child_says_is_told_on_one_line() {

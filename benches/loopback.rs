@@ -4,6 +4,8 @@
 //!
 //! Prints a table at its end. Settings are variables of the environment: see `docs/benchmarks.md`.
 
+#[path = "support/asked.rs"]
+mod asked;
 #[path = "support/interval.rs"]
 mod interval;
 #[path = "support/load.rs"]
@@ -199,9 +201,7 @@ fn print_table(title: &str, pace: usize, outcomes: &[Outcome]) {
 }
 
 fn main() {
-    // `cargo test --all-targets` runs this too, without saying that it is to measure.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("loopback measures under `cargo bench` alone");
+    if !asked::is_asked_to_measure("loopback") {
         return;
     }
     let settings = Settings::read();

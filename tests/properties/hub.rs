@@ -11,8 +11,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
+use crate::records::{Draft, NAMES, OWN_IDS, SELECTORS};
 use crate::retained::PAGE_BYTES_MAX;
-use crate::world::{Draft, NAMES, OWN_IDS, SELECTORS, World};
+use crate::world::World;
 
 /// Where a stream is to begin, before it is known which ids there are.
 #[derive(Clone, Debug)]

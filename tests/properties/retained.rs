@@ -8,7 +8,8 @@ use downpour::hub::reader::{Cursor, Slice, SliceLimits};
 use downpour::hub::retention::SEGMENT_BYTES_MOST;
 use downpour::hub::{Begin, ChannelId, TICK};
 
-use crate::world::{NAMES, SELECTORS, World};
+use crate::records::{NAMES, SELECTORS};
+use crate::world::World;
 
 /// What a page holds beside its retained frames at the most: its segment, its large frames, its entries. The page that
 /// is being written cannot be given up, and pages are given up whole, so this is the slack of all bounds of bytes.

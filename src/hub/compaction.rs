@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use crate::base::id::Sequence;
 use crate::frame::segment::Segment;
-use crate::hub::history::{Entry, FramePlace, History, PAGE_ENTRIES_MAX, Page, delta};
+use crate::hub::history::{History, PAGE_ENTRIES_MAX};
+use crate::hub::page::{Entry, FramePlace, Page, delta};
 use crate::hub::targets::TargetId;
 
 /// A page is sparse if less than this part of its bytes is retained.

@@ -22,6 +22,7 @@ pub mod live;
 mod membership;
 mod numbers;
 mod own_ids;
+mod page;
 mod patterns;
 pub mod reader;
 mod receivers;

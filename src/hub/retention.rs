@@ -9,7 +9,7 @@ use crate::frame::batch::is_client;
 use crate::hub::State;
 use crate::hub::channel::ChannelId;
 use crate::hub::channels::Removal;
-use crate::hub::history::Entry;
+use crate::hub::page::Entry;
 
 /// How much history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

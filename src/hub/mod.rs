@@ -22,6 +22,7 @@ pub mod live;
 mod membership;
 mod numbers;
 mod own_ids;
+mod page;
 mod patterns;
 pub mod reader;
 mod receivers;
@@ -203,7 +204,7 @@ impl Hub {
                 epochs: Epochs::default(),
                 channels: Channels::new(options.channels_max),
                 targets: Targets::default(),
-                history: History::default(),
+                history: History::new(options.retention.segment_bytes()),
                 own_ids: OwnIds::default(),
                 retention: options.retention,
                 applied: 0,

@@ -7,7 +7,7 @@ use crate::base::slots::Slots;
 use crate::conn::{Context, Flushed, Taken};
 use crate::driver::{Driver, SendStart};
 use crate::frame::offer::Offer;
-use crate::frame::outbox::Pushed;
+use crate::frame::outbox::{PushLimits, Pushed};
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::hub::ChannelId;
@@ -46,7 +46,7 @@ impl<D: Driver> Shard<D> {
             };
             let is_done = match peer.conn.flush(&context, send) {
                 Flushed::Whole { bytes, events } => {
-                    counters.note_sent(bytes, Some(events));
+                    counters.note_sent_events(bytes, events);
                     peer.is_settled_once_idle()
                 }
                 Flushed::Partly { bytes, events } => {
@@ -64,7 +64,7 @@ impl<D: Driver> Shard<D> {
 
     /// Takes what lies after the shard's cursor, as much as an empty outbox takes, and queues it for its streams.
     pub(super) fn take(&mut self) {
-        if !self.has_events() {
+        if self.hub.head() == self.cursor {
             return;
         }
         let limits = TakeLimits::of(self.options.conn.outbox);
@@ -87,6 +87,7 @@ impl<D: Driver> Shard<D> {
         let everyone = (live.channels == RunChannels::One(ChannelId::ALL)).then(|| self.streams());
         let mut twin: Option<Run> = None; // Made once, on first need.
         let Shard { index, peers, marked, fallen, options, publishers, .. } = self;
+        let limits = PushLimits::of(options.conn.outbox);
         let slots = match (&live.channels, everyone) {
             (_, Some(streams)) => Cow::Owned(streams),
             (RunChannels::One(channel), None) => {
@@ -103,7 +104,7 @@ impl<D: Driver> Shard<D> {
                 Framing::Chunked => run.clone(),
                 Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(&run)).clone(),
             };
-            match peer.conn.push(framed, &options.conn) {
+            match peer.conn.push(framed, &limits) {
                 Pushed::Queued if !peer.is_marked => {
                     peer.is_marked = true;
                     marked.push(slot);

@@ -1,6 +1,7 @@
 //! Floor 0: the small types and containers that every other floor stands on. Imports nothing of ours.
 
 pub mod fingerprint;
+pub mod hashed;
 pub mod heap;
 pub mod id;
 pub mod limits;
@@ -9,4 +10,5 @@ pub mod name;
 pub mod random;
 pub mod search;
 pub mod slots;
+pub mod texts;
 pub mod wheel;

@@ -264,7 +264,7 @@ impl<D: Driver> Shard<D> {
             random,
             common,
             counters: Counters::default(),
-            index: Index::default(),
+            index: Index::with_room_for(room),
             all_count: 0,
             cursor,
             taken: Vec::new(),
@@ -358,7 +358,7 @@ impl<D: Driver> Shard<D> {
         }
         self.wheel = Wheel::with_room_for(Self::room(&self.options), self.now, TIMER_TICK);
         self.due.clear();
-        self.index = Index::default();
+        self.index = Index::with_room_for(Self::room(&self.options));
         self.taken.clear();
         self.sources.clear();
         self.marked.clear();

@@ -4,7 +4,7 @@ use crate::base::heap::block_bytes;
 
 /// Slots of one part of a list. As many channels grow side by side, what one outgrows is a hole for the others to fill; lists
 /// of many parts leave none.
-const PART_LEN: usize = 1024;
+const PART_LEN: usize = 256;
 
 /// Room that a list makes at the least when there is none, in slots.
 const ROOM_MIN: usize = 4;
@@ -150,15 +150,16 @@ impl Parts {
         if self.last.len() == PART_LEN {
             self.full.push(std::mem::take(&mut self.last).into_boxed_slice());
         }
-        let len = self.full.len() * PART_LEN + self.last.len();
-        push_with_little_room(&mut self.last, slot, len);
+        if self.last.is_empty() {
+            self.last.reserve_exact(PART_LEN);
+        }
+        self.last.push(slot);
     }
 
     /// Takes off the last slot. There are always some: a list that has no full part any more is none of several parts.
     fn pop(&mut self) -> u32 {
         loop {
             if let Some(slot) = self.last.pop() {
-                shrink(&mut self.last);
                 return slot;
             }
             self.last = self.full.pop().expect("a list of several parts is not empty").into_vec();

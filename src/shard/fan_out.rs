@@ -95,22 +95,24 @@ impl<D: Driver> Shard<D> {
             (None, RunChannels::One(channel)) => index.streams(*channel),
             (None, RunChannels::Several(_)) => StreamSlots::default(),
         };
-        for &slot in slots.parts().flatten() {
-            let Some(peer) = peers.get_at_mut(slot) else { continue };
-            if peer.behind.is_some() {
-                continue; // It comes to these events in its own time.
-            }
-            let framed = |framing| match framing {
-                Framing::Chunked => run.clone(),
-                Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(&run)).clone(),
-            };
-            match peer.conn.push(framed, &options.conn) {
-                Pushed::Queued if !peer.is_marked => {
-                    peer.is_marked = true;
-                    marked.push(slot);
+        for part in slots.parts() {
+            for &slot in part {
+                let Some(peer) = peers.get_at_mut(slot) else { continue };
+                if peer.behind.is_some() {
+                    continue; // It comes to these events in its own time.
                 }
-                Pushed::Queued => {}
-                Pushed::Full => fallen.push(slot),
+                let framed = |framing| match framing {
+                    Framing::Chunked => run.clone(),
+                    Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(&run)).clone(),
+                };
+                match peer.conn.push(framed, &options.conn) {
+                    Pushed::Queued if !peer.is_marked => {
+                        peer.is_marked = true;
+                        marked.push(slot);
+                    }
+                    Pushed::Queued => {}
+                    Pushed::Full => fallen.push(slot),
+                }
             }
         }
         if let Some(tally) = &live.tally

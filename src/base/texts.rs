@@ -190,6 +190,15 @@ fn entry_bytes(text: &str) -> usize {
 
 #[inline]
 fn text_at(content: &str, at: usize) -> &str {
+    // Nearly all texts are shorter than 128 bytes, so that their length is a character of one.
+    match content.as_bytes()[at] {
+        length @ 0..=127 => &content[at + 1..at + 1 + usize::from(length)],
+        128.. => long_text_at(content, at),
+    }
+}
+
+#[cold]
+fn long_text_at(content: &str, at: usize) -> &str {
     let entry = &content[at..];
     let length = entry.chars().next().expect("a text has its length before it");
     &entry[length.len_utf8()..][..length as usize]

@@ -197,12 +197,16 @@ impl Channels {
         self.entries.remove_streams(id, shard, streams);
     }
 
-    /// Retains `sequence` as the channel's newest event. It will hardly ever have more than `len_max`.
-    pub(super) fn retain(&mut self, id: ChannelId, sequence: Sequence, len_max: usize) {
+    /// Retains `sequence` as the channel's newest event. Returns true if and only if it has more than `events_max` by that,
+    /// and did not wait for its oldest to be given up yet; it does from now on.
+    pub(super) fn retain(&mut self, id: ChannelId, sequence: Sequence, events_max: usize) -> bool {
         self.entries.change(id, |record| {
-            record.retained.push(sequence, len_max);
+            // It will hardly ever have more than one that is to go.
+            record.retained.push(sequence, events_max.saturating_add(1));
             record.last = sequence;
-        });
+            let is_over = record.retained.len() > events_max;
+            is_over && !std::mem::replace(&mut record.is_over, true)
+        })
     }
 
     /// Notes an event of a channel that a pattern matches.

@@ -62,6 +62,11 @@ const CHANNEL_BYTES: usize =
 const ID_BYTES: usize = size_of::<OwnId>() * 2 + size_of::<(Arc<str>, Uses)>() * 2 + 32;
 
 impl OwnIds {
+    /// Returns true if and only if no channel has any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_channel.is_empty()
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -75,9 +80,7 @@ impl OwnIds {
     /// Takes in that an event, with this id of its publisher's if it has one, came to a channel.
     pub(super) fn note_event(&mut self, channel: &str, sequence: Sequence, id: Option<&str>) {
         let Some(text) = id else {
-            if !self.by_channel.is_empty()
-                && let Some(ids) = self.by_channel.get_mut(channel)
-            {
+            if let Some(ids) = self.by_channel.get_mut(channel) {
                 ids.events += 1;
             }
             return;
@@ -105,9 +108,6 @@ impl OwnIds {
         events_max: usize,
         retained_from: Option<Sequence>,
     ) {
-        if self.by_channel.is_empty() {
-            return;
-        }
         let Some((channel, ids)) = self.by_channel.get_key_value(channel) else { return };
         let is_passed = |id: &OwnId| {
             ids.events - id.nth >= events_max as u64 && retained_from.is_none_or(|from| from > id.sequence)

@@ -84,18 +84,19 @@ impl Texts {
     #[must_use]
     #[inline]
     pub fn get(&self, place: Place) -> &str {
-        let (number, at) = (page_of(place), (place.0 as usize % (1 << PAGE_STEPS_LOG2)) * STEP_BYTES);
-        text_at(&self.pages[number].content, at)
+        text_at(&self.pages[page_of(place)].content, offset_of(place))
     }
 
     /// Removes the text at a place, which is no text's then.
     pub fn remove(&mut self, place: Place) {
-        let (number, bytes) = (page_of(place), entry_bytes(self.get(place)));
+        let (number, at, bytes) = (page_of(place), offset_of(place), entry_bytes(self.get(place)));
         let page = &mut self.pages[number];
         page.left_bytes -= bytes;
         let (left, is_filling) = (page.left_bytes, self.filling == Some(number));
         if left == 0 && is_filling {
             page.content.clear();
+        } else if is_filling && at + bytes == page.content.len() {
+            page.content.truncate(at);
         } else if left == 0 {
             self.sparse.retain(|&sparse| sparse != number);
             self.free_page(number);
@@ -118,10 +119,12 @@ impl Texts {
         self.free.push(page.number);
     }
 
-    /// Bytes held.
+    /// Bytes held. Of the page that texts are put in, what is written counts: the system gives it no more.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes + self.pages.len() * size_of::<Page>()
+        let filling = self.filling.map(|number| &self.pages[number].content);
+        let unwritten = filling.map_or(0, |content| content.capacity() - content.len());
+        self.bytes - unwritten + self.pages.len() * size_of::<Page>()
     }
 
     /// Goes on with a page of so many bytes.
@@ -180,6 +183,10 @@ impl TakenPage {
 
 fn page_of(place: Place) -> usize {
     (place.0 >> PAGE_STEPS_LOG2) as usize
+}
+
+fn offset_of(place: Place) -> usize {
+    (place.0 as usize % (1 << PAGE_STEPS_LOG2)) * STEP_BYTES
 }
 
 /// Bytes that a text takes up in a page.

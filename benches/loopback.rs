@@ -1,9 +1,11 @@
 //! What a delivery costs a server over loopback sockets: this one with each of its drivers, two bare servers that do
 //! nothing but send, and peers. All run in one go and take turns, so that what disturbs one disturbs the others too;
-//! each is compared with the bare `send()` of the same round.
+//! each is compared with the bare `send()` of the same round. All are started several times.
 //!
 //! Prints a table at its end. Settings are variables of the environment: see `docs/benchmarks.md`.
 
+#[path = "support/asked.rs"]
+mod asked;
 #[path = "support/interval.rs"]
 mod interval;
 #[path = "support/load.rs"]
@@ -28,7 +30,7 @@ use load::{Load, SATURATED, UNBATCHED};
 use process::{Pinning, Process};
 use readers::Readers;
 use servers::{Servers, number};
-use window::{Pairs, Window, fitting};
+use window::{Pairs, STARTS, Window, fitting};
 
 /// Requests of the first run at each pace, from which it is told how many fill a window.
 const WARM_UP_REQUESTS: usize = 8;
@@ -132,11 +134,48 @@ fn start_all(settings: &Settings, servers: &Servers) -> Vec<Contender> {
 const BARE_SEND: &str = "bare send()";
 const BARE_RING: &str = "bare io_uring";
 
+/// What one server came to over all starts: for each pace its windows.
+#[derive(Debug)]
+struct Outcome {
+    name: &'static str,
+    paces: Vec<Vec<Window>>,
+}
+
+/// Starts all servers and lets them take turns, several times.
+fn measure(settings: &Settings, servers: &Servers) -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for _ in 0..STARTS {
+        let mut contenders = start_all(settings, servers);
+        for round in 0..settings.rounds.div_ceil(STARTS) {
+            for pace in [UNBATCHED, SATURATED] {
+                // Who comes first changes, so that no server always follows the same other one.
+                for place in 0..contenders.len() {
+                    let next = (place + round) % contenders.len();
+                    contenders[next].measure(pace, settings.load.streams);
+                }
+            }
+        }
+        if outcomes.is_empty() {
+            let empty = |contender: &Contender| Outcome {
+                name: contender.name,
+                paces: vec![Vec::new(); contender.paces.len()],
+            };
+            outcomes = contenders.iter().map(empty).collect();
+        }
+        for (outcome, contender) in outcomes.iter_mut().zip(contenders) {
+            for (windows, measured) in outcome.paces.iter_mut().zip(contender.paces) {
+                windows.extend(measured.rounds);
+            }
+        }
+    }
+    outcomes
+}
+
 /// The table of one pace.
-fn print_table(title: &str, pace: usize, contenders: &[Contender]) {
+fn print_table(title: &str, pace: usize, outcomes: &[Outcome]) {
     let windows_of = |name: &str| {
-        let named = contenders.iter().find(|contender| contender.name == name);
-        named.map(|contender| contender.paces[pace].rounds.clone())
+        let named = outcomes.iter().find(|outcome| outcome.name == name);
+        named.map(|outcome| outcome.paces[pace].clone())
     };
     let limits = [windows_of(BARE_SEND), windows_of(BARE_RING)];
     println!(
@@ -146,8 +185,8 @@ fn print_table(title: &str, pace: usize, contenders: &[Contender]) {
         "{:20} {:>9} {:>9}   {:27} {:27}",
         "server", "CPU", "wall", "to bare send()", "to bare io_uring"
     );
-    for contender in contenders {
-        let rounds = &contender.paces[pace].rounds;
+    for Outcome { name, paces } in outcomes {
+        let rounds = &paces[pace];
         let median =
             |of: fn(&Window) -> f64| Interval::of(rounds.iter().map(of)).map_or(f64::NAN, |of| of.median);
         let (cpu, wall) = (median(Window::cpu_ns), median(Window::wall_ns));
@@ -157,14 +196,12 @@ fn print_table(title: &str, pace: usize, contenders: &[Contender]) {
             let interval = Interval::of(ratios).map_or("-".to_owned(), |interval| interval.to_string());
             if thrown > 0 { format!("{interval} -{thrown}") } else { interval }
         });
-        println!("{:20} {cpu:9.1} {wall:9.1}   {:27} {:27}", contender.name, ratios[0], ratios[1]);
+        println!("{:20} {cpu:9.1} {wall:9.1}   {:27} {:27}", name, ratios[0], ratios[1]);
     }
 }
 
 fn main() {
-    // `cargo test --all-targets` runs this too, without saying that it is to measure.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("loopback measures under `cargo bench` alone");
+    if !asked::is_asked_to_measure("loopback") {
         return;
     }
     let settings = Settings::read();
@@ -185,16 +222,7 @@ fn main() {
         Some(_) => println!("readers on CPU {}, servers on CPU {}", CPUS.0, CPUS.1),
         None => println!("without two CPUs and taskset: readers and servers are not kept apart"),
     }
-    let mut contenders = start_all(&settings, &servers);
-    for round in 0..rounds {
-        for pace in [UNBATCHED, SATURATED] {
-            // Who comes first changes, so that no server always follows the same other one.
-            for place in 0..contenders.len() {
-                let next = (place + round) % contenders.len();
-                contenders[next].measure(pace, streams);
-            }
-        }
-    }
-    print_table("unbatched", UNBATCHED, &contenders);
-    print_table("saturated", SATURATED, &contenders);
+    let outcomes = measure(&settings, &servers);
+    print_table("unbatched", UNBATCHED, &outcomes);
+    print_table("saturated", SATURATED, &outcomes);
 }

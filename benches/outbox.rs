@@ -28,7 +28,7 @@ fn filled(runs: &[Run]) -> Outbox {
 
 fn push_all(outbox: &mut Outbox, runs: &[Run]) {
     for run in runs {
-        let pushed = outbox.push(run.clone(), LIMITS);
+        let pushed = outbox.push(run.clone(), &LIMITS);
         assert_eq!(pushed, Pushed::Queued, "all of them fit");
     }
 }

@@ -5,10 +5,14 @@
 //! ends with an error where a budget is missed. `resume CASE RETAINED RESUMES` does so many and nothing else, for
 //! `scripts/instructions` to count. See `docs/benchmarks.md`.
 
+#[path = "support/asked.rs"]
+mod asked;
 #[path = "support/quartiles.rs"]
 mod quartiles;
 #[path = "support/thread_time.rs"]
 mod thread_time;
+#[path = "support/verdicts.rs"]
+mod verdicts;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -22,8 +26,10 @@ use downpour::hub::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::retention::Retention;
 use downpour::hub::{Backlog, Begin, Begun, ChannelId, Hub, HubOptions};
 
+use asked::is_asked_to_measure;
 use quartiles::Quartiles;
 use thread_time::thread_cpu_time;
+use verdicts::Verdicts;
 
 /// Events that a stream has missed.
 const MISSED: usize = 1000;
@@ -227,41 +233,30 @@ fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-fn measure() -> bool {
-    println!("| what | budget | measured | verdict |\n| --- | --- | --- | --- |");
-    let mut are_met = true;
-    let mut verdict = |is_met: bool| {
-        are_met &= is_met;
-        if is_met { "met" } else { "missed" }
-    };
+fn measure() -> Verdicts {
+    let mut verdicts = Verdicts::begin(&["what", "budget", "measured"]);
     for case in CASES {
         let ratio = ratio(case);
-        println!(
-            "| CPU of resuming {MISSED} events of {}, {MANY} retained to {FEW} | ≤ {RATIO_MAX} | {ratio} | {} |",
-            case.name,
-            verdict(ratio.median <= RATIO_MAX)
-        );
+        let what = format!("CPU of resuming {MISSED} events of {}, {MANY} retained to {FEW}", case.name);
+        verdicts.push(&[&what, &format!("≤ {RATIO_MAX}"), &ratio], ratio.median <= RATIO_MAX);
     }
     for case in CASES {
         let kinds = holds(case);
         let mut all: Vec<Duration> = kinds.iter().flat_map(|(_, holds)| holds).copied().collect();
         all.sort_unstable();
         let p99 = percentile(&all, 99);
-        let verdict = verdict(p99 <= HOLD_MAX);
         let parts = kinds.map(|(what, mut holds)| {
             holds.sort_unstable();
             let at = |hundredths| micros(percentile(&holds, hundredths));
             format!("{what}: {:.1}, {:.1}, {:.1}", at(50), at(99), at(100))
         });
-        println!(
-            "| the lock held while {STREAMS} streams of {} resume, p99 (p50, p99, max) | ≤ {:.0} µs | {:.1} µs ({}) | {verdict} |",
-            case.name,
-            micros(HOLD_MAX),
-            micros(p99),
-            parts.join("; ")
-        );
+        let what =
+            format!("the lock held while {STREAMS} streams of {} resume, p99 (p50, p99, max)", case.name);
+        let budget = format!("≤ {:.0} µs", micros(HOLD_MAX));
+        let measured = format!("{:.1} µs ({})", micros(p99), parts.join("; "));
+        verdicts.push(&[&what, &budget, &measured], p99 <= HOLD_MAX);
     }
-    are_met
+    verdicts
 }
 
 fn main() -> ExitCode {
@@ -273,10 +268,5 @@ fn main() -> ExitCode {
         (0..resumes).for_each(|_| filled.resume(&mut slice));
         return ExitCode::SUCCESS;
     }
-    // `cargo test --all-targets` runs this too, without saying that it is to measure.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("resume measures under `cargo bench` alone");
-        return ExitCode::SUCCESS;
-    }
-    if measure() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_asked_to_measure("resume") { measure().exit_code() } else { ExitCode::SUCCESS }
 }

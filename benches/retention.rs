@@ -3,6 +3,8 @@
 //!
 //! Prints a Markdown table, and ends with an error where a budget is missed: see `docs/benchmarks.md`.
 
+#[path = "support/asked.rs"]
+mod asked;
 #[path = "support/memory.rs"]
 mod memory;
 #[allow(dead_code, reason = "what other benches need of a process, this one does not")]
@@ -10,6 +12,8 @@ mod memory;
 mod process;
 #[path = "support/publisher.rs"]
 mod publisher;
+#[path = "support/verdicts.rs"]
+mod verdicts;
 
 use std::fmt;
 use std::path::Path;
@@ -21,9 +25,11 @@ use downpour::frame::batch::Batch;
 use downpour::hub::retention::Retention;
 use downpour::hub::{Backlog, Hub, HubOptions};
 
+use asked::is_asked_to_measure;
 use memory::resident_bytes;
 use process::Process;
 use publisher::Publisher;
+use verdicts::Verdicts;
 
 const DOWNPOUR: &str = env!("CARGO_BIN_EXE_downpour");
 
@@ -283,22 +289,17 @@ fn main() -> ExitCode {
         println!("{measured} {counted}");
         return ExitCode::SUCCESS;
     }
-    // `cargo test --all-targets` runs this too, without saying that it is to measure.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("retention measures under `cargo bench` alone");
+    if !is_asked_to_measure("retention") {
         return ExitCode::SUCCESS;
     }
-    println!(
-        "| what | budget | measured | by the history's account | verdict |\n| --- | --- | --- | --- | --- |"
-    );
-    let mut are_met = true;
+    let mut verdicts = Verdicts::begin(&["what", "budget", "measured", "by the history's account"]);
     for (number, case) in CASES.into_iter().enumerate() {
         let outcome = measure_apart(number);
-        let is_met = case.is_met(outcome);
-        are_met &= is_met;
-        let verdict = if is_met { "met" } else { "missed" };
-        let (budget, unit, Outcome { measured, counted }) = (case.budget(), case.unit(), outcome);
-        println!("| {case} | ≤ {budget} {unit} | {measured:.2} | {counted:.2} | {verdict} |");
+        let budget = format!("≤ {} {}", case.budget(), case.unit());
+        let Outcome { measured, counted } = outcome;
+        let fields: [&dyn fmt::Display; 4] =
+            [&case, &budget, &format!("{measured:.2}"), &format!("{counted:.2}")];
+        verdicts.push(&fields, case.is_met(outcome));
     }
-    if are_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    verdicts.exit_code()
 }

@@ -8,7 +8,7 @@ mod still;
 use std::alloc::{self, GlobalAlloc, System};
 use std::cell::Cell;
 
-use downpour::frame::segment::SEGMENT_BYTES;
+use downpour::hub::retention::SEGMENT_BYTES_MOST;
 use still::{Frames, Layout, StillServer};
 
 thread_local! {
@@ -70,7 +70,7 @@ fn of_events_that_come_together_a_stream_allocates_for_those_that_lie_in_two_seg
     const EVENTS: usize = 6400;
     let (few, many) = (count(10, EVENTS, 64), count(2000, EVENTS, 64));
     println!("{few} allocations with 10 streams, {many} with 2 000");
-    let segments = (EVENTS * FRAME_BYTES_MAX / SEGMENT_BYTES + 1) as u64;
+    let segments = (EVENTS * FRAME_BYTES_MAX / SEGMENT_BYTES_MOST + 1) as u64;
     let of_one_stream = (many - few) / 1990;
     assert!(of_one_stream <= 2 * segments, "{of_one_stream} in {segments} segments");
 }

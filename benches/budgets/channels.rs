@@ -25,7 +25,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
             Contender::start(bench, process, load, UNBATCHED)
         };
         let mut contenders: Vec<Contender> = [&one].into_iter().chain(&many).map(start).collect();
-        let found = contest::hold(bench, &mut contenders, &[(1, 0), (2, 0)]);
+        let found = contest::hold(bench.rounds, &mut contenders, &[(1, 0), (2, 0)]);
         for (at, pairs) in found.into_iter().enumerate() {
             let (channels, each) = (CHANNELS[at], STREAMS / CHANNELS[at]);
             let note = format!("{} to {}", contenders[at + 1].cost(), contenders[0].cost());

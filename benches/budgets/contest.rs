@@ -7,7 +7,7 @@ use crate::holder::Holder;
 use crate::interval::Interval;
 use crate::load::Load;
 use crate::process::Process;
-use crate::window::{Pairs, Window, fitting};
+use crate::window::{Pairs, STARTS, Window, fitting};
 
 /// Requests of the first run, from which it is told how many fill a window.
 const WARM_UP_REQUESTS: usize = 4;
@@ -50,17 +50,53 @@ impl Contender {
 
     /// CPU time for a delivery, for people.
     pub(crate) fn cost(&self) -> String {
-        match Interval::of(self.windows.iter().map(Window::cpu_ns)).map(|interval| interval.median) {
-            Some(ns) if ns >= 1000.0 => format!("{:.2} µs", ns / 1000.0),
-            Some(ns) => format!("{ns:.1} ns"),
-            None => "–".to_owned(),
-        }
+        cost(&self.windows)
     }
 }
 
-/// Lets all take turns until each of these pairs, by their numbers, has as many sound rounds as the bench is to have, or
-/// twice as many were made; and returns the pairs.
-pub(crate) fn hold(bench: &Bench, contenders: &mut [Contender], pairs: &[(usize, usize)]) -> Vec<Pairs> {
+fn cost(windows: &[Window]) -> String {
+    match Interval::of(windows.iter().map(Window::cpu_ns)).map(|interval| interval.median) {
+        Some(ns) if ns >= 1000.0 => format!("{:.2} µs", ns / 1000.0),
+        Some(ns) => format!("{ns:.1} ns"),
+        None => "–".to_owned(),
+    }
+}
+
+/// What several starts of a contest came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The ratios of each pair of contenders.
+    pub(crate) pairs: Vec<Pairs>,
+    /// CPU time for a delivery by each contender, for people.
+    pub(crate) costs: Vec<String>,
+}
+
+/// Holds a contest of a share of the rounds several times, each time with contenders that `start` has just started.
+pub(crate) fn hold_anew(
+    bench: &Bench,
+    start: impl Fn() -> Vec<Contender>,
+    pairs: &[(usize, usize)],
+) -> Outcome {
+    let mut found = vec![Pairs { ratios: Vec::new(), thrown: 0 }; pairs.len()];
+    let mut windows: Vec<Vec<Window>> = Vec::new();
+    for _ in 0..STARTS {
+        let mut contenders = start();
+        let of_start = hold(bench.rounds.div_ceil(STARTS), &mut contenders, pairs);
+        for (found, more) in found.iter_mut().zip(of_start) {
+            found.ratios.extend(more.ratios);
+            found.thrown += more.thrown;
+        }
+        windows.resize(contenders.len(), Vec::new());
+        for (windows, contender) in windows.iter_mut().zip(contenders) {
+            windows.extend(contender.windows);
+        }
+    }
+    Outcome { pairs: found, costs: windows.iter().map(|windows| cost(windows)).collect() }
+}
+
+/// Lets all take turns until each of these pairs, by their numbers, has so many sound rounds, or twice as many were made;
+/// and returns the pairs.
+pub(crate) fn hold(rounds: usize, contenders: &mut [Contender], pairs: &[(usize, usize)]) -> Vec<Pairs> {
     for round in 0.. {
         // Who comes first changes, so that no server always follows the same other one.
         for place in 0..contenders.len() {
@@ -70,8 +106,8 @@ pub(crate) fn hold(bench: &Bench, contenders: &mut [Contender], pairs: &[(usize,
         let of =
             |&(own, limit): &(usize, usize)| Pairs::of(&contenders[own].windows, &contenders[limit].windows);
         let found: Vec<Pairs> = pairs.iter().map(of).collect();
-        let is_enough = found.iter().all(|pairs| pairs.ratios.len() >= bench.rounds);
-        if is_enough || round + 1 >= ROUNDS_TIMES_MAX * bench.rounds {
+        let is_enough = found.iter().all(|pairs| pairs.ratios.len() >= rounds);
+        if is_enough || round + 1 >= ROUNDS_TIMES_MAX * rounds {
             return found;
         }
     }

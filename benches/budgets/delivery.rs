@@ -1,6 +1,6 @@
 //! CPU for a delivery, against servers that do nothing but send.
 
-use crate::contest::{self, Contender};
+use crate::contest::{self, Contender, Outcome};
 use crate::load::{Load, SATURATED, UNBATCHED};
 use crate::report::{Figure, Report};
 use crate::{Bench, Driver, EPOLL};
@@ -33,11 +33,12 @@ pub(crate) fn saturated(bench: &Bench, report: &mut Report) {
 fn against_bare(bench: &Bench, report: &mut Report, what: &str, load: &Load, pace: usize) {
     let arguments = load.peer_arguments();
     // Each driver's bare server is followed by this one.
-    let started = bench.drivers.iter().flat_map(|driver| {
-        [bench.servers.peer(driver.bare, &arguments), bench.servers.own(driver.io, 1, load.streams)]
-    });
-    let mut contenders: Vec<Contender> =
-        started.map(|process| Contender::start(bench, process, load, pace)).collect();
+    let start = || {
+        let started = bench.drivers.iter().flat_map(|driver| {
+            [bench.servers.peer(driver.bare, &arguments), bench.servers.own(driver.io, 1, load.streams)]
+        });
+        started.map(|process| Contender::start(bench, process, load, pace)).collect()
+    };
     let mut compared: Vec<(usize, Driver, Driver, f64)> = Vec::new();
     for (at, &driver) in bench.drivers.iter().enumerate() {
         // At saturation a server that joins all it has read is the limit, however it sends.
@@ -56,9 +57,9 @@ fn against_bare(bench: &Bench, report: &mut Report, what: &str, load: &Load, pac
     let place = |driver: Driver| bench.drivers.iter().position(|other| *other == driver).unwrap_or(0);
     let pairs: Vec<(usize, usize)> =
         compared.iter().map(|&(at, _, limit, _)| (2 * at + 1, 2 * place(limit))).collect();
-    let found = contest::hold(bench, &mut contenders, &pairs);
+    let Outcome { pairs: found, costs } = contest::hold_anew(bench, start, &pairs);
     for (((_, driver, limit, at_most), pairs), (own, bare)) in compared.into_iter().zip(found).zip(pairs) {
-        let note = format!("{} to {}", contenders[own].cost(), contenders[bare].cost());
+        let note = format!("{} to {}", costs[own], costs[bare]);
         let what = format!("{what}, to {}", limit.bare_name);
         report.add(&what, driver, Figure::of_pairs(pairs, at_most, &note));
     }

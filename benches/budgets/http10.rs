@@ -19,7 +19,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
                 let process = bench.servers.own(driver.io, 1, STREAMS);
                 Contender::start(bench, process, &load, pace)
             });
-            let found = contest::hold(bench, &mut contenders, &[(1, 0)]);
+            let found = contest::hold(bench.rounds, &mut contenders, &[(1, 0)]);
             let note = format!("{} to {}", contenders[1].cost(), contenders[0].cost());
             let what =
                 format!("CPU for a delivery to one of {STREAMS} HTTP/1.0 readers, {name}, to chunked ones");

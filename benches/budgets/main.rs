@@ -3,6 +3,8 @@
 //!
 //! Each row is printed as soon as it is known, and all of them at the end, as the table of that document.
 
+#[path = "../support/asked.rs"]
+mod asked;
 #[path = "../support/interval.rs"]
 mod interval;
 #[path = "../support/load.rs"]
@@ -82,9 +84,7 @@ fn main() {
     if let Some((holder::WORD, rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return holder::hold(rest);
     }
-    // `cargo test --all-targets` runs this too, without saying that it is to measure.
-    if !words.iter().any(|word| word == "--bench") {
-        println!("budgets measures under `cargo bench` alone");
+    if !asked::is_asked_to_measure("budgets") {
         return;
     }
     let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();

@@ -10,6 +10,10 @@ use crate::servers::number;
 /// others had. `DOWNPOUR_BENCH_WALL_PERCENT_MAX` says another bound.
 const WALL_PERCENT_MAX: usize = 150;
 
+/// Times that servers are started to be compared: where a process has its memory is worth more of a ratio than differs
+/// between rounds, and stays as it is for as long as the process lives.
+pub(crate) const STARTS: usize = 5;
+
 /// A stretch of work.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {

@@ -32,6 +32,9 @@ pub enum CliCommand {
     Subscribe(SubscribeOptions),
     /// Put load on any server of event streams, this or another, and measure what comes of it.
     Bench(Box<BenchOptions>),
+    /// Read a share of the streams of a load, as the `bench` that starts it says on standard input.
+    #[command(hide = true)]
+    BenchWorker,
 }
 
 const QUICK_START: &str = "\

@@ -52,6 +52,9 @@ pub fn run(cli: Cli) -> Result<(), AppError> {
             let mut out = io::BufWriter::new(io::stdout().lock());
             subscribe::run(&options, &mut out, &mut io::stderr(), thread::sleep).map_err(AppError::Client)
         }
+        CliCommand::BenchWorker => {
+            bench::work(io::stdin(), &mut io::stdout().lock()).map_err(AppError::Bench)
+        }
         CliCommand::Bench(options) => {
             bench::run(&options, &mut io::stdout().lock(), &mut io::stderr()).map_err(AppError::Bench)
         }

@@ -23,7 +23,7 @@ mod tests;
 use std::time::Instant;
 
 use crate::frame::offer::Offer;
-use crate::frame::outbox::{Outbox, Pushed};
+use crate::frame::outbox::{Outbox, PushLimits, Pushed};
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::http::{RequestHead, Response};
@@ -197,21 +197,18 @@ impl Connection {
         if self.sending != Sending::Idle || !self.is_receiving || stream.is_ending() || !stream.has_output() {
             return Flushed::NotNow;
         }
-        let mut offered = 0;
-        let started = stream.outbox().offer(|offer| {
-            offered = offered_bytes(&offer);
-            send(offer)
+        let waiting = stream.outbox().bytes();
+        let unless_whole = stream.outbox().offer(|offer| match send(offer) {
+            Taken::Bytes(bytes) if bytes == waiting => None,
+            taken @ (Taken::Bytes(_) | Taken::Later | Taken::Broken) => Some((taken, offered_bytes(&offer))),
         });
-        match started {
-            Taken::Bytes(bytes) if bytes == stream.outbox().bytes() => {
-                Flushed::Whole { bytes, events: stream.sent_whole(context.now) }
-            }
-            Taken::Bytes(bytes) => {
-                self.offered = offered;
-                Flushed::Partly { bytes, events: self.sent(context, bytes) }
-            }
+        let Some((taken, offered)) = unless_whole else {
+            return Flushed::Whole { bytes: waiting, events: stream.sent_whole(context.now) };
+        };
+        self.offered = offered;
+        match taken {
+            Taken::Bytes(bytes) => Flushed::Partly { bytes, events: self.sent(context, bytes) },
             Taken::Later => {
-                self.offered = offered;
                 self.sending = Sending::Pending;
                 Flushed::Pending
             }
@@ -334,13 +331,13 @@ impl Connection {
         }
     }
 
-    /// Queues a run of events where it fits: by `OutboxLimits::at_once` where nothing was left over from the last send.
+    /// Queues a run of events where it fits, by the limits for what was left over from the last send.
     /// `framed` gives it as the stream's body is delimited.
     #[inline]
-    pub fn push(&mut self, framed: impl FnOnce(Framing) -> Run, options: &ConnOptions) -> Pushed {
+    pub fn push(&mut self, framed: impl FnOnce(Framing) -> Run, limits: &PushLimits) -> Pushed {
         let limits = match self.sending {
-            Sending::Idle => options.outbox.at_once(),
-            Sending::Pending | Sending::Full => options.outbox,
+            Sending::Idle => &limits.at_once,
+            Sending::Pending | Sending::Full => &limits.waiting,
         };
         match &mut self.phase {
             Phase::Stream(stream) => stream.push(framed, limits),

@@ -49,7 +49,7 @@ impl Stream {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, framed: impl FnOnce(Framing) -> Run, limits: OutboxLimits) -> Pushed {
+    pub(super) fn push(&mut self, framed: impl FnOnce(Framing) -> Run, limits: &OutboxLimits) -> Pushed {
         if self.is_ending {
             return Pushed::Queued; // Its client resumes where it stood.
         }

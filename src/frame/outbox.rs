@@ -28,6 +28,23 @@ impl OutboxLimits {
     }
 }
 
+/// The limits of a stream's outbox, by whether anything was left over from its last send. Made once for many streams.
+#[derive(Clone, Copy, Debug)]
+pub struct PushLimits {
+    /// Where nothing was left over.
+    pub at_once: OutboxLimits,
+    /// Where the driver has yet to write some of it.
+    pub waiting: OutboxLimits,
+}
+
+impl PushLimits {
+    /// Both, of the limits for what waits.
+    #[must_use]
+    pub fn of(waiting: OutboxLimits) -> PushLimits {
+        PushLimits { at_once: waiting.at_once(), waiting }
+    }
+}
+
 /// What became of a run that was offered.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +77,7 @@ impl Outbox {
     /// Of the frames of a partly written run as many count as the part of its bytes that waits would have if all were of
     /// one length.
     #[inline]
-    pub fn push(&mut self, run: Run, limits: OutboxLimits) -> Pushed {
+    pub fn push(&mut self, run: Run, limits: &OutboxLimits) -> Pushed {
         let (bytes, frames) = (self.bytes + run.len(), self.frames + run.frames());
         if self.is_empty() {
             if frames > 1 && (bytes > limits.bytes_max || frames > limits.frames_max) {
@@ -207,18 +224,18 @@ mod tests {
     #[test]
     fn an_empty_outbox_takes_one_frame_however_large() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(own(&"x".repeat(100)), LIMITS), Pushed::Queued);
-        assert_eq!(outbox.push(own("y"), LIMITS), Pushed::Full);
+        assert_eq!(outbox.push(own(&"x".repeat(100)), &LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(own("y"), &LIMITS), Pushed::Full);
     }
 
     #[test]
     fn what_does_not_fit_is_not_taken_at_all() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(own("12345"), LIMITS), Pushed::Queued);
-        assert_eq!(outbox.push(own("678901"), LIMITS), Pushed::Full, "eleven bytes");
-        assert_eq!(outbox.push(own("6"), LIMITS), Pushed::Queued);
-        assert_eq!(outbox.push(own("7"), LIMITS), Pushed::Queued);
-        assert_eq!(outbox.push(own("8"), LIMITS), Pushed::Full, "four frames");
+        assert_eq!(outbox.push(own("12345"), &LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(own("678901"), &LIMITS), Pushed::Full, "eleven bytes");
+        assert_eq!(outbox.push(own("6"), &LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(own("7"), &LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(own("8"), &LIMITS), Pushed::Full, "four frames");
         assert_eq!(waiting(&outbox), "1234567");
         assert_eq!((outbox.bytes(), outbox.frames()), (7, 3));
     }
@@ -228,7 +245,7 @@ mod tests {
         let source = Rc::new(Source::Shared(Segment::of(b"abcdef")));
         let mut outbox = Outbox::default();
         for (from, to) in [(0, 2), (2, 3), (3, 6)] {
-            assert_eq!(outbox.push(Run::new(Rc::clone(&source), from, to, 1), LIMITS), Pushed::Queued);
+            assert_eq!(outbox.push(Run::new(Rc::clone(&source), from, to, 1), &LIMITS), Pushed::Queued);
         }
         assert_eq!(outbox.offer(|slices| slices.len()), 1);
         assert_eq!(waiting(&outbox), "abcdef");
@@ -238,11 +255,11 @@ mod tests {
     fn a_partly_written_run_goes_on_where_it_stopped_and_may_grow_meanwhile() {
         let source = Rc::new(Source::Shared(Segment::of(b"abcdef")));
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(Run::new(Rc::clone(&source), 0, 3, 1), LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(Run::new(Rc::clone(&source), 0, 3, 1), &LIMITS), Pushed::Queued);
         assert_eq!(outbox.sent(2), 0);
         assert_eq!((waiting(&outbox).as_str(), outbox.bytes(), outbox.frames()), ("c", 1, 1));
-        assert_eq!(outbox.push(Run::new(source, 3, 6, 1), LIMITS), Pushed::Queued);
-        assert_eq!(outbox.push(own("gh"), LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(Run::new(source, 3, 6, 1), &LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(own("gh"), &LIMITS), Pushed::Queued);
         assert_eq!(waiting(&outbox), "cdefgh");
         assert_eq!(outbox.sent(5), 2, "the frame that was begun, and the one that followed it");
         assert_eq!((waiting(&outbox).as_str(), outbox.frames()), ("h", 1));
@@ -255,10 +272,10 @@ mod tests {
     fn what_is_written_of_a_run_makes_room_for_frames() {
         let source = Rc::new(Source::Shared(Segment::of(b"aabbcc")));
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(Run::new(source, 0, 6, 3), LIMITS), Pushed::Queued);
+        assert_eq!(outbox.push(Run::new(source, 0, 6, 3), &LIMITS), Pushed::Queued);
         assert_eq!(outbox.sent(3), 0, "none is told before the run is written");
-        assert_eq!(outbox.push(own("d"), LIMITS), Pushed::Queued, "one frame of three is gone");
-        assert_eq!(outbox.push(own("e"), LIMITS), Pushed::Full);
+        assert_eq!(outbox.push(own("d"), &LIMITS), Pushed::Queued, "one frame of three is gone");
+        assert_eq!(outbox.push(own("e"), &LIMITS), Pushed::Full);
     }
 
     #[test]

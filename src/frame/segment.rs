@@ -11,9 +11,6 @@ use std::sync::Arc;
 
 use cell::{AtomicUsize, Cells, Ordering};
 
-/// Capacity of a segment that takes frames of several events, in bytes.
-pub const SEGMENT_BYTES: usize = 64 * 1024;
-
 /// A block of bytes of which a growing prefix is published.
 pub struct Segment {
     cells: Cells,
@@ -267,7 +264,7 @@ mod tests {
 
     #[test]
     fn readers_on_other_threads_see_whole_frames_while_the_appender_goes_on() {
-        let mut appender = Segment::with_capacity(SEGMENT_BYTES);
+        let mut appender = Segment::with_capacity(64 * 1024);
         let (places, told) = std::sync::mpsc::channel::<(Arc<Segment>, usize, usize, u8)>();
         let reader = std::thread::spawn(move || {
             for (segment, from, to, byte) in told {

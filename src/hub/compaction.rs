@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
-use crate::frame::segment::{SEGMENT_BYTES, Segment};
-use crate::hub::history::{Entry, FramePlace, History, PAGE_ENTRIES_MAX, Page, delta};
+use crate::frame::segment::Segment;
+use crate::hub::history::{History, PAGE_ENTRIES_MAX};
+use crate::hub::page::{Entry, FramePlace, Page, delta};
 use crate::hub::targets::TargetId;
 
 /// A page is sparse if less than this part of its bytes is retained.
@@ -115,7 +116,7 @@ impl History {
         while let Some(before) = from.checked_sub(1).map(|before| &self.pages[before])
             && before.sealed
             && before.live_bytes <= live_bytes
-            && before.live_bytes + live_bytes <= SEGMENT_BYTES
+            && before.live_bytes + live_bytes <= self.segment_bytes
             && before.entries.len() + entries_len <= PAGE_ENTRIES_MAX
             && page.last.0 - before.first.0 < u64::from(u32::MAX)
         {

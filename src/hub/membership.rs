@@ -144,9 +144,9 @@ impl State {
 mod tests {
     use super::*;
     use crate::frame::batch::Batch;
-    use crate::frame::segment::SEGMENT_BYTES;
     use crate::hub::live::TakeLimits;
     use crate::hub::reader::{Cursor, Slice, SliceLimits};
+    use crate::hub::retention::SEGMENT_BYTES_MOST;
     use crate::hub::tests::{hub, publish, take_all};
     use crate::hub::{Begin, Receivers};
     use crate::sse::event::Event;
@@ -232,7 +232,7 @@ mod tests {
         };
         let few = held_after(200);
         let many = held_after(2000);
-        assert!(many <= few + 2 * SEGMENT_BYTES, "{few} bytes after 200 clients, {many} after 2200");
+        assert!(many <= few + 2 * SEGMENT_BYTES_MOST, "{few} bytes after 200 clients, {many} after 2200");
     }
 
     #[test]

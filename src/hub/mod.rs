@@ -26,6 +26,7 @@ mod membership;
 mod names;
 mod numbers;
 mod own_ids;
+mod page;
 mod patterns;
 pub mod reader;
 mod receivers;
@@ -158,7 +159,7 @@ impl Hub {
                 epochs: Epochs::default(),
                 channels: Channels::new(options.channels_max),
                 targets: Targets::default(),
-                history: History::default(),
+                history: History::new(options.retention.segment_bytes()),
                 own_ids: OwnIds::default(),
                 retention: options.retention,
                 applied: 0,

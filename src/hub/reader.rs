@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use crate::base::id::{EventId, Sequence};
 use crate::frame::segment::Segment;
 use crate::hub::channel::{ChannelId, Record};
-use crate::hub::history::Place;
+use crate::hub::page::Place;
 use crate::hub::{Hub, State};
 
 /// References to adjacent frames that one slice has at the most.

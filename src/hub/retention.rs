@@ -9,7 +9,7 @@ use crate::frame::batch::is_client;
 use crate::hub::State;
 use crate::hub::channel::ChannelId;
 use crate::hub::channels::Removal;
-use crate::hub::history::Entry;
+use crate::hub::page::Entry;
 
 /// How much history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,31 @@ pub struct Retention {
     /// How long an event is kept; `None` without bound.
     pub age_max: Option<Duration>,
 }
+
+impl Retention {
+    /// Capacity of the segments that take several frames, in bytes: the larger they are, the fewer sends take bytes of two. A
+    /// segment goes as a whole, so that a history has room for a number of them, unless it is a very small one.
+    #[must_use]
+    pub const fn segment_bytes(&self) -> usize {
+        let share = self.bytes_max / SEGMENTS_LEAST;
+        if share < SEGMENT_BYTES_LEAST {
+            SEGMENT_BYTES_LEAST
+        } else if share > SEGMENT_BYTES_MOST {
+            SEGMENT_BYTES_MOST
+        } else {
+            share
+        }
+    }
+}
+
+/// Segments that a history has room for at the least, unless they would be smaller than [`SEGMENT_BYTES_LEAST`].
+const SEGMENTS_LEAST: usize = 64;
+
+/// The least that [`Retention::segment_bytes`] is, in bytes.
+pub const SEGMENT_BYTES_LEAST: usize = 64 * 1024;
+
+/// The most that it is, in bytes.
+pub const SEGMENT_BYTES_MOST: usize = 256 * 1024;
 
 /// Bytes below which `Retention::bytes_max` makes no sense: a handful of segments.
 pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::live::TakeLimits;
 use super::reader::{Cursor, Gap, SLICE_FRAMES_MAX, SLICE_RUNS_MAX, Slice, SliceLimits};
-use super::retention::RETENTION_BYTES_MIN;
+use super::retention::{RETENTION_BYTES_MIN, SEGMENT_BYTES_LEAST};
 use super::*;
 use crate::base::name::Selector;
 use crate::frame::batch::{TARGET_ALL, user_target};
-use crate::frame::segment::SEGMENT_BYTES;
 use crate::sse::event::Event;
 
 pub(super) fn hub(events_max: usize, bytes_max: usize) -> Hub {
@@ -187,7 +186,7 @@ fn live_long(hub: &Hub, channel_of: impl Fn(u64) -> u64) -> Life {
         life.pages = life.pages.max(pages.len());
         // Only compaction makes pages of another size than the common one.
         let places = pages.iter().filter_map(|page| Some((page.last(), page.place(page.entries.first()?))));
-        let copies = places.filter(|(_, place)| place.segment.capacity() != SEGMENT_BYTES);
+        let copies = places.filter(|(_, place)| place.segment.capacity() != SEGMENT_BYTES_LEAST);
         let new = copies.filter(|(last, place)| {
             seen.insert((*last, place.segment.capacity(), Arc::as_ptr(place.segment)))
         });
@@ -219,7 +218,7 @@ fn quiet_channels_keep_their_events_in_few_pages_at_the_cost_of_few_copies() {
     }
     assert!(life.held_bytes < bytes_max, "{life:?}");
     assert!(life.pages < 40, "{life:?}");
-    assert!(life.copied_bytes <= 2 * SEGMENT_BYTES, "one batch makes little work: {life:?}");
+    assert!(life.copied_bytes <= 2 * SEGMENT_BYTES_LEAST, "one batch makes little work: {life:?}");
     assert!(life.copied_bytes_in_all < life.frame_bytes_in_all / 2, "copies are rare: {life:?}");
 }
 
@@ -235,8 +234,8 @@ fn the_bound_of_bytes_holds_whichever_channels_are_busy() {
         let hub = hub(events_max, bytes_max);
         let life = live_long(&hub, channel_of);
         assert!(life.held_bytes < bytes_max * 5 / 4, "{life:?}");
-        assert!(life.pages < 2 * bytes_max / SEGMENT_BYTES, "{life:?}");
-        assert!(life.copied_bytes <= 2 * SEGMENT_BYTES, "one batch makes little work: {life:?}");
+        assert!(life.pages < 2 * bytes_max / SEGMENT_BYTES_LEAST, "{life:?}");
+        assert!(life.copied_bytes <= 2 * SEGMENT_BYTES_LEAST, "one batch makes little work: {life:?}");
         assert!(life.copied_bytes_in_all < life.frame_bytes_in_all / 2, "copies are rare: {life:?}");
     }
 }

@@ -7,7 +7,7 @@ use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
 use crate::hub::State;
 use crate::hub::channel::{ChannelId, pattern_prefix};
-use crate::hub::history::Entry;
+use crate::hub::page::Entry;
 use crate::hub::reader::{Cursor, Slice, SliceLimits};
 
 /// Channels that a slice merges for patterns. With more, finding each one's place costs more than looking at as many

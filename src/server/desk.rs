@@ -9,11 +9,12 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::Instant;
 
 use super::batch::Batch;
 use super::handle::{PublishError, Published};
+use super::waiting::{Callback, Closed, Known, Outcome, UnderWay, Waiter};
 use crate::base::id::EventId;
 use crate::frame::batch::Batch as RenderedBatch;
 use crate::hub::{Receivers, Tally};
@@ -22,29 +23,6 @@ use crate::shard::apply::Application;
 
 /// Batches that the log may have of the application, those counted whose callback has not returned.
 const BATCHES_UNDER_WAY_MAX: usize = 8192;
-
-/// What came of a batch.
-pub(super) type Outcome = Result<Published, PublishError>;
-
-/// Hears what came of a batch.
-pub(super) type Callback = Box<dyn FnOnce(Outcome) + Send>;
-
-/// Who waits for a batch.
-pub(super) enum Waiter {
-    /// The thread that calls [`Desk::wait`].
-    Thread(Thread),
-    /// Whoever left this.
-    Callback(Callback),
-}
-
-/// Why a batch may not be appended now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Closed {
-    /// Too many are under way.
-    Full,
-    /// The server drains, or has ended.
-    Draining,
-}
 
 /// The desk of one server.
 pub(super) struct Desk {
@@ -66,20 +44,6 @@ struct State {
     is_draining: bool,
     /// Nothing will be heard of any batch any more.
     has_ended: bool,
-}
-
-struct UnderWay {
-    waiter: Waiter,
-    events: usize,
-    /// What is known so far.
-    known: Known,
-}
-
-enum Known {
-    Nothing,
-    /// It was applied; its receivers are being counted.
-    Applied(EventId),
-    Outcome(Outcome),
 }
 
 impl Desk {
@@ -200,17 +164,6 @@ impl State {
         }
         let batches = self.under_way.len() + self.calls.len() + usize::from(self.is_calling);
         if batches < BATCHES_UNDER_WAY_MAX { Ok(()) } else { Err(Closed::Full) }
-    }
-}
-
-impl Known {
-    /// What there is to tell of a batch of so many events where no more is going to be known.
-    fn into_outcome(self, events: usize) -> Outcome {
-        match self {
-            Known::Nothing => Err(PublishError::Uncertain),
-            Known::Applied(first) => Ok(Published { id: first, events, receivers: None }),
-            Known::Outcome(outcome) => outcome,
-        }
     }
 }
 

@@ -7,8 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, BatchError};
-use super::desk::{Closed, Desk, Waiter};
+use super::desk::Desk;
 use super::target::Target;
+use super::waiting::{Closed, Waiter};
 use crate::base::id::{EventId, Sequence};
 use crate::base::mailbox::Sender;
 use crate::base::name::{ChannelName, UserId};

@@ -14,6 +14,7 @@ mod listening;
 mod running;
 mod shards;
 mod target;
+mod waiting;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -84,11 +84,20 @@ impl Counters {
         if bytes == 0 {
             return;
         }
-        self.sent_bytes += bytes as u64;
         match events {
-            Some(events) => self.frames_per_send.note(events),
-            None => self.answer_sends += 1,
+            Some(events) => self.note_sent_events(bytes, events),
+            None => {
+                self.sent_bytes += bytes as u64;
+                self.answer_sends += 1;
+            }
         }
+    }
+
+    /// Notes what the kernel took of a stream's: some bytes.
+    #[inline]
+    pub(super) fn note_sent_events(&mut self, bytes: usize, events: u32) {
+        self.sent_bytes += bytes as u64;
+        self.frames_per_send.note(events);
     }
 
     pub(super) fn note_close(&mut self, reason: CloseReason) {

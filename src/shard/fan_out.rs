@@ -5,7 +5,7 @@ use crate::base::slots::Slots;
 use crate::conn::{Context, Flushed, Taken};
 use crate::driver::{Driver, SendStart};
 use crate::frame::offer::Offer;
-use crate::frame::outbox::Pushed;
+use crate::frame::outbox::{PushLimits, Pushed};
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::hub::ChannelId;
@@ -44,7 +44,7 @@ impl<D: Driver> Shard<D> {
             };
             let is_done = match peer.conn.flush(&context, send) {
                 Flushed::Whole { bytes, events } => {
-                    counters.note_sent(bytes, Some(events));
+                    counters.note_sent_events(bytes, events);
                     peer.is_settled_once_idle()
                 }
                 Flushed::Partly { bytes, events } => {
@@ -62,7 +62,7 @@ impl<D: Driver> Shard<D> {
 
     /// Takes what lies after the shard's cursor, as much as an empty outbox takes, and queues it for its streams.
     pub(super) fn take(&mut self) {
-        if !self.has_events() {
+        if self.hub.head() == self.cursor {
             return;
         }
         let limits = TakeLimits::of(self.options.conn.outbox);
@@ -85,15 +85,18 @@ impl<D: Driver> Shard<D> {
         let everyone = (live.channels == RunChannels::One(ChannelId::ALL)).then(|| self.streams());
         let mut twin: Option<Run> = None; // Made once, on first need.
         let Shard { index, peers, marked, fallen, options, publishers, .. } = self;
-        let distinct = match (&live.channels, everyone) {
-            (_, Some(streams)) => Some(streams),
-            (RunChannels::One(_), None) => None,
-            (RunChannels::Several(channels), None) => Some(distinct_slots(index, channels)),
-        };
-        let slots = match (&distinct, &live.channels) {
-            (Some(distinct), _) => StreamSlots::of(distinct),
-            (None, RunChannels::One(channel)) => index.streams(*channel),
-            (None, RunChannels::Several(_)) => StreamSlots::default(),
+        let limits = PushLimits::of(options.conn.outbox);
+        let distinct: Vec<u32>;
+        let slots = match (&live.channels, everyone) {
+            (_, Some(streams)) => {
+                distinct = streams;
+                StreamSlots::of(&distinct)
+            }
+            (RunChannels::One(channel), None) => index.streams(*channel),
+            (RunChannels::Several(channels), None) => {
+                distinct = distinct_slots(index, channels);
+                StreamSlots::of(&distinct)
+            }
         };
         for part in slots.parts() {
             for &slot in part {
@@ -105,7 +108,7 @@ impl<D: Driver> Shard<D> {
                     Framing::Chunked => run.clone(),
                     Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(&run)).clone(),
                 };
-                match peer.conn.push(framed, &options.conn) {
+                match peer.conn.push(framed, &limits) {
                     Pushed::Queued if !peer.is_marked => {
                         peer.is_marked = true;
                         marked.push(slot);

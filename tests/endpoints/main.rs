@@ -13,7 +13,19 @@ mod publishing;
 mod retries;
 mod streams;
 
-use common::{Server, exchange, wire};
+use common::{Client, EventStream, Server, exchange, wire};
+
+/// A stream of channel `a`, and a client that has begun to publish lines, in chunks.
+pub(crate) fn begin_lines(server: &Server) -> (EventStream, Client) {
+    let mut stream = EventStream::open(server, "/channels/a");
+    stream.expect("connected");
+    let mut client = Client::connect(server);
+    client.send(
+        "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+         Transfer-Encoding: chunked\r\n\r\n",
+    );
+    (stream, client)
+}
 
 /// Sends a request over a connection of its own, and compares all that comes back.
 #[track_caller]

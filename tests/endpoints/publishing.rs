@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::thread;
 
 use super::common::{Client, DriverKind, EventStream, Server, for_each_driver, number, wait_for, wire};
-use super::{STREAM_HEAD, check, chunk, connected, problem};
+use super::{STREAM_HEAD, begin_lines, check, chunk, connected, problem};
 
 for_each_driver!(
     a_publish_tells_how_many_streams_receive_it,
@@ -148,13 +148,7 @@ fn a_client_that_asks_is_invited_to_send_its_body(io: DriverKind) {
 
 fn lines_are_published_while_they_come(io: DriverKind) {
     let server = Server::start(io, &[]);
-    let mut stream = EventStream::open(&server, "/channels/a");
-    stream.expect("connected");
-    let mut client = Client::connect(&server);
-    client.send(
-        "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
-         Transfer-Encoding: chunked\r\n\r\n",
-    );
+    let (mut stream, mut client) = begin_lines(&server);
     client.send("1d\r\n{\"channel\":\"a\",\"data\":\"one\"}\n\r\n");
     assert_eq!(stream.message(), "\"one\"", "published before the body's end");
     for piece in ["5\r\n\r\n\n{\"\r\n", "18\r\nchannel\":\"a\",\"text\":\"two\r\n", "3\r\n\"}\n\r\n"] {

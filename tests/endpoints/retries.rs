@@ -1,7 +1,7 @@
 //! Publishes under idempotency keys, and what their retries are told.
 
 use super::common::{Client, DriverKind, EventStream, Server, for_each_driver, number, wire};
-use super::{check, problem};
+use super::{begin_lines, check, problem};
 
 for_each_driver!(
     a_retried_request_is_answered_as_the_first_time_and_publishes_nothing,
@@ -183,13 +183,7 @@ fn lines_have_keys_of_their_own_alone(io: DriverKind) {
 
 fn lines_that_come_one_after_the_other_know_the_keys_of_those_before(io: DriverKind) {
     let server = Server::start(io, &[]);
-    let mut stream = EventStream::open(&server, "/channels/a");
-    stream.expect("connected");
-    let mut client = Client::connect(&server);
-    client.send(
-        "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
-         Transfer-Encoding: chunked\r\n\r\n",
-    );
+    let (mut stream, mut client) = begin_lines(&server);
     let line = "{\"channel\":\"a\",\"data\":1,\"idempotencyKey\":\"k\"}\n";
     let chunk = format!("{:x}\r\n{line}\r\n", line.len());
     client.send(&chunk);

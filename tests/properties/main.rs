@@ -4,6 +4,7 @@
 
 mod hub;
 mod outbox;
+mod records;
 mod retained;
 mod stream;
 mod wire;

@@ -149,7 +149,7 @@ fn run(ops: &[Op], limits: OutboxLimits) -> Result<(), TestCaseError> {
                     model.push(&run, Some((source, from)));
                     ends[source] = from + len;
                 }
-                prop_assert_eq!(outbox.push(run, limits), expected);
+                prop_assert_eq!(outbox.push(run, &limits), expected);
             }
             Op::Own { len } => {
                 let run = Run::own(vec![b'o'; len]);
@@ -157,7 +157,7 @@ fn run(ops: &[Op], limits: OutboxLimits) -> Result<(), TestCaseError> {
                 if expected == Pushed::Queued {
                     model.push(&run, None);
                 }
-                prop_assert_eq!(outbox.push(run, limits), expected);
+                prop_assert_eq!(outbox.push(run, &limits), expected);
             }
             Op::Unbounded { len } => {
                 let run = Run::own(vec![b'u'; len]);

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use downpour::base::id::Sequence;
 use downpour::base::name::Selector;
-use downpour::frame::segment::SEGMENT_BYTES;
 use downpour::hub::reader::{Cursor, Slice, SliceLimits};
+use downpour::hub::retention::SEGMENT_BYTES_MOST;
 use downpour::hub::{Begin, ChannelId, TICK};
 
-use crate::world::{NAMES, SELECTORS, World};
+use crate::records::{NAMES, SELECTORS};
+use crate::world::World;
 
 /// What a page holds beside its retained frames at the most: its segment, its large frames, its entries. The page that
 /// is being written cannot be given up, and pages are given up whole, so this is the slack of all bounds of bytes.
-pub(crate) const PAGE_BYTES_MAX: usize = SEGMENT_BYTES + 256 * 1024 + 11 * 1024 + 64 * 1024;
+pub(crate) const PAGE_BYTES_MAX: usize = SEGMENT_BYTES_MOST + 256 * 1024 + 11 * 1024 + 64 * 1024;
 
 /// Everything, in one slice after the other.
 const ALL: SliceLimits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };

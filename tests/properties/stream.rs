@@ -7,8 +7,9 @@ use downpour::base::name::Selector;
 use downpour::hub::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Begin, Begun, ChannelId, SubscribeError};
 
+use crate::records::{NAMES, channels_of, selector_text};
 use crate::retained::Step;
-use crate::world::{NAMES, World, channels_of, selector_text};
+use crate::world::World;
 
 pub(crate) struct Stream {
     pub(crate) shard: usize,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::model::{CHANNELS, PATTERNS};
 use crate::rules::pick;
-use crate::subscriber::Scene;
+use crate::scene::Scene;
 use crate::view::View;
 use crate::wire::{percent_encode, take_response};
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::model::{ALL, CHANNELS, ChannelSet, Draft, Fate, SELF, TARGETS, user_name};
 use crate::rules::{DATA_BYTES_MAX, Rules, pick};
-use crate::subscriber::Scene;
+use crate::scene::Scene;
 use crate::wire::percent_encode;
 
 /// A draft, and how it is said.

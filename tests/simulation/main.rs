@@ -10,6 +10,7 @@
 //!
 //! `DOWNPOUR_SIM_SEEDS=5000` plays so many seeds, from `DOWNPOUR_SIM_SEED` (or 0) on.
 
+mod answer;
 mod changes;
 mod control;
 mod draft;
@@ -17,8 +18,10 @@ mod model;
 mod publisher;
 mod request;
 mod rules;
+mod scene;
 mod server;
 mod stats;
+mod stream;
 mod subscriber;
 mod view;
 mod wire;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::draft::{Written, write_draft};
 use crate::model::CHANNELS;
 use crate::rules::pick;
-use crate::subscriber::Scene;
+use crate::scene::Scene;
 use crate::wire::Body;
 
 /// How long a publisher sends a request again: far below the five minutes for which a key is remembered, as what it sends

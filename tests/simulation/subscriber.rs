@@ -1,48 +1,17 @@
 //! A client that reads streams as `EventSource` does, on good days and bad ones.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use downpour::base::random::SplitMix64;
-use downpour::driver::sim::{SimNet, SimPeer};
-use downpour::http::{BodyDecoder, Framing};
 use downpour::sse::decode::Decoder;
 
 use crate::control::{Control, Known};
 use crate::model::{ALL, CHANNELS, ChannelSet, Model, PATTERNS, TARGETS, channels_of, user_name};
 use crate::rules::{Rules, pick};
-use crate::stats::Stats;
-use crate::view::{Begin, Now, View};
-use crate::wire::{Lines, ResponseHead, percent_encode, take_head};
-
-/// What a client sees of the world when it has its turn.
-pub(crate) struct Scene<'a> {
-    pub(crate) random: &'a mut SplitMix64,
-    pub(crate) model: &'a mut Model,
-    pub(crate) stats: &'a mut Stats,
-    pub(crate) rules: &'a Rules,
-    pub(crate) nets: &'a [SimNet],
-    pub(crate) step: u64,
-    pub(crate) now: Instant,
-    pub(crate) is_draining: bool,
-    /// Nobody comes or goes.
-    pub(crate) is_calm: bool,
-    /// When each shard last began anew, and ended all its connections.
-    pub(crate) restarted_at: &'a [Option<u64>],
-    /// How far every shard has taken the order.
-    pub(crate) taken: u64,
-    /// The channels of streams that clients have left, of which the server may not know yet.
-    pub(crate) ghosts: &'a mut Vec<Ghost>,
-}
-
-/// A stream that its client has left.
-#[derive(Debug)]
-pub(crate) struct Ghost {
-    pub(crate) channels: ChannelSet,
-    pub(crate) client: Option<String>,
-    /// When the server had said that it ends, if it had.
-    pub(crate) over_at: Option<u64>,
-}
+use crate::scene::{Ghost, Scene};
+use crate::stream::Stream;
+use crate::view::{Begin, View};
+use crate::wire::{Lines, percent_encode};
 
 /// A subscriber, with or without a connection.
 #[derive(Debug)]
@@ -67,24 +36,6 @@ pub(crate) struct Subscriber {
     has_slept: bool,
     stream: Option<Stream>,
     control: Option<Control>,
-}
-
-struct Stream {
-    peer: SimPeer,
-    /// The shard that it is connected to.
-    shard: usize,
-    begun: Instant,
-    begun_at: u64,
-    request: Vec<u8>,
-    written: usize,
-    received: Vec<u8>,
-    head: Option<ResponseHead>,
-    body: Option<BodyDecoder>,
-    lines: Lines,
-    decoder: Decoder,
-    view: View,
-    /// The client has ended its side.
-    has_left: bool,
 }
 
 impl Subscriber {
@@ -438,64 +389,5 @@ impl Subscriber {
             stream.view.check_broken_off(model);
         }
         self.has_slept = false;
-    }
-}
-
-impl Stream {
-    fn write(&mut self, random: &mut SplitMix64) -> bool {
-        let rest = &self.request[self.written..];
-        let len = if random.chance(0.5) { rest.len() } else { random.within(1..=rest.len()) };
-        let taken = self.peer.write(&rest[..len]);
-        self.written += taken;
-        taken > 0
-    }
-
-    /// Takes in what was received: the head, then the events.
-    fn take(&mut self, scene: &mut Scene<'_>, is_old: bool) -> Result<(), String> {
-        if self.head.is_none() {
-            let Some(head) = take_head(&mut self.received) else { return Ok(()) };
-            if head.status != 200 {
-                let patience = scene.rules.shard.conn.head_timeout;
-                let is_timeout = head.status == 408 && scene.now >= self.begun + patience;
-                return if is_timeout { Ok(()) } else { Err(format!("is answered {head:?}")) };
-            }
-            assert_eq!(head.field("content-type"), Some("text/event-stream"));
-            assert_eq!(head.field("transfer-encoding"), (!is_old).then_some("chunked"), "{}", head.version);
-            if !is_old {
-                let body = BodyDecoder::new(Framing::Chunked, u64::MAX);
-                self.body = Some(body.map_err(|error| error.to_string())?);
-            }
-            self.head = Some(head);
-        }
-        let received = std::mem::take(&mut self.received);
-        let Some(body) = &mut self.body else {
-            self.lines.check(&received);
-            return feed(&mut self.decoder, &mut self.view, scene, &received);
-        };
-        let mut at = 0;
-        while at < received.len() {
-            if body.is_done() {
-                return Err("more comes behind the last chunk".to_owned());
-            }
-            let (consumed, data) = body.decode(&received[at..]).map_err(|error| error.to_string())?;
-            at += consumed;
-            self.lines.check(data);
-            feed(&mut self.decoder, &mut self.view, scene, data)?;
-        }
-        Ok(())
-    }
-}
-
-fn feed(decoder: &mut Decoder, view: &mut View, scene: &mut Scene<'_>, data: &[u8]) -> Result<(), String> {
-    let Scene { model, rules, stats, step, is_draining, .. } = scene;
-    let mut now = Now { model, rules, stats, step: *step, is_draining: *is_draining };
-    decoder
-        .feed(data, &mut |event| view.take(&mut now, event.event_type, event.data, event.last_event_id))
-        .map_err(|error| error.to_string())
-}
-
-impl std::fmt::Debug for Stream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("peer", &self.peer).field("view", &self.view).finish_non_exhaustive()
     }
 }

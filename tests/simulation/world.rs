@@ -12,9 +12,10 @@ use downpour::shard::Message;
 use crate::model::{Model, lock};
 use crate::publisher::{Publisher, append_aside};
 use crate::rules::{Rules, pick};
+use crate::scene::{Ghost, Scene};
 use crate::server::{Reach, Server, Turned};
 use crate::stats::Stats;
-use crate::subscriber::{Ghost, Scene, Subscriber};
+use crate::subscriber::Subscriber;
 
 /// Waits within which everything must have come to rest, or to its end.
 const WAITS_MAX: u64 = 200_000;

@@ -73,6 +73,16 @@ pub(crate) struct Origin {
     pub(crate) duration_seconds: f64,
 }
 
+/// A row of what is always there, and of fields of parts of a report which may not be there.
+macro_rules! row {
+    ({ $($name:ident: $value:expr,)* } $($part:ident: { $($of_part:ident: $($field:ident).+),* $(,)? })*) => {
+        Row {
+            $($name: $value,)*
+            $($($of_part: $part.map(|part| part.$($field).+),)*)*
+        }
+    };
+}
+
 impl Row {
     /// The row of a run without figures, which `trouble` says the reason of.
     pub(crate) fn failed(run: Run, load: Load, origin: &Origin, trouble: String) -> Row {
@@ -82,60 +92,62 @@ impl Row {
 
     pub(crate) fn new(run: Run, load: Load, origin: &Origin, report: &Report) -> Row {
         let Report { machine, connect, run: measured, losses, server, kernel, .. } = report;
-        let measured = measured.as_ref();
+        let (measured, connect, server) = (measured.as_ref(), connect.as_ref(), server.as_ref());
         let latency = measured.and_then(|measured| measured.latency.as_ref());
         // Without streams nothing was counted.
-        let losses = connect.as_ref().and(losses.as_ref());
+        let losses = connect.and(losses.as_ref());
         let fast = losses.map(|losses| &losses.fast);
         let slow = losses.map(|losses| &losses.slow);
-        Row {
-            date: report.date.clone(),
-            commit: origin.commit.clone(),
-            kernel: machine.kernel.clone(),
-            cpu: machine.cpu.clone(),
-            cpus: machine.cpus,
-            repeat: run.repeat,
-            server: run.contender,
-            server_version: origin.server_version.clone(),
-            streams: run.cell.streams,
-            size_bytes: run.cell.size_bytes,
-            channels: run.cell.channels,
-            variant: run.cell.variant,
-            pace: run.pace,
-            rate_per_second: load.rate_per_second,
-            window_events: load.window_events,
-            batch: load.batch,
-            pipeline: PIPELINE,
-            duration_seconds: origin.duration_seconds,
-            seconds: measured.map(|measured| measured.seconds),
-            events: measured.map(|measured| measured.events),
-            events_per_second: measured.map(|measured| measured.events_per_second),
-            deliveries: measured.map(|measured| measured.deliveries),
-            expected_deliveries: measured.map(|measured| measured.expected_deliveries),
-            deliveries_per_second: measured.map(|measured| measured.deliveries_per_second),
-            cpu_ns_per_delivery: server.as_ref().and_then(|server| server.cpu_ns_per_delivery),
-            server_cpu_share: server.as_ref().map(|server| server.cpu_share),
-            latency_p50_ns: latency.map(|latency| latency.p50_ns),
-            latency_p99_ns: latency.map(|latency| latency.p99_ns),
-            latency_max_ns: latency.map(|latency| latency.max_ns),
-            lost_untold: fast.map(|fast| fast.lost_untold),
-            lost_told: fast.map(|fast| fast.lost_told),
-            doubled: fast.map(|fast| fast.doubled),
-            reordered: fast.map(|fast| fast.reordered),
-            misdelivered: fast.map(|fast| fast.misdelivered),
-            slow_lost_untold: slow.map(|slow| slow.lost_untold),
-            slow_lost_told: slow.map(|slow| slow.lost_told),
-            slow_unread: losses.map(|losses| losses.unread),
-            streams_ended: connect.as_ref().map(|connect| connect.fast_ended + connect.slow_ended),
-            rss_bytes_per_stream: server.as_ref().and_then(|server| server.rss_bytes_per_stream),
-            connects_per_second: connect.as_ref().map(|connect| connect.per_second),
-            connect_p99_ns: connect.as_ref().and_then(|connect| Some(connect.latency.as_ref()?.p99_ns)),
-            readers_cpu_share: measured
-                .map(|measured| measured.readers.iter().map(|busy| busy.running).sum()),
-            publisher_cpu_share: measured.map(|measured| measured.publisher.running),
-            dropped_packets: kernel.as_ref().and_then(|kernel| kernel.dropped_packets),
-            notes: report.remarks.join("; "),
-            findings: report.findings.join("; "),
+        row! {
+            {
+                date: report.date.clone(),
+                commit: origin.commit.clone(),
+                kernel: machine.kernel.clone(),
+                cpu: machine.cpu.clone(),
+                cpus: machine.cpus,
+                repeat: run.repeat,
+                server: run.contender,
+                server_version: origin.server_version.clone(),
+                streams: run.cell.streams,
+                size_bytes: run.cell.size_bytes,
+                channels: run.cell.channels,
+                variant: run.cell.variant,
+                pace: run.pace,
+                rate_per_second: load.rate_per_second,
+                window_events: load.window_events,
+                batch: load.batch,
+                pipeline: PIPELINE,
+                duration_seconds: origin.duration_seconds,
+                cpu_ns_per_delivery: server.and_then(|server| server.cpu_ns_per_delivery),
+                rss_bytes_per_stream: server.and_then(|server| server.rss_bytes_per_stream),
+                streams_ended: connect.map(|connect| connect.fast_ended + connect.slow_ended),
+                connect_p99_ns: connect.and_then(|connect| Some(connect.latency.as_ref()?.p99_ns)),
+                readers_cpu_share: measured.map(|run| run.readers.iter().map(|busy| busy.running).sum()),
+                dropped_packets: kernel.as_ref().and_then(|kernel| kernel.dropped_packets),
+                notes: report.remarks.join("; "),
+                findings: report.findings.join("; "),
+            }
+            measured: {
+                seconds: seconds,
+                events: events,
+                events_per_second: events_per_second,
+                deliveries: deliveries,
+                expected_deliveries: expected_deliveries,
+                deliveries_per_second: deliveries_per_second,
+                publisher_cpu_share: publisher.running,
+            }
+            latency: { latency_p50_ns: p50_ns, latency_p99_ns: p99_ns, latency_max_ns: max_ns }
+            fast: {
+                lost_untold: lost_untold,
+                lost_told: lost_told,
+                doubled: doubled,
+                reordered: reordered,
+                misdelivered: misdelivered,
+            }
+            slow: { slow_lost_untold: lost_untold, slow_lost_told: lost_told }
+            losses: { slow_unread: unread }
+            server: { server_cpu_share: cpu_share }
+            connect: { connects_per_second: per_second }
         }
     }
 

@@ -40,34 +40,46 @@ struct Part {
     per: &'static str,
 }
 
+impl Part {
+    /// What is measured by itself.
+    const fn of(metric: Metric, units: &'static [Unit]) -> Part {
+        Part { metric, units, per: "" }
+    }
+
+    /// What is counted each second.
+    const fn each_second(metric: Metric) -> Part {
+        Part { metric, units: &COUNTS, per: "/s" }
+    }
+}
+
 const TABLES: [&Table; 4] = [
     &Table {
         title: "Each event alone: server CPU for a delivery",
         pace: Pace::Unbatched,
-        parts: &[Part { metric: |row| row.cpu_ns_per_delivery, units: &TIMES, per: "" }],
+        parts: &[Part::of(|row| row.cpu_ns_per_delivery, &TIMES)],
     },
     &Table {
         title: "As fast as taken: deliveries each second; server CPU for a delivery",
         pace: Pace::Saturated,
         parts: &[
-            Part { metric: |row| row.deliveries_per_second, units: &COUNTS, per: "/s" },
-            Part { metric: |row| row.cpu_ns_per_delivery, units: &TIMES, per: "" },
+            Part::each_second(|row| row.deliveries_per_second),
+            Part::of(|row| row.cpu_ns_per_delivery, &TIMES),
         ],
     },
     &Table {
         title: "Half as fast: latency p50; p99",
         pace: Pace::Half,
         parts: &[
-            Part { metric: |row| Some(row.latency_p50_ns? as f64), units: &TIMES, per: "" },
-            Part { metric: |row| Some(row.latency_p99_ns? as f64), units: &TIMES, per: "" },
+            Part::of(|row| Some(row.latency_p50_ns? as f64), &TIMES),
+            Part::of(|row| Some(row.latency_p99_ns? as f64), &TIMES),
         ],
     },
     &Table {
         title: "Streams: resident memory of the process for one; connections each second",
         pace: Pace::Unbatched,
         parts: &[
-            Part { metric: |row| row.rss_bytes_per_stream, units: &BYTES, per: "" },
-            Part { metric: |row| row.connects_per_second, units: &COUNTS, per: "/s" },
+            Part::of(|row| row.rss_bytes_per_stream, &BYTES),
+            Part::each_second(|row| row.connects_per_second),
         ],
     },
 ];

@@ -1,9 +1,12 @@
 //! What the publisher and the readers know of each other while a run is under way: numbers that each side puts up, and the
 //! clock that both read.
 
+use serde::{Deserialize, Serialize};
+
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::Waker;
 
@@ -11,8 +14,10 @@ use mio::Waker;
 #[derive(Debug)]
 pub(super) struct Board {
     pub(super) clock: Clock,
-    /// Whether the run is to end early, with the figures so far.
-    pub(super) is_stopped: AtomicBool,
+    /// Whether a signal has ended the run early, with the figures so far.
+    pub(super) is_signalled: AtomicBool,
+    /// Whether some of the readers have ended before their time, so that there is nothing more to measure.
+    pub(super) has_failed: AtomicBool,
     /// Whether readers look for their slowest stream, which costs them a look at each.
     pub(super) wants_places: AtomicBool,
     /// Whether slow streams may not have read all that waited for them.
@@ -32,7 +37,7 @@ pub(super) struct Board {
 }
 
 /// What the readers are to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub(super) enum Phase {
     /// Read everything at full speed.
@@ -43,11 +48,11 @@ pub(super) enum Phase {
     Over,
 }
 
-/// What one reader puts up, on a cache line of its own, once a turn.
+/// What one reader, or a worker with all of its readers, puts up, on a cache line of its own, once a turn.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct ReaderBoard {
-    /// The kernel's id of its thread; 0 before it runs.
+    /// The kernel's id of its thread; 0 before it runs, and of a worker.
     pub(super) thread_id: AtomicU64,
     /// Connections that were tried.
     pub(super) tried: AtomicU64,
@@ -72,16 +77,17 @@ pub(super) struct ReaderBoard {
 }
 
 impl Board {
-    /// `waker` ends the publisher's wait.
-    pub(super) fn new(threads: usize, waker: Waker) -> Board {
+    /// A board with room for so many readers. `waker` ends the wait of the publisher, or of a worker.
+    pub(super) fn new(clock: Clock, readers: usize, waker: Waker) -> Board {
         Board {
-            clock: Clock(Instant::now()),
-            is_stopped: AtomicBool::new(false),
+            clock,
+            is_signalled: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
             wants_places: AtomicBool::new(true),
             is_drain_cut: AtomicBool::new(false),
             measured_from_ns: AtomicU64::new(u64::MAX),
             published: AtomicU64::new(0),
-            readers: (0..threads).map(|_| ReaderBoard::default()).collect(),
+            readers: (0..readers).map(|_| ReaderBoard::default()).collect(),
             phase: AtomicU8::new(Phase::AllRead as u8),
             advanced: AtomicU64::new(0),
             goal: AtomicU64::new(u64::MAX),
@@ -101,8 +107,18 @@ impl Board {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
+    /// Whether the run is to end early.
     pub(super) fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Relaxed)
+        self.is_signalled.load(Ordering::Relaxed) || self.has_failed()
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Ends the wait of the publisher, or of a worker.
+    pub(super) fn wake(&self) -> io::Result<()> {
+        self.waker.wake()
     }
 
     /// The sum of one number over all readers.
@@ -149,17 +165,113 @@ impl Board {
     }
 }
 
-/// Time since the run began.
+/// Says that the run has failed, and that nobody is to wait for a reader's streams any more, unless it was disarmed
+/// before it is dropped: so also where a thread panics.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    board: Arc<Board>,
+    /// Which of the board's readers it is for.
+    reader: usize,
+    is_armed: bool,
+}
+
+impl Alarm {
+    pub(super) fn new(board: Arc<Board>, reader: usize) -> Alarm {
+        Alarm { board, reader, is_armed: true }
+    }
+
+    pub(super) fn disarm(mut self) {
+        self.is_armed = false;
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if self.is_armed {
+            let reader = &self.board.readers[self.reader];
+            reader.fast_place.store(u64::MAX, Ordering::Release);
+            reader.slow_place.store(u64::MAX, Ordering::Release);
+            self.board.has_failed.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Time since the run began, the same in all of its processes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock(Instant);
 
 impl Clock {
+    pub(super) fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    /// The clock of a run that another process has begun, by what its own says in [`Clock::origin_ns`].
+    ///
+    /// It goes wrong by the step where the machine's clock is set between the two, which shows as a time from before
+    /// or after what was waited for.
+    pub(super) fn of_origin(origin_ns: u64) -> Clock {
+        let (instant, unix_ns) = both_clocks();
+        let passed = Duration::from_nanos(unix_ns.saturating_sub(origin_ns));
+        Clock(instant.checked_sub(passed).unwrap_or(instant))
+    }
+
+    /// When the run began, in ns since 1970: other processes know no `Instant` of this one.
+    pub(super) fn origin_ns(self) -> u64 {
+        let (instant, unix_ns) = both_clocks();
+        unix_ns.saturating_sub(as_ns(instant.saturating_duration_since(self.0)))
+    }
+
     pub(super) fn ns(self) -> u64 {
         as_ns(self.0.elapsed())
     }
 }
 
+/// The same moment on the two clocks of the machine, the second in ns since 1970, to some 100 ns: the closest of a few
+/// tries, as a thread may lose its CPU in between.
+fn both_clocks() -> (Instant, u64) {
+    let tries = (0..CLOCK_TRIES).map(|_| {
+        let (before, now, after) = (Instant::now(), SystemTime::now(), Instant::now());
+        let took = after.saturating_duration_since(before);
+        let unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        (took, before + took / 2, as_ns(unix))
+    });
+    let (_, instant, unix_ns) = tries.min_by_key(|(took, ..)| *took).expect("there are some tries");
+    (instant, unix_ns)
+}
+
 /// A duration in ns, as far as 64 bits go: for 584 years.
 pub(super) fn as_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+const CLOCK_TRIES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_by_another_agrees_with_it() {
+        let clock = Clock::start();
+        let other = Clock::of_origin(clock.origin_ns());
+        let (before, between, after) = (clock.ns(), other.ns(), clock.ns());
+        let slack = 100_000;
+        assert!(before <= between + slack && between <= after + slack, "{before} {between} {after}");
+    }
+
+    #[test]
+    fn an_alarm_goes_off_where_a_thread_ends_without_a_word() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        let board = Arc::new(Board::new(Clock::start(), 1, waker));
+        Alarm::new(Arc::clone(&board), 0).disarm();
+        assert!(!board.is_stopped());
+        let alarm = Alarm::new(Arc::clone(&board), 0);
+        let thread = std::thread::spawn(move || {
+            let _alarm = alarm;
+            std::panic::resume_unwind(Box::new("it ends"));
+        });
+        assert!(thread.join().is_err() && board.is_stopped() && board.has_failed());
+        assert_eq!((board.fast_place(), board.slow_place()), (u64::MAX, u64::MAX));
+    }
 }

@@ -4,19 +4,22 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mio::{Poll, Waker};
 
 use super::BenchError;
-use super::board::{Board, Phase, as_ns};
+use super::board::{Board, Clock, Phase, as_ns};
 use super::connect::Connector;
+use super::course::{Course, Measured, Snapshot};
+use super::crew::Crew;
+use super::parameters::Parameters;
 use super::plan::{Extent, Pace, Plan};
 use super::process::{Kernel, Memory, ThreadTime, Usage, thread_id};
 use super::progress::Notices;
-use super::publisher::{Progress, Published, Publisher, Until, WAKER};
-use super::reader::{Found, Reader};
+use super::publisher::{Progress, Publisher, Until, WAKER};
+use super::readers::Readers;
 use super::report::Report;
 use super::target::UrlTemplate;
 use crate::app::signals::SignalWatch;
@@ -26,23 +29,29 @@ use crate::driver::affinity::pin_to_cpu;
 ///
 /// # Errors
 /// Where it cannot be set up. What goes wrong later is in the report.
-pub(super) fn conduct(plan: Plan, notices: &mut impl Write) -> Result<Report, BenchError> {
+pub(super) fn conduct(
+    plan: Plan,
+    parameters: Parameters,
+    notices: &mut impl Write,
+) -> Result<Report, BenchError> {
     let began = SystemTime::now();
     let plan = Arc::new(plan);
     let subscribe_address = resolve(&plan.target.subscribe_url)?;
     let publish_address = resolve(&plan.target.publish_url)?;
-    let connector = Connector::new(&plan, subscribe_address).map_err(BenchError::Usage)?;
+    let connector = Connector::new(&plan, FIRST, subscribe_address).map_err(BenchError::Usage)?;
     let poll = Poll::new().map_err(BenchError::Setup)?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(BenchError::Setup)?;
-    let board = Arc::new(Board::new(plan.threads, waker));
-    let stopped = Arc::clone(&board);
-    let watch = SignalWatch::start(move |_| stopped.is_stopped.store(true, Ordering::Relaxed));
+    let board = Arc::new(Board::new(Clock::start(), plan.threads + plan.processes - 1, waker));
+    let signalled = Arc::clone(&board);
+    let watch = SignalWatch::start(move |_| signalled.is_signalled.store(true, Ordering::Relaxed));
     let _watch = watch.map_err(BenchError::Setup)?;
+    let crew = Crew::start(&plan, subscribe_address, &board)?;
     let publisher = Publisher::new(Arc::clone(&plan), Arc::clone(&board), poll, publish_address);
     let mut conductor = Conductor {
         notices: Notices::new(notices, io::stderr().is_terminal()),
         course: Course { began, ..Course::default() },
-        readers: Vec::new(),
+        readers: Readers::default(),
+        crew,
         connector,
         publisher,
         plan,
@@ -51,7 +60,7 @@ pub(super) fn conduct(plan: Plan, notices: &mut impl Write) -> Result<Report, Be
     if let Err(trouble) = conductor.run() {
         conductor.course.troubles.push(trouble);
     }
-    conductor.finish()
+    conductor.finish(parameters)
 }
 
 fn resolve(url: &UrlTemplate) -> Result<SocketAddr, BenchError> {
@@ -63,71 +72,11 @@ struct Conductor<'a> {
     board: Arc<Board>,
     connector: Connector,
     publisher: Publisher,
-    readers: Vec<JoinHandle<io::Result<Found>>>,
+    readers: Readers,
+    /// The further processes.
+    crew: Crew,
     notices: Notices<'a>,
     course: Course,
-}
-
-/// What was noted down on the way.
-#[derive(Debug)]
-pub(super) struct Course {
-    pub(super) began: SystemTime,
-    /// Why the run could not go on, a sentence each.
-    pub(super) troubles: Vec<String>,
-    /// Whether a signal ended it.
-    pub(super) is_stopped: bool,
-    pub(super) ramp_began_ns: u64,
-    pub(super) memory_before: Option<Memory>,
-    pub(super) memory_ramped: Option<Memory>,
-    pub(super) memory_end: Option<Memory>,
-    pub(super) kernel_before: Kernel,
-    pub(super) kernel_ramped: Kernel,
-    pub(super) measured: Option<Measured>,
-    /// Measured deliveries, those after the measured part among them.
-    pub(super) deliveries_in_all: u64,
-}
-
-/// The measured part.
-#[derive(Debug)]
-pub(super) struct Measured {
-    pub(super) start: Snapshot,
-    pub(super) end: Snapshot,
-    /// Places of its events.
-    pub(super) places: std::ops::Range<u64>,
-    /// When publishing ended, in ns.
-    pub(super) published_ns: u64,
-    pub(super) last_delivery_ns: u64,
-    pub(super) deliveries: u64,
-    pub(super) received_bytes: u64,
-    pub(super) published: Published,
-}
-
-/// What was read at one moment.
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    pub(super) at_ns: u64,
-    pub(super) usage: Usage,
-    pub(super) kernel: Kernel,
-    pub(super) publisher: ThreadTime,
-    pub(super) readers: Vec<ThreadTime>,
-}
-
-impl Default for Course {
-    fn default() -> Course {
-        Course {
-            began: SystemTime::UNIX_EPOCH,
-            troubles: Vec::new(),
-            is_stopped: false,
-            ramp_began_ns: 0,
-            memory_before: None,
-            memory_ramped: None,
-            memory_end: None,
-            kernel_before: Kernel::default(),
-            kernel_ramped: Kernel::default(),
-            measured: None,
-            deliveries_in_all: 0,
-        }
-    }
 }
 
 /// Why the run cannot go on, for people.
@@ -148,20 +97,16 @@ impl Conductor<'_> {
         self.warm_up()?;
         let measured = self.measure();
         self.course.memory_end = self.memory()?;
-        self.drain_slow();
-        measured
+        let drained = self.drain_slow();
+        measured.and(drained)
     }
 
     /// Opens the streams.
     fn ramp(&mut self) -> Result<(), Trouble> {
         self.course.ramp_began_ns = self.board.clock.ns();
-        for index in 0..self.plan.threads {
-            let (plan, board) = (Arc::clone(&self.plan), Arc::clone(&self.board));
-            let connector = self.connector.clone();
-            let reader = Reader::new(plan, board, index, connector).map_err(|error| error.to_string())?;
-            let thread = thread::Builder::new().name(format!("reader-{index}")).spawn(|| reader.run());
-            self.readers.push(thread.map_err(|error| error.to_string())?);
-        }
+        let readers = Readers::start(&self.plan, &self.board, FIRST, &self.connector);
+        self.readers = readers.map_err(|error| error.to_string())?;
+        self.order()?;
         // Only now, as threads inherit the CPUs of the one that starts them.
         if let Some(cpu) = self.plan.publisher_cpu {
             pin_to_cpu(cpu).map_err(|error| format!("the publisher cannot run on CPU {cpu}: {error}"))?;
@@ -215,31 +160,30 @@ impl Conductor<'_> {
                 thread::sleep(LOOK);
             }
         }
-        self.await_fast();
-        Ok(())
+        self.await_fast()
     }
 
     fn warm_up(&mut self) -> Result<(), Trouble> {
         self.board.wants_places.store(matches!(self.plan.pace, Pace::Window(_)), Ordering::Release);
         let until = Until::Time(self.board.clock.ns() + as_ns(self.plan.warm_up));
+        self.order()?;
         self.publish(until, "warming up")?;
-        self.await_fast();
-        Ok(())
+        self.await_fast()
     }
 
     fn measure(&mut self) -> Result<(), Trouble> {
         drop(self.publisher.take_published());
         self.board.wants_places.store(matches!(self.plan.pace, Pace::Window(_)), Ordering::Release);
         let first = self.publisher.answered_place();
-        let start = self.snapshot()?;
         self.board.measured_from_ns.store(self.board.clock.ns(), Ordering::Release);
+        let start = self.snapshot()?;
         let until = match self.plan.extent {
             Extent::Time(time) => Until::Time(self.board.clock.ns() + as_ns(time)),
             Extent::Events(events) => Until::Place(first + events),
         };
         let published = self.publish(until, "measuring");
         let published_ns = self.board.clock.ns();
-        self.await_fast();
+        self.await_fast()?;
         self.course.measured = Some(Measured {
             end: self.snapshot()?,
             start,
@@ -269,51 +213,59 @@ impl Conductor<'_> {
 
     /// Waits until every stream that is not slow has all that was published, or nothing comes any more: what is missing
     /// then is counted in the end.
-    fn await_fast(&self) {
-        self.await_place(self.plan.stall, |board| board.fast_place());
+    fn await_fast(&mut self) -> Result<(), Trouble> {
+        self.await_place(self.plan.stall, |board| board.fast_place())
     }
 
-    fn await_place(&self, stall: Duration, place: impl Fn(&Board) -> u64) {
+    fn await_place(&mut self, stall: Duration, place: impl Fn(&Board) -> u64) -> Result<(), Trouble> {
         self.board.wants_places.store(true, Ordering::Release);
+        self.order()?;
         let published = self.publisher.answered_place();
         let mut progress = Progress::new(self.board.clock.ns(), as_ns(stall));
         while self.plan.subscribers > 0 && place(&self.board) < published {
             let marks = (self.board.advanced(), self.board.sum(|reader| &reader.received_bytes));
             if progress.has_stalled(marks, self.board.clock.ns()) {
-                return;
+                break;
             }
             thread::sleep(LOOK);
         }
+        Ok(())
     }
 
     /// Lets slow streams read what waits for them.
-    fn drain_slow(&self) {
+    fn drain_slow(&mut self) -> Result<(), Trouble> {
         if self.plan.slow_subscribers == 0 {
-            return;
+            return Ok(());
         }
         self.board.set_phase(Phase::AllRead);
         let deadline_ns = self.board.clock.ns() + as_ns(self.plan.drain);
         let is_late = |board: &Board| board.clock.ns() >= deadline_ns || board.is_stopped();
-        self.await_place(self.plan.stall, |board| if is_late(board) { u64::MAX } else { board.slow_place() });
+        self.await_place(
+            self.plan.stall,
+            |board| if is_late(board) { u64::MAX } else { board.slow_place() },
+        )?;
         self.board.is_drain_cut.store(is_late(&self.board), Ordering::Release);
+        Ok(())
     }
 
     /// Ends the readers, and puts together what they have found.
-    fn finish(mut self) -> Result<Report, BenchError> {
+    fn finish(mut self, parameters: Parameters) -> Result<Report, BenchError> {
         self.notices.end();
-        self.course.is_stopped = self.board.is_stopped();
+        if self.board.has_failed() {
+            // What is under way to the streams of others is not lost.
+            let waited = self.await_fast();
+            self.course.troubles.extend(waited.err());
+        }
+        self.course.is_signalled = self.board.is_signalled.load(Ordering::Relaxed);
         self.board.published.store(self.publisher.answered_place(), Ordering::Release);
         self.board.set_phase(Phase::Over);
-        let mut found = Vec::new();
-        for reader in self.readers.drain(..) {
-            match reader.join() {
-                Ok(Ok(of_reader)) => found.push(of_reader),
-                Ok(Err(error)) => self.course.troubles.push(format!("a reader cannot go on: {error}")),
-                Err(_) => self.course.troubles.push("a reader panicked".to_owned()),
-            }
-        }
+        let (mut found, troubles) = self.readers.join();
+        self.course.troubles.extend(troubles);
+        let (of_workers, troubles) = self.crew.finish();
+        found += of_workers;
+        self.course.troubles.extend(troubles);
         self.course.deliveries_in_all = self.board.sum(|reader| &reader.deliveries);
-        Ok(Report::new(&self.plan, self.course, found))
+        Ok(Report::new(&self.plan, parameters, self.course, found))
     }
 
     fn memory(&self) -> Result<Option<Memory>, Trouble> {
@@ -325,26 +277,37 @@ impl Conductor<'_> {
             .map_err(|error| format!("cannot measure the server any more: {error}"))
     }
 
-    fn snapshot(&self) -> Result<Snapshot, Trouble> {
+    /// Has the further processes do what the board says, and returns the time of their readers.
+    fn order(&mut self) -> Result<Vec<ThreadTime>, Trouble> {
+        let unbatched_from = (self.plan.pace == Pace::Unbatched).then(|| self.publisher.answered_place());
+        self.crew.order(unbatched_from)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, Trouble> {
+        let of_workers = self.order()?;
         let usage = Usage::of(&self.plan.pids);
-        let readers = self.board.readers.iter().map(|reader| reader.thread_id.load(Ordering::Acquire));
+        let own = &self.board.readers[..self.plan.threads];
+        let own = own.iter().map(|reader| ThreadTime::of(reader.thread_id.load(Ordering::Acquire)));
         Ok(Snapshot {
             usage: usage.map_err(|error| format!("cannot measure the server any more: {error}"))?,
             kernel: Kernel::now(),
             publisher: ThreadTime::of(thread_id()),
-            readers: readers.map(ThreadTime::of).collect(),
+            readers: own.chain(of_workers).collect(),
             at_ns: self.board.clock.ns(),
         })
     }
 
     /// A reader only ends by itself where it cannot go on.
-    fn check_readers(&self) -> Result<(), Trouble> {
-        if self.readers.iter().any(JoinHandle::is_finished) {
+    fn check_readers(&mut self) -> Result<(), Trouble> {
+        if self.readers.has_ended() {
             return Err("a reader has ended before its time".to_owned());
         }
-        Ok(())
+        self.crew.take_failure().map_or(Ok(()), Err)
     }
 }
+
+/// The process that conducts the run, among those that read.
+const FIRST: usize = 0;
 
 /// How often conditions are looked at while nothing is measured but their coming true.
 const LOOK: Duration = Duration::from_millis(1);

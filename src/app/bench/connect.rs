@@ -14,18 +14,26 @@ use super::plan::{Plan, STREAMS_PER_SOURCE, Sources, loopback_sources};
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     address: SocketAddr,
-    /// Connections go round these; none where the kernel is to choose.
+    /// Connections of this process go round these; none where the kernel is to choose.
     sources: Vec<SocketAddr>,
+    processes: usize,
 }
 
 impl Connector {
+    /// The connector of one process of the run, with source addresses of its own where there are enough.
+    ///
     /// # Errors
     /// One sentence, where the sources are of another family than the address.
-    pub(super) fn new(plan: &Plan, address: SocketAddr) -> Result<Connector, String> {
+    pub(super) fn new(plan: &Plan, process: usize, address: SocketAddr) -> Result<Connector, String> {
         let addresses = match &plan.sources {
+            Sources::Addresses(addresses) if addresses.len() >= plan.processes => {
+                let cut = |process: usize| process * addresses.len() / plan.processes;
+                addresses[cut(process)..cut(process + 1)].to_vec()
+            }
             Sources::Addresses(addresses) => addresses.clone(),
             Sources::Auto if matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback()) => {
-                loopback_sources(plan.subscribers.div_ceil(STREAMS_PER_SOURCE))
+                let each = plan.subscribers_in(0).div_ceil(STREAMS_PER_SOURCE);
+                loopback_sources(process * each..(process + 1) * each)
             }
             Sources::Auto => Vec::new(),
         };
@@ -33,7 +41,7 @@ impl Connector {
             return Err(format!("--sources are IPv4 addresses, and --subscribe-url is at {address}"));
         }
         let sources = addresses.into_iter().map(|ip| SocketAddr::new(ip.into(), 0)).collect();
-        Ok(Connector { address, sources })
+        Ok(Connector { address, sources, processes: plan.processes })
     }
 
     /// Begins a connection. A slow reader's takes little beyond what it reads.
@@ -44,7 +52,8 @@ impl Connector {
         if is_slow {
             socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES).map_err(failed)?;
         }
-        let source = (!self.sources.is_empty()).then(|| self.sources[subscriber % self.sources.len()]);
+        let within = subscriber / self.processes;
+        let source = (!self.sources.is_empty()).then(|| self.sources[within % self.sources.len()]);
         if let Some(source) = source {
             leave_port_to_connect(&socket).map_err(failed)?;
             socket.bind(&source.into()).map_err(|error| self.out_of_ports(error, Some(source)))?;
@@ -121,7 +130,29 @@ const SLOW_RECEIVE_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::tests::plan;
     use super::*;
+
+    #[test]
+    fn each_process_has_source_addresses_of_its_own_where_there_are_enough() {
+        let sources = |arguments: &[&str]| {
+            let plan = plan(&[arguments, &["--processes", "3"]].concat()).unwrap();
+            let of =
+                |process| Connector::new(&plan, process, "127.0.0.1:80".parse().unwrap()).unwrap().sources;
+            [0, 1, 2].map(|process| {
+                let last = of(process).into_iter().map(|source| source.to_string());
+                last.map(|source| source.trim_start_matches("127.0.").to_owned())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
+        };
+        assert_eq!(sources(&[]), ["0.2:0", "0.3:0", "0.4:0"]);
+        let many = ["--subscribers", "9000000"];
+        assert!(sources(&many[..])[2].ends_with("1.194:0 1.195:0"), "{:?}", sources(&many[..])[2]);
+        assert_eq!(sources(&["--sources", "4"]), ["0.2:0", "0.3:0", "0.4:0 0.5:0"]);
+        let shared = "0.2:0 0.3:0";
+        assert_eq!(sources(&["--sources", "2"]), [shared; 3], "they are too few");
+    }
 
     #[test]
     fn a_ramp_spaces_connections_evenly() {

@@ -8,6 +8,36 @@ pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, HOUR_NS, DIGITS).expect("these are bounds that it takes")
 }
 
+/// A histogram as what was counted, value by value. Each is the greatest of those that the histogram takes for the same, so
+/// that what is read is equal to what was written.
+pub(super) mod counts {
+    use serde::ser::SerializeSeq;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Histogram;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        histogram: &Histogram<u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut pairs = serializer.serialize_seq(None)?;
+        for value in histogram.iter_recorded() {
+            pairs.serialize_element(&(value.value_iterated_to(), value.count_at_value()))?;
+        }
+        pairs.end()
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Histogram<u64>, D::Error> {
+        let mut histogram = super::histogram();
+        for (value, count) in Vec::<(u64, u64)>::deserialize(deserializer)? {
+            histogram.saturating_record_n(value, count);
+        }
+        Ok(histogram)
+    }
+}
+
 /// What a histogram says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

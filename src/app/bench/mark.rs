@@ -5,6 +5,7 @@
 //! run has left behind is not taken for one of this.
 
 use memchr::memmem::Finder;
+use serde::{Deserialize, Serialize};
 
 /// Which event this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Mark {
 }
 
 /// What the marks of one run begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Intro([u8; INTRO_BYTES]);
 
 impl Intro {

@@ -1,23 +1,31 @@
 //! `downpour bench`: load from this machine against any server of event streams, and what came of it.
 //!
 //! Streams are opened and read by a few threads of their own (`reader`), events are published by the thread that
-//! conducts the run (`conduct`, `publisher`). Every event bears its number and the time it was sent (`mark`), so that
-//! each stream is held against what was published to its channel (`sequence`) and every delivery has a latency. What is
-//! measured is one part of the run, between snapshots of the server's processes (`process`); the rest sets it up.
+//! conducts the run (`conduct`, `publisher`). Further processes may read a share of the streams (`crew`). Every event
+//! bears its number and the time it was sent (`mark`), so that each stream is held against what was published to its
+//! channel (`sequence`) and every delivery has a latency. What is measured is one part of the run, between snapshots of
+//! the server's processes (`process`); the rest sets it up.
 
 mod answer;
 mod board;
 mod conduct;
 mod connect;
+mod connection;
+mod course;
+mod crew;
+mod found;
 mod latency;
 mod link;
+mod looks;
 mod mark;
 mod options;
+mod parameters;
 mod plan;
 mod process;
 mod progress;
 mod publisher;
 mod reader;
+mod readers;
 mod report;
 mod scan;
 mod sequence;
@@ -27,14 +35,16 @@ mod stream;
 mod table;
 mod target;
 mod template;
+mod verdict;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 pub use self::options::BenchOptions;
 
 use self::conduct::conduct;
+use self::parameters::Parameters;
 use self::plan::Plan;
 use self::process::Usage;
 use self::report::Report;
@@ -52,12 +62,13 @@ pub fn run(options: &BenchOptions, out: &mut impl Write, notices: &mut impl Writ
     check_cpus(&plan)?;
     check_descriptors(&plan)?;
     Usage::of(&plan.pids).map_err(|source| BenchError::NoProcess { pids: plan.pids.clone(), source })?;
-    let json = plan.json.clone();
-    let json_file = match &json {
+    let json = &options.json;
+    let json_file = match json {
         Some(path) if path != Path::new("-") => Some((path, create(path)?)),
         _ => None,
     };
-    let report = conduct(plan, notices)?;
+    let parameters = Parameters::of(options, &plan);
+    let report = conduct(plan, parameters, notices)?;
     match json_file {
         Some((path, mut file)) => {
             let written = write_json(&report, &mut file);
@@ -68,6 +79,15 @@ pub fn run(options: &BenchOptions, out: &mut impl Write, notices: &mut impl Writ
         None => table::write(&report, out).map_err(BenchError::Output)?,
     }
     if report.findings.is_empty() { Ok(()) } else { Err(BenchError::Found(report.findings.join("; "))) }
+}
+
+/// Reads a share of the streams of a run that another process conducts, as `input` tells, and tells `out` what comes of
+/// it. Ends with `input`.
+///
+/// # Errors
+/// [`BenchError`], where it cannot do so.
+pub fn work(input: impl Read + Send + 'static, out: &mut impl Write) -> Result<(), BenchError> {
+    crew::work(input, out)
 }
 
 fn check_cpus(plan: &Plan) -> Result<(), BenchError> {
@@ -90,10 +110,16 @@ fn check_cpus(plan: &Plan) -> Result<(), BenchError> {
 fn check_descriptors(plan: &Plan) -> Result<(), BenchError> {
     let limit = raise_open_files_limit().map_err(BenchError::Setup)?;
     let needed = plan.descriptors();
-    if needed > limit {
-        return Err(BenchError::TooFewDescriptors { needed, limit });
+    if needed <= limit {
+        return Ok(());
     }
-    Ok(())
+    let each =
+        if plan.processes == 1 { "".to_owned() } else { format!(" in each of {} processes", plan.processes) };
+    let more = match plan.processes_within(limit) {
+        Some(processes) => format!(", lower --subscribers, or take --processes {processes}"),
+        None => " or lower --subscribers".to_owned(),
+    };
+    Err(BenchError::TooFewDescriptors { needed, each, limit, more })
 }
 
 fn create(path: &Path) -> Result<File, BenchError> {
@@ -114,15 +140,32 @@ pub enum BenchError {
     Usage(String),
     /// The load needs more open files than the process may have.
     #[error(
-        "this load needs {needed} open files, and the limit is {limit}: raise it (ulimit -n {needed}) or lower \
-         --subscribers"
+        "this load needs {needed} open files{each}, and the limit is {limit}: raise it (ulimit -n {needed}){more}"
     )]
     TooFewDescriptors {
-        /// What it needs.
+        /// What a process of it needs.
         needed: usize,
+        /// Of how many processes; empty where there is one.
+        each: String,
         /// The hard limit.
         limit: usize,
+        /// What else would do.
+        more: String,
     },
+    /// A further process cannot be started.
+    #[error("cannot start a further process (--processes)")]
+    NoWorker(#[source] io::Error),
+    /// A further process has ended before it took its part: what became of it.
+    #[error("{0}")]
+    Worker(String),
+    /// The processes do not agree on the time, which latencies are made of.
+    #[error("the machine's clock was set while the processes were started (--processes): try again")]
+    Clocks,
+    /// As a worker: what came on standard input is none of what the first process tells it.
+    #[error(
+        "a worker of `downpour bench --processes N` got no orders that it understands: it is started by that command"
+    )]
+    Orders(#[source] io::Error),
     /// A process that cannot be measured.
     #[error("cannot measure the processes {pids:?} (--pid)")]
     NoProcess {

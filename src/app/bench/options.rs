@@ -9,6 +9,7 @@ use clap::Args;
 use super::super::client::ServerUrl;
 use super::super::options::values::{Problem, bytes_within, count_within, duration, duration_above_zero};
 use super::mark::Mark;
+use super::plan::PROCESSES_MAX;
 use super::target::{BatchFormat, HeaderTemplate, UrlTemplate};
 
 /// The options of `downpour bench`.
@@ -52,7 +53,8 @@ pub struct BenchOptions {
     /// What the channels' names begin with; their number follows.
     #[arg(long, value_name = "TEXT", default_value = "bench-", value_parser = channel_prefix, help_heading = STREAMS)]
     pub(super) channel_prefix: String,
-    /// Source addresses to connect from, 127.0.0.2 and up. Default: for a server on 127.x one for every 20000 streams
+    /// Source addresses to connect from, 127.0.0.2 and up. The processes share them out.
+    /// Default: for a server on 127.x one for every 20000 streams of each process
     #[arg(long, value_name = "N", value_parser = count_within(1..=200), conflicts_with = "source", help_heading = STREAMS)]
     pub(super) sources: Option<usize>,
     /// The same, address by address, separated by commas.
@@ -61,10 +63,13 @@ pub struct BenchOptions {
     /// How fast streams are opened, such as 5000/s; 0 is as fast as the server takes them.
     #[arg(long, value_name = "RATE", default_value = "5000/s", value_parser = rate, help_heading = STREAMS)]
     pub(super) ramp: f64,
-    /// Threads that read the streams.
+    /// Processes that read the streams, as each may have only so many open files; the first one publishes too.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count_within(1..=PROCESSES_MAX), help_heading = STREAMS)]
+    pub(super) processes: usize,
+    /// Threads of each process that read the streams.
     #[arg(long, value_name = "N", default_value = "1", value_parser = count_within(1..=256), help_heading = STREAMS)]
     pub(super) threads: usize,
-    /// CPUs that the reading threads run on, by number and separated by commas, one for each thread in turn. Default: any
+    /// CPUs that the reading threads run on, by number and separated by commas, one for each thread in turn, process by process. Default: any
     #[arg(long, value_name = "CPU", value_delimiter = ',', value_parser = count_within(0..=1023), help_heading = STREAMS)]
     pub(super) cpus_readers: Vec<usize>,
     /// Share of the streams that read slowly, such as 10%.
@@ -182,14 +187,15 @@ Examples:
   downpour bench --subscribers 10000 --rate 1000/s --pid 4711
   downpour bench --subscribers 2000 --rate 0 --batch 64 --json result.json
   downpour bench --subscribers 1000 --unbatched --events 10000
+  downpour bench --subscribers 60000 --processes 4 --rate 100/s
   downpour bench --subscribe-url 'http://127.0.0.1:9000/sub/{channel}' --publish-url 'http://127.0.0.1:9000/pub/{channel}'
 
 Every stream is held against the numbers of its events: lost, doubled and reordered ones are counted on each, and what a \
 'gap' event says is missing is counted apart. Latency is from before a request is written until its event was read.
 
 Its own work must not be the limit: the result says how busy the reading threads were. --cpus-readers and \
---cpus-publisher keep them off the server's CPUs. Streams are plain HTTP over TCP, without compression; the limit on open files and the \
-ports of a source address (--sources) bound their number.
+--cpus-publisher keep them off the server's CPUs. Streams are plain HTTP over TCP, without compression; the limit on open files, \
+which each of the --processes has for itself, and the ports of a source address (--sources) bound their number.
 
 Ctrl-C ends a run with the figures so far.
 Exit codes: 0 the load ran as asked and nothing was lost untold, doubled or reordered; 1 otherwise; 2 wrong options.";

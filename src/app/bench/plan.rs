@@ -1,10 +1,10 @@
 //! What is to be run: the options with their defaults filled in, and held against one another.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::ops::Range;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::mark::Intro;
 use super::options::BenchOptions;
@@ -13,7 +13,7 @@ use super::target::{BatchFormat, Target, UrlTemplate};
 use super::template::{Placeholder, Template};
 
 /// A run of the bench.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) target: Target,
     pub(super) intro: Intro,
@@ -25,8 +25,11 @@ pub(super) struct Plan {
     pub(super) sources: Sources,
     /// Streams opened a second; `None` for as many as the server takes.
     pub(super) ramp: Option<f64>,
+    /// Processes that read streams, the first one included.
+    pub(super) processes: usize,
+    /// Reading threads of each of them.
     pub(super) threads: usize,
-    /// CPUs for the readers, in turn; empty for any.
+    /// CPUs for the readers, in turn, process by process; empty for any.
     pub(super) reader_cpus: Vec<usize>,
     pub(super) publisher_cpu: Option<usize>,
     pub(super) pace: Pace,
@@ -41,13 +44,10 @@ pub(super) struct Plan {
     pub(super) pids: Vec<u32>,
     /// One delivery in so many has its latency taken.
     pub(super) latency_sample: u64,
-    pub(super) json: Option<PathBuf>,
-    /// The options as they hold, for the result.
-    pub(super) parameters: Parameters,
 }
 
 /// When an event may be published.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Pace {
     /// So many a second.
     Rate(f64),
@@ -58,54 +58,19 @@ pub(super) enum Pace {
 }
 
 /// How much is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Extent {
     Time(Duration),
     Events(u64),
 }
 
 /// Where streams connect from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Sources {
     /// One loopback address for every [`STREAMS_PER_SOURCE`] streams where the server is on one, else as the kernel
     /// chooses.
     Auto,
     Addresses(Vec<Ipv4Addr>),
-}
-
-/// Every option with the value that held.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Parameters {
-    subscribe_url: String,
-    publish_url: String,
-    publish_body: String,
-    content_type: String,
-    http10: bool,
-    subscribers: usize,
-    slow_subscribers: usize,
-    slow_rate_bytes: usize,
-    channels: usize,
-    channel_prefix: String,
-    ramp_per_second: Option<f64>,
-    reader_threads: usize,
-    cpus_readers: Vec<usize>,
-    cpus_publisher: Option<usize>,
-    mode: &'static str,
-    rate_per_second: Option<f64>,
-    window_events: Option<u64>,
-    size_bytes: usize,
-    batch: u32,
-    batch_format: &'static str,
-    publishers: usize,
-    pipeline: usize,
-    warm_up_seconds: f64,
-    duration_seconds: Option<f64>,
-    events: Option<u64>,
-    stall_seconds: f64,
-    drain_seconds: f64,
-    latency_sample: u64,
-    pids: Vec<u32>,
 }
 
 impl Plan {
@@ -114,7 +79,7 @@ impl Plan {
     /// # Errors
     /// One sentence that names the options that do not go together, and what would.
     pub(super) fn new(options: &BenchOptions, seed: u64) -> Result<Plan, String> {
-        let (target, publish_body) = target(options)?;
+        let target = target(options)?;
         let names_channel = target.publish_url.names_channel();
         let is_named = names_channel || target.publish_body.has(Placeholder::Channel);
         let (channels, batch) = (options.channels, as_u32(options.batch));
@@ -142,6 +107,12 @@ impl Plan {
                  channels goes over one connection, or they would lose their order"
             ));
         }
+        let (processes, subscribers) = (options.processes, options.subscribers);
+        if processes > 1 && processes > subscribers {
+            return Err(format!(
+                "--processes {processes} are more than --subscribers {subscribers}: each is to read a stream at least"
+            ));
+        }
         if options.unbatched && batch > 1 {
             return Err(format!(
                 "--unbatched and --batch {batch} contradict each other: it publishes one event at a time"
@@ -166,15 +137,16 @@ impl Plan {
             intro: Intro::new(seed),
             spread: Spread::new(as_u32(channels), if names_channel { batch } else { 1 }),
             channels: (0..channels).map(|at| format!("{}{at}", options.channel_prefix)).collect(),
-            subscribers: options.subscribers,
+            subscribers,
             slow_subscribers: share(options.subscribers, options.slow),
             slow_bytes_per_second: options.slow_rate,
             sources: match (options.sources, &options.source[..]) {
-                (Some(count), _) => Sources::Addresses(loopback_sources(count)),
+                (Some(count), _) => Sources::Addresses(loopback_sources(0..count)),
                 (None, []) => Sources::Auto,
                 (None, addresses) => Sources::Addresses(addresses.to_vec()),
             },
             ramp: Some(options.ramp).filter(|&ramp| ramp > 0.0),
+            processes: options.processes,
             threads: options.threads,
             reader_cpus: options.cpus_readers.clone(),
             publisher_cpu: options.cpus_publisher,
@@ -189,21 +161,9 @@ impl Plan {
             drain: options.drain,
             pids: options.pids.clone(),
             latency_sample: options.latency_sample.map_or(default_sample, as_u64),
-            json: options.json.clone(),
-            parameters: parameters(options, &target, publish_body, pace),
             target,
         };
-        Ok(plan.with_parameters())
-    }
-
-    fn with_parameters(mut self) -> Plan {
-        self.parameters.slow_subscribers = self.slow_subscribers;
-        self.parameters.latency_sample = self.latency_sample;
-        (self.parameters.duration_seconds, self.parameters.events) = match self.extent {
-            Extent::Time(time) => (Some(time.as_secs_f64()), None),
-            Extent::Events(events) => (None, Some(events)),
-        };
-        self
+        Ok(plan)
     }
 
     /// The channel of a subscriber: they go round.
@@ -231,13 +191,31 @@ impl Plan {
         subscriber < self.slow_subscribers
     }
 
-    /// Descriptors that the run needs, with a few for the process itself.
+    /// How many streams a process of the run reads: the first one, 0, at least as many as any other.
+    pub(super) fn subscribers_in(&self, process: usize) -> usize {
+        self.subscribers.saturating_sub(process).div_ceil(self.processes)
+    }
+
+    /// Descriptors that each process needs, with a few for itself: as many as the first one, which publishes too and has
+    /// pipes to the others.
     pub(super) fn descriptors(&self) -> usize {
-        self.subscribers + self.publishers + DESCRIPTORS_SPARE + 2 * self.threads
+        self.descriptors_with(self.processes)
+    }
+
+    /// The least number of processes with which each needs at most `limit` descriptors; `None` where that is not to be
+    /// had.
+    pub(super) fn processes_within(&self, limit: usize) -> Option<usize> {
+        let allowed = PROCESSES_MAX.min(self.subscribers.max(1));
+        (1..=allowed).find(|&processes| self.descriptors_with(processes) <= limit)
+    }
+
+    fn descriptors_with(&self, processes: usize) -> usize {
+        let (streams, pipes) = (self.subscribers.div_ceil(processes), PIPES * (processes - 1));
+        streams + self.publishers + pipes + DESCRIPTORS_SPARE + 2 * self.threads
     }
 }
 
-fn target(options: &BenchOptions) -> Result<(Target, String), String> {
+fn target(options: &BenchOptions) -> Result<Target, String> {
     let own = |path: &str| {
         let url = options.url.endpoint(path);
         UrlTemplate::parse(&url).map_err(|problem| format!("--url cannot be used for this: {problem}"))
@@ -260,7 +238,7 @@ fn target(options: &BenchOptions) -> Result<(Target, String), String> {
         }
         .to_owned()
     });
-    let target = Target {
+    Ok(Target {
         subscribe_url: options.subscribe_url.clone().map_or_else(|| own("/sse?channel={channel}"), Ok)?,
         publish_url: options.publish_url.clone().map_or_else(|| own(own_path), Ok)?,
         publish_body: Template::parse(&body),
@@ -268,54 +246,13 @@ fn target(options: &BenchOptions) -> Result<(Target, String), String> {
         batch_format,
         headers: options.headers.clone(),
         is_http10: options.http10,
-    };
-    Ok((target, body))
+    })
 }
 
-fn parameters(options: &BenchOptions, target: &Target, publish_body: String, pace: Pace) -> Parameters {
-    Parameters {
-        subscribe_url: target.subscribe_url.to_string(),
-        publish_url: target.publish_url.to_string(),
-        publish_body,
-        content_type: target.content_type.clone(),
-        http10: options.http10,
-        subscribers: options.subscribers,
-        slow_subscribers: 0,
-        slow_rate_bytes: options.slow_rate,
-        channels: options.channels,
-        channel_prefix: options.channel_prefix.clone(),
-        ramp_per_second: Some(options.ramp).filter(|&ramp| ramp > 0.0),
-        reader_threads: options.threads,
-        cpus_readers: options.cpus_readers.clone(),
-        cpus_publisher: options.cpus_publisher,
-        mode: match pace {
-            Pace::Rate(_) => "rate",
-            Pace::Window(_) => "window",
-            Pace::Unbatched => "unbatched",
-        },
-        rate_per_second: Some(options.rate).filter(|_| matches!(pace, Pace::Rate(_))),
-        window_events: Some(as_u64(options.window)).filter(|_| matches!(pace, Pace::Window(_))),
-        size_bytes: options.size,
-        batch: as_u32(options.batch),
-        batch_format: match options.batch_format {
-            BatchFormat::Ndjson => "ndjson",
-            BatchFormat::Array => "array",
-        },
-        publishers: options.publishers,
-        pipeline: options.pipeline,
-        warm_up_seconds: options.warm_up.as_secs_f64(),
-        duration_seconds: None,
-        events: None,
-        stall_seconds: options.stall.as_secs_f64(),
-        drain_seconds: options.drain.as_secs_f64(),
-        latency_sample: 0,
-        pids: options.pids.clone(),
-    }
-}
-
-/// 127.0.0.2 and up: the first address is left to the server and the publishers.
-pub(super) fn loopback_sources(count: usize) -> Vec<Ipv4Addr> {
-    (2..).take(count).map(|last| Ipv4Addr::new(127, 0, 0, last)).collect()
+/// The addresses at these places from 127.0.0.2 on: the first address is left to the server and the publishers.
+pub(super) fn loopback_sources(places: Range<usize>) -> Vec<Ipv4Addr> {
+    let first = Ipv4Addr::new(127, 0, 0, 2).to_bits();
+    places.map(|place| Ipv4Addr::from_bits(first + as_u32(place))).collect()
 }
 
 /// As many of `count` as `percent` says, rounded to the nearest.
@@ -345,6 +282,12 @@ const DURATION: Duration = Duration::from_secs(10);
 /// At saturation a sample says as much, and does not cost the readers what they are to measure.
 const SATURATED_SAMPLE: u64 = 64;
 
+/// Processes that a run may have.
+pub(super) const PROCESSES_MAX: usize = 256;
+
+/// Descriptors of the first process for each further one.
+const PIPES: usize = 3;
+
 /// Standard streams, the epoll instances, files of /proc while they are read.
 const DESCRIPTORS_SPARE: usize = 32;
 
@@ -352,6 +295,7 @@ const DESCRIPTORS_SPARE: usize = 32;
 pub(super) mod tests {
     use clap::Parser;
 
+    use super::super::parameters::Parameters;
     use super::*;
 
     #[derive(Parser)]
@@ -362,8 +306,14 @@ pub(super) mod tests {
 
     /// The plan of these options.
     pub(in super::super) fn plan(arguments: &[&str]) -> Result<Plan, String> {
+        plan_and_parameters(arguments).map(|(plan, _)| plan)
+    }
+
+    pub(in super::super) fn plan_and_parameters(arguments: &[&str]) -> Result<(Plan, Parameters), String> {
         let options = Command::try_parse_from([&["bench"], arguments].concat()).ok().unwrap().options;
-        Plan::new(&options, 1)
+        let plan = Plan::new(&options, 1)?;
+        let parameters = Parameters::of(&options, &plan);
+        Ok((plan, parameters))
     }
 
     fn published(plan: &Plan) -> (String, String, &str) {

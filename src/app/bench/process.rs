@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Sub;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The CPU time and the context switches of processes so far. Of threads that have ended nothing is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Usage {
 }
 
 /// Time of one thread, in ns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ThreadTime {
     /// On a CPU.
     pub(super) running_ns: u64,

@@ -1,32 +1,34 @@
 //! A reader: one thread with an epoll loop of its own, which opens its share of the streams, reads them into one buffer,
 //! and holds each against the numbers of its events.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::board::{Board, Phase, ReaderBoard};
-use super::connect::{Connector, Ramp, send_whole};
-use super::latency::{self, Sample};
+use super::connect::{Connector, Ramp};
+use super::connection::Connection;
+use super::found::Found;
+use super::latency::Sample;
+use super::looks::Looks;
 use super::mark::MarkFinder;
 use super::plan::Plan;
 use super::scan::{EventKind, Seen};
-use super::sequence::{Sequence, Tally, Told};
+use super::sequence::Told;
 use super::slow::SlowTurns;
-use super::stream::StreamReader;
 use crate::driver::affinity::pin_to_cpu;
 
 /// One reading thread.
 pub(super) struct Reader {
     plan: Arc<Plan>,
     board: Arc<Board>,
+    /// Of the reader among those of its process.
     index: usize,
+    /// Of its process among those of the run.
+    process: usize,
     connector: Connector,
     ramp: Ramp,
     poll: Poll,
@@ -48,54 +50,15 @@ pub(super) struct Reader {
     last_delivery_ns: u64,
     /// Places moved on by in this turn.
     advanced: u64,
-    /// Whether a stream has moved on since places were last looked for.
-    has_moved: bool,
-    next_places_ns: u64,
+    looks: Looks,
     found: Found,
-}
-
-/// What a reader has found out in the end.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// Of the streams that are not slow.
-    pub(super) fast: Tally,
-    /// Of those that are.
-    pub(super) slow: Tally,
-    /// From send to receipt, of streams that are not slow.
-    pub(super) latency: Histogram<u64>,
-    /// From the begin of a connection to the head of its stream.
-    pub(super) connect_latency: Histogram<u64>,
-    /// When the last stream was begun, in ns.
-    pub(super) last_begun_ns: u64,
-    /// Streams that are not slow, and that ended though nobody asked for it.
-    pub(super) fast_ended: u64,
-    /// The same of slow ones.
-    pub(super) slow_ended: u64,
-    /// Events that slow streams had not read when their time was up.
-    pub(super) unread: u64,
-    /// What went wrong with connections, and how often.
-    pub(super) failures: BTreeMap<String, u64>,
-    /// What the server says it is.
-    pub(super) server: Option<String>,
-}
-
-struct Connection {
-    /// `None` once it has ended.
-    socket: Option<TcpStream>,
-    stream: StreamReader,
-    sequence: Sequence,
-    subscriber: usize,
-    channel: u32,
-    is_slow: bool,
-    is_request_sent: bool,
-    tried_ns: u64,
 }
 
 impl Reader {
     pub(super) fn new(
         plan: Arc<Plan>,
         board: Arc<Board>,
-        index: usize,
+        (process, index): (usize, usize),
         connector: Connector,
     ) -> io::Result<Reader> {
         Ok(Reader {
@@ -107,6 +70,7 @@ impl Reader {
             plan,
             board,
             index,
+            process,
             connector,
             connections: Vec::new(),
             unread: Vec::new(),
@@ -120,20 +84,8 @@ impl Reader {
             received_bytes: 0,
             last_delivery_ns: 0,
             advanced: 0,
-            has_moved: true,
-            next_places_ns: 0,
-            found: Found {
-                fast: Tally::default(),
-                slow: Tally::default(),
-                latency: latency::histogram(),
-                connect_latency: latency::histogram(),
-                last_begun_ns: 0,
-                fast_ended: 0,
-                slow_ended: 0,
-                unread: 0,
-                failures: BTreeMap::new(),
-                server: None,
-            },
+            looks: Looks::new(),
+            found: Found::default(),
         })
     }
 
@@ -143,7 +95,8 @@ impl Reader {
     /// Where waiting itself is broken, which no retry mends, or the kernel refuses the thread its CPU.
     pub(super) fn run(mut self) -> io::Result<Found> {
         if !self.plan.reader_cpus.is_empty() {
-            pin_to_cpu(self.plan.reader_cpus[self.index % self.plan.reader_cpus.len()])?;
+            let reader = self.process * self.plan.threads + self.index;
+            pin_to_cpu(self.plan.reader_cpus[reader % self.plan.reader_cpus.len()])?;
         }
         self.own_board().thread_id.store(super::process::thread_id(), Ordering::Release);
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
@@ -177,9 +130,10 @@ impl Reader {
         }
     }
 
-    /// The subscribers of this reader are every so manyth of all.
+    /// The subscribers of a process are every so manyth of all, and those of a reader every so manyth of its process.
     fn next_subscriber(&self) -> Option<usize> {
-        let subscriber = self.index + self.connections.len() * self.plan.threads;
+        let within = self.index + self.connections.len() * self.plan.threads;
+        let subscriber = self.process + within * self.plan.processes;
         (subscriber < self.plan.subscribers).then_some(subscriber)
     }
 
@@ -195,19 +149,9 @@ impl Reader {
 
     fn open(&mut self, subscriber: usize) {
         let at = self.connections.len();
-        let is_slow = self.plan.is_slow(subscriber);
-        let mut connection = Connection {
-            socket: None,
-            stream: StreamReader::new(),
-            sequence: Sequence::default(),
-            subscriber,
-            channel: self.plan.channel_of(subscriber),
-            is_slow,
-            is_request_sent: false,
-            tried_ns: self.board.clock.ns(),
-        };
+        let mut connection = Connection::new(&self.plan, subscriber, self.board.clock.ns());
         self.opening += 1;
-        match self.connector.connect(subscriber, is_slow) {
+        match self.connector.connect(subscriber, connection.is_slow) {
             Ok(socket) => {
                 connection.socket = Some(socket);
                 self.connections.push(connection);
@@ -230,14 +174,8 @@ impl Reader {
     }
 
     fn send_request(&mut self, at: usize) {
-        let connection = &mut self.connections[at];
-        let Some(socket) = connection.socket.as_mut().filter(|_| !connection.is_request_sent) else { return };
-        let mut request = Vec::new();
-        let channel = &self.plan.channels[connection.channel as usize];
-        self.plan.target.subscribe(channel, connection.subscriber, &mut request);
-        match send_whole(socket, &request) {
-            Ok(is_sent) => connection.is_request_sent = is_sent,
-            Err(error) => self.end(at, Some(format!("no connection: {error}"))),
+        if let Err(error) = self.connections[at].send_request(&self.plan) {
+            self.end(at, Some(format!("no connection: {error}")));
         }
     }
 
@@ -280,14 +218,7 @@ impl Reader {
     /// Reads up to `bytes`; `None` where nothing is there, or nothing comes any more.
     fn read_once(&mut self, at: usize, bytes: usize) -> Option<usize> {
         let room = bytes.min(READ_BYTES);
-        let socket = self.connections[at].socket.as_mut()?;
-        let result = loop {
-            match socket.read(&mut self.buffer[..room]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result,
-            }
-        };
-        match result {
+        match self.connections[at].read(&mut self.buffer[..room])? {
             Ok(0) => self.end(at, None),
             Ok(count) => {
                 self.take(at, count);
@@ -322,12 +253,14 @@ impl Reader {
                 }
             }
             Seen::Marked(_) => tally.misdelivered += 1,
-            Seen::Unmarked(EventKind::Gap, data) => sequence.take_gap(told_by(data), tally),
+            Seen::Unmarked(EventKind::Gap, data) => sequence.take_gap(Told::by(data), tally),
             Seen::Unmarked(EventKind::Message | EventKind::Other, _) => {}
         });
         self.settled += u64::from(!had_events && sequence.next().is_some());
         self.advanced += if is_slow { 0 } else { advanced };
-        self.has_moved |= advanced > 0 || !had_events;
+        if advanced > 0 || !had_events {
+            self.looks.note_move();
+        }
         self.deliveries += deliveries;
         if deliveries > 0 {
             self.last_delivery_ns = now;
@@ -355,7 +288,7 @@ impl Reader {
     fn end(&mut self, at: usize, failure: Option<String>) {
         let connection = &mut self.connections[at];
         connection.socket = None;
-        self.has_moved = true;
+        self.looks.note_move();
         let failure = if connection.stream.has_begun() {
             self.ended += 1;
             *(if connection.is_slow { &mut self.found.slow_ended } else { &mut self.found.fast_ended }) += 1;
@@ -365,10 +298,7 @@ impl Reader {
             self.failed += 1;
             failure.unwrap_or_else(|| "the server closed the connection without an answer".to_owned())
         };
-        let failures = &mut self.found.failures;
-        if failures.len() < FAILURE_KINDS_MAX || failures.contains_key(&failure) {
-            *failures.entry(failure).or_default() += 1;
-        }
+        self.found.count_failure(failure, 1);
     }
 
     fn own_board(&self) -> &ReaderBoard {
@@ -390,34 +320,33 @@ impl Reader {
         Ok(())
     }
 
-    /// Looks for the slowest streams where that is asked for, and seldom enough that it costs little.
+    /// Looks for the slowest streams where that is asked for.
     fn put_up_places(&mut self) {
-        if !self.has_moved || !self.board.wants_places.load(Ordering::Acquire) {
+        if !self.board.wants_places.load(Ordering::Acquire) {
             return;
         }
-        let began_ns = self.board.clock.ns();
-        if began_ns < self.next_places_ns {
-            return;
+        let (plan, connections) = (&self.plan, &self.connections);
+        let look = || {
+            let (mut fast, mut slow) = (u64::MAX, u64::MAX);
+            for connection in connections.iter().filter(|connection| connection.socket.is_some()) {
+                let place = connection.place(plan.spread);
+                let least = if connection.is_slow { &mut slow } else { &mut fast };
+                *least = place.min(*least);
+            }
+            (fast, slow)
+        };
+        if let Some((fast, slow)) = self.looks.look(self.board.clock, look) {
+            let board = self.own_board();
+            board.fast_place.store(fast, Ordering::Release);
+            board.slow_place.store(slow, Ordering::Release);
         }
-        self.has_moved = false;
-        let (mut fast, mut slow) = (u64::MAX, u64::MAX);
-        for connection in self.connections.iter().filter(|connection| connection.socket.is_some()) {
-            let place =
-                connection.sequence.next().map_or(0, |next| self.plan.spread.place(connection.channel, next));
-            let least = if connection.is_slow { &mut slow } else { &mut fast };
-            *least = place.min(*least);
-        }
-        self.own_board().fast_place.store(fast, Ordering::Release);
-        self.own_board().slow_place.store(slow, Ordering::Release);
-        let ended_ns = self.board.clock.ns();
-        self.next_places_ns = ended_ns + PLACES_INTERVAL_NS.max(PLACES_COST_FACTOR * (ended_ns - began_ns));
     }
 
     fn timeout(&self, now: u64) -> Duration {
         if !self.unread.is_empty() {
             return Duration::ZERO;
         }
-        let waits_for_places = self.has_moved && self.board.wants_places.load(Ordering::Acquire);
+        let waits_for_places = self.looks.has_moved() && self.board.wants_places.load(Ordering::Acquire);
         let opens = self.next_subscriber().is_some_and(|_| self.opening < OPENING_MAX);
         let shortest = if waits_for_places || opens { TICK } else { IDLE };
         shortest.min(self.slow.wait(now).unwrap_or(IDLE))
@@ -441,13 +370,6 @@ impl Reader {
     }
 }
 
-/// What a `gap` event says of how much is missing; whatever is no number leaves it open.
-fn told_by(data: &[u8]) -> Told {
-    let missed =
-        serde_json::from_slice(data).ok().and_then(|gap: serde_json::Value| gap.get("missed")?.as_u64());
-    missed.map_or(Told::Some, Told::Exactly)
-}
-
 /// Large enough that a stream's socket buffer is emptied by one read, small enough to stay in a core's cache.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -463,32 +385,8 @@ const OPENING_MAX: usize = 256;
 /// Connections begun before those that are open have their turn.
 const OPENED_PER_TURN: usize = 64;
 
-const PLACES_INTERVAL_NS: u64 = 250_000;
-
-/// So looking for places takes at most one part in twenty of a reader's time.
-const PLACES_COST_FACTOR: u64 = 20;
-
 /// The shortest wait that epoll knows.
 const TICK: Duration = Duration::from_millis(1);
 
 /// How long a change of phase may go unnoticed.
 const IDLE: Duration = Duration::from_millis(20);
-
-/// Different failures that are told.
-const FAILURE_KINDS_MAX: usize = 8;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gap_says_how_much_is_missing_or_leaves_it_open() {
-        assert_eq!(
-            told_by(br#"{"reason":"slow-consumer","missed":12,"lastEventId":null}"#),
-            Told::Exactly(12)
-        );
-        for data in [&br#"{"missed":null}"#[..], b"{}", b"", b"x", br#"{"missed":-1}"#] {
-            assert_eq!(told_by(data), Told::Some);
-        }
-    }
-}

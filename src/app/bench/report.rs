@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::conduct::{Course, Measured};
-use super::latency::{self, Summary};
-use super::plan::{Pace, Parameters, Plan};
+use super::course::{Course, Measured};
+use super::found::Found;
+use super::latency::Summary;
+use super::parameters::Parameters;
+use super::plan::Plan;
 use super::process::{Machine, Memory, ThreadTime};
-use super::reader::Found;
 use super::sequence::Tally;
+use super::verdict;
 use crate::http::http_date;
 
 /// The result, as it is written as JSON. What could not be measured is null.
@@ -130,8 +131,7 @@ pub(super) struct KernelFigures {
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan, course: Course, found: Vec<Found>) -> Report {
-        let all = Joined::of(found);
+    pub(super) fn new(plan: &Plan, parameters: Parameters, course: Course, all: Found) -> Report {
         let connect = connect(&course, &all);
         let run = course.measured.as_ref().map(|measured| run(plan, &course, measured, &all));
         let measured = course.measured.as_ref();
@@ -141,8 +141,8 @@ impl Report {
             date: String::from_utf8_lossy(&http_date(course.began)).into_owned(),
             machine: Machine::this(),
             server_header: all.server.clone(),
-            parameters: plan.parameters.clone(),
-            findings: findings(&course, &connect, &losses),
+            parameters,
+            findings: verdict::findings(&course, &connect, &losses),
             remarks: Vec::new(),
             server: measured
                 .filter(|_| !plan.pids.is_empty())
@@ -160,58 +160,12 @@ impl Report {
             },
             failures: all.failures,
         };
-        report.remarks = remarks(plan, &course, &report);
+        report.remarks = verdict::remarks(plan, &course, &report);
         report
     }
 }
 
-/// What all readers have found.
-struct Joined {
-    fast: Tally,
-    slow: Tally,
-    unread: u64,
-    latency: Histogram<u64>,
-    connect_latency: Histogram<u64>,
-    last_begun_ns: u64,
-    fast_ended: u64,
-    slow_ended: u64,
-    failures: BTreeMap<String, u64>,
-    server: Option<String>,
-}
-
-impl Joined {
-    fn of(found: Vec<Found>) -> Joined {
-        let mut all = Joined {
-            fast: Tally::default(),
-            slow: Tally::default(),
-            unread: 0,
-            latency: latency::histogram(),
-            connect_latency: latency::histogram(),
-            last_begun_ns: 0,
-            fast_ended: 0,
-            slow_ended: 0,
-            failures: BTreeMap::new(),
-            server: None,
-        };
-        for one in found {
-            all.fast += one.fast;
-            all.slow += one.slow;
-            all.unread += one.unread;
-            all.latency += &one.latency;
-            all.connect_latency += &one.connect_latency;
-            all.last_begun_ns = all.last_begun_ns.max(one.last_begun_ns);
-            all.fast_ended += one.fast_ended;
-            all.slow_ended += one.slow_ended;
-            for (failure, count) in one.failures {
-                *all.failures.entry(failure).or_default() += count;
-            }
-            all.server = all.server.or(one.server);
-        }
-        all
-    }
-}
-
-fn connect(course: &Course, all: &Joined) -> Connect {
+fn connect(course: &Course, all: &Found) -> Connect {
     let streams = all.connect_latency.len();
     let seconds = seconds(course.ramp_began_ns, all.last_begun_ns);
     Connect {
@@ -224,7 +178,7 @@ fn connect(course: &Course, all: &Joined) -> Connect {
     }
 }
 
-fn run(plan: &Plan, course: &Course, measured: &Measured, all: &Joined) -> Run {
+fn run(plan: &Plan, course: &Course, measured: &Measured, all: &Found) -> Run {
     let end_ns = if measured.deliveries > 0 { measured.last_delivery_ns } else { measured.published_ns };
     let seconds = seconds(measured.start.at_ns, end_ns);
     let events = measured.places.end - measured.places.start;
@@ -284,82 +238,6 @@ fn server(course: &Course, measured: &Measured, streams: u64) -> Server {
     }
 }
 
-/// Why the exit code is not 0.
-fn findings(course: &Course, connect: &Connect, losses: &Losses) -> Vec<String> {
-    let mut findings = course.troubles.clone();
-    let mut sum = losses.fast;
-    sum += losses.slow;
-    if !sum.is_honest() {
-        let kinds = [
-            (sum.lost_untold, "lost untold"),
-            (sum.doubled, "doubled"),
-            (sum.reordered, "reordered"),
-            (sum.misdelivered, "on a stream of another channel"),
-        ];
-        let kinds =
-            kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-        findings
-            .push(format!("events did not come once and in order: {}", kinds.collect::<Vec<_>>().join(", ")));
-    }
-    if connect.fast_ended > 0 {
-        findings.push(format!("{} streams ended though nobody asked for it", connect.fast_ended));
-    }
-    let is_empty = course.measured.as_ref().is_none_or(|measured| measured.places.is_empty());
-    if is_empty && findings.is_empty() {
-        findings.push("the run was ended before anything was measured".to_owned());
-    }
-    findings
-}
-
-/// What makes the figures say less than they seem to.
-fn remarks(plan: &Plan, course: &Course, report: &Report) -> Vec<String> {
-    let mut remarks = Vec::new();
-    if course.is_stopped {
-        remarks.push("a signal ended the run: it is shorter than asked for".to_owned());
-    }
-    let Some(run) = &report.run else { return remarks };
-    let busiest = run.readers.iter().map(|busy| busy.running + busy.waiting_for_cpu).fold(0.0, f64::max);
-    if busiest > BUSY {
-        remarks.push(format!(
-            "a reading thread had something to do {:.0} % of the time: the readers are the limit, not the server; more \
-             --threads or CPUs are needed",
-            100.0 * busiest
-        ));
-    }
-    if run.publisher.running == 0.0 {
-        remarks.push(
-            "the kernel does not tell how busy threads are: whether the bench was the limit is not known"
-                .to_owned(),
-        );
-    }
-    let publisher = run.publisher.running + run.publisher.waiting_for_cpu;
-    if publisher > BUSY {
-        remarks.push(format!(
-            "the publishing thread had something to do {:.0} % of the time: it is the limit; a larger --batch costs it less",
-            100.0 * publisher
-        ));
-    }
-    if let (Pace::Rate(rate), false) = (plan.pace, course.is_stopped) {
-        let lateness = run.publish_lateness.map_or(0, |lateness| lateness.p99_ns);
-        if run.events_per_second < KEPT_RATE * rate && run.events > 1 || lateness > LATE_NS {
-            remarks.push(format!(
-                "the publisher fell behind --rate (p99 {:.1} ms late): latencies leave that out; --pipeline, --publishers \
-                 or --batch let it send more at once",
-                lateness as f64 / 1e6
-            ));
-        }
-    }
-    if report.kernel.dropped_packets.is_some_and(|dropped| dropped > 0) {
-        remarks
-            .push("the kernel dropped packets in the measured part, which costs retransmissions".to_owned());
-    }
-    let told = report.losses.fast.lost_told;
-    if told > 0 {
-        remarks.push(format!("{told} events were lost by streams that are not slow, which they were told"));
-    }
-    remarks
-}
-
 fn seconds(from_ns: u64, to_ns: u64) -> f64 {
     to_ns.saturating_sub(from_ns) as f64 / 1e9
 }
@@ -372,21 +250,13 @@ fn share(part_ns: u64, whole_ns: u64) -> f64 {
     ratio(part_ns as f64, whole_ns as f64).unwrap_or(0.0)
 }
 
-/// The share of its time that a thread may have something to do before it is taken for the limit.
-const BUSY: f64 = 0.95;
-
-/// The share of a rate that a run must come to.
-const KEPT_RATE: f64 = 0.98;
-
-/// How late publishes may be at p99.
-const LATE_NS: u64 = 1_000_000;
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::super::conduct::Snapshot;
-    use super::super::plan::tests::plan;
+    use super::super::course::Snapshot;
+    use super::super::latency;
+    use super::super::plan::tests::plan_and_parameters;
     use super::super::process::{Kernel, Usage};
     use super::super::publisher::Published;
     use super::super::table;
@@ -405,7 +275,7 @@ mod tests {
     }
 
     /// Two seconds of 100 events to 10 streams, with a reader that was on a CPU for `reader_ms` of it.
-    fn course(reader_ms: u64) -> Course {
+    pub(in super::super) fn course(reader_ms: u64) -> Course {
         let memory = |rss_bytes| Some(Memory { rss_bytes, pss_bytes: None });
         let mut answer_latency = latency::histogram();
         answer_latency.saturating_record(MS);
@@ -448,9 +318,10 @@ mod tests {
         }
     }
 
-    fn report(course: Course, fast: Tally) -> Report {
+    pub(in super::super) fn report(course: Course, fast: Tally) -> Report {
         let arguments = ["--subscribers", "10", "--rate", "50", "--pid", "1"];
-        Report::new(&plan(&arguments).unwrap(), course, vec![found(fast)])
+        let (plan, parameters) = plan_and_parameters(&arguments).unwrap();
+        Report::new(&plan, parameters, course, found(fast))
     }
 
     #[test]
@@ -463,36 +334,6 @@ mod tests {
         assert_eq!((server.rss_bytes_per_stream, server.pss_bytes_per_stream), (Some(200.0), None));
         assert_eq!((report.connect.streams, report.connect.per_second), (10, 20.0));
         assert_eq!((report.findings.len(), report.remarks.len()), (0, 0), "{:?}", report.remarks);
-    }
-
-    #[test]
-    fn a_reader_without_idle_time_is_named_as_the_limit() {
-        let remarks = report(course(1900), Tally::default()).remarks;
-        assert!(
-            remarks[0].starts_with("a reading thread had something to do 97 % of the time"),
-            "{remarks:?}"
-        );
-    }
-
-    #[test]
-    fn what_was_not_told_is_a_finding_and_what_was_told_a_remark() {
-        let tally = Tally { lost_untold: 1, doubled: 2, ..Tally::default() };
-        let findings = report(course(100), tally).findings;
-        assert_eq!(findings, ["events did not come once and in order: 1 lost untold, 2 doubled"]);
-        let told = report(course(100), Tally { lost_told: 3, gaps: 1, ..Tally::default() });
-        assert!(told.findings.is_empty() && told.remarks[0].starts_with("3 events were lost"), "{told:?}");
-    }
-
-    #[test]
-    fn a_run_that_measured_nothing_is_no_success() {
-        let nothing = Course { measured: None, is_stopped: true, ..course(0) };
-        assert_eq!(
-            report(nothing, Tally::default()).findings,
-            ["the run was ended before anything was measured"]
-        );
-        let mut empty = course(100);
-        empty.measured.as_mut().unwrap().places = 5..5;
-        assert_eq!(report(empty, Tally::default()).findings.len(), 1);
     }
 
     #[test]

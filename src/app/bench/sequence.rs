@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::{AddAssign, Range};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The place of one stream in the numbers of its channel.
 ///
@@ -36,7 +36,7 @@ struct Missing {
 }
 
 /// What became of events, summed over streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Tally {
     /// Events that never came, of which a `gap` event said so in their place.
@@ -53,6 +53,15 @@ pub(super) struct Tally {
     pub(super) gaps: u64,
     /// Events that a `gap` said are missing, and that were not.
     pub(super) told_in_excess: u64,
+}
+
+impl Told {
+    /// What the data of a `gap` event says; whatever is no number leaves it open.
+    pub(super) fn by(data: &[u8]) -> Told {
+        let missed =
+            serde_json::from_slice(data).ok().and_then(|gap: serde_json::Value| gap.get("missed")?.as_u64());
+        missed.map_or(Told::Some, Told::Exactly)
+    }
 }
 
 impl Tally {
@@ -269,5 +278,16 @@ mod tests {
         sequence.take(1, &mut tally);
         sequence.take(3, &mut tally);
         assert_eq!((tally.doubled, tally.reordered, tally.lost_untold), (1, 1, count - 1));
+    }
+
+    #[test]
+    fn a_gap_says_how_much_is_missing_or_leaves_it_open() {
+        assert_eq!(
+            Told::by(br#"{"reason":"slow-consumer","missed":12,"lastEventId":null}"#),
+            Told::Exactly(12)
+        );
+        for data in [&br#"{"missed":null}"#[..], b"{}", b"", b"x", br#"{"missed":-1}"#] {
+            assert_eq!(Told::by(data), Told::Some);
+        }
     }
 }

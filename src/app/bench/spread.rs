@@ -3,8 +3,10 @@
 //! Events go round the channels, `turn` of them to a channel before the next one's. So both ends know what was published
 //! to a channel without being told.
 
+use serde::{Deserialize, Serialize};
+
 /// The way of events round the channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Spread {
     channels: u64,
     turn: u64,

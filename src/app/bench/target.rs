@@ -4,10 +4,12 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use serde::{Deserialize, Serialize};
+
 use super::template::{Placeholder, Template, Values};
 
 /// A URL with placeholders in its path and query: plain HTTP over TCP.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct UrlTemplate {
     /// As it was given.
     text: String,
@@ -67,7 +69,7 @@ impl fmt::Display for UrlTemplate {
 }
 
 /// One header that every request has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HeaderTemplate(Template);
 
 impl HeaderTemplate {
@@ -90,7 +92,7 @@ impl HeaderTemplate {
 }
 
 /// How events are put into one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum BatchFormat {
     /// Each on a line of its own.
     Ndjson,
@@ -99,7 +101,7 @@ pub(super) enum BatchFormat {
 }
 
 /// Everything that requests are made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Target {
     pub(super) subscribe_url: UrlTemplate,
     pub(super) publish_url: UrlTemplate,

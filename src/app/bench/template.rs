@@ -1,19 +1,23 @@
 //! Texts with placeholders: URLs, headers and bodies that differ by channel and client.
 
-/// A text with `{channel}`, `{client}` and `{data}` in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A text with `{channel}`, `{client}` and `{data}` in it; shown as it was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Template {
     parts: Vec<Part>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Part {
     Text(String),
     Placeholder(Placeholder),
 }
 
 /// What a part of a template stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Placeholder {
     /// The channel's name.
     Channel,
@@ -80,6 +84,15 @@ impl Template {
     }
 }
 
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Text(text) => f.write_str(text),
+            Part::Placeholder(placeholder) => f.write_str(placeholder.as_str()),
+        })
+    }
+}
+
 fn first_placeholder(text: &str) -> Option<(usize, Placeholder)> {
     let found = Placeholder::ALL.map(|placeholder| Some((text.find(placeholder.as_str())?, placeholder)));
     found.into_iter().flatten().min_by_key(|&(at, _)| at)
@@ -109,6 +122,13 @@ mod tests {
             r#"{"channel":"news","text":"xyz"}"#
         );
         assert_eq!(rendered("{{channel}} {chan} {"), "{news} {chan} {");
+    }
+
+    #[test]
+    fn a_template_is_shown_as_it_was_given() {
+        for text in ["", "/sse?channel={channel}&user={client}", "{{channel}} {chan} {data}{data}"] {
+            assert_eq!(Template::parse(text).to_string(), text);
+        }
     }
 
     #[test]

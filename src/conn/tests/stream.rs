@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::*;
 use crate::base::limits::SEND_SLICES_MAX;
 use crate::frame::notice::{KeepaliveStyle, Notice};
-use crate::frame::outbox::Pushed;
+use crate::frame::outbox::{PushLimits, Pushed};
 use crate::frame::render::{Framing, LAST_CHUNK};
 use crate::frame::run::{Run, Source};
 use crate::http::stream_head;
@@ -41,8 +41,13 @@ impl Bench {
         bench
     }
 
+    fn limits(&self) -> PushLimits {
+        PushLimits::of(self.options.outbox)
+    }
+
     fn push(&mut self, text: &str) -> Pushed {
-        let pushed = self.conn.push(|_| own(text), &self.options);
+        let limits = self.limits();
+        let pushed = self.conn.push(|_| own(text), &limits);
         self.act();
         pushed
     }
@@ -327,7 +332,7 @@ fn a_flush_takes_in_at_once_what_became_of_its_bytes() {
     assert_eq!(flush(&mut bench, Taken::Bytes(0)), (Flushed::NotNow, None), "nothing waits");
     assert!(bench.conn.is_idle_stream());
 
-    assert_eq!(bench.conn.push(|_| own("12345"), &bench.options), Pushed::Queued);
+    assert_eq!(bench.conn.push(|_| own("12345"), &bench.limits()), Pushed::Queued);
     assert!(!bench.conn.is_idle_stream());
     bench.now += KEEPALIVE / 2;
     let whole = Flushed::Whole { bytes: 5, events: 0 };
@@ -335,7 +340,7 @@ fn a_flush_takes_in_at_once_what_became_of_its_bytes() {
     assert!(bench.conn.is_idle_stream());
     assert_eq!(bench.conn.deadline(&bench.options), Some(bench.now + KEEPALIVE), "it was written to");
 
-    assert_eq!(bench.conn.push(|_| own("12345"), &bench.options), Pushed::Queued);
+    assert_eq!(bench.conn.push(|_| own("12345"), &bench.limits()), Pushed::Queued);
     let partly = Flushed::Partly { bytes: 3, events: Some(0) };
     assert_eq!(flush(&mut bench, Taken::Bytes(3)), (partly, Some(5)));
     assert_eq!(flush(&mut bench, Taken::Bytes(2)), (Flushed::NotNow, None), "the socket is full");
@@ -346,7 +351,7 @@ fn a_flush_takes_in_at_once_what_became_of_its_bytes() {
     assert_eq!(bench.with(|conn, context| conn.sent(context, 2)), Some(0));
     assert!(bench.conn.is_idle_stream());
 
-    assert_eq!(bench.conn.push(|_| own("6"), &bench.options), Pushed::Queued);
+    assert_eq!(bench.conn.push(|_| own("6"), &bench.limits()), Pushed::Queued);
     assert_eq!(flush(&mut bench, Taken::Broken), (Flushed::NotNow, Some(1)));
     let closed = bench.with(|conn, context| conn.poll_action(context));
     assert_eq!(closed, Some(Action::Close(CloseReason::Failed)));
@@ -369,11 +374,11 @@ fn a_stream_that_waits_for_nothing_takes_four_times_the_frames() {
     };
     let mut bench = Bench::streaming();
     let most = bench.options.outbox.frames_max;
-    assert_eq!(bench.conn.push(|_| frames(4 * most), &bench.options), Pushed::Queued);
-    assert_eq!(bench.conn.push(|_| frames(1), &bench.options), Pushed::Full);
+    assert_eq!(bench.conn.push(|_| frames(4 * most), &bench.limits()), Pushed::Queued);
+    assert_eq!(bench.conn.push(|_| frames(1), &bench.limits()), Pushed::Full);
     bench.room = 4 * most as usize - 1;
     bench.act();
     assert_eq!(bench.conn.waiting_bytes(), 1);
-    assert_eq!(bench.conn.push(|_| frames(most), &bench.options), Pushed::Full, "its socket is full");
-    assert_eq!(bench.conn.push(|_| frames(most - 1), &bench.options), Pushed::Queued);
+    assert_eq!(bench.conn.push(|_| frames(most), &bench.limits()), Pushed::Full, "its socket is full");
+    assert_eq!(bench.conn.push(|_| frames(most - 1), &bench.limits()), Pushed::Queued);
 }

@@ -1,0 +1,160 @@
+//! What is missing in a stream, held against the gaps that it was told: each was told, where it is missing, and each gap had
+//! something missing.
+
+use crate::model::{ChannelSet, Model, SELF};
+use crate::rules::Rules;
+
+use super::{Begin, Now, View};
+
+impl View {
+    /// The events after `place`, before `end`, that may come to the stream, and on which ways.
+    fn between(&self, model: &Model, place: u64, end: u64) -> Vec<(u64, ChannelSet)> {
+        let ways = |number| self.ways(model, number, model.event(number).expect("it was committed"));
+        let events = (place + 1..end.min(model.head() + 1)).map(|number| (number, ways(number)));
+        events.filter(|(_, ways)| ways.len() > 0).collect()
+    }
+
+    /// Finds out after which event a stream began that named an id of a publisher's, if no gap has told it: where the first
+    /// event that it saw is `first`, after the last one with that id before it, as it would have seen a later one.
+    pub(crate) fn settle_own_place(&mut self, model: &Model, first: u64, events_max: usize) {
+        if self.begin != Begin::AfterOwn || self.place.is_some() || self.connected_at.is_none() {
+            return;
+        }
+        let places = model.places_of_own_id(&self.sent_id, self.asked);
+        let last = places.iter().rev().find(|&&place| place < first);
+        let last = *last.unwrap_or_else(|| panic!("nothing had the id {}", self.sent_id));
+        // It begins at the latest after the earliest event whose id is known.
+        let mut known = places.iter().filter(|&&place| {
+            place <= self.head_at_request && model.knows_own_id(place, self.asked, events_max)
+        });
+        self.place = Some(known.next().map_or(last, |&known| known.min(last)));
+    }
+
+    /// Checks that an id of a publisher's may be unknown.
+    pub(super) fn check_unknown(&mut self, now: &mut Now<'_>) {
+        let retention = now.rules.hub.retention;
+        if now.model.own_ids() * 250 > retention.bytes_max / 4 {
+            return; // They have outgrown what they may hold.
+        }
+        let places = now.model.places_of_own_id(&self.sent_id, self.asked);
+        let known = places.iter().find(|&&place| {
+            place <= self.head_at_request && now.model.knows_own_id(place, self.asked, retention.events_max)
+        });
+        assert_eq!(known, None, "the place of {} is known", self.sent_id);
+    }
+
+    /// Checks that what is missing between `place` and `end` was told, where it is missing.
+    pub(crate) fn account(&mut self, model: &Model, place: u64, end: u64) {
+        let events = self.between(model, place, end);
+        let has_ttl = |number: u64| model.event(number).is_some_and(|event| event.ttl.is_some());
+        let must = |(number, ways): &(u64, ChannelSet)| self.changes.certain(*ways, *number).len() > 0;
+        let (perhaps, missing): (Vec<_>, Vec<_>) =
+            events.iter().copied().filter(must).partition(|&(number, _)| has_ttl(number));
+        self.missing += missing.len() as u64;
+        self.perhaps_missing += perhaps.len() as u64;
+        let is_told = self.told_unknown > 0 || self.missing <= self.told_exactly;
+        assert!(!self.is_counting() || is_told, "{} are missing before {end}: {self:?}", self.missing);
+        let position = self.position;
+        if self.is_simple() {
+            let told = self.told.iter_mut().rev().take_while(|told| told.position == position);
+            let (mut exact, mut unknown) = (0, 0);
+            for told in told {
+                told.is_accounted = true;
+                exact += told.missed.unwrap_or(0);
+                unknown += u64::from(told.missed.is_none());
+            }
+            let least = missing.len() as u64;
+            let most = least + perhaps.len() as u64;
+            let is_told =
+                if unknown == 0 { (least..=most).contains(&exact) } else { most >= exact + unknown };
+            assert!(is_told, "{missing:?} are missing before {end}; told are {exact}, and {unknown} unknown");
+            return;
+        }
+        for &(number, ways) in &missing {
+            for channel in self.changes.certain(ways, number).indexes() {
+                let last = self.last_sole[channel];
+                let is_told = self.told.iter().rev().any(|told| told.position >= last);
+                assert!(is_told, "event {number} of {channel} is missing before {end}, untold: {self:?}");
+            }
+        }
+        events.iter().for_each(|&(_, ways)| self.explain_gaps(ways));
+    }
+
+    /// Finds gaps that an event to `channels` stands behind: one that is missing or, where it came through another
+    /// channel, was given up by one. Each of its channels has lost it once, the earliest gap first.
+    pub(super) fn explain_gaps(&mut self, channels: ChannelSet) {
+        let earliest = channels.indexes().map(|channel| self.last_sole[channel]).min().unwrap_or(0);
+        let open = self.told.iter_mut().filter(|told| !told.is_accounted && told.position >= earliest);
+        open.take(channels.len() as usize).for_each(|told| told.is_accounted = true);
+    }
+
+    /// Checks a stream that has shown all it will: nothing is left behind, and each gap had something missing.
+    pub(crate) fn check_settled(&mut self, model: &Model, rules: &Rules) {
+        self.settle_own_place(model, u64::MAX, rules.hub.retention.events_max);
+        let Some(place) = self.place else { panic!("a settled stream has its place: {self:?}") };
+        assert!(self.begin == Begin::Head || self.is_caught_up, "the resume does not end: {self:?}");
+        self.account(model, place, model.head() + 1);
+        self.check_gaps();
+        self.place = Some(model.head());
+        if self.is_counting() {
+            self.check_told(self.missing);
+        }
+        assert!(self.is_uncertain || self.changes.are_told(), "a change is not told: {self:?}");
+        // What is missing at the end stays missing, and was told.
+        if self.told.last().is_some_and(|told| told.position == self.position) {
+            self.position += 1;
+            self.last_sole = [self.position; SELF + 1];
+        }
+    }
+
+    /// Checks a stream that has broken off: what its last gap told of may come later.
+    pub(crate) fn check_broken_off(&mut self, model: &Model) {
+        let Some(place) = self.place else { return };
+        if self.is_simple() {
+            let last = self.told.iter().rev().take_while(|told| told.position == self.position);
+            let least: u64 = last.map(|told| told.missed.unwrap_or(1)).sum();
+            let count = self.between(model, place, model.head() + 1).len() as u64;
+            assert!(count >= least, "{least} events are told as missing, and {count} came after {place}");
+            self.told.clear();
+            return;
+        }
+        if self.is_counting() {
+            let last = self.between(model, place, model.head() + 1).len() as u64;
+            let missing = self.missing + self.perhaps_missing + last;
+            assert!(missing >= self.told_exactly + self.told_unknown, "{self:?}");
+        }
+        for (_, ways) in self.between(model, place, model.head() + 1) {
+            self.explain_gaps(ways);
+        }
+        self.check_gaps();
+    }
+
+    /// Returns true if and only if no event can reach the stream in two ways: it is told how many it misses.
+    pub(super) fn is_counting(&self) -> bool {
+        matches!(self.names[..], [name] if !name.ends_with('*')) && !self.changes.has_changed
+    }
+
+    /// Returns true if and only if all its events come through one channel, from its begin to its end.
+    pub(super) fn is_simple(&self) -> bool {
+        self.channels().len() == 1 && !self.has_other_ways && !self.changes.has_changed
+    }
+
+    /// Forgets which events the gaps so far stand for: they may be of a channel that the stream has no more.
+    pub(crate) fn forget_open_gaps(&mut self) {
+        self.told.iter_mut().for_each(|told| told.is_accounted = true);
+    }
+
+    /// Checks that as many events are missing as were told, where they were counted.
+    fn check_told(&self, missing: u64) {
+        let (exactly, unknown) = (self.told_exactly, self.told_unknown);
+        let most = missing + self.perhaps_missing;
+        let is_told =
+            if unknown == 0 { (missing..=most).contains(&exactly) } else { most >= exactly + unknown };
+        assert!(is_told, "{missing} are missing; told are {exactly}, and {unknown} unknown: {self:?}");
+    }
+
+    fn check_gaps(&self) {
+        let open = self.told.iter().find(|told| !told.is_accounted);
+        assert!(open.is_none(), "nothing is missing at a gap: {open:?} of {self:?}");
+    }
+}

@@ -2,6 +2,7 @@
 
 pub mod decimal;
 pub mod fingerprint;
+pub mod hashed;
 pub mod heap;
 pub mod id;
 pub mod limits;
@@ -10,4 +11,5 @@ pub mod name;
 pub mod random;
 pub mod search;
 pub mod slots;
+pub mod texts;
 pub mod wheel;

@@ -1,13 +1,10 @@
-//! One channel: its name, who subscribes to it, and which retained events are its.
+//! Which channel is meant, and what is remembered of a channel's events.
 
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 
-use crate::base::heap::shared_text_bytes;
 use crate::base::id::Sequence;
 use crate::base::name::prefix_of;
 use crate::frame::batch::is_channel;
-use crate::hub::ShardSet;
 use crate::hub::numbers::Numbers;
 use crate::hub::ttl::Lapsed;
 
@@ -41,10 +38,9 @@ impl Hasher for ChannelHasher {
     }
 }
 
-/// One channel, or one pattern.
+/// What is remembered of the events of one channel, or of one pattern. One that had none has none of this.
 #[derive(Debug)]
-pub(super) struct Channel {
-    pub(super) name: Arc<str>,
+pub(super) struct Record {
     /// The numbers of its retained events, in order.
     pub(super) retained: Numbers,
     /// The last of its events that is no longer retained though it had not lapsed.
@@ -57,15 +53,34 @@ pub(super) struct Channel {
     pub(super) dropped_through: Sequence,
     /// Its last event since it has been in the table, retained or not.
     pub(super) last: Sequence,
-    /// Streams of all shards that subscribe to it.
-    pub(super) subscribers: u32,
-    /// The shards that have such a stream.
-    pub(super) shards: ShardSet,
     /// It waits for its oldest events to be given up.
     pub(super) is_over: bool,
 }
 
-impl Channel {
+impl Record {
+    /// What is remembered of a channel that had no events.
+    pub(super) const BLANK: Record = Record {
+        retained: Numbers::None,
+        evicted_through: Sequence::START,
+        evicted_count: 0,
+        lapsed: None,
+        dropped_through: Sequence::START,
+        last: Sequence::START,
+        is_over: false,
+    };
+
+    /// Returns true if and only if it says no more than that there were no events.
+    pub(super) fn is_blank(&self) -> bool {
+        let Record { retained, evicted_through, evicted_count, lapsed, dropped_through, last, is_over } =
+            self;
+        let places = [*evicted_through, *dropped_through, *last];
+        retained.is_empty()
+            && places == [Sequence::START; 3]
+            && *evicted_count == 0
+            && lapsed.is_none()
+            && !is_over
+    }
+
     /// The last of its events that nobody can read any more.
     pub(super) fn lost_through(&self) -> Sequence {
         self.evicted_through.max(self.dropped_through)
@@ -87,11 +102,6 @@ impl Channel {
         self.retained.from(self.index_after(Sequence::START))
     }
 
-    /// What the names of its channels begin with; `None` if and only if it is no pattern.
-    pub(super) fn prefix(&self) -> Option<&str> {
-        pattern_prefix(&self.name)
-    }
-
     /// How many events it had up to `place`, since it has been in the table, where none after `place` was evicted or has
     /// lapsed, which holds for every shard's cursor.
     pub(super) fn count_taken(&self, place: Sequence) -> u64 {
@@ -106,19 +116,16 @@ impl Channel {
         Some(self.count_taken(place) - lapsed_after)
     }
 
-    /// As [`Channel::count_through`], and how many it has lost after `place`.
+    /// As [`Record::count_through`], and how many it has lost after `place`.
     pub(super) fn count_through_or_lost(&self, place: Sequence) -> Option<u64> {
         let dropped = self.retained.count_through(self.dropped_through)
             - self.retained.count_through(self.dropped_through.min(place));
         Some(self.count_through(place)? + dropped as u64)
     }
-}
 
-impl Channel {
-    /// Bytes that it holds beside its entry in the table.
-    pub(super) fn bytes(&self) -> usize {
-        let lapsed = self.lapsed.as_ref().map_or(0, |lapsed| lapsed.bytes());
-        shared_text_bytes(self.name.len()) + self.retained.bytes() + lapsed
+    /// Bytes that it holds beside its own.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.retained.bytes() + self.lapsed.as_ref().map_or(0, |lapsed| lapsed.bytes())
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::base::id::Sequence;
 use crate::frame::batch::{is_channel, user_of};
-use crate::hub::channel::Channel;
+use crate::hub::channels::Channels;
 use crate::hub::{ChannelId, Hub};
 
-/// Places of the channel table that are looked at under one lock.
-const PLACES_PER_LOOK_MAX: usize = 1024;
+/// Places of the channel table that are looked at under one lock: the names among them are copied.
+const PLACES_PER_LOOK_MAX: usize = 256;
 
 /// How much went through the hub, and how much it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,13 +54,14 @@ impl Hub {
     #[must_use]
     pub fn subscribed(&self) -> Subscribed {
         let mut subscribed = Subscribed::default();
-        self.look_at_all(|channel| {
-            if channel.subscribers == 0 {
+        self.look_at_all(|channels, id| {
+            let (name, subscribers) = (channels.name(id), channels.subscribers(id));
+            if subscribers == 0 {
                 return;
             }
-            if is_channel(&channel.name) {
-                subscribed.channels.push((Arc::clone(&channel.name), channel.subscribers));
-            } else if user_of(&channel.name).is_some() {
+            if is_channel(name) {
+                subscribed.channels.push((Arc::from(name), subscribers));
+            } else if user_of(name).is_some() {
                 subscribed.users += 1;
             }
         });
@@ -72,27 +73,30 @@ impl Hub {
     /// as for [`Hub::subscribed`].
     #[must_use]
     pub fn list_channels(&self) -> Vec<ChannelCounts> {
-        let mut channels = Vec::new();
-        self.look_at_all(|channel| {
-            let (subscribers, retained) = (channel.subscribers, channel.readable().len());
-            let is_listed = is_channel(&channel.name) && channel.prefix().is_none();
-            if is_listed && (subscribers > 0 || retained > 0) {
-                channels.push(ChannelCounts { name: Arc::clone(&channel.name), subscribers, retained });
+        let mut listed = Vec::new();
+        self.look_at_all(|channels, id| {
+            let (subscribers, retained) = (channels.subscribers(id), channels.get(id).readable().len());
+            if subscribers == 0 && retained == 0 {
+                return;
+            }
+            let name = channels.name(id);
+            if is_channel(name) && channels.prefix(id).is_none() {
+                listed.push(ChannelCounts { name: Arc::from(name), subscribers, retained });
             }
         });
-        channels.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        listed.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         // One that left while the table was looked at, and came back, may have been seen in two places of it.
-        channels.dedup_by(|later, earlier| later.name == earlier.name);
-        channels
+        listed.dedup_by(|later, earlier| later.name == earlier.name);
+        listed
     }
 
     /// Shows `visit` all channels, a part of the table under one lock.
-    fn look_at_all(&self, mut visit: impl FnMut(&Channel)) {
+    fn look_at_all(&self, mut visit: impl FnMut(&Channels, ChannelId)) {
         let mut from = Some(0);
         while let Some(place) = from {
             let state = self.lock();
             let (channels, next) = state.channels.part(place, PLACES_PER_LOOK_MAX);
-            channels.for_each(&mut visit);
+            channels.for_each(|id| visit(&state.channels, id));
             from = next;
         }
     }
@@ -105,10 +109,10 @@ impl Hub {
     #[must_use]
     pub fn names_and_lag(&self, targets: &[ChannelId], place: Sequence) -> (Vec<Arc<str>>, usize) {
         let state = self.lock();
-        let channels = targets.iter().map(|&id| state.channels.get(id));
-        channels.fold((Vec::new(), 0), |(mut names, lag), channel| {
-            names.extend(is_channel(&channel.name).then(|| Arc::clone(&channel.name)));
-            (names, lag + channel.retained.len() - channel.index_after(place))
+        targets.iter().fold((Vec::new(), 0), |(mut names, lag), &id| {
+            let (name, record) = (state.channels.name(id), state.channels.get(id));
+            names.extend(is_channel(name).then(|| Arc::from(name)));
+            (names, lag + record.retained.len() - record.index_after(place))
         })
     }
 }

@@ -16,19 +16,17 @@ impl Hub {
     pub fn drop_history(&self, name: &str) -> Option<usize> {
         let mut state = self.lock();
         let id = state.channels.find(name).filter(|_| is_channel(name))?;
-        let channel = state.channels.get_mut(id);
-        if channel.prefix().is_some() {
+        if state.channels.prefix(id).is_some() {
             return None;
         }
-        let subscribers = channel.subscribers;
+        let subscribers = state.channels.subscribers(id);
         let (lapsed, dropped): (Vec<Sequence>, Vec<Sequence>) =
             state.channels.get(id).readable().partition(|&sequence| state.is_lapsed(sequence));
         let Some(&newest) = dropped.last() else {
             return (subscribers > 0).then_some(0);
         };
         let has_lapsed = lapsed.first().is_some_and(|&oldest| oldest < newest);
-        let channel = state.channels.get_mut(id);
-        if !std::mem::replace(&mut channel.is_over, true) {
+        if !state.channels.change(id, |record| std::mem::replace(&mut record.is_over, true)) {
             state.over.push(id);
         }
         state.drop_through(id, &dropped, has_lapsed);

@@ -1,6 +1,7 @@
 //! How far channels were evicted that are in the table no more, so that a resume is told of a gap if and only if there is
 //! one.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
@@ -39,11 +40,15 @@ impl Forgotten {
     }
 
     /// Remembers how far a channel was evicted that leaves the table.
-    pub(super) fn remember(&mut self, name: Arc<str>, evicted_through: Sequence) {
+    pub(super) fn remember(&mut self, name: &str, evicted_through: Sequence) {
         if evicted_through <= self.through {
             return;
         }
-        if self.by_name.insert(Arc::clone(&name), evicted_through).is_none() {
+        if let Some(through) = self.by_name.get_mut(name) {
+            *through = evicted_through;
+        } else {
+            let name: Arc<str> = name.into();
+            self.by_name.insert(Arc::clone(&name), evicted_through);
             self.order.push_back(name);
         }
         if self.order.len() > self.len_max
@@ -56,12 +61,12 @@ impl Forgotten {
 }
 
 /// The names that begin with a prefix, and what they are mapped to.
-pub(super) fn beginning_with<'m, T>(
-    map: &'m BTreeMap<Arc<str>, T>,
+pub(super) fn beginning_with<'m, K: Ord + Borrow<str>, T>(
+    map: &'m BTreeMap<K, T>,
     prefix: &str,
-) -> impl Iterator<Item = (&'m Arc<str>, &'m T)> {
+) -> impl Iterator<Item = (&'m K, &'m T)> {
     let from = map.range::<str, _>((Included(prefix), Unbounded));
-    from.take_while(move |(name, _)| name.starts_with(prefix))
+    from.take_while(move |(name, _)| (*name).borrow().starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -73,9 +78,9 @@ mod tests {
     fn what_is_forgotten_altogether_counts_as_lost_for_every_unknown_channel() {
         let mut forgotten = Forgotten::new(1);
         assert_eq!(forgotten.evicted_through("a"), Sequence::START);
-        forgotten.remember("a".into(), Sequence(5));
+        forgotten.remember("a", Sequence(5));
         assert_eq!(forgotten.evicted_through("b"), Sequence::START, "it never had an event");
-        forgotten.remember("b".into(), Sequence(8));
+        forgotten.remember("b", Sequence(8));
         assert_eq!(forgotten.evicted_through("a"), Sequence(5), "a was forgotten, so 5 is all that is known");
         assert_eq!(forgotten.evicted_through("b"), Sequence(8));
         assert_eq!(forgotten.evicted_through_of("b"), Sequence(8));
@@ -85,8 +90,8 @@ mod tests {
     #[test]
     fn what_a_user_has_lost_is_no_loss_of_a_pattern() {
         let mut forgotten = Forgotten::new(10);
-        forgotten.remember(Arc::from(user_target("ann")), Sequence(8));
-        forgotten.remember(Arc::from("a"), Sequence(5));
+        forgotten.remember(&user_target("ann"), Sequence(8));
+        forgotten.remember("a", Sequence(5));
         assert_eq!(
             (forgotten.evicted_through_of(""), forgotten.evicted_through_of("b")),
             (Sequence(5), Sequence::START)

@@ -153,7 +153,7 @@ impl State {
     fn concerns(&self, target: TargetId, shard: usize) -> bool {
         let mut concerned = false;
         self.targets.for_each(target, |channel| {
-            concerned |= self.channels.get(channel).shards.contains(shard);
+            concerned |= self.channels.shards(channel).contains(shard);
         });
         concerned
     }

@@ -94,9 +94,9 @@ impl Hub {
         let state = self.lock();
         let (mut names, mut user) = (Vec::new(), None);
         for &id in targets {
-            let name = &state.channels.get(id).name;
+            let name = state.channels.name(id);
             if is_channel(name) {
-                names.push(Arc::clone(name));
+                names.push(Arc::from(name));
             } else if let Some(text) = user_of(name) {
                 user = Some(Arc::from(text));
             }
@@ -122,15 +122,12 @@ impl State {
 
     /// The channel of a client that lives. One that is gone may have its own until every shard has taken its last event.
     fn find_client(&self, target: &str) -> Option<ChannelId> {
-        self.channels.find(target).filter(|&id| self.channels.get(id).subscribers > 0)
+        self.channels.find(target).filter(|&id| self.channels.subscribers(id) > 0)
     }
 
     /// Takes one stream of a shard off a channel's subscribers.
     pub(super) fn end_subscription(&mut self, shard: usize, id: ChannelId) {
-        let streams = self.subscribed[shard].get_mut(&id).expect("what is left was subscribed to");
-        *streams -= 1;
-        let is_last = *streams == 0;
-        self.end_subscriptions(shard, id, 1, is_last);
+        self.end_subscriptions(shard, id, 1);
     }
 
     /// Gives up all that is retained of a channel without subscribers. Shards that have yet to take an event of it find

@@ -9,17 +9,21 @@
 //! that fell behind, has a cursor of its own and reads slices of the history with a [`reader`] up to its shard's cursor,
 //! where it turns live: no event lies between the two, and none is seen by both.
 
+mod audience;
 mod channel;
 mod channels;
 mod compaction;
 pub mod counts;
 mod dropping;
+mod entries;
 mod epochs;
 mod forgotten;
 mod history;
 pub mod index;
 pub mod live;
+mod lost;
 mod membership;
+mod names;
 mod numbers;
 mod own_ids;
 mod page;
@@ -27,6 +31,8 @@ mod patterns;
 pub mod reader;
 mod receivers;
 pub mod retention;
+mod shards;
+mod stream_list;
 mod subscribe;
 mod targets;
 #[cfg(test)]
@@ -34,7 +40,7 @@ mod tests;
 mod ttl;
 mod walk;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -42,21 +48,18 @@ use std::time::Duration;
 pub use channel::ChannelId;
 pub use membership::Added;
 pub use receivers::{Receivers, Tally};
+pub use shards::{SHARDS_MAX, ShardSet};
 pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
 pub use targets::TargetId;
 
 use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::frame::batch::{Batch, is_channel};
-use channel::ChannelHasherBuilder;
 use channels::Channels;
 use epochs::Epochs;
 use history::History;
 use own_ids::OwnIds;
 use retention::Retention;
 use targets::Targets;
-
-/// Most shards that one hub serves.
-pub const SHARDS_MAX: usize = 64;
 
 /// The step of the hub's clock, by which the age of events is counted.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -73,52 +76,6 @@ pub struct Backlog {
 impl Default for Backlog {
     fn default() -> Backlog {
         Backlog { events_max: 8192, bytes_max: 8 * 1024 * 1024 }
-    }
-}
-
-/// A set of shards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShardSet(u64);
-
-impl ShardSet {
-    /// Puts a shard in.
-    pub fn insert(&mut self, shard: usize) {
-        self.0 |= 1 << shard;
-    }
-
-    /// Takes a shard out.
-    pub fn remove(&mut self, shard: usize) {
-        self.0 &= !(1 << shard);
-    }
-
-    /// Returns true if and only if the shard is in it.
-    #[must_use]
-    #[inline]
-    pub fn contains(self, shard: usize) -> bool {
-        self.0 & (1 << shard) != 0
-    }
-
-    /// The set of which each bit says whether the shard of that number is in it.
-    #[must_use]
-    pub const fn from_bits(bits: u64) -> ShardSet {
-        ShardSet(bits)
-    }
-
-    /// The set as bits, each of which says whether the shard of that number is in it.
-    #[must_use]
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// Returns true if and only if no shard is in it.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Puts in all shards of another set.
-    pub fn union(&mut self, other: ShardSet) {
-        self.0 |= other.0;
     }
 }
 
@@ -177,8 +134,6 @@ struct State {
     applied: u64,
     /// How far each shard has taken the order.
     cursors: Vec<Sequence>,
-    /// How many streams of each shard subscribe to which channel.
-    subscribed: Vec<HashMap<ChannelId, u32, ChannelHasherBuilder>>,
     /// Channels that may have become idle.
     idle: Vec<ChannelId>,
     /// Channels with more events than they may have.
@@ -209,7 +164,6 @@ impl Hub {
                 retention: options.retention,
                 applied: 0,
                 cursors: vec![Sequence::START; options.shards],
-                subscribed: (0..options.shards).map(|_| HashMap::default()).collect(),
                 idle: Vec::new(),
                 over: Vec::new(),
                 tallies: VecDeque::new(),
@@ -271,7 +225,7 @@ impl Hub {
                 receivers = state.count_receivers(&channels, sequence, shard);
             }
             for (index, &channel) in channels.iter().enumerate() {
-                interested.union(state.channels.get(channel).shards);
+                interested.union(state.channels.shards(channel));
                 if index < retaining {
                     state.retain(channel, sequence, draft.own_id);
                 } else {
@@ -361,7 +315,7 @@ impl Hub {
     #[must_use]
     pub fn subscribers(&self, target: &str) -> u32 {
         let state = self.lock();
-        state.channels.find(target).map_or(0, |id| state.channels.get(id).subscribers)
+        state.channels.find(target).map_or(0, |id| state.channels.subscribers(id))
     }
 
     /// Keeps the counts that are read without the lock.

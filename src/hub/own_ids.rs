@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
+use crate::base::heap::shared_text_bytes;
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
 
@@ -61,6 +62,11 @@ const CHANNEL_BYTES: usize =
 const ID_BYTES: usize = size_of::<OwnId>() * 2 + size_of::<(Arc<str>, Uses)>() * 2 + 32;
 
 impl OwnIds {
+    /// Returns true if and only if no channel has any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_channel.is_empty()
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -72,11 +78,9 @@ impl OwnIds {
     }
 
     /// Takes in that an event, with this id of its publisher's if it has one, came to a channel.
-    pub(super) fn note_event(&mut self, channel: &Arc<str>, sequence: Sequence, id: Option<&str>) {
+    pub(super) fn note_event(&mut self, channel: &str, sequence: Sequence, id: Option<&str>) {
         let Some(text) = id else {
-            if !self.by_channel.is_empty()
-                && let Some(ids) = self.by_channel.get_mut(channel)
-            {
+            if let Some(ids) = self.by_channel.get_mut(channel) {
                 ids.events += 1;
             }
             return;
@@ -84,10 +88,11 @@ impl OwnIds {
         let ids = match self.by_channel.get_mut(channel) {
             Some(ids) => ids,
             None => {
-                self.bytes += CHANNEL_BYTES + channel.len();
-                self.names.insert(Arc::clone(channel));
-                self.oldest.insert((sequence, Arc::clone(channel)));
-                self.by_channel.entry(Arc::clone(channel)).or_default()
+                let channel: Arc<str> = channel.into();
+                self.bytes += CHANNEL_BYTES + shared_text_bytes(channel.len());
+                self.names.insert(Arc::clone(&channel));
+                self.oldest.insert((sequence, Arc::clone(&channel)));
+                self.by_channel.entry(channel).or_default()
             }
         };
         ids.events += 1;
@@ -99,19 +104,17 @@ impl OwnIds {
     /// on the channel has lost nothing: it retains an event from `retained_from` on.
     pub(super) fn forget_passed(
         &mut self,
-        channel: &Arc<str>,
+        channel: &str,
         events_max: usize,
         retained_from: Option<Sequence>,
     ) {
-        if self.by_channel.is_empty() {
-            return;
-        }
-        let Some(ids) = self.by_channel.get(channel) else { return };
+        let Some((channel, ids)) = self.by_channel.get_key_value(channel) else { return };
         let is_passed = |id: &OwnId| {
             ids.events - id.nth >= events_max as u64 && retained_from.is_none_or(|from| from > id.sequence)
         };
-        for _ in 0..ids.ids.iter().take_while(|id| is_passed(id)).count() {
-            self.forget_first(channel);
+        let (channel, passed) = (Arc::clone(channel), ids.ids.iter().take_while(|id| is_passed(id)).count());
+        for _ in 0..passed {
+            self.forget_first(&channel);
         }
     }
 
@@ -144,7 +147,7 @@ impl OwnIds {
         } else {
             self.by_channel.remove(channel);
             self.names.remove(channel);
-            self.bytes -= CHANNEL_BYTES + channel.len();
+            self.bytes -= CHANNEL_BYTES + shared_text_bytes(channel.len());
         }
     }
 }

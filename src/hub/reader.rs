@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::base::id::{EventId, Sequence};
 use crate::frame::segment::Segment;
-use crate::hub::channel::{Channel, ChannelId};
+use crate::hub::channel::{ChannelId, Record};
 use crate::hub::page::Place;
 use crate::hub::{Hub, State};
 
@@ -221,8 +221,7 @@ impl State {
     /// A cursor at `place`. Where the stream `is_counting`, it knows how much it has seen as far as the history shows it.
     pub(super) fn cursor_at(&self, place: Sequence, channels: &[ChannelId], is_counting: bool) -> Cursor {
         let targets = channels.iter().copied().chain([ChannelId::ALL]).map(|id| self.channels.get(id));
-        let count =
-            |channel: &Channel| channel.count_through(place).filter(|_| place >= channel.lost_through());
+        let count = |record: &Record| record.count_through(place).filter(|_| place >= record.lost_through());
         let seen = if is_counting { targets.map(count).sum() } else { None };
         Cursor { place, seen, is_counting, stop: None, told: Vec::new() }
     }
@@ -246,7 +245,7 @@ impl State {
         let before = |first: Sequence| Sequence(first.0 - 1);
         let mut ids = Vec::new();
         for &id in channels {
-            match self.channels.get(id).prefix() {
+            match self.channels.prefix(id) {
                 Some(prefix) => ids.extend(self.channels.beginning_with(prefix)),
                 None => ids.push(id),
             }

@@ -31,7 +31,7 @@ pub struct Tally {
 
 impl Tally {
     fn new(waiting_shard: usize, shards: ShardSet) -> Tally {
-        Tally { waiting_shard, shards_left: AtomicU64::new(shards.0), receivers: AtomicU64::new(0) }
+        Tally { waiting_shard, shards_left: AtomicU64::new(shards.bits()), receivers: AtomicU64::new(0) }
     }
 
     /// Adds what a shard has counted, once. Of one that had no subscribers when the event was applied, nothing counts.
@@ -65,14 +65,15 @@ impl State {
         sequence: Sequence,
         waiting_shard: usize,
     ) -> Receivers {
-        let mut subscribed = channels.iter().map(|&id| self.channels.get(id)).filter(|c| c.subscribers > 0);
+        let mut subscribed =
+            channels.iter().map(|&id| self.channels.subscribers(id)).filter(|&count| count > 0);
         match (subscribed.next(), subscribed.next()) {
             (None, _) => return Receivers::Exactly(0),
-            (Some(only), None) => return Receivers::Exactly(u64::from(only.subscribers)),
+            (Some(only), None) => return Receivers::Exactly(u64::from(only)),
             (Some(_), Some(_)) => {}
         }
         let mut interested = ShardSet::default();
-        channels.iter().for_each(|&channel| interested.union(self.channels.get(channel).shards));
+        channels.iter().for_each(|&channel| interested.union(self.channels.shards(channel)));
         let tally = Arc::new(Tally::new(waiting_shard, interested));
         self.tallies.push_back((sequence, Arc::clone(&tally)));
         Receivers::Counting(tally)

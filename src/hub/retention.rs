@@ -63,16 +63,15 @@ const OWN_IDS_SHARE: usize = 4;
 impl State {
     /// Retains `sequence`, with this id of its publisher's, as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
     pub(super) fn retain(&mut self, channel: ChannelId, sequence: Sequence, own_id: Option<&str>) {
-        self.channels.retain(channel, sequence, self.retention.events_max.saturating_add(1));
-        let name = &self.channels.get(channel).name;
-        // What goes to one client is kept for its stream alone, and none can resume after it.
-        let own_id = own_id.filter(|_| !is_client(name));
-        self.own_ids.note_event(name, sequence, own_id);
-        self.forget_passed_ids(channel);
-        let entry = self.channels.get_mut(channel);
-        if entry.retained.len() > self.retention.events_max && !entry.is_over {
-            entry.is_over = true;
+        if self.channels.retain(channel, sequence, self.retention.events_max) {
             self.over.push(channel);
+        }
+        if own_id.is_some() || !self.own_ids.is_empty() {
+            let name = self.channels.name(channel);
+            // What goes to one client is kept for its stream alone, and none can resume after it.
+            let own_id = own_id.filter(|_| !is_client(name));
+            self.own_ids.note_event(name, sequence, own_id);
+            self.forget_passed_ids(channel);
         }
     }
 
@@ -117,7 +116,7 @@ impl State {
         let mut over = std::mem::take(&mut self.over);
         over.retain(|&channel| {
             let is_over = self.evict_down_to_bound(channel, taken);
-            self.channels.get_mut(channel).is_over = is_over;
+            self.channels.change(channel, |record| record.is_over = is_over);
             is_over
         });
         self.over = over;
@@ -171,8 +170,11 @@ impl State {
 
     /// Forgets the ids of a channel that are not known as places any more.
     fn forget_passed_ids(&mut self, channel: ChannelId) {
-        let channel = self.channels.get(channel);
-        self.own_ids.forget_passed(&channel.name, self.retention.events_max, channel.retained.first());
+        if self.own_ids.is_empty() {
+            return;
+        }
+        let (name, oldest) = (self.channels.name(channel), self.channels.get(channel).retained.first());
+        self.own_ids.forget_passed(name, self.retention.events_max, oldest);
     }
 
     /// Forgets the oldest id of a publisher, where such ids hold more than their share, and its event's place lies before

@@ -148,8 +148,10 @@ impl Hub {
     pub fn forget_shard(&self, shard: usize) -> Vec<usize> {
         let mut state = self.lock();
         let state = &mut *state;
-        for (id, streams) in std::mem::take(&mut state.subscribed[shard]) {
-            state.end_subscriptions(shard, id, streams, true);
+        let (channels, _) = state.channels.part(0, usize::MAX);
+        let subscribed = channels.map(|id| (id, state.channels.subscribers_of(id, shard)));
+        for (id, streams) in subscribed.filter(|&(_, streams)| streams > 0).collect::<Vec<_>>() {
+            state.end_subscriptions(shard, id, streams);
         }
         let complete = state.tallies.iter().filter(|(_, tally)| tally.add(shard, 0));
         let waiting = complete.map(|(_, tally)| tally.waiting_shard).collect();
@@ -174,25 +176,18 @@ impl State {
 
     /// Adds a stream of a shard to a channel's subscribers; returns how many events that had up to the shard's cursor.
     pub(super) fn begin_subscription(&mut self, shard: usize, id: ChannelId) -> u64 {
-        let channel = self.channels.get_mut(id);
-        channel.subscribers += 1;
-        channel.shards.insert(shard);
-        *self.subscribed[shard].entry(id).or_insert(0) += 1;
-        channel.count_taken(self.cursors[shard])
+        self.channels.add_subscriber(id, shard);
+        self.channels.get(id).count_taken(self.cursors[shard])
     }
 
-    /// Takes streams of a shard off a channel's subscribers; `is_last` where the shard has no other of that channel.
-    pub(super) fn end_subscriptions(&mut self, shard: usize, id: ChannelId, streams: u32, is_last: bool) {
-        let channel = self.channels.get_mut(id);
-        channel.subscribers -= streams;
-        if is_last {
-            channel.shards.remove(shard);
-            self.subscribed[shard].remove(&id);
-        }
-        if channel.subscribers > 0 {
+    /// Takes streams of a shard off a channel's subscribers.
+    pub(super) fn end_subscriptions(&mut self, shard: usize, id: ChannelId, streams: u32) {
+        self.channels.remove_subscribers(id, shard, streams);
+        if self.channels.subscribers(id) > 0 {
             return;
         }
-        let (is_client, is_empty) = (is_client(&channel.name), channel.retained.is_empty());
+        let is_client = is_client(self.channels.name(id));
+        let is_empty = self.channels.get(id).retained.is_empty();
         self.channels.forget_lapsed(id);
         if is_client {
             self.drop_events(id);

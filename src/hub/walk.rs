@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
 use crate::hub::State;
-use crate::hub::channel::ChannelId;
+use crate::hub::channel::{ChannelId, pattern_prefix};
 use crate::hub::page::Entry;
 use crate::hub::reader::{Cursor, Slice, SliceLimits};
 
@@ -29,7 +29,7 @@ impl State {
         let mut merged = SmallVec::new();
         let mut has_patterns = false;
         for &id in channels {
-            let Some(prefix) = self.channels.get(id).prefix() else {
+            let Some(prefix) = self.channels.prefix(id) else {
                 merged.push(id);
                 continue;
             };
@@ -57,8 +57,8 @@ impl State {
         limits: SliceLimits,
         slice: &mut Slice,
     ) -> bool {
-        let prefixes = channels.iter().filter_map(|&id| self.channels.get(id).prefix()).collect();
-        let is_no_pattern = |id: &ChannelId| self.channels.get(*id).prefix().is_none();
+        let prefixes = channels.iter().filter_map(|&id| self.channels.prefix(id)).collect();
+        let is_no_pattern = |id: &ChannelId| self.channels.prefix(*id).is_none();
         let selected =
             Selected { channels: channels.iter().copied().filter(is_no_pattern).collect(), prefixes };
         let (from, mut entries) = (cursor.place, 0);
@@ -90,19 +90,20 @@ impl State {
         // be looked at. If the place of one that went was given to another, there are more than retain it.
         let mut retaining_max = 0;
         self.targets.for_each(entry.target, |id| {
-            let channel = self.channels.peek(id);
-            retaining_max += u32::from(channel.is_some_and(|channel| channel.prefix().is_none()));
+            let is_channel = self.channels.peek(id).is_some() && self.channels.prefix(id).is_none();
+            retaining_max += u32::from(is_channel);
         });
         let is_with_all = retaining_max == entry.holders;
         let mut is_selected = false;
         self.targets.for_each(entry.target, |id| {
             is_selected = is_selected
-                || self.channels.peek(id).is_some_and(|channel| {
-                    let is_prefix = |prefix: &&str| channel.name.starts_with(prefix);
-                    let matches = || is_channel(&channel.name) && selected.prefixes.iter().any(is_prefix);
+                || self.channels.peek(id).is_some_and(|record| {
+                    let name = self.channels.name(id);
+                    let is_prefix = |prefix: &&str| name.starts_with(prefix);
+                    let matches = || is_channel(name) && selected.prefixes.iter().any(is_prefix);
                     let is_held = || match is_with_all {
-                        true => channel.prefix().is_none() && sequence > channel.dropped_through,
-                        false => channel.holds(sequence),
+                        true => pattern_prefix(name).is_none() && sequence > record.dropped_through,
+                        false => record.holds(sequence),
                     };
                     (selected.channels.contains(&id) || matches()) && is_held()
                 });

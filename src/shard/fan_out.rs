@@ -1,7 +1,5 @@
 //! From the order of events to the outboxes of streams, and from there to the driver.
 
-use std::borrow::Cow;
-
 use crate::base::id::{ConnId, Sequence};
 use crate::base::slots::Slots;
 use crate::conn::{Context, Flushed, Taken};
@@ -11,7 +9,7 @@ use crate::frame::outbox::{PushLimits, Pushed};
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::hub::ChannelId;
-use crate::hub::index::Index;
+use crate::hub::index::{Index, StreamSlots};
 use crate::hub::live::{LiveRun, RunChannels, TakeLimits};
 use crate::hub::reader::Cursor;
 
@@ -88,34 +86,41 @@ impl<D: Driver> Shard<D> {
         let mut twin: Option<Run> = None; // Made once, on first need.
         let Shard { index, peers, marked, fallen, options, publishers, .. } = self;
         let limits = PushLimits::of(options.conn.outbox);
+        let distinct: Vec<u32>;
         let slots = match (&live.channels, everyone) {
-            (_, Some(streams)) => Cow::Owned(streams),
-            (RunChannels::One(channel), None) => {
-                Cow::Borrowed(index.get(*channel).map_or(&[][..], |subscribers| &subscribers.slots))
+            (_, Some(streams)) => {
+                distinct = streams;
+                StreamSlots::of(&distinct)
             }
-            (RunChannels::Several(_), None) => distinct_slots(index, live),
+            (RunChannels::One(channel), None) => index.streams(*channel),
+            (RunChannels::Several(channels), None) => {
+                distinct = distinct_slots(index, channels);
+                StreamSlots::of(&distinct)
+            }
         };
-        for &slot in slots.iter() {
-            let Some(peer) = peers.get_at_mut(slot) else { continue };
-            if peer.behind.is_some() {
-                continue; // It comes to these events in its own time.
-            }
-            let framed = |framing| match framing {
-                Framing::Chunked => run.clone(),
-                Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(&run)).clone(),
-            };
-            match peer.conn.push(framed, &limits) {
-                Pushed::Queued if !peer.is_marked => {
-                    peer.is_marked = true;
-                    marked.push(slot);
+        for part in slots.parts() {
+            for &slot in part {
+                let Some(peer) = peers.get_at_mut(slot) else { continue };
+                if peer.behind.is_some() {
+                    continue; // It comes to these events in its own time.
                 }
-                Pushed::Queued => {}
-                Pushed::Full => fallen.push(slot),
+                let framed = |framing| match framing {
+                    Framing::Chunked => run.clone(),
+                    Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(&run)).clone(),
+                };
+                match peer.conn.push(framed, &limits) {
+                    Pushed::Queued if !peer.is_marked => {
+                        peer.is_marked = true;
+                        marked.push(slot);
+                    }
+                    Pushed::Queued => {}
+                    Pushed::Full => fallen.push(slot),
+                }
             }
         }
         if let Some(tally) = &live.tally
             && matches!(live.channels, RunChannels::Several(_))
-            && tally.add(options.number, subscribed_before(peers, &slots, live))
+            && tally.add(options.number, subscribed_before(peers, slots, live))
         {
             publishers.tell_counted(tally.waiting_shard);
         }
@@ -123,12 +128,9 @@ impl<D: Driver> Shard<D> {
             self.fall_behind(slot, live.first);
         }
         for &channel in live.channels.as_slice() {
-            let count = match channel {
-                ChannelId::ALL => Some(&mut self.all_count),
-                _ => self.index.get_mut(channel).map(|subscribers| &mut subscribers.count),
-            };
-            if let Some(count) = count {
-                *count += u64::from(live.frames);
+            match channel {
+                ChannelId::ALL => self.all_count += u64::from(live.frames),
+                _ => self.index.note_events(channel, live.frames),
             }
         }
     }
@@ -149,8 +151,8 @@ impl<D: Driver> Shard<D> {
     pub(super) fn read_from(&mut self, slot: u32, place: Sequence) {
         let Shard { peers, index, all_count, counters, now, .. } = self;
         let Some(peer) = peers.get_at_mut(slot) else { return };
-        let counts = peer.subscriptions.iter().filter_map(|kept| index.get(kept.channel));
-        let seen = peer.is_counting.then(|| *all_count + counts.map(|channel| channel.count).sum::<u64>());
+        let counts = peer.subscriptions.iter().map(|kept| index.count(kept.channel));
+        let seen = peer.is_counting.then(|| *all_count + counts.sum::<u64>());
         peer.behind = Some(Box::new(Behind::of_live(Cursor::behind(place, seen), *now)));
         counters.streams_catching_up += 1;
     }
@@ -158,7 +160,7 @@ impl<D: Driver> Shard<D> {
 
 /// How many of `slots` were subscribed when an event was applied, to one of its channels at least. A live stream was: its
 /// subscriptions lie before what its shard takes.
-fn subscribed_before(peers: &Slots<Peer>, slots: &[u32], live: &LiveRun) -> u64 {
+fn subscribed_before(peers: &Slots<Peer>, slots: StreamSlots<'_>, live: &LiveRun) -> u64 {
     let had = |peer: &Peer, channel: ChannelId| {
         let has = peer.subscriptions.iter().any(|kept| kept.channel == channel);
         has && peer.behind.as_ref().is_none_or(|behind| behind.had(channel, live.first))
@@ -166,19 +168,18 @@ fn subscribed_before(peers: &Slots<Peer>, slots: &[u32], live: &LiveRun) -> u64 
     let was_subscribed = |peer: &&Peer| {
         peer.behind.is_none() || live.channels.as_slice().iter().any(|&channel| had(peer, channel))
     };
-    let peers = slots.iter().filter_map(|&slot| peers.get(peers.id_at(slot)?));
+    let peers = slots.parts().flatten().filter_map(|&slot| peers.get(peers.id_at(slot)?));
     peers.filter(was_subscribed).count() as u64
 }
 
-/// The streams that a run goes to, each once.
-fn distinct_slots<'i>(index: &'i Index, live: &LiveRun) -> Cow<'i, [u32]> {
-    let channels = live.channels.as_slice();
-    let mut subscribers = channels.iter().filter_map(|&channel| index.get(channel)).map(|s| &s.slots[..]);
-    let (first, second) = (subscribers.next().unwrap_or_default(), subscribers.next());
-    let Some(second) = second else { return Cow::Borrowed(first) }; // A channel has each stream once.
-    let mut slots = [first, second].concat();
-    slots.extend(subscribers.flatten());
-    slots.sort_unstable();
-    slots.dedup();
-    Cow::Owned(slots)
+/// Slots of the streams that have any of these channels, each once.
+fn distinct_slots(index: &Index, channels: &[ChannelId]) -> Vec<u32> {
+    let lists = || channels.iter().map(|&channel| index.streams(channel));
+    let mut slots: Vec<u32> = lists().flat_map(StreamSlots::parts).flatten().copied().collect();
+    // A channel has each stream once.
+    if lists().filter(|list| !list.is_empty()).count() > 1 {
+        slots.sort_unstable();
+        slots.dedup();
+    }
+    slots
 }

@@ -34,6 +34,7 @@ pub mod report;
 mod retries;
 #[cfg(test)]
 mod retries_tests;
+mod rooms;
 mod slow;
 mod sources;
 mod spread;
@@ -76,6 +77,7 @@ use publish::Tickets;
 use questions::Questions;
 pub use questions::{Answer, Question};
 use report::PendingReport;
+use rooms::Rooms;
 use slow::SlowLook;
 use sources::Sources;
 
@@ -190,6 +192,7 @@ pub struct Shard<D: Driver> {
     common: Common,
     counters: Counters,
     index: Index,
+    rooms: Rooms,
     /// How many events to all there were up to the shard's cursor.
     all_count: u64,
     /// How far this shard has taken the order, as of its last look.
@@ -264,7 +267,8 @@ impl<D: Driver> Shard<D> {
             random,
             common,
             counters: Counters::default(),
-            index: Index::default(),
+            index: Index::with_room_for(room),
+            rooms: Rooms::default(),
             all_count: 0,
             cursor,
             taken: Vec::new(),
@@ -358,7 +362,7 @@ impl<D: Driver> Shard<D> {
         }
         self.wheel = Wheel::with_room_for(Self::room(&self.options), self.now, TIMER_TICK);
         self.due.clear();
-        self.index = Index::default();
+        self.index = Index::with_room_for(Self::room(&self.options));
         self.taken.clear();
         self.sources.clear();
         self.marked.clear();

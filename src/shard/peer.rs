@@ -8,11 +8,11 @@ use smallvec::SmallVec;
 
 use super::TIMER_TICK;
 use super::publish::Publishing;
+use super::rooms::Subscriptions;
 use crate::base::id::{ClientId, Sequence};
 use crate::conn::Connection;
 use crate::frame::notice::GapReason;
 use crate::hub::ChannelId;
-use crate::hub::index::Subscription;
 use crate::hub::reader::Cursor;
 
 /// One connection of a shard. There may be a million: what few of them need hangs in a box.
@@ -21,7 +21,7 @@ pub(super) struct Peer {
     pub(super) conn: Connection,
     /// The channels of the stream in the order they were named, and among them what its user, and it alone, is sent by;
     /// none for what is not, or no longer, a stream.
-    pub(super) subscriptions: SmallVec<[Subscription; 2]>,
+    pub(super) subscriptions: Subscriptions,
     /// What the stream has yet to read from the history; `None` where it is live.
     pub(super) behind: Option<Box<Behind>>,
     /// What the connection has asked other shards and the log, and not yet been told.
@@ -51,7 +51,7 @@ impl Peer {
     pub(super) fn new(now: Instant, listener: usize, is_over_limit: bool) -> Peer {
         Peer {
             conn: Connection::new(now),
-            subscriptions: SmallVec::new(),
+            subscriptions: Subscriptions::new(),
             behind: None,
             publishing: None,
             armed: Armed::default(),

@@ -75,7 +75,7 @@ impl<D: Driver> Shard<D> {
         peer.set_client(client);
         peer.began_s = began_s;
         self.all_count = subscribed.all_count;
-        peer.subscriptions.reserve_exact(subscribed.channels.len()); // What grows by pushes leaves holes behind.
+        peer.subscriptions = self.rooms.take(subscribed.channels.len());
         for (&channel, &count) in subscribed.channels.iter().zip(&subscribed.counts) {
             peer.subscriptions.push(self.index.insert(channel, conn.index, count));
         }

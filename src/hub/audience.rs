@@ -1,0 +1,163 @@
+//! How many streams of which shards subscribe to a channel.
+
+use crate::base::heap::block_bytes;
+use crate::hub::ShardSet;
+
+/// The streams of a channel, by their shards: mostly all of them have the same.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Streams of one shard, or none at all.
+    One {
+        /// The shard; of none, any.
+        shard: u8,
+        /// How many.
+        streams: u32,
+    },
+    /// Streams of two shards at least.
+    Several(Box<Several>),
+}
+
+/// The streams of several shards.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Several {
+    shards: ShardSet,
+    /// Those of all shards.
+    streams: u32,
+    /// Those of each shard that has any.
+    by_shard: Vec<(u8, u32)>,
+}
+
+impl Audience {
+    /// Streams of all shards.
+    pub(super) fn streams(&self) -> u32 {
+        match self {
+            Audience::One { streams, .. } => *streams,
+            Audience::Several(several) => several.streams,
+        }
+    }
+
+    /// The shards that have any.
+    pub(super) fn shards(&self) -> ShardSet {
+        match self {
+            Audience::One { streams: 0, .. } => ShardSet::default(),
+            Audience::One { shard, .. } => ShardSet::from_bits(1 << shard),
+            Audience::Several(several) => several.shards,
+        }
+    }
+
+    /// Streams of one shard.
+    pub(super) fn streams_of(&self, shard: usize) -> u32 {
+        match self {
+            Audience::One { shard: of, streams } if usize::from(*of) == shard => *streams,
+            Audience::One { .. } => 0,
+            Audience::Several(several) => several.index(shard).map_or(0, |index| several.by_shard[index].1),
+        }
+    }
+
+    /// Adds a stream of a shard.
+    pub(super) fn add(&mut self, shard: usize) {
+        let number = number(shard);
+        match self {
+            Audience::One { shard: of, streams } if *streams == 0 || *of == number => {
+                *of = number;
+                *streams += 1;
+            }
+            Audience::One { shard: of, streams } => {
+                let mut shards = ShardSet::default();
+                [usize::from(*of), shard].into_iter().for_each(|shard| shards.insert(shard));
+                let by_shard = vec![(*of, *streams), (number, 1)];
+                *self = Audience::Several(Box::new(Several { shards, streams: *streams + 1, by_shard }));
+            }
+            Audience::Several(several) => {
+                several.shards.insert(shard);
+                several.streams += 1;
+                match several.index(shard) {
+                    Some(index) => several.by_shard[index].1 += 1,
+                    None => several.by_shard.push((number, 1)),
+                }
+            }
+        }
+    }
+
+    /// Takes off so many streams of a shard.
+    ///
+    /// # Panics
+    /// If the shard has fewer.
+    pub(super) fn remove(&mut self, shard: usize, gone: u32) {
+        let left = self.streams_of(shard).checked_sub(gone).expect("what is left was subscribed to");
+        match self {
+            Audience::One { streams, .. } => *streams = left,
+            Audience::Several(several) => {
+                several.streams -= gone;
+                let Some(index) = several.index(shard) else { return };
+                several.by_shard[index].1 = left;
+                if left == 0 {
+                    several.by_shard.swap_remove(index);
+                    several.shards.remove(shard);
+                }
+                if let [(shard, streams)] = several.by_shard[..] {
+                    *self = Audience::One { shard, streams };
+                }
+            }
+        }
+    }
+
+    /// Bytes that it holds beside its own.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Audience::One { .. } => 0,
+            Audience::Several(several) => {
+                let counts = several.by_shard.capacity() * size_of::<(u8, u32)>();
+                block_bytes(size_of::<Several>()) + block_bytes(counts)
+            }
+        }
+    }
+}
+
+impl Several {
+    fn index(&self, shard: usize) -> Option<usize> {
+        self.by_shard.iter().position(|(of, _)| usize::from(*of) == shard)
+    }
+}
+
+fn number(shard: usize) -> u8 {
+    u8::try_from(shard).expect("there are at most 64 shards")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::random::SplitMix64;
+
+    const NOBODY: Audience = Audience::One { shard: 0, streams: 0 };
+
+    #[test]
+    fn streams_are_counted_as_a_plain_list_counts_them() {
+        let (mut random, mut audience, mut plain) = (SplitMix64::new(4), NOBODY, [0_u32; 64]);
+        for step in 0..5000 {
+            // At times nobody is left, at times one shard alone.
+            let shard = random.within(0..=if step / 500 % 2 == 0 { 63 } else { 1 });
+            if random.within(0..=9) < if step / 250 % 2 == 0 { 7 } else { 2 } {
+                audience.add(shard);
+                plain[shard] += 1;
+            } else if let Some(shard) = (0..64).rev().find(|&shard| plain[shard] > 0) {
+                let gone = if random.within(0..=9) == 0 { plain[shard] } else { 1 };
+                audience.remove(shard, gone);
+                plain[shard] -= gone;
+            }
+            let shards = (0..64).filter(|&shard| plain[shard] > 0);
+            assert_eq!(audience.shards().bits(), shards.clone().map(|shard| 1 << shard).sum::<u64>());
+            assert_eq!(audience.streams(), plain.iter().sum::<u32>());
+            assert!((0..64).all(|shard| audience.streams_of(shard) == plain[shard]));
+            assert_eq!(matches!(audience, Audience::Several(_)), shards.count() > 1);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "was subscribed to")]
+    fn a_stream_that_no_shard_has_does_not_leave() {
+        let mut audience = NOBODY;
+        audience.add(1);
+        audience.remove(2, 1);
+    }
+}

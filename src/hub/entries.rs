@@ -1,0 +1,344 @@
+//! What the table of channels holds of each channel beside its name: who subscribes to it, and the record of its events.
+//!
+//! Most of very many channels are those of users, each with one stream and without any event. Of such a channel four bytes
+//! say all. One with events, or with streams of several shards, has a detail that those bytes lead to.
+
+use crate::hub::ShardSet;
+use crate::hub::audience::Audience;
+use crate::hub::channel::{ChannelId, Record};
+use crate::hub::names::CHANNELS_ROOM;
+
+/// Details for which there is room from the beginning, as address space.
+const DETAILS_ROOM: usize = 1 << 12;
+
+/// What the table holds of the channels.
+#[derive(Debug)]
+pub(super) struct Entries {
+    /// By the numbers of channels.
+    entries: Vec<Packed>,
+    /// In no particular order, without holes.
+    details: Vec<Detail>,
+    /// Bytes that details hold beside their own.
+    heap_bytes: usize,
+}
+
+/// A channel of which four bytes cannot say all.
+#[derive(Debug)]
+struct Detail {
+    /// Whose it is.
+    channel: ChannelId,
+    audience: Audience,
+    record: Record,
+}
+
+/// An [`Entry`] in four bytes: in the highest bit whether there is a detail, which the others are the place of; otherwise a
+/// shard, and its streams.
+#[derive(Clone, Copy, Debug)]
+struct Packed(u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    /// There were no events, and all its streams are of one shard.
+    Plain {
+        shard: usize,
+        streams: u32,
+    },
+    Detailed(usize),
+}
+
+const DETAILED: u32 = 1 << 31;
+const STREAMS_BITS: u32 = 25;
+const STREAMS_MAX: u32 = (1 << STREAMS_BITS) - 1;
+
+const _: () =
+    assert!(crate::hub::SHARDS_MAX <= 1 << (31 - STREAMS_BITS), "every shard has a number in an entry");
+
+static BLANK: Record = Record::BLANK;
+
+impl Packed {
+    const NOBODY: Packed = Packed(0);
+
+    #[inline]
+    fn entry(self) -> Entry {
+        let Packed(bits) = self;
+        if bits & DETAILED != 0 {
+            return Entry::Detailed((bits & !DETAILED) as usize);
+        }
+        Entry::Plain { shard: (bits >> STREAMS_BITS) as usize, streams: bits & STREAMS_MAX }
+    }
+
+    fn detailed(place: usize) -> Packed {
+        let place = u32::try_from(place).ok().filter(|place| place & DETAILED == 0);
+        Packed(DETAILED | place.expect("channels are bounded far below 2^31"))
+    }
+
+    /// `None` where they are more streams than four bytes can say.
+    fn plain(shard: usize, streams: u32) -> Option<Packed> {
+        let shard = u32::try_from(shard).ok()?;
+        (streams <= STREAMS_MAX).then_some(Packed(shard << STREAMS_BITS | streams))
+    }
+}
+
+impl Entries {
+    pub(super) fn new() -> Entries {
+        let (mut entries, mut details) = (Vec::new(), Vec::new());
+        let _ = entries.try_reserve_exact(CHANNELS_ROOM);
+        let _ = details.try_reserve_exact(DETAILS_ROOM);
+        Entries { entries, details, heap_bytes: 0 }
+    }
+
+    /// Takes in a channel without streams and events.
+    pub(super) fn insert(&mut self, id: ChannelId) {
+        let index = id.0 as usize;
+        if index >= self.entries.len() {
+            self.entries.resize(index + 1, Packed::NOBODY);
+        }
+        self.entries[index] = Packed::NOBODY;
+    }
+
+    /// Gives up what is held of a channel that leaves the table, and returns the record of its events.
+    pub(super) fn remove(&mut self, id: ChannelId) -> Record {
+        match self.entry(id) {
+            Entry::Plain { .. } => Record::BLANK,
+            Entry::Detailed(place) => {
+                self.entries[id.0 as usize] = Packed::NOBODY;
+                self.take_detail(place).record
+            }
+        }
+    }
+
+    /// The record of a channel's events.
+    #[inline]
+    pub(super) fn record(&self, id: ChannelId) -> &Record {
+        match self.entry(id) {
+            Entry::Plain { .. } => &BLANK,
+            Entry::Detailed(place) => &self.details[place].record,
+        }
+    }
+
+    /// Changes the record of a channel's events, which it has from now on.
+    pub(super) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
+        let place = self.make_detail(id);
+        let record = &mut self.details[place].record;
+        let before = record.heap_bytes();
+        let changed = change(record);
+        self.heap_bytes = self.heap_bytes + record.heap_bytes() - before;
+        changed
+    }
+
+    /// Streams of all shards that subscribe to a channel.
+    #[inline]
+    pub(super) fn streams(&self, id: ChannelId) -> u32 {
+        match self.entry(id) {
+            Entry::Plain { streams, .. } => streams,
+            Entry::Detailed(place) => self.details[place].audience.streams(),
+        }
+    }
+
+    /// The shards that have such a stream.
+    #[inline]
+    pub(super) fn shards(&self, id: ChannelId) -> ShardSet {
+        match self.entry(id) {
+            Entry::Plain { streams: 0, .. } => ShardSet::default(),
+            Entry::Plain { shard, .. } => ShardSet::from_bits(1 << shard),
+            Entry::Detailed(place) => self.details[place].audience.shards(),
+        }
+    }
+
+    /// Streams of one shard that subscribe to a channel.
+    pub(super) fn streams_of(&self, id: ChannelId, shard: usize) -> u32 {
+        match self.entry(id) {
+            Entry::Plain { shard: of, streams } if of == shard => streams,
+            Entry::Plain { .. } => 0,
+            Entry::Detailed(place) => self.details[place].audience.streams_of(shard),
+        }
+    }
+
+    /// Adds a stream of a shard to a channel's.
+    pub(super) fn add_stream(&mut self, id: ChannelId, shard: usize) {
+        if let Entry::Plain { shard: of, streams } = self.entry(id)
+            && (streams == 0 || of == shard)
+            && let Some(more) = Packed::plain(shard, streams + 1)
+        {
+            self.entries[id.0 as usize] = more;
+            return;
+        }
+        let place = self.make_detail(id);
+        self.change_audience(place, |audience| audience.add(shard));
+    }
+
+    /// Takes off so many streams of a shard from a channel's.
+    ///
+    /// # Panics
+    /// If the shard has fewer.
+    pub(super) fn remove_streams(&mut self, id: ChannelId, shard: usize, gone: u32) {
+        match self.entry(id) {
+            Entry::Plain { .. } => {
+                let left = self.streams_of(id, shard).checked_sub(gone);
+                let left = left.expect("what is left was subscribed to");
+                self.entries[id.0 as usize] = Packed::plain(shard, left).expect("they were more before");
+            }
+            Entry::Detailed(place) => {
+                self.change_audience(place, |audience| audience.remove(shard, gone));
+                self.drop_needless_detail(id, place);
+            }
+        }
+    }
+
+    /// Bytes held for so many channels.
+    pub(super) fn bytes(&self, channels: usize) -> usize {
+        channels * size_of::<Packed>() + self.details.len() * size_of::<Detail>() + self.heap_bytes
+    }
+
+    #[inline]
+    fn entry(&self, id: ChannelId) -> Entry {
+        self.entries[id.0 as usize].entry()
+    }
+
+    /// The place of a channel's detail, which it has from now on.
+    fn make_detail(&mut self, id: ChannelId) -> usize {
+        match self.entry(id) {
+            Entry::Detailed(place) => place,
+            Entry::Plain { shard, streams } => {
+                let shard = u8::try_from(shard).expect("six bits are less than eight");
+                let place = self.details.len();
+                let audience = Audience::One { shard, streams };
+                self.details.push(Detail { channel: id, audience, record: Record::BLANK });
+                self.entries[id.0 as usize] = Packed::detailed(place);
+                place
+            }
+        }
+    }
+
+    fn change_audience(&mut self, place: usize, change: impl FnOnce(&mut Audience)) {
+        let audience = &mut self.details[place].audience;
+        let before = audience.heap_bytes();
+        change(audience);
+        self.heap_bytes = self.heap_bytes + audience.heap_bytes() - before;
+    }
+
+    /// Says in four bytes what they can say again.
+    fn drop_needless_detail(&mut self, id: ChannelId, place: usize) {
+        let Detail { audience, record, .. } = &self.details[place];
+        if let Audience::One { shard, streams } = *audience
+            && let Some(plain) = Packed::plain(usize::from(shard), streams).filter(|_| record.is_blank())
+        {
+            self.take_detail(place);
+            self.entries[id.0 as usize] = plain;
+        }
+    }
+
+    /// Takes a detail out; the last one moves to its place.
+    fn take_detail(&mut self, place: usize) -> Detail {
+        let detail = self.details.swap_remove(place);
+        if let Some(moved) = self.details.get(place) {
+            self.entries[moved.channel.0 as usize] = Packed::detailed(place);
+        }
+        let capacity = self.details.capacity();
+        if capacity > DETAILS_ROOM && self.details.len() < capacity / 4 {
+            self.details.shrink_to(capacity / 2);
+        }
+        self.heap_bytes -= detail.record.heap_bytes() + detail.audience.heap_bytes();
+        detail
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::Sequence;
+    use crate::base::random::SplitMix64;
+
+    /// What is held of a channel in a form that cannot be wrong.
+    #[derive(Debug, Default)]
+    struct Plain {
+        is_there: bool,
+        streams: [u32; 4],
+        retained: Vec<u64>,
+        dropped_through: u64,
+    }
+
+    #[test]
+    fn entries_are_what_plain_ones_are() {
+        let (mut random, mut entries) = (SplitMix64::new(9), Entries::new());
+        let mut plain: Vec<Plain> = (0..40).map(|_| Plain::default()).collect();
+        for number in 1..40_000_u64 {
+            let index = random.within(0..=39);
+            let (id, one) = (ChannelId(u32::try_from(index).unwrap()), &mut plain[index]);
+            if !one.is_there {
+                entries.insert(id);
+                one.is_there = true;
+            }
+            let shard = random.within(0..=3);
+            match random.within(0..=20) {
+                0..=6 => {
+                    entries.add_stream(id, shard);
+                    one.streams[shard] += 1;
+                }
+                7..=12 if one.streams[shard] > 0 => {
+                    entries.remove_streams(id, shard, 1);
+                    one.streams[shard] -= 1;
+                }
+                13..=14 if one.streams[shard] > 0 => {
+                    entries.remove_streams(id, shard, one.streams[shard]);
+                    one.streams[shard] = 0;
+                }
+                // Some channels never have an event.
+                15 if index % 2 == 0 => {
+                    entries.change(id, |record| record.retained.push(Sequence(number), 10));
+                    one.retained.push(number);
+                }
+                16 if index % 4 == 0 => {
+                    entries.change(id, |record| record.dropped_through = Sequence(number));
+                    one.dropped_through = number;
+                }
+                17..=19 => {
+                    let record = entries.remove(id);
+                    assert_eq!(record.dropped_through, Sequence(one.dropped_through));
+                    *one = Plain::default();
+                    entries.insert(id);
+                    one.is_there = true;
+                }
+                _ => {}
+            }
+            let (one, record) = (&plain[index], entries.record(id));
+            let shards = (0..4).filter(|&shard| one.streams[shard] > 0);
+            assert_eq!(entries.shards(id).bits(), shards.clone().map(|shard| 1 << shard).sum::<u64>());
+            assert_eq!(entries.streams(id), one.streams.iter().sum::<u32>());
+            assert!((0..4).all(|shard| entries.streams_of(id, shard) == one.streams[shard]));
+            assert_eq!(record.retained.from(0).map(|number| number.0).collect::<Vec<_>>(), one.retained);
+            assert_eq!(record.dropped_through, Sequence(one.dropped_through));
+            let needs_detail = shards.count() > 1 || !record.is_blank();
+            assert_eq!(matches!(entries.entry(id), Entry::Detailed(_)), needs_detail);
+        }
+        for index in 0..40 {
+            drop(entries.remove(ChannelId(index)));
+        }
+        assert_eq!(entries.bytes(0), 0, "nothing is left of them");
+    }
+
+    #[test]
+    fn a_channel_of_one_shard_without_events_takes_four_bytes() {
+        let (mut entries, id) = (Entries::new(), ChannelId(0));
+        entries.insert(id);
+        (0..1000).for_each(|_| entries.add_stream(id, 63));
+        assert_eq!((entries.bytes(1), entries.streams_of(id, 63)), (4, 1000));
+        entries.add_stream(id, 5);
+        assert!(entries.bytes(1) > 4);
+        entries.remove_streams(id, 63, 1000);
+        assert_eq!((entries.bytes(1), entries.streams_of(id, 5)), (4, 1));
+        entries.remove_streams(id, 5, 1);
+        assert_eq!((entries.bytes(1), entries.shards(id).is_empty()), (4, true));
+    }
+
+    #[test]
+    fn more_streams_than_four_bytes_can_say_are_counted_too() {
+        let (mut entries, id) = (Entries::new(), ChannelId(0));
+        entries.insert(id);
+        entries.entries[0] = Packed::plain(3, STREAMS_MAX).unwrap();
+        entries.add_stream(id, 3);
+        assert_eq!((entries.streams(id), entries.streams_of(id, 3)), (STREAMS_MAX + 1, STREAMS_MAX + 1));
+        entries.remove_streams(id, 3, 2);
+        assert_eq!((entries.streams(id), entries.bytes(1)), (STREAMS_MAX - 1, 4));
+    }
+}

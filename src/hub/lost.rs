@@ -1,0 +1,151 @@
+//! What channels have lost, and what their patterns lose by it.
+
+use smallvec::SmallVec;
+
+use crate::base::id::Sequence;
+use crate::frame::batch::is_channel;
+use crate::hub::channel::ChannelId;
+use crate::hub::channels::Channels;
+use crate::hub::reader::Told;
+
+impl Channels {
+    /// The last event that any channel of this prefix has lost, those that are in the table no more included.
+    pub(super) fn evicted_through_of(&self, prefix: &str) -> Sequence {
+        let present = self.beginning_with(prefix).map(|id| self.get(id).lost_through());
+        present.fold(self.forgotten.evicted_through_of(prefix), Sequence::max)
+    }
+
+    /// How many events the channels of a pattern have given up since it is in the table; 0 for a channel.
+    pub(super) fn evictions(&self, id: ChannelId) -> u64 {
+        self.patterns.evictions(id)
+    }
+
+    /// The last event after `place` that a channel, or a channel of a pattern, has lost since `told`, if it has.
+    pub(super) fn lost_after(&self, id: ChannelId, place: Sequence, told: Option<&Told>) -> Option<Sequence> {
+        let (record, is_pattern) = (self.get(id), self.prefix(id).is_some());
+        let (lost, place) = match told {
+            None if is_pattern => (record.evicted_through, place),
+            None => (record.lost_through(), place),
+            Some(told) if is_pattern => {
+                (self.patterns.evicted_since(id, told.evictions).unwrap_or(Sequence::START), place)
+            }
+            Some(told) => (record.lost_through(), told.through.max(place)),
+        };
+        (lost > place).then_some(lost)
+    }
+
+    /// Up to where a history of any channel of this prefix was dropped, of those that are in the table.
+    pub(super) fn dropped_through_of(&self, prefix: &str) -> Sequence {
+        let dropped = self.beginning_with(prefix).map(|id| self.get(id).dropped_through);
+        dropped.max().unwrap_or(Sequence::START)
+    }
+
+    /// Notes that a channel's history is dropped up to `through`. Its patterns too are not read before every event up to
+    /// there is taken; what is lost to them is for [`Channels::note_lost`].
+    /// Where some of it `has_lapsed`, nobody counts any more how much of it is lost.
+    pub(super) fn drop_through(&mut self, id: ChannelId, through: Sequence, has_lapsed: bool) {
+        if has_lapsed {
+            self.forget_lapsed_through(id, through);
+        }
+        self.change(id, |record| record.dropped_through = through);
+        for pattern in self.all_patterns_of(id) {
+            self.change(pattern, |record| record.dropped_through = through.max(record.dropped_through));
+        }
+    }
+
+    /// Returns true if and only if there are patterns.
+    pub(super) fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty()
+    }
+
+    /// The patterns with subscribers that a channel's name matches.
+    pub(super) fn patterns_of(&self, name: &str) -> impl Iterator<Item = ChannelId> {
+        self.patterns.matching(name).filter(|&id| self.subscribers(id) > 0)
+    }
+
+    /// The patterns that a channel's name matches.
+    pub(super) fn all_patterns_of(&self, id: ChannelId) -> SmallVec<[ChannelId; 8]> {
+        self.patterns.matching(self.name(id)).collect()
+    }
+
+    /// Notes that the channels `evicted` have given up an event of `target`. It is lost to the patterns that match them,
+    /// but for those that match another channel of the target, which retains it still.
+    pub(super) fn note_lost(&mut self, evicted: &[ChannelId], target: &[ChannelId], sequence: Sequence) {
+        if self.patterns.is_empty() {
+            return;
+        }
+        let mut patterns: SmallVec<[ChannelId; 8]> = SmallVec::new();
+        let names = evicted.iter().map(|&id| self.name(id));
+        for name in names.filter(|name| is_channel(name)) {
+            for pattern in self.patterns.matching(name) {
+                if !patterns.contains(&pattern) {
+                    patterns.push(pattern);
+                }
+            }
+        }
+        self.note_lost_to(&patterns, target, sequence);
+    }
+
+    /// The same for those of `patterns` that no channel of the target keeps the event for; returns which they are.
+    pub(super) fn note_lost_to(
+        &mut self,
+        patterns: &[ChannelId],
+        target: &[ChannelId],
+        sequence: Sequence,
+    ) -> SmallVec<[ChannelId; 8]> {
+        let mut lost_to: SmallVec<[ChannelId; 8]> = SmallVec::from_slice(patterns);
+        lost_to.retain(|pattern| !target.iter().any(|&id| self.keeps_for(*pattern, id, sequence)));
+        for &pattern in &lost_to {
+            self.change(pattern, |record| record.evicted_through = sequence.max(record.evicted_through));
+            self.patterns.note_eviction(pattern, sequence);
+        }
+        lost_to
+    }
+
+    /// Returns true if and only if a pattern matches a channel that retains `sequence`.
+    fn keeps_for(&self, pattern: ChannelId, id: ChannelId, sequence: Sequence) -> bool {
+        let holds = self.peek(id).is_some_and(|record| record.holds(sequence));
+        let matches = |prefix: &str| is_channel(self.name(id)) && self.name(id).starts_with(prefix);
+        holds && self.prefix(pattern).is_some_and(matches)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::batch::TARGET_ALL;
+    use crate::hub::channels::Removal;
+
+    const ALL: Sequence = Sequence(u64::MAX);
+
+    #[test]
+    fn a_pattern_has_lost_what_any_of_its_channels_has_lost() {
+        let mut channels = Channels::new(10);
+        let lose = |channels: &mut Channels, name: &str, number: u64| {
+            let id = channels.enter(name);
+            channels.retain(id, Sequence(number), 10);
+            channels.evict_oldest(id);
+            channels.note_lost(&[id], &[id], Sequence(number));
+            id
+        };
+        let gone = lose(&mut channels, "chat/1", 5);
+        assert_eq!(channels.remove_if_idle(gone, ALL), Removal::Removed);
+        lose(&mut channels, "chat/2", 3);
+        lose(&mut channels, "other", 9);
+        let pattern = channels.enter("chat/*");
+        assert_eq!(channels.get(pattern).evicted_through, Sequence(5), "also of a channel that went");
+        lose(&mut channels, "chat/3", 11);
+        lose(&mut channels, "other", 12);
+        assert_eq!(channels.get(pattern).evicted_through, Sequence(11));
+        let all = channels.enter("*");
+        assert_eq!(channels.get(all).evicted_through, Sequence(12));
+        lose(&mut channels, TARGET_ALL, 13);
+        assert_eq!(channels.get(all).evicted_through, Sequence(12), "what goes to all is no channel's");
+        assert_eq!(channels.remove_if_idle(all, ALL), Removal::Removed);
+        let names: Vec<&str> = channels.beginning_with("chat/").map(|id| channels.name(id)).collect();
+        assert_eq!(names, ["chat/2", "chat/3"]);
+        assert_eq!(channels.len(), 4, "a pattern is a name that somebody subscribes to");
+        assert_eq!(channels.remove_if_idle(pattern, ALL), Removal::Removed);
+        assert!(!channels.has_patterns());
+    }
+}

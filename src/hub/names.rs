@@ -1,0 +1,182 @@
+//! The names of the channels in the table, both ways: by number, and by name.
+
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+
+use crate::base::hashed::Hashed;
+use crate::base::texts::{Place, Texts};
+use crate::hub::channel::ChannelId;
+
+/// Channels for which there is room from the beginning, as address space: tables that grow from little leave holes behind.
+pub(super) const CHANNELS_ROOM: usize = 1 << 16;
+
+/// The names. Each is a text in a page of many, of which only the numbers of channels are spread by hashes.
+#[derive(Debug)]
+pub(super) struct Names {
+    texts: Texts,
+    /// Where the name of each number stands; [`Place::NONE`] for numbers that are free.
+    places: Vec<Place>,
+    free: Vec<ChannelId>,
+    by_name: Hashed,
+    /// Spreads names, in a way that no peer can foresee.
+    hasher: RandomState,
+}
+
+impl Names {
+    pub(super) fn new() -> Names {
+        let mut places = Vec::new();
+        let _ = places.try_reserve_exact(CHANNELS_ROOM);
+        Names {
+            texts: Texts::default(),
+            places,
+            free: Vec::new(),
+            by_name: Hashed::with_room_for(CHANNELS_ROOM),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// How many names there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// How many numbers are or were given.
+    pub(super) fn numbers_len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Those of a range of numbers that have names.
+    ///
+    /// # Panics
+    /// If there are not so many numbers.
+    pub(super) fn numbers(&self, range: Range<usize>) -> impl Iterator<Item = ChannelId> {
+        let numbers = range.clone().zip(&self.places[range]).filter(|(_, place)| **place != Place::NONE);
+        numbers.filter_map(|(number, _)| u32::try_from(number).ok().map(ChannelId))
+    }
+
+    /// Returns true if and only if this number has a name.
+    pub(super) fn has(&self, id: ChannelId) -> bool {
+        self.places.get(id.0 as usize).is_some_and(|&place| place != Place::NONE)
+    }
+
+    /// The number of this name.
+    #[inline]
+    pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
+        let is_it = |number: u32| self.texts.get(self.places[number as usize]) == name;
+        self.by_name.get(self.hash(name), is_it).map(|&number| ChannelId(number))
+    }
+
+    /// The name of this number; `None` if it is free.
+    #[inline]
+    pub(super) fn name(&self, id: ChannelId) -> Option<&str> {
+        let place = self.places.get(id.0 as usize).filter(|&&place| place != Place::NONE)?;
+        Some(self.texts.get(*place))
+    }
+
+    /// Gives a name that has none a number: one that is free, or the next.
+    pub(super) fn insert(&mut self, name: &str) -> ChannelId {
+        let place = self.texts.insert(name);
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.places[id.0 as usize] = place;
+                id
+            }
+            None => {
+                self.places.push(place);
+                let number = u32::try_from(self.places.len() - 1);
+                ChannelId(number.expect("channels are bounded far below 2^31"))
+            }
+        };
+        self.by_name.insert(self.hash(name), id.0);
+        self.tidy();
+        id
+    }
+
+    /// Takes a number's name away, if it has one.
+    pub(super) fn remove(&mut self, id: ChannelId) {
+        let Some(hash) = self.name(id).map(|name| self.hash(name)) else { return };
+        self.by_name.remove(hash, |number| number == id.0);
+        let place = std::mem::replace(&mut self.places[id.0 as usize], Place::NONE);
+        self.texts.remove(place);
+        self.free.push(id);
+        self.tidy();
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.texts.bytes() + self.by_name.bytes() + self.by_name.len() * size_of::<Place>()
+    }
+
+    /// Moves the names of sparse pages.
+    fn tidy(&mut self) {
+        while let Some(page) = self.texts.take_sparse() {
+            for (place, name) in page.texts() {
+                let hash = self.hash(name);
+                let stands_there = |number: u32| self.places[number as usize] == place;
+                if let Some(&number) = self.by_name.get(hash, stands_there) {
+                    self.places[number as usize] = self.texts.insert(name);
+                }
+            }
+            self.texts.give_back(page);
+        }
+    }
+
+    #[inline]
+    fn hash(&self, name: &str) -> u32 {
+        (self.hasher.hash_one(name) >> 32) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::base::random::SplitMix64;
+
+    #[test]
+    fn names_and_numbers_are_what_a_plain_map_has() {
+        let (mut names, mut random) = (Names::new(), SplitMix64::new(2));
+        let mut plain: HashMap<String, ChannelId> = HashMap::new();
+        for step in 0..30_000 {
+            let kind = ["room:", "\u{1}user:", "größe/", ""][random.within(0..=3)];
+            let name = format!("{kind}{}", random.within(0..=3000));
+            match plain.get(&name).copied() {
+                // It fills for ten thousand steps, empties for as many, and fills again.
+                Some(id) if random.within(0..=9) < if step / 10_000 == 1 { 9 } else { 2 } => {
+                    names.remove(id);
+                    plain.remove(&name);
+                    assert_eq!((names.find(&name), names.name(id)), (None, None));
+                }
+                Some(id) => assert_eq!((names.find(&name), names.name(id)), (Some(id), Some(&*name))),
+                None => {
+                    assert_eq!(names.find(&name), None);
+                    let id = names.insert(&name);
+                    assert!(plain.values().all(|&other| other != id), "a number is one name's");
+                    plain.insert(name, id);
+                }
+            }
+            if step % 1000 == 0 {
+                assert!(
+                    plain
+                        .iter()
+                        .all(|(name, &id)| { names.find(name) == Some(id) && names.name(id) == Some(name) })
+                );
+            }
+        }
+        for &id in plain.values() {
+            names.remove(id);
+        }
+        assert!(names.bytes() <= 8192, "{} bytes for nothing", names.bytes());
+    }
+
+    #[test]
+    fn a_name_costs_little_beside_its_text() {
+        let mut names = Names::new();
+        for number in 0..15_000 {
+            names.insert(&format!("user-{number:05}"));
+        }
+        let each = names.bytes() as f64 / 15_000.0;
+        assert!(each <= 10.0 + 4.0 + 4.0 + 10.7, "{each:.1} bytes");
+    }
+}

@@ -1,7 +1,7 @@
 //! CPU for a delivery where the streams are spread over many channels, and the events too, as NDJSON.
 
 use crate::Bench;
-use crate::contest::{self, Contender};
+use crate::contest::{self, Contender, Outcome};
 use crate::load::{Load, UNBATCHED};
 use crate::report::{Figure, Report};
 
@@ -24,11 +24,11 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
             let process = bench.servers.own(driver.io, 1, STREAMS);
             Contender::start(bench, process, load, UNBATCHED)
         };
-        let mut contenders: Vec<Contender> = [&one].into_iter().chain(&many).map(start).collect();
-        let found = contest::hold(bench.rounds, &mut contenders, &[(1, 0), (2, 0)]);
+        let start_all = || [&one].into_iter().chain(&many).map(start).collect();
+        let Outcome { pairs: found, costs } = contest::hold(bench, start_all, &[(1, 0), (2, 0)]);
         for (at, pairs) in found.into_iter().enumerate() {
             let (channels, each) = (CHANNELS[at], STREAMS / CHANNELS[at]);
-            let note = format!("{} to {}", contenders[at + 1].cost(), contenders[0].cost());
+            let note = format!("{} to {}", costs[at + 1], costs[0]);
             let what = format!("CPU for a delivery, {channels} channels × {each} streams, to one channel");
             report.add(&what, driver, Figure::of_pairs(pairs, TO_ONE_CHANNEL_MAX, &note));
         }

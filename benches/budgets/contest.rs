@@ -47,13 +47,9 @@ impl Contender {
             *requests * *deliveries
         }));
     }
-
-    /// CPU time for a delivery, for people.
-    pub(crate) fn cost(&self) -> String {
-        cost(&self.windows)
-    }
 }
 
+/// CPU time for a delivery, for people.
 fn cost(windows: &[Window]) -> String {
     match Interval::of(windows.iter().map(Window::cpu_ns)).map(|interval| interval.median) {
         Some(ns) if ns >= 1000.0 => format!("{:.2} µs", ns / 1000.0),
@@ -72,16 +68,12 @@ pub(crate) struct Outcome {
 }
 
 /// Holds a contest of a share of the rounds several times, each time with contenders that `start` has just started.
-pub(crate) fn hold_anew(
-    bench: &Bench,
-    start: impl Fn() -> Vec<Contender>,
-    pairs: &[(usize, usize)],
-) -> Outcome {
+pub(crate) fn hold(bench: &Bench, start: impl Fn() -> Vec<Contender>, pairs: &[(usize, usize)]) -> Outcome {
     let mut found = vec![Pairs { ratios: Vec::new(), thrown: 0 }; pairs.len()];
     let mut windows: Vec<Vec<Window>> = Vec::new();
     for _ in 0..STARTS {
         let mut contenders = start();
-        let of_start = hold(bench.rounds.div_ceil(STARTS), &mut contenders, pairs);
+        let of_start = take_turns(bench.rounds.div_ceil(STARTS), &mut contenders, pairs);
         for (found, more) in found.iter_mut().zip(of_start) {
             found.ratios.extend(more.ratios);
             found.thrown += more.thrown;
@@ -96,7 +88,7 @@ pub(crate) fn hold_anew(
 
 /// Lets all take turns until each of these pairs, by their numbers, has so many sound rounds, or twice as many were made;
 /// and returns the pairs.
-pub(crate) fn hold(rounds: usize, contenders: &mut [Contender], pairs: &[(usize, usize)]) -> Vec<Pairs> {
+fn take_turns(rounds: usize, contenders: &mut [Contender], pairs: &[(usize, usize)]) -> Vec<Pairs> {
     for round in 0.. {
         // Who comes first changes, so that no server always follows the same other one.
         for place in 0..contenders.len() {

@@ -57,7 +57,7 @@ fn against_bare(bench: &Bench, report: &mut Report, what: &str, load: &Load, pac
     let place = |driver: Driver| bench.drivers.iter().position(|other| *other == driver).unwrap_or(0);
     let pairs: Vec<(usize, usize)> =
         compared.iter().map(|&(at, _, limit, _)| (2 * at + 1, 2 * place(limit))).collect();
-    let Outcome { pairs: found, costs } = contest::hold_anew(bench, start, &pairs);
+    let Outcome { pairs: found, costs } = contest::hold(bench, start, &pairs);
     for (((_, driver, limit, at_most), pairs), (own, bare)) in compared.into_iter().zip(found).zip(pairs) {
         let note = format!("{} to {}", costs[own], costs[bare]);
         let what = format!("{what}, to {}", limit.bare_name);

@@ -1,7 +1,7 @@
 //! CPU for a delivery to readers by HTTP/1.0, whose streams have no chunks, against that to others.
 
 use crate::Bench;
-use crate::contest::{self, Contender};
+use crate::contest::{self, Contender, Outcome};
 use crate::load::{Load, SATURATED, UNBATCHED};
 use crate::report::{Figure, Report};
 
@@ -15,12 +15,15 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
         for &driver in &bench.drivers {
             let chunked = Load::new(STREAMS, EVENT_BYTES);
             let http10 = Load { is_http10: true, ..chunked.clone() };
-            let mut contenders = [chunked, http10].map(|load| {
-                let process = bench.servers.own(driver.io, 1, STREAMS);
-                Contender::start(bench, process, &load, pace)
-            });
-            let found = contest::hold(bench.rounds, &mut contenders, &[(1, 0)]);
-            let note = format!("{} to {}", contenders[1].cost(), contenders[0].cost());
+            let start = || {
+                let started = [&chunked, &http10].into_iter().map(|load| {
+                    let process = bench.servers.own(driver.io, 1, STREAMS);
+                    Contender::start(bench, process, load, pace)
+                });
+                started.collect()
+            };
+            let Outcome { pairs: found, costs } = contest::hold(bench, start, &[(1, 0)]);
+            let note = format!("{} to {}", costs[1], costs[0]);
             let what =
                 format!("CPU for a delivery to one of {STREAMS} HTTP/1.0 readers, {name}, to chunked ones");
             for pairs in found {

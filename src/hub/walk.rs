@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
 use crate::hub::State;
-use crate::hub::channel::{ChannelId, pattern_prefix};
+use crate::hub::channel::{ChannelId, Record, pattern_prefix};
 use crate::hub::page::Entry;
 use crate::hub::reader::{Cursor, Slice, SliceLimits};
 
@@ -21,6 +21,15 @@ const ENTRIES_PER_WALK_MAX: usize = 2048;
 struct Selected<'s> {
     channels: SmallVec<[ChannelId; 8]>,
     prefixes: SmallVec<[&'s str; 8]>,
+}
+
+/// A channel of an event's target that is in the table.
+#[derive(Clone, Copy)]
+struct Present<'s> {
+    id: ChannelId,
+    name: &'s str,
+    is_pattern: bool,
+    record: &'s Record,
 }
 
 impl State {
@@ -86,29 +95,26 @@ impl State {
         if entry.holders == 0 || entry.lapses <= self.now {
             return false;
         }
+        let mut present: SmallVec<[Present<'_>; 4]> = SmallVec::new();
+        self.targets.for_each(entry.target, |id| {
+            if let Some(record) = self.channels.peek(id) {
+                let name = self.channels.name(id);
+                present.push(Present { id, name, is_pattern: pattern_prefix(name).is_some(), record });
+            }
+        });
         // Where as many retain it as are in the target without its patterns, each of them does, and nobody's numbers need
         // be looked at. If the place of one that went was given to another, there are more than retain it.
-        let mut retaining_max = 0;
-        self.targets.for_each(entry.target, |id| {
-            let is_channel = self.channels.peek(id).is_some() && self.channels.prefix(id).is_none();
-            retaining_max += u32::from(is_channel);
-        });
-        let is_with_all = retaining_max == entry.holders;
-        let mut is_selected = false;
-        self.targets.for_each(entry.target, |id| {
-            is_selected = is_selected
-                || self.channels.peek(id).is_some_and(|record| {
-                    let name = self.channels.name(id);
-                    let is_prefix = |prefix: &&str| name.starts_with(prefix);
-                    let matches = || is_channel(name) && selected.prefixes.iter().any(is_prefix);
-                    let is_held = || match is_with_all {
-                        true => pattern_prefix(name).is_none() && sequence > record.dropped_through,
-                        false => record.holds(sequence),
-                    };
-                    (selected.channels.contains(&id) || matches()) && is_held()
-                });
-        });
-        is_selected
+        let retaining_max = present.iter().filter(|channel| !channel.is_pattern).count();
+        let is_with_all = retaining_max == entry.holders as usize;
+        present.iter().any(|&Present { id, name, is_pattern, record }| {
+            let is_prefix = |prefix: &&str| name.starts_with(prefix);
+            let matches = || is_channel(name) && selected.prefixes.iter().any(is_prefix);
+            let is_held = || match is_with_all {
+                true => !is_pattern && sequence > record.dropped_through,
+                false => record.holds(sequence),
+            };
+            (selected.channels.contains(&id) || matches()) && is_held()
+        })
     }
 }
 

@@ -27,8 +27,10 @@ struct Server<'a> {
     poll: Poll,
     peers: HashMap<Token, Peer>,
     streams: Vec<TcpStream>,
-    /// As many frames as were ever sent at once.
-    frames: Vec<u8>,
+    /// What each event is sent as.
+    frame: Vec<u8>,
+    /// The frames of all that was read.
+    joined: Vec<u8>,
     buffer: Vec<u8>,
 }
 
@@ -43,8 +45,9 @@ pub(crate) fn serve(load: Load, send_all: SendAll<'_>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let poll = Poll::new()?;
     poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
-    let (peers, streams, frames) = (HashMap::new(), Vec::new(), load.frames(load.several_events));
-    let mut server = Server { load, send_all, poll, peers, streams, frames, buffer: vec![0; READ_BYTES] };
+    let (peers, streams, joined) = (HashMap::new(), Vec::new(), Vec::new());
+    let (frame, buffer) = (load.frames(1), vec![0; READ_BYTES]);
+    let mut server = Server { load, send_all, poll, peers, streams, frame, joined, buffer };
     say_address(listener.local_addr()?);
     let mut events = Events::with_capacity(1024);
     loop {
@@ -107,11 +110,9 @@ impl Server<'_> {
         }
         // Publishers have few requests under way, so that their answers fit the socket.
         peer.socket.write_all(&ANSWER.repeat(requests))?;
-        let bytes = events * self.load.frame_bytes;
-        if self.frames.len() < bytes {
-            self.frames = self.load.frames(events);
-        }
-        (self.send_all)(&mut self.streams, &self.frames[..bytes])
+        self.joined.clear();
+        (0..events).for_each(|_| self.joined.extend_from_slice(&self.frame));
+        (self.send_all)(&mut self.streams, &self.joined)
     }
 
     /// Nothing is read from a stream any more, and sends to it wait for room.

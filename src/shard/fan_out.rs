@@ -1,5 +1,7 @@
 //! From the order of events to the outboxes of streams, and from there to the driver.
 
+use std::rc::Rc;
+
 use crate::base::id::{ConnId, Sequence};
 use crate::base::slots::Slots;
 use crate::conn::{Context, Flushed, Taken};
@@ -7,7 +9,7 @@ use crate::driver::{Driver, SendStart};
 use crate::frame::offer::Offer;
 use crate::frame::outbox::{PushLimits, Pushed};
 use crate::frame::render::Framing;
-use crate::frame::run::Run;
+use crate::frame::run::{Run, Source};
 use crate::hub::ChannelId;
 use crate::hub::index::{Index, StreamSlots};
 use crate::hub::live::{LiveRun, RunChannels, TakeLimits};
@@ -16,6 +18,11 @@ use crate::hub::reader::Cursor;
 use super::peer::{Behind, Peer};
 use super::sources::unframed_twin;
 use super::{FLUSHES_PER_TURN_MAX, Shard};
+
+/// Streams from which on runs that follow one another are copied together, and bytes from which on one is copied that is
+/// alone: far from where a copy could cost more than it saves.
+const JOINED_STREAMS_MIN: usize = 64;
+const JOINED_BYTES_MIN: usize = 4 * 1024;
 
 impl<D: Driver> Shard<D> {
     /// Sends to some of the streams that have something to say; once all had their turn, takes what has come meanwhile.
@@ -68,9 +75,12 @@ impl<D: Driver> Shard<D> {
         let limits = TakeLimits::of(self.options.conn.outbox);
         let mut taken = std::mem::take(&mut self.taken);
         self.cursor = self.hub.take(self.options.number, limits, &mut taken);
-        for run in taken.drain(..) {
-            self.deliver(&run);
+        for runs in taken.chunk_by(|run, next| {
+            run.channels == next.channels && run.tally.is_none() && next.tally.is_none()
+        }) {
+            self.deliver_in_sequence(runs);
         }
+        taken.clear();
         self.taken = taken;
         if !self.marked.is_empty() {
             self.fan_out_began.get_or_insert(self.now);
@@ -78,9 +88,35 @@ impl<D: Driver> Shard<D> {
         self.requeue_ahead();
     }
 
-    /// Queues a run for every live stream that it goes to, once for each.
-    fn deliver(&mut self, live: &LiveRun) {
-        let run = self.sources.run(&live.segment, live.from, live.to, live.frames);
+    /// Queues runs that go to the same channels and follow one another.
+    ///
+    /// Where they go to many, and are several or long, their bytes are copied together first: a send from the beginning of a
+    /// block takes less than one from anywhere, and one of a single slice less than one of two.
+    fn deliver_in_sequence(&mut self, runs: &[LiveRun]) {
+        let [first, ..] = runs else { return };
+        let bytes: usize = runs.iter().map(|run| (run.to - run.from) as usize).sum();
+        let streams = match first.channels {
+            RunChannels::One(channel) => self.index.streams(channel).len(),
+            RunChannels::Several(_) => 0,
+        };
+        if streams < JOINED_STREAMS_MIN || runs.len() == 1 && bytes < JOINED_BYTES_MIN {
+            for live in runs {
+                let run = self.sources.run(&live.segment, live.from, live.to, live.frames);
+                self.deliver(live, &run);
+            }
+            return;
+        }
+        let mut joined = Vec::with_capacity(bytes);
+        for run in runs {
+            joined.extend_from_slice(run.segment.bytes(run.from as usize, run.to as usize));
+        }
+        let frames = runs.iter().map(|run| run.frames).sum();
+        let to = u32::try_from(bytes).expect("what is taken at once is far below 4 GiB");
+        self.deliver(first, &Run::new(Rc::new(Source::Own(joined)), 0, to, frames));
+    }
+
+    /// Queues a run of frames that begin with those of `live` for every live stream that they go to, once for each.
+    fn deliver(&mut self, live: &LiveRun, run: &Run) {
         self.sources_used = Some(self.now);
         let everyone = (live.channels == RunChannels::One(ChannelId::ALL)).then(|| self.streams());
         let mut twin: Option<Run> = None; // Made once, on first need.
@@ -106,7 +142,7 @@ impl<D: Driver> Shard<D> {
                 }
                 let framed = |framing| match framing {
                     Framing::Chunked => run.clone(),
-                    Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(&run)).clone(),
+                    Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(run)).clone(),
                 };
                 match peer.conn.push(framed, &limits) {
                     Pushed::Queued if !peer.is_marked => {
@@ -129,8 +165,8 @@ impl<D: Driver> Shard<D> {
         }
         for &channel in live.channels.as_slice() {
             match channel {
-                ChannelId::ALL => self.all_count += u64::from(live.frames),
-                _ => self.index.note_events(channel, live.frames),
+                ChannelId::ALL => self.all_count += u64::from(run.frames()),
+                _ => self.index.note_events(channel, run.frames()),
             }
         }
     }

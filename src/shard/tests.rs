@@ -250,6 +250,39 @@ fn what_comes_together_goes_out_in_one_send_to_each_stream_also_where_a_queue_wo
 }
 
 #[test]
+fn what_many_streams_get_at_once_is_what_was_published_wherever_it_lies() {
+    let mut servers = Servers::new(None);
+    let streams: Vec<SimPeer> = (0..70).map(|_| servers.subscribe(0, "a")).collect();
+    let other = servers.subscribe(0, "a,b");
+    servers.settle();
+    streams.iter().chain([&other]).for_each(|stream| drop(read(stream)));
+    let text = "x".repeat(3500);
+    // Several segments in all, and an event to another channel within a few of the batches.
+    for round in 0..250 {
+        let mut batch = Batch::new();
+        let data: Vec<String> = (0..3).map(|at| format!("{text}{round}-{at}")).collect();
+        for (at, data) in data.iter().enumerate() {
+            batch.push(&["a"], &Event::new(data));
+            if round % 10 == 0 && at == 1 {
+                batch.push(&["b"], &Event::new("between"));
+            }
+        }
+        servers.hub.apply(servers.hub.head().next(), &batch, None);
+        servers.settle();
+        let is_data = |line: &&str| line.starts_with("data: ");
+        let lines: Vec<String> = data.iter().map(|data| format!("data: {data}")).collect();
+        for stream in &streams {
+            assert_eq!(read(stream).lines().filter(is_data).collect::<Vec<_>>(), lines);
+        }
+        let mut with_other = lines.clone();
+        if round % 10 == 0 {
+            with_other.insert(2, "data: between".to_owned());
+        }
+        assert_eq!(read(&other).lines().filter(is_data).collect::<Vec<_>>(), with_other);
+    }
+}
+
+#[test]
 fn pipelined_publishes_are_answered_together() {
     let mut servers = Servers::new(None);
     let body = r#"{"channel":"a","text":"x"}"#;

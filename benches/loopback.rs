@@ -90,11 +90,9 @@ impl Contender {
             let began = Instant::now();
             readers.run(number, WARM_UP_REQUESTS);
             let requests = fitting(settings.window, WARM_UP_REQUESTS, began.elapsed());
-            Measured {
-                requests: requests.min(REQUESTS_PER_WINDOW_MAX),
-                events: pace.events,
-                rounds: Vec::new(),
-            }
+            let requests = requests.min(REQUESTS_PER_WINDOW_MAX);
+            readers.run(number, requests); // Until the history has the memory that it goes on with.
+            Measured { requests, events: pace.events, rounds: Vec::new() }
         });
         Contender { name, paces: paces.collect(), process, readers }
     }

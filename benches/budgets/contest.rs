@@ -36,6 +36,7 @@ impl Contender {
         let began = Instant::now();
         holder.run(pace, WARM_UP_REQUESTS);
         let requests = fitting(bench.window, WARM_UP_REQUESTS, began.elapsed());
+        holder.run(pace, requests); // Until the history has the memory that it goes on with.
         let deliveries = load.paces()[pace].events * load.streams;
         Contender { process, holder, pace, requests, deliveries, windows: Vec::new() }
     }

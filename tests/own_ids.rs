@@ -33,6 +33,7 @@ fn publish_own(client: &mut Client, channel: &str, text: &str, id: &str) {
 
 /// What a stream that begins so is told: its events up to `caught-up`, as types and data.
 fn replay(server: &Server, target: &str, last_event_id: Option<&str>) -> Vec<String> {
+    let before = streams(server);
     let mut stream = match last_event_id {
         Some(id) => EventStream::resume(server, target, id),
         None => EventStream::open(server, target),
@@ -50,12 +51,24 @@ fn replay(server: &Server, target: &str, last_event_id: Option<&str>) -> Vec<Str
             "caught-up" => {
                 let told: Value = serde_json::from_str(&event.data).unwrap();
                 seen.extend((told["complete"] == false).then(|| "incomplete".to_owned()));
-                return seen;
+                break;
             }
             kind => panic!("{kind} {}", event.data),
         }
     }
+    drop(stream);
+    // What is published next has it no more among its receivers.
+    wait_for("the stream to go", || (streams(server) == before).then_some(()));
+    seen
 }
+
+/// How many streams there are.
+fn streams(server: &Server) -> u64 {
+    let answer = Client::connect(server).ask(GET_STATS);
+    serde_json::from_slice::<Value>(&answer.body).unwrap()["total_clients"].as_u64().unwrap()
+}
+
+const GET_STATS: &str = "GET /sse/stats HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 const UNKNOWN: [&str; 2] = ["gap unknown-id null", "incomplete"];
 

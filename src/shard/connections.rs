@@ -107,12 +107,7 @@ impl<D: Driver> Shard<D> {
                     self.counters.note_close(reason);
                     return;
                 }
-                Some(Action::Request) => {
-                    self.handle_request(conn);
-                    if self.begun.back() == Some(&conn) {
-                        return; // It is answered with the others.
-                    }
-                }
+                Some(Action::Request) => self.handle_request(conn),
                 Some(Action::Lines) => self.handle_lines(conn),
                 None => {
                     self.settle(conn);
@@ -121,14 +116,6 @@ impl<D: Driver> Shard<D> {
             }
         }
         self.mark(conn); // Others have their turn; it goes on in the next.
-    }
-
-    /// Sends the heads of the streams that have begun. All of them together: reading requests and sending answers by turns,
-    /// each would drive the other out of the caches.
-    pub(super) fn answer_newcomers(&mut self) {
-        while let Some(conn) = self.begun.pop_front() {
-            self.act(conn);
-        }
     }
 
     /// Sees to a connection that wants nothing now: its timer, its place in the history, its age.

@@ -204,8 +204,6 @@ pub struct Shard<D: Driver> {
     marked: Marked,
     /// Connections that were sent to, and may have something else to do.
     unsettled: Vec<ConnId>,
-    /// Streams that have begun and have yet to be sent their head, in this turn or the next.
-    begun: VecDeque<ConnId>,
     /// Slots of streams whose outbox was full for the run that is being delivered.
     fallen: Vec<u32>,
     /// Slots of streams that may read on in the history.
@@ -278,7 +276,6 @@ impl<D: Driver> Shard<D> {
             sources_used: None,
             marked: Marked::default(),
             unsettled: Vec::new(),
-            begun: VecDeque::new(),
             fallen: Vec::new(),
             readers: VecDeque::new(),
             ahead: Vec::new(),
@@ -340,7 +337,6 @@ impl<D: Driver> Shard<D> {
         while let Some(conn) = self.next_completion() {
             self.act(conn);
         }
-        self.answer_newcomers();
         self.take_messages();
         self.settle_reports(); // Before their time is over, and they are answered so.
         self.expire();
@@ -371,7 +367,6 @@ impl<D: Driver> Shard<D> {
         self.sources.clear();
         self.marked.clear();
         self.unsettled.clear();
-        self.begun.clear();
         self.fallen.clear();
         self.readers.clear();
         self.ahead.clear();
@@ -410,7 +405,6 @@ impl<D: Driver> Shard<D> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.marked.is_empty()
-            || !self.begun.is_empty()
             || !self.readers.is_empty()
             || self.tickets.has_settled()
             || self.keys.has_told(self.options.number)

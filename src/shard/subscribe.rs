@@ -100,7 +100,6 @@ impl<D: Driver> Shard<D> {
         self.counters.streams_catching_up += u64::from(behind.is_some());
         self.counters.replays += u64::from(request.begin != Begin::AtHead);
         peer.behind = behind.map(Box::new);
-        self.begun.push_back(conn);
     }
 
     /// Ends the subscriptions of a stream, if it is one.

@@ -297,30 +297,6 @@ fn pipelined_publishes_are_answered_together() {
 }
 
 #[test]
-fn a_stream_that_begins_behind_a_publish_keeps_its_shard_awake_until_it_is_answered() {
-    let mut servers = Servers::new(None);
-    let body = r#"{"channel":"a","text":"x"}"#;
-    let length = body.len();
-    let client = servers.request(
-        0,
-        &format!(
-            "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}\
-             GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        ),
-    );
-    let mut has_waited = false;
-    for _ in 0..20 {
-        servers.turn(0);
-        if !servers.shards[0].begun.is_empty() {
-            has_waited = true;
-            assert!(servers.shards[0].has_work());
-        }
-    }
-    assert!(has_waited, "its publish is answered when newcomers have been");
-    assert_eq!(read(&client).matches("event: connected").count(), 1);
-}
-
-#[test]
 fn an_event_to_all_reaches_every_stream_once() {
     let mut servers = Servers::new(None);
     let streams = [servers.subscribe(0, "a,b"), servers.subscribe(1, "a"), servers.subscribe(1, "c")];

@@ -173,8 +173,6 @@ pub(crate) struct Model {
     last_committed: HashMap<usize, usize>,
     /// Ids of clients that were seen lately.
     clients: VecDeque<String>,
-    /// Channels whose history somebody has asked to drop.
-    dropped: ChannelSet,
 }
 
 impl Model {
@@ -190,17 +188,6 @@ impl Model {
     /// The one client that an event goes to, if it does.
     pub(crate) fn client_of(&self, event: &Event) -> Option<&str> {
         self.drafts[event.serial].client.as_deref()
-    }
-
-    /// Notes that somebody asks to drop the history of a channel.
-    pub(crate) fn note_drop(&mut self, channel: usize) {
-        self.dropped = self.dropped.with(channel);
-    }
-
-    /// Returns true if and only if a history of one of `channels` may have been dropped with events in it that had lapsed.
-    pub(crate) fn may_have_dropped_what_lapsed(&self, channels: ChannelSet) -> bool {
-        let lapses = |&number: &u64| self.event(number).is_some_and(|event| event.ttl.is_some());
-        self.dropped.common(channels).indexes().any(|channel| self.by_channel[channel].iter().any(lapses))
     }
 
     /// Notes a client that is connected.

@@ -129,10 +129,7 @@ impl Message {
 
     /// A request that drops the history of a channel.
     pub(crate) fn dropping(scene: &mut Scene<'_>) -> (Message, Vec<Written>) {
-        let name = *pick(scene.random, &CHANNELS);
-        let dropped = CHANNELS.iter().position(|channel| *channel == name).expect("it was picked from these");
-        scene.model.note_drop(dropped);
-        let channel = name.replace('ö', "%C3%B6").replace('ß', "%C3%9F");
+        let channel = pick(scene.random, &CHANNELS).replace('ö', "%C3%B6").replace('ß', "%C3%9F");
         let serial = scene.model.drafts.len();
         let message = Message {
             kind: Kind::Drop,

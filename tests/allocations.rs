@@ -47,8 +47,13 @@ static ALLOCATOR: Counting = Counting;
 
 /// Allocations while so many events are published and delivered, `together` at a time, to so many streams.
 fn count(streams: usize, events: usize, together: usize) -> u64 {
+    count_of(64, streams, events, together)
+}
+
+/// The same of events with so many bytes of data.
+fn count_of(bytes: usize, streams: usize, events: usize, together: usize) -> u64 {
     let mut server = StillServer::start(Layout { streams, shards: 1, has_threads: false });
-    let data = "x".repeat(64);
+    let data = "x".repeat(bytes);
     let frames = Frames::of(&vec![data.as_str(); together]);
     // Queues grow to their size, and the history to its bound.
     (0..300).for_each(|_| server.deliver(frames.clone()));
@@ -70,4 +75,9 @@ fn nor_does_one_of_many_events_that_come_together_and_lie_in_two_segments_at_tim
     let (some, many) = (count(64, EVENTS, 64), count(2000, EVENTS, 64));
     println!("{some} allocations with 64 streams, {many} with 2 000");
     assert_eq!(some, many);
+}
+
+#[test]
+fn a_large_event_is_not_copied_for_many_streams() {
+    assert_eq!(count_of(16_000, 10, 100, 1), count_of(16_000, 100, 100, 1));
 }

@@ -99,7 +99,9 @@ impl<D: Driver> Shard<D> {
             RunChannels::One(channel) => self.index.streams(channel).len(),
             RunChannels::Several(_) => 0,
         };
-        if streams < JOINED_STREAMS_MIN || runs.len() == 1 && bytes < JOINED_BYTES_MIN {
+        // A large frame has a block of its own already.
+        let is_fine_alone = runs.len() == 1 && (bytes < JOINED_BYTES_MIN || first.from == 0);
+        if streams < JOINED_STREAMS_MIN || is_fine_alone {
             for live in runs {
                 let run = self.sources.run(&live.segment, live.from, live.to, live.frames);
                 self.deliver(live, &run);

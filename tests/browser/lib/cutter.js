@@ -2,13 +2,12 @@
 
 import net from 'node:net';
 
-import { within } from './deadline.js';
+import { Watched, within } from './deadline.js';
 
 export class Cutter {
   /** Heads of the requests that came, each a text. */
   requests = [];
-  /** How many connections were cut. */
-  cuts = 0;
+  #cuts = new Watched();
   #listener;
   #pairs = new Set();
   #random;
@@ -24,6 +23,16 @@ export class Cutter {
     await within(listening, 'the proxy to listen');
     cutter.base = `http://127.0.0.1:${cutter.#listener.address().port}`;
     return cutter;
+  }
+
+  /** How many connections were cut. */
+  get cuts() {
+    return this.#cuts.items.length;
+  }
+
+  /** Resolves once `count` connections were cut. */
+  reaches(count) {
+    return this.#cuts.until((cuts) => cuts.length >= count, `cut ${count}`);
   }
 
   /** From now on cuts every connection once it has carried so many more bytes to the client, at random within the range. */
@@ -75,10 +84,11 @@ export class Cutter {
 
   /** Cuts by turns as a crash looks (a reset) and as an orderly end in the midst of a chunk. */
   #cut(pair) {
-    this.cuts += 1;
+    const isReset = this.cuts % 2 === 1;
     pair.server.destroy();
-    if (this.cuts % 2 === 0) pair.client.resetAndDestroy();
+    if (isReset) pair.client.resetAndDestroy();
     else pair.client.end();
+    this.#cuts.push(isReset);
   }
 
   #record(client) {

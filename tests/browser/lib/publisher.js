@@ -5,6 +5,9 @@ import http from 'node:http';
 /** Types that a test's events have in turn; `undefined` is an event without one. */
 export const TYPES = [undefined, 'score', 'price'];
 
+/** How many publish at once in `publishMany`. */
+const PUBLISHERS = 4;
+
 export class Publisher {
   #agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   #base;
@@ -42,17 +45,17 @@ export class Publisher {
 }
 
 /**
- * Publishes `count` events to `channel` by several publishers at once.
+ * Publishes `count` events, numbered from `first` on, to `channel` by several publishers at once.
  * Resolves with what a subscriber must see of them: `{type, id, data}` in the order of the sequence.
  */
-export async function publishMany(base, channel, count, publishers = 4) {
+export async function publishMany(base, channel, count, first = 0) {
   const expected = [];
-  let next = 0;
+  let next = first;
   await Promise.all(
-    Array.from({ length: publishers }, async () => {
+    Array.from({ length: PUBLISHERS }, async () => {
       const publisher = new Publisher(base);
       try {
-        while (next < count) {
+        while (next < first + count) {
           const number = next++;
           const event = TYPES[number % TYPES.length];
           const text = textOf(number);
@@ -80,7 +83,7 @@ function textOf(number) {
     case 5:
       return `${number} größer, 日本, 🦀`;
     case 7:
-      return `${number} ${'x'.repeat(number % 700)}`;
+      return `${number} ${'x'.repeat((number * 89) % 700)}`;
     default:
       return `${number}`;
   }

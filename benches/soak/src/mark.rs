@@ -1,0 +1,106 @@
+//! Marks: what the data of each event begins with, so that a reader knows which events it must get next.
+//!
+//! A scope is a set of events that reach the same streams in the order of their numbers: a channel, a pair of channels,
+//! a user, everybody, one client. Of a scope's events some may lapse. Only the others, the lasting ones, may never be
+//! missing without a gap.
+
+use std::collections::HashMap;
+use std::iter;
+
+/// What is known of an event by its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark<'a> {
+    pub(crate) scope: &'a str,
+    /// Counts the scope's events, this one included.
+    pub(crate) number: u64,
+    /// Counts the scope's lasting events, this one included where it lasts.
+    pub(crate) lasting: u64,
+    pub(crate) lapses: bool,
+}
+
+/// How many events each scope has had.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    scopes: HashMap<String, (u64, u64)>,
+}
+
+impl Numbers {
+    /// The data of the next event of `scope`, `bytes` long where the mark is not longer.
+    pub(crate) fn next(&mut self, scope: &str, lapses: bool, bytes: usize) -> String {
+        let (number, lasting) = match self.scopes.get_mut(scope) {
+            Some(counted) => counted,
+            None => self.scopes.entry(scope.to_owned()).or_default(),
+        };
+        *number += 1;
+        *lasting += u64::from(!lapses);
+        let kind = if lapses { 't' } else { 's' };
+        let mut text = format!("~{scope} {number} {lasting} {kind} {bytes} ");
+        let filler = filler(*number);
+        text.extend(iter::repeat_n(char::from(filler), bytes.saturating_sub(text.len())));
+        text
+    }
+
+    /// Forgets a scope that gets no more events.
+    pub(crate) fn forget(&mut self, scope: &str) {
+        self.scopes.remove(scope);
+    }
+}
+
+/// Reads the mark that `data` begins with, and checks the rest of it. `None`: these are not the bytes of an event of ours.
+pub(crate) fn read(data: &str) -> Option<Mark<'_>> {
+    // An event whose data is JSON: a string without anything to escape.
+    let text = data.strip_prefix('"').map_or(Some(data), |rest| rest.strip_suffix('"'))?;
+    let mut parts = text.strip_prefix('~')?.splitn(6, ' ');
+    let scope = parts.next()?;
+    let number = parts.next()?.parse().ok()?;
+    let lasting = parts.next()?.parse().ok()?;
+    let lapses = match parts.next()? {
+        "s" => false,
+        "t" => true,
+        _ => return None,
+    };
+    let bytes: usize = parts.next()?.parse().ok()?;
+    let rest = parts.next()?;
+    let is_whole = text.len() == bytes || (rest.is_empty() && text.len() > bytes);
+    let is_intact = rest.bytes().all(|byte| byte == filler(number));
+    (is_whole && is_intact).then_some(Mark { scope, number, lasting, lapses })
+}
+
+fn filler(number: u64) -> u8 {
+    b'a' + u8::try_from(number % 26).expect("it is below 26")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_made_bare_or_as_json() {
+        let mut numbers = Numbers::default();
+        numbers.next("a", false, 64);
+        let text = numbers.next("a", true, 64);
+        assert_eq!(text.len(), 64);
+        let expected = Mark { scope: "a", number: 2, lasting: 1, lapses: true };
+        assert_eq!(read(&text), Some(expected));
+        assert_eq!(read(&format!("\"{text}\"")), Some(expected));
+        let short = numbers.next("a", false, 0);
+        assert_eq!(read(&short), Some(Mark { number: 3, lasting: 2, lapses: false, ..expected }));
+    }
+
+    #[test]
+    fn data_that_was_cut_or_changed_is_no_mark() {
+        let text = Numbers::default().next("a", false, 64);
+        assert_eq!(read(&text[..63]), None);
+        assert_eq!(read(&format!("{text}b")), None);
+        assert_eq!(read(&text.replace("bbb", "bcb")), None);
+        assert_eq!(read("{}"), None);
+    }
+
+    #[test]
+    fn a_scope_that_was_forgotten_begins_anew() {
+        let mut numbers = Numbers::default();
+        let first = numbers.next("a", false, 64);
+        numbers.forget("a");
+        assert_eq!(numbers.next("a", false, 64), first);
+    }
+}

@@ -1,0 +1,130 @@
+//! What became of everything that should be steady: at the base, at the end, and whether it grew.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::sample::Sample;
+
+/// One line of the table.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) name: String,
+    /// Medians of the samples around.
+    base: f64,
+    end: f64,
+    pub(crate) has_grown: bool,
+}
+
+/// The table of a run: `base` is when its first figures are of.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) base: Duration,
+    pub(crate) lines: Vec<Line>,
+}
+
+impl Table {
+    /// Compares the samples around the base, minute five or half of a shorter run, with those before the end.
+    pub(crate) fn of(samples: &[Sample]) -> Table {
+        let end = samples.last().map(|sample| sample.at).unwrap_or_default();
+        let base = BASE.min(end / 2);
+        let window = WINDOW.min(end / 8);
+        let names: Vec<&str> =
+            samples.first().into_iter().flat_map(|sample| sample.steady()).map(|(name, _)| name).collect();
+        let lines = names.into_iter().map(|name| {
+            let median_of = |from: Duration, until: Duration| {
+                let within = samples.iter().filter(|sample| sample.at >= from && sample.at <= until);
+                let values = within.filter_map(|sample| sample.steady().find(|(found, _)| *found == name));
+                median(values.map(|(_, value)| value).collect())
+            };
+            let base = median_of(base.saturating_sub(window), base + window);
+            let end = median_of(end.saturating_sub(window * 2), end);
+            Line { name: name.to_owned(), base, end, has_grown: has_grown(name, base, end) }
+        });
+        Table { base, lines: lines.collect() }
+    }
+
+    pub(crate) fn render(&self) -> String {
+        let base = format!("at {:.1} min", self.base.as_secs_f64() / 60.0);
+        let mut text = format!("| {:<44} | {base:>14} | {:>14} | ratio |\n", "what", "at the end");
+        let _ = writeln!(text, "| {:-<44} | {:-<13}: | {:-<13}: | ----: |", "", "", "");
+        for Line { name, base, end, has_grown } in &self.lines {
+            let ratio = if *base > 0.0 { format!("{:.2}", end / base) } else { "-".to_owned() };
+            let grown = if *has_grown { " grown" } else { "" };
+            let _ = writeln!(text, "| {name:<44} | {base:>14.0} | {end:>14.0} | {ratio:>5} |{grown}");
+        }
+        text
+    }
+}
+
+/// True if and only if `end` is more than 5 % above `base`; of what is counted, a few more or less come and go.
+fn has_grown(name: &str, base: f64, end: f64) -> bool {
+    let allowance = if name.ends_with("_bytes") { 0.0 } else { COUNT_ALLOWANCE };
+    end > base * 1.05 + allowance
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// When everything has come to its size: idempotency keys are remembered for so long.
+const BASE: Duration = Duration::from_secs(300);
+
+/// On either side of the base, and twice that before the end.
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// Streams that catch up, connections that are just closing: a median of samples may be off by so many.
+const COUNT_ALLOWANCE: f64 = 16.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Usage;
+
+    /// An hour of samples with the memory and a gauge as functions of the second.
+    fn hour(memory: impl Fn(u64) -> u64, gauge: impl Fn(u64) -> f64) -> Table {
+        let samples: Vec<Sample> = (0..=3600)
+            .step_by(5)
+            .map(|second| Sample {
+                at: Duration::from_secs(second),
+                usage: Usage { resident_bytes: memory(second), files: 20, ..Usage::default() },
+                gauges: [("timer_entries".to_owned(), gauge(second))].into(),
+                ..Sample::default()
+            })
+            .collect();
+        Table::of(&samples)
+    }
+
+    fn grown(table: &Table) -> Vec<&str> {
+        table.lines.iter().filter(|line| line.has_grown).map(|line| line.name.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_steady_after_its_start_has_not_grown() {
+        let table =
+            hour(|second| 60_000_000 + second.min(280) * 100_000 + second % 7, |second| (second % 50) as f64);
+        assert_eq!(table.base, Duration::from_secs(300));
+        assert!(grown(&table).is_empty(), "{}", table.render());
+    }
+
+    #[test]
+    fn what_leaks_slowly_has_grown() {
+        let table = hour(|second| 60_000_000 + second * 2000, |second| 700.0 + second as f64 / 10.0);
+        assert_eq!(grown(&table), ["resident_bytes", "timer_entries"], "{}", table.render());
+        assert!(table.render().contains("1.11"), "{}", table.render());
+    }
+
+    #[test]
+    fn a_single_sample_that_is_far_off_decides_nothing() {
+        let table = hour(|second| if second == 3600 { 900_000_000 } else { 60_000_000 }, |_| 0.0);
+        assert!(grown(&table).is_empty(), "{}", table.render());
+    }
+
+    #[test]
+    fn small_counts_may_differ_by_a_few() {
+        assert!(!has_grown("downpour_streams{state=catching-up}", 2.0, 9.0));
+        assert!(has_grown("downpour_streams{state=catching-up}", 2.0, 60.0));
+        assert!(has_grown("downpour_history_bytes", 1000.0, 1051.0));
+        assert!(!has_grown("downpour_history_bytes", 1000.0, 1050.0));
+    }
+}

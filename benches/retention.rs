@@ -22,6 +22,7 @@ use std::process::{Command, ExitCode};
 use downpour::Event;
 use downpour::base::id::{EpochTag, Sequence};
 use downpour::frame::batch::Batch;
+use downpour::hub::counts::{ChannelCounts, ChannelPage};
 use downpour::hub::retention::Retention;
 use downpour::hub::{Backlog, Hub, HubOptions};
 
@@ -205,13 +206,20 @@ fn beside(outcome: Outcome, data_bytes: usize) -> Outcome {
     Outcome { measured: measured - data_bytes as f64, counted: counted - data_bytes as f64 }
 }
 
+/// All channels, as one page.
+fn all_channels(hub: &Hub) -> Vec<ChannelCounts> {
+    let mut page = ChannelPage::new("", None, usize::MAX - 1);
+    while !hub.look_for_page(&mut page) {}
+    page.into_channels().0
+}
+
 impl Events {
     fn measure(self) -> Outcome {
         let Events { data_bytes, channels, retained, rounds } = self;
         let hub = hub(retained / channels);
         let data = "x".repeat(data_bytes);
         let name = |at: usize| format!("room:{}", at % channels);
-        let count = || hub.list_channels().iter().map(|channel| channel.retained).sum::<usize>();
+        let count = || all_channels(&hub).iter().map(|channel| channel.retained).sum::<usize>();
         // The channels are there before, and what publishing itself needs.
         apply(&hub, WARM_UP_EVENTS, &data, name);
         let outcome = growth(&hub, count, || apply(&hub, retained * rounds - WARM_UP_EVENTS, &data, name));

@@ -13,7 +13,7 @@ fn outcome(target: &str, body: &str) -> String {
         reply @ (Reply::Publish { .. }
         | Reply::Subscribe(_)
         | Reply::Report(_)
-        | Reply::ListChannels
+        | Reply::ListChannels(_)
         | Reply::DropHistory(_)
         | Reply::Client(_)) => {
             let (events, form) = published(reply);

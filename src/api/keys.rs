@@ -188,7 +188,7 @@ mod tests {
             }
             Reply::Subscribe(_)
             | Reply::Report(_)
-            | Reply::ListChannels
+            | Reply::ListChannels(_)
             | Reply::DropHistory(_)
             | Reply::Client(_) => panic!("not a publish"),
         }

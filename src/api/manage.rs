@@ -1,9 +1,84 @@
-//! Managing channels (section "Managing" of the contract): which one a request names, and what came of it.
+//! Managing channels (section "Managing" of the contract): which ones a request is about, and what came of it.
+
+use serde::Serialize;
 
 use super::error::{ApiError, quoted};
+use super::parameters;
 use crate::auth::Permission;
 use crate::base::name::{ChannelName, Selector};
-use crate::http::{Problem, Response, Status};
+use crate::http::{Pairs, Problem, Response, Status};
+use crate::hub::counts::ChannelCounts;
+
+/// Channels that one answer lists at the most.
+const LISTED_MAX: usize = 1000;
+
+/// Which page of the channels is to be listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListRequest {
+    /// What their names begin with; empty for all.
+    pub prefix: Box<str>,
+    /// The name that they come after, in the order of bytes.
+    pub after: Option<Box<str>>,
+    /// How many at the most.
+    pub len_max: usize,
+}
+
+/// Reads which page of the channels is asked for.
+///
+/// # Errors
+/// 400 for a parameter that is not known or is given twice, and for a `limit` that is no number from 1 to 1000.
+pub(super) fn read_list(query: Pairs<'_>) -> Result<ListRequest, Problem> {
+    let [limit, after, prefix] = parameters::read(query, [&["limit"], &["after"], &["prefix"]])?;
+    let len_max = match limit {
+        None => LISTED_MAX,
+        Some(limit) => read_limit(&limit.value).ok_or_else(|| {
+            let found = quoted(&limit.value);
+            Problem::bad_request(format!("the parameter `limit`: found {found}, expected 1 to {LISTED_MAX}"))
+        })?,
+    };
+    Ok(ListRequest {
+        prefix: prefix.map(|prefix| prefix.value.into()).unwrap_or_default(),
+        after: after.map(|after| after.value.into()),
+        len_max,
+    })
+}
+
+/// A number of digits alone: a sign or a space would be as good as a typing error.
+fn read_limit(text: &str) -> Option<usize> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|limit| is_number && (1..=LISTED_MAX).contains(limit))
+}
+
+/// What `GET /channels` says, in its order.
+#[derive(Serialize)]
+struct List<'a> {
+    channels: Vec<Listed<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    subscribers: u32,
+    retained: usize,
+}
+
+/// Answers a request for a page of channels with the page, and with the name to go on after where it `has_more` behind it.
+///
+/// # Panics
+/// Never: names and numbers are JSON.
+#[must_use]
+pub fn answer_list(page: &[ChannelCounts], has_more: bool) -> Response<'static> {
+    let channels = page.iter().map(|ChannelCounts { name, subscribers, retained }| Listed {
+        name,
+        subscribers: *subscribers,
+        retained: *retained,
+    });
+    let next = page.last().filter(|_| has_more).map(|last| &*last.name);
+    let list = List { channels: channels.collect(), next };
+    Response::json(Status::OK, serde_json::to_vec(&list).expect("names and numbers are JSON"))
+}
 
 /// Reads the name of the channel whose history is to be dropped. Who may not publish to it may not do that either.
 ///
@@ -49,6 +124,39 @@ pub fn answer_dropped(channel: &ChannelName, dropped: Option<usize>) -> Response
 mod tests {
     use super::*;
     use crate::auth::Rights;
+    use crate::http::pairs;
+
+    #[test]
+    fn a_page_is_asked_for_by_where_it_begins_and_how_long_it_is() {
+        let read = |query: &str| read_list(pairs(query)).map_err(|problem| problem.detail().to_owned());
+        let request = |prefix: &str, after: Option<&str>, len_max| {
+            Ok(ListRequest { prefix: prefix.into(), after: after.map(Box::from), len_max })
+        };
+        assert_eq!(read(""), request("", None, 1000));
+        assert_eq!(read("limit=1&after=a%2Fb&prefix=a"), request("a", Some("a/b"), 1));
+        assert_eq!(read("limit=1000&prefix="), request("", None, 1000));
+        for limit in ["0", "1001", "", "-1", "%2B5", "5.0", "all", "99999999999999999999"] {
+            let told = read(&format!("limit={limit}")).unwrap_err();
+            assert!(told.starts_with("the parameter `limit`: found "), "{told}");
+            assert!(told.ends_with(", expected 1 to 1000"), "{told}");
+        }
+        assert_eq!(read("after=a&after=a"), Err("the parameter `after` is given twice".to_owned()));
+        assert!(read("offset=5").unwrap_err().ends_with("expected `limit`, `after` and `prefix`"));
+    }
+
+    #[test]
+    fn a_page_says_where_to_go_on_if_there_is_more() {
+        let page = ["a\"b", "c"].map(|name| ChannelCounts { name: name.into(), subscribers: 1, retained: 2 });
+        let text = |page: &[ChannelCounts], has_more| {
+            String::from_utf8(answer_list(page, has_more).body().to_vec()).unwrap()
+        };
+        assert_eq!(text(&[], false), r#"{"channels":[]}"#);
+        assert_eq!(text(&page[1..], false), r#"{"channels":[{"name":"c","subscribers":1,"retained":2}]}"#);
+        assert_eq!(
+            text(&page[..1], true),
+            r#"{"channels":[{"name":"a\"b","subscribers":1,"retained":2}],"next":"a\"b"}"#
+        );
+    }
 
     fn status(name: &str, permission: &Permission) -> Result<ChannelName, Status> {
         read_channel(name, permission).map_err(|problem| problem.status())

@@ -39,7 +39,7 @@ pub use answer::{
 pub use clients::{ClientAnswer, ClientCommand, ClientError, ClientReport, ClientRequest, answer_client};
 pub use keys::{Claim, Claims, EventClaim};
 pub use lines::{BadLine, ReadLines, read_lines, unknown_client_in_line};
-pub use manage::answer_dropped;
+pub use manage::{ListRequest, answer_dropped, answer_list};
 pub use places::Places;
 pub use subscribe::{DEFAULT_CHANNEL, SubscribeRequest};
 
@@ -113,8 +113,8 @@ pub enum Reply {
     },
     /// A stream is to begin, or, for a `HEAD`, its head alone is to be told.
     Subscribe(SubscribeRequest),
-    /// What channels there are is to be told.
-    ListChannels,
+    /// A page of the channels that there are is to be told.
+    ListChannels(ListRequest),
     /// The history of this channel is to be dropped; [`answer_dropped`] answers.
     DropHistory(ChannelName),
     /// What all shards have counted is to be told.
@@ -271,7 +271,7 @@ fn try_handle(
             let claims = claims.with_request(claim)?;
             Ok(Reply::Publish { batch, form, claims })
         }
-        Endpoint::ListChannels => Ok(Reply::ListChannels),
+        Endpoint::ListChannels => manage::read_list(head.pairs()).map(Reply::ListChannels),
         Endpoint::DropHistory(channel) => manage::read_channel(channel, &permission).map(Reply::DropHistory),
         Endpoint::Report(form) => Ok(Reply::Report(form)),
         Endpoint::Client(form) => Ok(Reply::Client(clients::read(form, head, body, &permission)?)),

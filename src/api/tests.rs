@@ -57,7 +57,7 @@ pub(super) fn response(reply: Reply) -> Response<'static> {
         Reply::Publish { .. }
         | Reply::Subscribe(_)
         | Reply::Report(_)
-        | Reply::ListChannels
+        | Reply::ListChannels(_)
         | Reply::DropHistory(_)
         | Reply::Client(_) => panic!("no answer: {reply:?}"),
     }
@@ -69,7 +69,7 @@ pub(super) fn published(reply: Reply) -> (Vec<(String, String)>, AnswerForm) {
         Reply::Respond(response) => panic!("{}", String::from_utf8_lossy(response.body())),
         Reply::Subscribe(_)
         | Reply::Report(_)
-        | Reply::ListChannels
+        | Reply::ListChannels(_)
         | Reply::DropHistory(_)
         | Reply::Client(_) => panic!("not a publish"),
     }
@@ -303,7 +303,7 @@ fn a_server_that_drains_takes_no_events_but_is_still_asked_for_streams() {
     assert_eq!(refused.status(), Status::SERVICE_UNAVAILABLE);
     let refused = response(ask("DELETE /channels/a", ServerStatus::Draining));
     assert_eq!(refused.status(), Status::SERVICE_UNAVAILABLE);
-    assert!(matches!(ask("GET /channels", ServerStatus::Draining), Reply::ListChannels));
+    assert!(matches!(ask("GET /channels", ServerStatus::Draining), Reply::ListChannels(_)));
     assert!(matches!(ask("GET /sse", ServerStatus::Draining), Reply::Subscribe(_)));
     let head = request("POST /publish", "Content-Type: application/x-ndjson\r\n");
     assert!(admit(&head, &options(), ServerStatus::Ready).is_ok());

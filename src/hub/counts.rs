@@ -1,5 +1,7 @@
 //! What the hub tells those who operate it: how much it holds, and who subscribes to what.
 
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
@@ -30,6 +32,67 @@ pub struct ChannelCounts {
     pub subscribers: u32,
     /// Its events that a stream can still be told of.
     pub retained: usize,
+}
+
+/// A page of the channels with subscribers or retained events, in the order of the bytes of their names, and no patterns: a
+/// stream that has a channel by a pattern alone is none of its subscribers here.
+///
+/// It is looked for in one part of the table after the other ([`Hub::look_for_page`]): of the channels that come and go
+/// meanwhile some are missing. No more names are held meanwhile than the page has, and one.
+#[derive(Debug)]
+pub struct ChannelPage {
+    /// What their names begin with.
+    prefix: Box<str>,
+    /// The name before the first one, if there is one.
+    after: Option<Box<str>>,
+    len_max: usize,
+    /// The place of the table to look at next.
+    place: usize,
+    found: BTreeMap<Arc<str>, (u32, usize)>,
+}
+
+impl ChannelPage {
+    /// A page of the first channels behind `after` whose names begin with `prefix`, of so many at the most.
+    #[must_use]
+    pub fn new(prefix: &str, after: Option<&str>, len_max: usize) -> ChannelPage {
+        let (prefix, after) = (prefix.into(), after.map(Box::from));
+        ChannelPage { prefix, after, len_max, place: 0, found: BTreeMap::new() }
+    }
+
+    /// The channels that were found, and whether there are more behind them.
+    #[must_use]
+    pub fn into_channels(mut self) -> (Vec<ChannelCounts>, bool) {
+        let has_more = self.found.len() > self.len_max;
+        if has_more {
+            self.found.pop_last();
+        }
+        let counts = |(name, (subscribers, retained))| ChannelCounts { name, subscribers, retained };
+        (self.found.into_iter().map(counts).collect(), has_more)
+    }
+
+    fn offer(&mut self, channels: &Channels, id: ChannelId) {
+        let name = channels.name(id);
+        let is_behind = self.after.as_ref().is_none_or(|after| name > &**after);
+        if !is_behind
+            || !name.starts_with(&*self.prefix)
+            || !is_channel(name)
+            || channels.prefix(id).is_some()
+        {
+            return;
+        }
+        let is_full = self.found.len() > self.len_max;
+        if is_full && self.found.range::<str, _>((Excluded(name), Unbounded)).next().is_none() {
+            return; // It lies behind the page.
+        }
+        let (subscribers, retained) = (channels.subscribers(id), channels.get(id).readable().len());
+        if subscribers == 0 && retained == 0 {
+            return;
+        }
+        self.found.insert(Arc::from(name), (subscribers, retained));
+        if self.found.len() > self.len_max + 1 {
+            self.found.pop_last();
+        }
+    }
 }
 
 /// Who subscribes to what.
@@ -68,26 +131,15 @@ impl Hub {
         subscribed
     }
 
-    /// The channels with subscribers or retained events, by name, and no patterns: a stream that has a channel by a pattern
-    /// alone is none of its subscribers here. Of those that come and go meanwhile some are missing,
-    /// as for [`Hub::subscribed`].
-    #[must_use]
-    pub fn list_channels(&self) -> Vec<ChannelCounts> {
-        let mut listed = Vec::new();
-        self.look_at_all(|channels, id| {
-            let (subscribers, retained) = (channels.subscribers(id), channels.get(id).readable().len());
-            if subscribers == 0 && retained == 0 {
-                return;
-            }
-            let name = channels.name(id);
-            if is_channel(name) && channels.prefix(id).is_none() {
-                listed.push(ChannelCounts { name: Arc::from(name), subscribers, retained });
-            }
-        });
-        listed.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        // One that left while the table was looked at, and came back, may have been seen in two places of it.
-        listed.dedup_by(|later, earlier| later.name == earlier.name);
-        listed
+    /// Looks for the channels of a page in one more part of the table; returns true if and only if that was the last one.
+    pub fn look_for_page(&self, page: &mut ChannelPage) -> bool {
+        let state = self.lock();
+        let (channels, next) = state.channels.part(page.place, PLACES_PER_LOOK_MAX);
+        for id in channels {
+            page.offer(&state.channels, id);
+        }
+        page.place = next.unwrap_or(usize::MAX);
+        next.is_none()
     }
 
     /// Shows `visit` all channels, a part of the table under one lock.
@@ -119,10 +171,29 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::base::name::Selector;
     use crate::frame::batch::{TARGET_ALL, user_target};
     use crate::hub::Begin;
-    use crate::hub::tests::{hub, publish_to};
+    use crate::hub::tests::{hub, publish, publish_to};
+
+    /// The pages of so many names, and how many parts of the table were looked at for the first.
+    fn pages(hub: &Hub, prefix: &str, len_max: usize) -> (Vec<Vec<ChannelCounts>>, usize) {
+        let (mut pages, mut after, mut parts) = (Vec::new(), None, 0);
+        loop {
+            let mut page = ChannelPage::new(prefix, after.as_deref(), len_max);
+            while !hub.look_for_page(&mut page) {
+                assert!(page.found.len() <= len_max + 1, "it holds no more than it needs");
+                parts += usize::from(pages.is_empty());
+            }
+            let (channels, has_more) = page.into_channels();
+            after = channels.last().map(|channel| channel.name.to_string());
+            pages.push(channels);
+            if !has_more {
+                return (pages, parts + 1);
+            }
+        }
+    }
 
     #[test]
     fn channels_are_listed_by_name_with_what_they_have() {
@@ -130,22 +201,40 @@ mod tests {
         for channel in ["b", "a", TARGET_ALL, user_target("ann").as_str(), "b"] {
             publish_to(&hub, channel, "x");
         }
-        hub.subscribe(
-            0,
-            &["a", "c", "b*"].map(|name| Selector::parse(name).unwrap()),
-            Some("ann"),
-            Begin::AtHead,
-        )
-        .unwrap();
-        let listed: Vec<(String, u32, usize)> = hub
-            .list_channels()
-            .into_iter()
-            .map(|channel| (channel.name.to_string(), channel.subscribers, channel.retained))
-            .collect();
+        let names = ["a", "c", "b*"].map(|name| Selector::parse(name).unwrap());
+        hub.subscribe(0, &names, Some("ann"), Begin::AtHead).unwrap();
+        let (pages, _) = pages(&hub, "", 10);
+        let listed =
+            |channel: &ChannelCounts| (channel.name.to_string(), channel.subscribers, channel.retained);
+        let listed: Vec<_> = pages.iter().flatten().map(listed).collect();
         let expected = [("a", 1, 1), ("b", 0, 2), ("c", 1, 0)];
         assert_eq!(
             listed,
             expected.map(|(name, subscribers, retained)| (name.to_owned(), subscribers, retained))
         );
+    }
+
+    #[test]
+    fn pages_of_channels_are_the_sorted_list_of_all_cut_up() {
+        let hub = hub(100, usize::MAX);
+        let name = |n: usize| format!("{}{n}", ["room:", "Raum:", "größe/", "room"][n % 4]);
+        publish(&hub, (0..3000).map(|n| (name(n * 7919 % 3000), "x".to_owned())));
+        for prefix in ["", "room", "room:", "gr", "none", "Raum:2"] {
+            let mut expected: Vec<String> =
+                (0..3000).map(name).filter(|name| name.starts_with(prefix)).collect();
+            expected.sort_unstable_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
+            for len_max in [1, 7, 750, 3000] {
+                if len_max == 1 && expected.len() > 100 {
+                    continue; // So many pages of one show nothing more.
+                }
+                let (pages, parts) = pages(&hub, prefix, len_max);
+                assert!(parts >= 3000 / PLACES_PER_LOOK_MAX, "{parts} parts of the table");
+                let (last, full) = pages.split_last().unwrap();
+                assert!(full.iter().all(|page| page.len() == len_max) && last.len() <= len_max);
+                assert_eq!(last.is_empty(), expected.is_empty(), "a page that follows has something");
+                let names: Vec<&str> = pages.iter().flatten().map(|channel| &*channel.name).collect();
+                assert_eq!(names, expected, "{prefix:?} by {len_max}");
+            }
+        }
     }
 }

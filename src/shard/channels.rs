@@ -1,39 +1,53 @@
-//! The list of channels as the JSON of `GET /channels`.
+//! The list of channels: a page of it is looked for a part of the table at a time, over as many turns as it takes.
 
-use serde::Serialize;
+use std::time::Instant;
 
 use super::Shard;
+use crate::api::{self, ListRequest};
 use crate::base::id::ConnId;
 use crate::driver::Driver;
-use crate::http::{Response, Status};
-use crate::hub::counts::ChannelCounts;
+use crate::http::Problem;
+use crate::hub::counts::ChannelPage;
 
-/// What `GET /channels` says, in its order.
-#[derive(Serialize)]
-struct List<'a> {
-    channels: Vec<Entry<'a>>,
-}
+/// Parts of the table that one turn looks at, for all requests together: a few tenths of a millisecond.
+const PARTS_PER_TURN_MAX: usize = 8;
 
-#[derive(Serialize)]
-struct Entry<'a> {
-    name: &'a str,
-    subscribers: u32,
-    retained: usize,
+/// A request for a page of channels that is being looked for.
+#[derive(Debug)]
+pub(super) struct Listing {
+    conn: ConnId,
+    page: ChannelPage,
+    /// It is answered before the connection gives up waiting.
+    deadline: Instant,
 }
 
 impl<D: Driver> Shard<D> {
-    /// Tells a connection which channels there are.
-    pub(super) fn list_channels(&mut self, conn: ConnId) {
-        let text = render(&self.hub.list_channels());
-        self.answer(conn, &Response::json(Status::OK, text.into_bytes()));
+    /// Begins to look for a page of channels, for a connection that wants to know.
+    pub(super) fn begin_listing(&mut self, conn: ConnId, request: &ListRequest) {
+        let page = ChannelPage::new(&request.prefix, request.after.as_deref(), request.len_max);
+        let deadline = self.now + self.options.conn.publish_timeout / 2;
+        self.listings.push_back(Listing { conn, page, deadline });
     }
-}
 
-fn render(channels: &[ChannelCounts]) -> String {
-    let entries = channels.iter().map(|ChannelCounts { name, subscribers, retained }| Entry {
-        name,
-        subscribers: *subscribers,
-        retained: *retained,
-    });
-    serde_json::to_string(&List { channels: entries.collect() }).expect("names and numbers are JSON")
+    /// Looks on, a bounded way, and answers those whose pages are found, or for whom that takes too long.
+    pub(super) fn go_on_listing(&mut self) {
+        for _ in 0..PARTS_PER_TURN_MAX {
+            let Some(mut listing) = self.listings.pop_front() else { return };
+            if self.peers.get_mut(listing.conn).is_none() {
+                continue;
+            }
+            let response = if self.hub.look_for_page(&mut listing.page) {
+                let (channels, has_more) = listing.page.into_channels();
+                api::answer_list(&channels, has_more)
+            } else if self.now >= listing.deadline {
+                let detail = "the server is too busy to list its channels";
+                Problem::unavailable(detail, self.options.retry).into_response()
+            } else {
+                self.listings.push_back(listing);
+                continue;
+            };
+            self.answer(listing.conn, &response);
+            self.act(listing.conn);
+        }
+    }
 }

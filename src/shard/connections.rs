@@ -150,7 +150,7 @@ impl<D: Driver> Shard<D> {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),
             Reply::Report(form) => self.begin_report(conn, form),
-            Reply::ListChannels => self.list_channels(conn),
+            Reply::ListChannels(request) => self.begin_listing(conn, &request),
             Reply::Publish { .. } | Reply::DropHistory(_) | Reply::Client(_) if is_over_limit => {
                 self.refuse_over_limit(conn)
             }

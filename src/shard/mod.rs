@@ -68,6 +68,7 @@ use crate::log::Log;
 
 use apply::{Outcome, Publishers};
 use board::Board;
+use channels::Listing;
 use counters::Counters;
 use drain::Drain;
 use keys::IdempotencyKeys;
@@ -228,6 +229,8 @@ pub struct Shard<D: Driver> {
     next_taker: usize,
     /// Requests that wait for what all shards have counted.
     reports: Vec<PendingReport>,
+    /// Requests for pages of channels that are being looked for.
+    listings: VecDeque<Listing>,
     slow_look: SlowLook,
     /// When events were taken that some streams have yet to be sent.
     fan_out_began: Option<Instant>,
@@ -290,6 +293,7 @@ impl<D: Driver> Shard<D> {
             is_handed_connections,
             next_taker: 0,
             reports: Vec::new(),
+            listings: VecDeque::new(),
             slow_look: SlowLook::default(),
             fan_out_began: None,
             has_turned: false,
@@ -339,6 +343,7 @@ impl<D: Driver> Shard<D> {
         }
         self.take_messages();
         self.settle_reports(); // Before their time is over, and they are answered so.
+        self.go_on_listing(); // The same holds for it.
         self.expire();
         self.settle_tallies();
         self.fan_out();
@@ -375,6 +380,7 @@ impl<D: Driver> Shard<D> {
         self.waiting_for_keys.clear();
         self.recounts.clear();
         self.reports.clear();
+        self.listings.clear();
         self.board.stop_waiting(self.options.number);
         self.fan_out_began = None;
         self.has_turned = false;
@@ -410,6 +416,7 @@ impl<D: Driver> Shard<D> {
             || self.keys.has_told(self.options.number)
             || self.board.is_asked(self.options.number)
             || self.has_settled_reports()
+            || !self.listings.is_empty()
     }
 
     /// Returns true if and only if there are events to take. What does not concern this shard the hub passes over for it.

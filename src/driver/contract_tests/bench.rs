@@ -105,9 +105,9 @@ impl<N: Net> Bench<N> {
         self.seen.drain(..).collect()
     }
 
-    /// Returns the next completion, waiting for it as long as it takes (some seconds at most).
+    /// Returns the next completion, waiting for it as long as it takes (a minute at the most).
     pub(super) fn next(&mut self) -> Seen {
-        for _ in 0..5000 {
+        for _ in 0..60_000 {
             let seen = self.wait();
             self.seen.extend(seen);
             if let Some(seen) = self.seen.pop_front() {
@@ -178,7 +178,7 @@ impl<N: Net> Bench<N> {
     /// Reads to the end of the connection, waiting for it.
     pub(super) fn read_to_end(&mut self, peer: &mut N::Peer) -> Vec<u8> {
         let mut read = Vec::new();
-        for _ in 0..5000 {
+        for _ in 0..60_000 {
             read.extend(peer.read());
             if peer.is_over() {
                 return read;

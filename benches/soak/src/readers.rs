@@ -78,6 +78,8 @@ struct Reader {
     last_event_id: String,
     stream: Option<Stream>,
     state: State,
+    /// It has not stalled yet.
+    is_first: bool,
     /// The tick at which the state ends.
     until: u64,
 }
@@ -104,6 +106,7 @@ impl Reader {
             last_event_id: String::new(),
             stream: None,
             state: State::Reading,
+            is_first: true,
             until: 0,
         }
     }
@@ -196,10 +199,15 @@ impl Reader {
             State::Reading if self.kind.stalls() => {
                 shared.count(Count::Stalls);
                 self.state = State::Stalled;
-                // The long ones are longer than what the server bears by default.
-                let is_long = self.kind == Kind::StallsLong;
-                self.until =
-                    tick + if is_long { ticks(180.0) } else { within(random, ticks(0.5), ticks(20.0)) };
+                self.until = tick
+                    + if self.kind != Kind::StallsLong {
+                        within(random, ticks(0.5), ticks(20.0))
+                    } else if std::mem::replace(&mut self.is_first, false) {
+                        // Not all of them stall and go on at the same time.
+                        within(random, 0, STALL_LONG)
+                    } else {
+                        STALL_LONG
+                    };
             }
             State::Stalled => {
                 shared.count(Count::LetGo);
@@ -274,6 +282,9 @@ fn target(kind: Kind, shared: &Shared, random: &mut SplitMix64) -> String {
         Kind::StallsShort => format!("/sse?channels=large:*,{}", any(random)),
     }
 }
+
+/// In ticks; longer than what the server bears by default (`--stall-timeout`).
+const STALL_LONG: u64 = 180 * 50;
 
 fn within(random: &mut SplitMix64, least: u64, most: u64) -> u64 {
     least + random.bits() % (most - least + 1)

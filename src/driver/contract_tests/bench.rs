@@ -73,9 +73,14 @@ impl<N: Net> Bench<N> {
         Bench { net, driver, next_id, refuses: false, seen: VecDeque::new() }
     }
 
-    /// Waits once; newcomers are adopted, and failures to accept, which are weather, left out.
+    /// Waits once, for a moment; newcomers are adopted, and failures to accept, which are weather, left out.
     pub(super) fn wait(&mut self) -> Vec<Seen> {
-        self.driver.wait(Some(Duration::from_millis(1))).unwrap();
+        self.wait_for(Duration::from_millis(1))
+    }
+
+    /// As [`Bench::wait`], for so long at most.
+    pub(super) fn wait_for(&mut self, timeout: Duration) -> Vec<Seen> {
+        self.driver.wait(Some(timeout)).unwrap();
         let mut newcomers = Vec::new();
         while let Some(completion) = self.driver.next() {
             self.seen.push_back(match completion {

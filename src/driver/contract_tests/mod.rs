@@ -3,6 +3,7 @@
 
 mod arrival;
 mod bench;
+mod crowd;
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ use self::arrival::{
     the_end_of_an_idle_stream_is_told, what_comes_while_nobody_receives_is_told_to_the_next_receive,
 };
 use self::bench::{Bench, Net, Peer, Seen};
+use self::crowd::{
+    a_few_that_always_send_leave_the_others_their_turn, none_of_many_that_receive_at_once_is_forgotten,
+};
 use super::{Completion, Driver, SendStart};
 use crate::base::id::ConnId;
 
@@ -80,6 +84,8 @@ for_each_driver!(
     watching_tells_of_bytes_and_of_the_end,
     a_watched_connection_is_closed_at_once,
     bytes_are_held_until_they_are_sent,
+    none_of_many_that_receive_at_once_is_forgotten,
+    a_few_that_always_send_leave_the_others_their_turn,
     a_refused_socket_is_closed,
     dropping_the_driver_closes_everything,
     bytes_that_came_before_the_adoption_are_received_and_so_are_later_ones,

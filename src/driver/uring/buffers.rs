@@ -1,6 +1,8 @@
 //! The buffers that the kernel receives into: a bounded number, shared by all connections of a ring.
 //!
-//! The kernel takes one when bytes are there, not while it waits for them (`io_uring_setup_buf_ring(3)`). It is lent out
+//! The kernel looks for one each time it tries to receive: when the receive is begun, and when bytes have come. Where it
+//! has nothing to receive it puts the buffer back, so a receive that waits holds none. But one that is begun while none is
+//! free fails at once (`ENOBUFS`), also where nothing has come, and so does one whose bytes come then. A buffer is lent out
 //! with a completion and given back when that was handed over.
 
 use std::cell::UnsafeCell;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use io_uring::cqueue;
 
-use super::buffers::Buffers;
+use super::buffers::{self, Buffers};
 use super::connection::{Connection, Receiving, Room};
 use super::key::Key;
 use super::ring::Ring;
@@ -98,7 +98,7 @@ impl UringDriver {
             (0.., _) => Event::ReceiveEnded(conn),
             (_, _) if result == -libc::ENOBUFS => {
                 connection.receiving = Receiving::Starved;
-                starved.push_back(conn);
+                starved.push_back(conn); // Behind those that have waited for longer.
                 return;
             }
             (_, _) if matches!(-result, libc::EAGAIN | libc::EINTR) => {
@@ -114,7 +114,8 @@ impl UringDriver {
         events.push_back(event);
     }
 
-    /// Has those receive again that found no buffer, into small ones, as many as would find one now.
+    /// Has those receive that wait for a buffer, into small ones, as many as would find one now. All others of them are
+    /// left: there may be a free buffer for them still, as whoever has nothing to receive does not keep one.
     pub(super) fn feed_starved(&mut self) {
         let free = self.buffers.as_ref().map_or(0, Buffers::free_len);
         for _ in 0..free.min(self.starved.len()) {
@@ -122,8 +123,7 @@ impl UringDriver {
             if let Some(connection) = self.table.get_mut(conn)
                 && connection.receiving == Receiving::Starved
             {
-                connection.receiving = Receiving::No;
-                self.recv(conn);
+                self.begin_receive(conn, &buffers::SMALL);
             }
         }
     }

@@ -28,7 +28,7 @@ pub(super) enum Receiving {
     Polled,
     /// The kernel receives, or waits for bytes in order to.
     Begun,
-    /// It found no buffer, and begins again when one is free.
+    /// It found no buffer, or others wait for one: it stands in line, and begins when one is free.
     Starved,
     /// Its outcome waits to be handed over.
     Ended,

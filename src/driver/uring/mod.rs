@@ -7,7 +7,7 @@
 //! | what | how |
 //! | --- | --- |
 //! | accept | multishot, into direct descriptors that the kernel chooses |
-//! | `recv` | a receive that takes one of the ring's buffers when bytes come |
+//! | `recv` | a receive that takes one of the ring's buffers for the bytes that come; where none is free, it waits in line |
 //! | `watch` | a poll, and a receive once that has told of something: a poll costs an idle stream a third of it |
 //! | `send` | never waits, and success is not told one by one |
 //! | `Writable` | a poll, after a short send |
@@ -75,7 +75,8 @@ pub struct UringDriver {
     table: Table<Connection>,
     /// What is to be handed over. May tell of connections that were closed since.
     events: VecDeque<Event>,
-    /// Connections whose receive found no buffer.
+    /// Connections that wait for a buffer to receive into, first come first. The driver does not sleep while there are
+    /// any: either a buffer is free, or what is in them waits to be handed over.
     starved: VecDeque<ConnId>,
     /// Direct descriptors of connections that were closed while the end of our side was under way.
     ending: HashMap<ConnId, u32>,
@@ -154,6 +155,13 @@ impl UringDriver {
         dropped.into_iter().for_each(|file| self.close_file(file));
     }
 
+    fn begin_receive(&mut self, conn: ConnId, group: &buffers::Group) {
+        let Some(connection) = self.table.get_mut(conn) else { return };
+        connection.receiving = Receiving::Begun;
+        self.receives += 1;
+        self.ring.recv(connection.file, group.number, Key::Receive(conn));
+    }
+
     fn return_lent(&mut self) {
         if let (Some(buffer), Some(buffers)) = (self.lent.take(), &mut self.buffers) {
             buffers.give_back(buffer);
@@ -227,13 +235,17 @@ impl Driver for UringDriver {
 
     fn recv(&mut self, conn: ConnId) {
         let Some(connection) = self.table.get_mut(conn) else { return };
-        if connection.receiving.may_begin() && !connection.has_failed {
-            let had_much = connection.receiving == Receiving::NoAfterMuch;
-            let group = if had_much { &buffers::LARGE } else { &buffers::SMALL };
-            connection.receiving = Receiving::Begun;
-            self.receives += 1;
-            self.ring.recv(connection.file, group.number, Key::Receive(conn));
+        if !connection.receiving.may_begin() || connection.has_failed {
+            return;
         }
+        if !self.starved.is_empty() {
+            // Begun now, it would find the buffers before those do that wait for one: a few busy peers would keep them.
+            connection.receiving = Receiving::Starved;
+            self.starved.push_back(conn);
+            return;
+        }
+        let had_much = connection.receiving == Receiving::NoAfterMuch;
+        self.begin_receive(conn, if had_much { &buffers::LARGE } else { &buffers::SMALL });
     }
 
     fn watch(&mut self, conn: ConnId) {
@@ -318,7 +330,8 @@ impl Driver for UringDriver {
         let was_ready = self.acceptor.is_ready(); // Before its last listener may close, which is not to be slept upon.
         let retry = self.acceptor.begin_wait(&mut self.ring);
         let sends = self.sends.as_ref().is_some_and(|sends| !sends.is_empty());
-        let mut timeout = if sends || !self.events.is_empty() || was_ready || self.acceptor.is_ready() {
+        let has_work = sends || !self.events.is_empty() || !self.starved.is_empty();
+        let mut timeout = if has_work || was_ready || self.acceptor.is_ready() {
             Some(Duration::ZERO)
         } else {
             timeout.into_iter().chain(retry).min()

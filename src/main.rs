@@ -4,26 +4,28 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
-use downpour::app::{self, command::Cli};
+use downpour::app::command::Cli;
+use downpour::app::{self, logging};
 
 fn main() -> ExitCode {
-    match app::run(Cli::parse()) {
+    let code = match app::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print_chain(&error);
-            if error.is_misuse() {
-                eprintln!("\nFor more information, try '--help'.");
-            }
+            let hint = if error.is_misuse() { "\nFor more information, try '--help'.\n" } else { "" };
+            logging::tell(&(chain(&error) + hint));
             ExitCode::from(error.exit_code())
         }
-    }
+    };
+    logging::finish();
+    code
 }
 
-fn print_chain(error: &dyn Error) {
-    eprintln!("error: {error}");
+fn chain(error: &dyn Error) -> String {
+    let mut text = format!("error: {error}\n");
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprintln!("  because: {error}");
+        text.push_str(&format!("  because: {error}\n"));
         cause = error.source();
     }
+    text
 }

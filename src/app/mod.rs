@@ -5,6 +5,7 @@ pub mod bench;
 pub mod check;
 pub mod client;
 pub mod command;
+pub mod log_lines;
 pub mod logging;
 pub mod options;
 pub mod publish;
@@ -15,11 +16,10 @@ pub mod subscribe;
 use std::io;
 use std::thread;
 
-use tracing_subscriber::util::TryInitError;
-
 use self::bench::BenchError;
 use self::client::ClientError;
 use self::command::{Cli, CliCommand};
+use self::logging::LogError;
 use self::options::{ConfigError, Environment};
 use self::serve::CommandError;
 
@@ -76,7 +76,7 @@ pub enum AppError {
     Usage(String),
     /// The log could not be started.
     #[error("cannot start the log")]
-    Log(#[from] TryInitError),
+    Log(#[from] LogError),
     /// The server could not start or serve on.
     #[error(transparent)]
     Serve(CommandError),

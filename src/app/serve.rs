@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::logging;
 use super::options::{ListenAddress, ServeConfig};
 use super::signals::SignalWatch;
 use crate::driver::descriptors::raise_open_files_limit;
@@ -14,6 +15,9 @@ use crate::server::{ServeError, Server, ServerBuilder};
 pub fn run(config: ServeConfig) -> Result<(), CommandError> {
     raise_open_files_limit().map_err(CommandError::Limit)?;
     let server = builder(config).bind()?;
+    if let Some(lines) = logging::lines_dropped() {
+        server.report_log_lines_dropped(lines);
+    }
     let handle = server.handle();
     let drain = move |signal| {
         tracing::info!(signal, "draining");
@@ -25,7 +29,7 @@ pub fn run(config: ServeConfig) -> Result<(), CommandError> {
     let paths = server.unix_paths().map(|path| format!("unix:{}", path.display()));
     let addresses: Vec<String> = addresses.chain(paths).collect();
     let running = server.start()?;
-    eprintln!("listening on {} io={io} shards={shards}", addresses.join(", "));
+    logging::tell(&format!("listening on {} io={io} shards={shards}\n", addresses.join(", ")));
     running.wait()?;
     tracing::info!("drained");
     Ok(())

@@ -1,6 +1,7 @@
 //! The signals that end a server: the first asks it to drain, a second ends the process at once.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -16,7 +17,7 @@ pub struct SignalWatch {
 
 impl SignalWatch {
     /// Calls `on_first` with the signal's name when the first signal comes; a second one ends the process at once, as
-    /// if it had never been watched for.
+    /// if it had never been watched for; as process 1, which no signal of its own can end, with 128 and its number.
     ///
     /// # Errors
     /// Where the watch or its thread cannot be set up.
@@ -27,7 +28,11 @@ impl SignalWatch {
             let mut on_first = Some(on_first);
             for signal in signals.forever() {
                 match on_first.take() {
-                    Some(on_first) => on_first(low_level::signal_name(signal).unwrap_or("a signal")),
+                    Some(on_first) => {
+                        let name = low_level::signal_name(signal).unwrap_or("a signal");
+                        // What a panic said is the panic hook's; the second signal is still to be heard.
+                        drop(catch_unwind(AssertUnwindSafe(|| on_first(name))));
+                    }
                     None => end_at_once(signal),
                 }
             }
@@ -40,17 +45,22 @@ impl Drop for SignalWatch {
     fn drop(&mut self) {
         self.handle.close();
         if let Some(thread) = self.thread.take() {
-            // A panic of the callback was told by the panic hook; there is nothing to add here.
+            // A panic was told by the panic hook; there is nothing to add here.
             drop(thread.join());
         }
     }
 }
 
-/// Dies of `signal`, so that whoever waits for this process sees which one it was.
+/// Dies of `signal`, so that whoever waits for this process sees which one it was. Nobody who exits otherwise is waited for.
+///
+/// The first process of a container cannot die of its own signals (`pid_namespaces(7)`): it exits as a shell would say that
+/// it had.
 fn end_at_once(signal: i32) {
-    if low_level::emulate_default_handler(signal).is_err() {
-        std::process::exit(128 + signal);
+    if std::process::id() != 1 {
+        // It returns only where the signal is none that ends a process, and would abort where that cannot be had.
+        drop(low_level::emulate_default_handler(signal));
     }
+    low_level::exit(128 + signal);
 }
 
 #[cfg(test)]

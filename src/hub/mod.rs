@@ -343,11 +343,15 @@ impl Hub {
                 tracing::error!(
                     "a panic under the hub's lock: the order of events can no longer be vouched for"
                 );
+                std::thread::sleep(LAST_WORDS_WAIT);
                 std::process::abort();
             }
         }
     }
 }
+
+/// For whoever writes the log on a thread of its own.
+const LAST_WORDS_WAIT: Duration = Duration::from_millis(200);
 
 impl State {
     /// Adds the patterns with subscribers that any of `names` matches to its channels, each once.

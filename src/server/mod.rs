@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -202,6 +202,11 @@ impl Server {
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Has the metrics tell how many lines of the process's log were lost.
+    pub(crate) fn report_log_lines_dropped(&self, lines: Arc<AtomicU64>) {
+        self.handle.shared().board.report_log_lines_dropped(lines);
     }
 
     /// Serves until it has drained ([`Handle::drain`]).

@@ -4,7 +4,7 @@
 //! counting costs other threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Message;
 use super::counters::Counters;
@@ -21,6 +21,8 @@ pub struct Board {
     places: Vec<Place>,
     /// The shards' mailboxes, by their numbers.
     shards: Vec<Sender<Message>>,
+    /// Lines that the process's log has lost, where its owner counts them.
+    log_lines_dropped: OnceLock<Arc<AtomicU64>>,
 }
 
 /// A shard's place on the board.
@@ -40,7 +42,19 @@ impl Board {
     #[must_use]
     pub fn new(shards: Vec<Sender<Message>>) -> Board {
         let places = shards.iter().map(|_| Place::default()).collect();
-        Board { asked: AtomicU64::new(0), waiting: AtomicU64::new(0), places, shards }
+        let (asked, waiting) = (AtomicU64::new(0), AtomicU64::new(0));
+        Board { asked, waiting, places, shards, log_lines_dropped: OnceLock::new() }
+    }
+
+    /// Whoever owns the process counts here the lines that its log has lost.
+    pub(crate) fn report_log_lines_dropped(&self, lines: Arc<AtomicU64>) {
+        drop(self.log_lines_dropped.set(lines)); // The first one counts.
+    }
+
+    /// How many lines the process's log has lost, where that is counted.
+    #[must_use]
+    pub fn log_lines_dropped(&self) -> Option<u64> {
+        self.log_lines_dropped.get().map(|lines| lines.load(Ordering::Relaxed))
     }
 
     /// Asks every shard for a snapshot. The shard `asking`, where it is one, is woken as each puts up its own.
@@ -106,7 +120,6 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
 
     use super::*;

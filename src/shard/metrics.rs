@@ -47,7 +47,9 @@ impl Metrics {
             .encode_info(&version)?;
         out.gauge("shards", "Event loops, one thread each.", None, self.report.shards.len() as u64)?;
         let help = "Event loops that did not answer in time: their part of this report is an earlier one.";
-        out.gauge("shards_late", help, None, self.report.late as u64)
+        out.gauge("shards_late", help, None, self.report.late as u64)?;
+        let Some(lines) = self.report.log_lines_dropped else { return Ok(()) };
+        out.counter("log_lines_dropped", "Lines of the log that could not be written.", None, lines)
     }
 
     fn encode_connections(&self, out: &mut Exposition<'_>) -> fmt::Result {
@@ -234,6 +236,7 @@ mod tests {
             late: 1,
             hub: HubCounts { events: 6, held_bytes: 65_536, channels: 2 },
             idempotency_keys: 5,
+            log_lines_dropped: Some(9),
         };
         let text = render(report);
         for expected in [
@@ -260,6 +263,7 @@ mod tests {
             "\ndownpour_loop_lag_seconds_bucket{le=\"0.0025\",shard=\"0\"} 1\n",
             "\ndownpour_shard_restarts_total{shard=\"1\"} 1\n",
             "\ndownpour_shards_late 1\n",
+            "\ndownpour_log_lines_dropped_total 9\n",
         ] {
             assert!(text.contains(expected), "{expected}\nis not in\n{text}");
         }

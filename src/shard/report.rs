@@ -34,6 +34,8 @@ pub struct Report {
     pub hub: HubCounts,
     /// Idempotency keys that are remembered.
     pub idempotency_keys: usize,
+    /// Lines that the process's log has lost, where that is counted.
+    pub log_lines_dropped: Option<u64>,
 }
 
 impl Report {
@@ -46,6 +48,7 @@ impl Report {
             mailbox_messages: board.mailbox_messages(),
             hub: hub.counts(),
             idempotency_keys: keys.count(),
+            log_lines_dropped: board.log_lines_dropped(),
         }
     }
 

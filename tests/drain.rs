@@ -17,6 +17,7 @@ for_each_driver!(
     the_last_bytes_of_a_stream_are_its_shutdown_and_the_last_chunk,
     a_drain_waits_no_longer_than_it_may,
     a_second_signal_ends_at_once,
+    a_server_that_was_killed_is_started_again_at_once,
     silent_streams_are_pinged,
     a_stream_that_is_old_enough_ends_and_may_be_resumed,
 );
@@ -135,6 +136,19 @@ fn a_second_signal_ends_at_once(io: DriverKind) {
     assert_eq!(server.wait_for_exit().signal(), Some(15));
 }
 
+/// With io_uring the kernel closes the listeners of a process that was killed some time after its end.
+fn a_server_that_was_killed_is_started_again_at_once(io: DriverKind) {
+    let mut server = Server::start(io, &[]);
+    let address = server.address();
+    let streams: Vec<EventStream> = (0..20).map(|_| EventStream::open(&server, "/sse")).collect();
+    server.signal("KILL");
+    assert_eq!(server.wait_for_exit().signal(), Some(9));
+    let server = Server::launch(serve_command(&["--listen", &address.to_string(), "--io", io.word()]));
+    assert_eq!(server.address(), address);
+    assert_eq!(Client::connect(&server).ask(READYZ).status(), 200);
+    drop(streams);
+}
+
 #[test]
 fn an_address_in_use_is_named() {
     let server = Server::start(DriverKind::Epoll, &[]);
@@ -177,7 +191,7 @@ fn a_stream_that_is_old_enough_ends_and_may_be_resumed(io: DriverKind) {
     let begin = Instant::now();
     let mut stream = EventStream::open(&server, "/channels/a");
     let last = stream.expect("connected").id;
-    assert_eq!(stream.expect("shutdown").data, r#"{"reason":"max-stream-age"}"#);
+    assert_eq!(stream.expect("shutdown").data, r#"{"reason":"age"}"#);
     assert!(begin.elapsed() >= Duration::from_millis(400), "a fifth earlier at the most");
     assert_eq!(stream.retry_ms(), Some(1234));
     stream.expect_end();

@@ -1,7 +1,7 @@
 //! Listening sockets and their options. Accepted sockets inherit the options, so that none is set for each of them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -113,6 +113,10 @@ fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
     // Connections of an earlier process that linger in TIME-WAIT do not keep a new one from the address; a process that
     // listens there does (`socket(7)`).
     socket.set_reuse_address(true)?;
+    if matches!(address.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_none()) {
+        // `[::]` is every IPv6 address and no other, as for nginx: `0.0.0.0` with the same port stands beside it.
+        socket.set_only_v6(true)?;
+    }
     socket.set_tcp_nodelay(options.nodelay)?;
     if let Some(bytes) = options.send_buffer_bytes {
         socket.set_send_buffer_size(bytes)?;
@@ -235,6 +239,24 @@ mod tests {
         let error = bind(taken, &SocketOptions::default()).unwrap_err();
         assert!(matches!(error, BindError::InUse { address, .. } if address == taken), "{error:?}");
         assert!(error.to_string().contains(&taken.to_string()));
+    }
+
+    #[test]
+    fn all_addresses_of_either_family_share_a_port() {
+        if let Err(error) = std::net::TcpListener::bind("[::1]:0") {
+            return println!("skipped: there is no IPv6 here: {error}");
+        }
+        for (first, other) in [("0.0.0.0:0", "[::]"), ("[::]:0", "0.0.0.0")] {
+            // The port that one family has free may be another process's in the other.
+            let shared = (0..50).any(|_| {
+                let first = bind_many(first.parse().unwrap(), 2, &SocketOptions::default()).unwrap();
+                let taken = first[0].address().unwrap();
+                assert!(matches!(bind(taken, &SocketOptions::default()), Err(BindError::InUse { .. })));
+                let other = format!("{other}:{}", taken.port()).parse().unwrap();
+                bind_many(other, 2, &SocketOptions::default()).is_ok()
+            });
+            assert!(shared, "{other} beside {first}");
+        }
     }
 
     #[test]

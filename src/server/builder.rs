@@ -210,7 +210,8 @@ impl ServerBuilder {
         drain_timeout: Duration;
     }
 
-    /// Listens on the addresses. Connections wait from now on, and are served once the server runs.
+    /// Listens on the addresses. Connections wait from now on, and are served once the server runs. An address in use is
+    /// tried again for 2 s before it is given up: a process that was killed may hold it for a moment.
     ///
     /// # Errors
     /// [`ServeError`] says which setting, address or call of the system is at fault. Nothing listens then.

@@ -139,7 +139,7 @@ impl<D: Driver> Shard<D> {
     /// Tells a stream that its time is over, and ends it.
     pub(super) fn end_stream_for_age(&mut self, conn: ConnId) {
         let retry = self.retry();
-        self.end_stream(conn, &Notice::Shutdown { retry, reason: "max-stream-age" });
+        self.end_stream(conn, &Notice::Shutdown { retry, reason: "age" });
     }
 
     /// Tells a stream that the server takes no more now, and ends it.

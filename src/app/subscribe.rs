@@ -101,13 +101,11 @@ impl Subscription<'_> {
         if answer.status() != StatusCode::OK {
             return Err(ClientError::refused(answer.status(), answer.body_mut()));
         }
-        match answer.body().mime_type() {
-            Some("text/event-stream") => Ok(answer.into_body()),
-            other => Err(ClientError::NotAStream {
-                url: self.url.clone(),
-                content_type: other.unwrap_or("not given").to_owned(),
-            }),
+        let media_type = answer.body().mime_type().unwrap_or("not given").trim();
+        if media_type.eq_ignore_ascii_case("text/event-stream") {
+            return Ok(answer.into_body()); // Types are the same in any case, whatever their parameters (RFC 9110 8.3.1).
         }
+        Err(ClientError::NotAStream { url: self.url.clone(), content_type: media_type.to_owned() })
     }
 
     /// Shows the events of one connection until it ends, by whatever.

@@ -84,7 +84,7 @@ type Trouble = String;
 
 impl Conductor<'_> {
     fn run(&mut self) -> Result<(), Trouble> {
-        self.publisher.connect().map_err(|error| error.to_string())?;
+        self.publisher.check().map_err(|error| error.to_string())?;
         self.course.memory_before = self.memory()?;
         self.course.kernel_before = Kernel::now();
         self.ramp()?;

@@ -148,10 +148,19 @@ mod tests {
         };
         assert_eq!(sources(&[]), ["0.2:0", "0.3:0", "0.4:0"]);
         let many = ["--subscribers", "9000000"];
-        assert!(sources(&many[..])[2].ends_with("1.194:0 1.195:0"), "{:?}", sources(&many[..])[2]);
+        assert!(sources(&many[..])[2].ends_with("2.133:0 2.134:0"), "{:?}", sources(&many[..])[2]);
         assert_eq!(sources(&["--sources", "4"]), ["0.2:0", "0.3:0", "0.4:0 0.5:0"]);
         let shared = "0.2:0 0.3:0";
         assert_eq!(sources(&["--sources", "2"]), [shared; 3], "they are too few");
+    }
+
+    #[test]
+    fn no_source_address_has_more_streams_than_a_connect_finds_ports_for_quickly() {
+        for (subscribers, sources) in [("1", 1), ("14000", 1), ("14001", 2), ("1000000", 72)] {
+            let plan = plan(&["--subscribers", subscribers]).unwrap();
+            let connector = Connector::new(&plan, 0, "127.0.0.1:80".parse().unwrap()).unwrap();
+            assert_eq!(connector.sources.len(), sources, "{subscribers}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Token};
 use super::answer::{AnswerError, Body, BodyError, Head};
 use super::stream::detail;
 
-/// A connection to publish over. It is made again where the server ends it between two answers.
+/// A connection to publish over. It is made when it is needed, and again where the server has ended it between two answers.
 #[derive(Debug)]
 pub(super) struct Link {
     address: SocketAddr,
@@ -84,6 +84,17 @@ impl Link {
         }
         self.under_way.push_back(request);
         self.flush()
+    }
+
+    /// Returns true if and only if there is a connection, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Finds out whether there could be a connection, and keeps none; blocks until that is known.
+    pub(super) fn check(&self) -> Result<(), LinkError> {
+        let connected = std::net::TcpStream::connect(self.address);
+        connected.map(drop).map_err(|source| LinkError::NoConnection { address: self.address, source })
     }
 
     /// Opens the connection; blocks until it is there.

@@ -274,8 +274,9 @@ fn as_u64(count: usize) -> u64 {
     count as u64
 }
 
-/// What one source address has ports for by default is some 28 000 (`ip(7)`, `ip_local_port_range`).
-pub(super) const STREAMS_PER_SOURCE: usize = 20_000;
+/// One source address has some 28 000 ports by default (`ip(7)`, `ip_local_port_range`), of which a connect looks at the 14 000
+/// even ones first. Once these are taken, every connect looks at all of them in vain before it finds an odd one.
+pub(super) const STREAMS_PER_SOURCE: usize = 14_000;
 
 const DURATION: Duration = Duration::from_secs(10);
 

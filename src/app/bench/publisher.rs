@@ -102,10 +102,18 @@ impl Publisher {
         }
     }
 
-    /// Opens the connections to publish over, so that no event waits for one.
-    pub(super) fn connect(&mut self) -> Result<(), PublishError> {
+    /// Finds out whether somebody is there to publish to, so that this is not told only when all streams are open.
+    pub(super) fn check(&self) -> Result<(), PublishError> {
+        self.links.first().map_or(Ok(()), Link::check).map_err(PublishError::Link)
+    }
+
+    /// Opens the connections to publish over, so that no event waits for one: those that were never needed, and those that
+    /// the server has ended while nothing was asked of them.
+    fn connect(&mut self) -> Result<(), PublishError> {
+        self.wait(Some(Duration::ZERO))?; // It notices which have ended.
         let registry = self.poll.registry();
-        self.links.iter_mut().try_for_each(|link| link.connect(registry)).map_err(PublishError::Link)
+        let missing = self.links.iter_mut().filter(|link| !link.is_open());
+        missing.map(|link| link.connect(registry)).collect::<Result<(), LinkError>>().map_err(PublishError::Link)
     }
 
     /// The place in the run up to which the server has answered for every event, which it must deliver.
@@ -134,6 +142,7 @@ impl Publisher {
     }
 
     fn run(&mut self, until: Until, pace: Pace, watch: &mut impl FnMut(u64)) -> Result<(), PublishError> {
+        self.connect()?;
         let began = (self.board.clock.ns(), self.next);
         self.expected = self.board.advanced();
         let mut progress = Progress::new(began.0, as_ns(self.plan.stall));

@@ -249,7 +249,8 @@ fn subscribe_shows_fields_in_lines_for_people() {
 #[test]
 fn subscribe_takes_the_type_of_a_stream_in_any_case_and_with_any_parameters() {
     for content_type in ["Text/Event-Stream", "text/event-stream; charset=utf-8", "TEXT/EVENT-STREAM ;a=b"] {
-        let stream = format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\nretry: 1\ndata: here\n\n");
+        let stream =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\nretry: 1\ndata: here\n\n");
         let (url, _requests) = play(vec![answer(stream), gone()]);
         let (code, shown, told) = run(&["subscribe", "--url", &url]);
         assert_eq!(code, Some(1), "{content_type}: {told}");

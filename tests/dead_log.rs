@@ -54,8 +54,7 @@ impl Server {
     }
 
     fn subscribe(&self) -> EventStream {
-        let mut stream =
-            EventStream::over(self.connect(), "GET /channels/a HTTP/1.1\r\nHost: a\r\n\r\n", "");
+        let mut stream = EventStream::over(self.connect(), "GET /channels/a HTTP/1.1\r\nHost: a\r\n\r\n", "");
         stream.expect("connected");
         stream
     }

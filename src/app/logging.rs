@@ -88,13 +88,15 @@ impl LogFormat {
 /// Where a log was started before, or its thread cannot be.
 pub fn start(options: LogOptions) -> Result<(), LogError> {
     let stderr = io::stderr();
-    let is_colored = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let is_colored =
+        stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // A descriptor of the log's own, so that nobody waits for the lock of the one that may be written to for ever.
     let out: Box<dyn Write + Send> = match stderr.as_fd().try_clone_to_owned() {
         Ok(descriptor) => Box::new(File::from(descriptor)),
         Err(_) => Box::new(io::sink()),
     };
-    let tell_dropped = |lines| tracing::warn!(lines, "the log could not be written for a while; lines were lost");
+    let tell_dropped =
+        |lines| tracing::warn!(lines, "the log could not be written for a while; lines were lost");
     let lines = LogLines::start(out, tell_dropped).map_err(LogError::Thread)?;
     subscriber(options, is_colored, lines.clone()).try_init()?;
     let of_panics = lines.clone();

@@ -112,8 +112,8 @@ impl Publisher {
     fn connect(&mut self) -> Result<(), PublishError> {
         self.wait(Some(Duration::ZERO))?; // It notices which have ended.
         let registry = self.poll.registry();
-        let missing = self.links.iter_mut().filter(|link| !link.is_open());
-        missing.map(|link| link.connect(registry)).collect::<Result<(), LinkError>>().map_err(PublishError::Link)
+        let mut missing = self.links.iter_mut().filter(|link| !link.is_open());
+        missing.try_for_each(|link| link.connect(registry)).map_err(PublishError::Link)
     }
 
     /// The place in the run up to which the server has answered for every event, which it must deliver.

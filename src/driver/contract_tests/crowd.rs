@@ -24,9 +24,10 @@ pub(super) fn none_of_many_that_receive_at_once_is_forgotten<N: Net>(mut bench: 
     }
     early.iter().chain(&late).for_each(|&(_, conn)| bench.driver.recv(conn));
     let mut received = HashSet::new();
-    let note = |seen: Seen, received: &mut HashSet<ConnId>| match seen {
-        Seen::Received(conn, bytes) if bytes == b"x" => assert!(received.insert(conn), "{conn:?} again"),
-        seen => panic!("{seen:?}"),
+    let note = |seen: Seen, received: &mut HashSet<ConnId>| {
+        let Seen::Received(conn, bytes) = seen else { panic!("{seen:?}") };
+        assert_eq!(bytes, b"x");
+        assert!(received.insert(conn), "{conn:?} again");
     };
     bench.wait().into_iter().for_each(|seen| note(seen, &mut received));
     // These have nothing to receive when the buffers are in use. Each sends alone, so that nobody else's bytes end the

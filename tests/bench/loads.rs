@@ -96,11 +96,11 @@ fn publishing_alone_is_measured_without_streams() {
 #[test]
 fn a_ramp_may_take_longer_than_the_server_keeps_a_connection_that_asks_for_nothing() {
     // The publisher's has nothing to do while streams are opened, and between events that are rare.
-    let patience = ["--idle-timeout", "500ms"];
+    let patience = ["--idle-timeout", "500ms", "--head-timeout", "2s"];
     let server = Server::start(DriverKind::Epoll, &patience);
     let url = format!("http://{}", server.address());
     let mut command = Command::new(env!("CARGO_BIN_EXE_downpour"));
-    command.args(["bench", "--url", &url, "--subscribers", "20", "--ramp", "10", "--warm-up", "0"]);
+    command.args(["bench", "--url", &url, "--subscribers", "20", "--ramp", "5", "--warm-up", "0"]);
     command.args(["--rate", "1", "--events", "3", "--publishers", "2", "--channels", "2", "--json", "-"]);
     let (code, json, told) = crate::result(command.env_clear().output().unwrap());
     assert_eq!(code, Some(0), "{told}{json:#}");

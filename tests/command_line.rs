@@ -134,7 +134,7 @@ fn contradictions_are_told_with_both_options() {
 
 #[test]
 fn check_shows_what_would_run_and_where_it_came_from() {
-    let file = toml_file("host = [\"a.example\", \"b.example\"]\nhistory_events = 7\nretry = \"1s\"\n");
+    let file = toml_file("host = [\"a.localhost\", \"b.localhost\"]\nhistory_events = 7\nretry = \"1s\"\n");
     let variables = [("DOWNPOUR_RETRY", "2s"), ("DOWNPOUR_KEEPALIVE", "2s")];
     let arguments = ["check", "--config", file.path().to_str().unwrap(), "--keepalive", "3s"];
     let output = downpour(&arguments, &variables);
@@ -142,7 +142,7 @@ fn check_shows_what_would_run_and_where_it_came_from() {
     let shown = text(&output.stdout);
     for line in [
         "listen = 127.0.0.1:8080 (from: default)",
-        "host = a.example, b.example (from: file, line 1)",
+        "host = a.localhost, b.localhost (from: file, line 1)",
         "history-events = 7 (from: file, line 2)",
         "retry = 2s (from: environment)",
         "keepalive = 3s (from: command line)",

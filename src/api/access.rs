@@ -1,24 +1,27 @@
-//! Whom the server listens to at all (section "Who may do what" of the contract): the `Host` that a request names, and
-//! the web page, if any, that it comes from.
+//! Whom the server listens to at all (section "Who may do what" of the contract): the `Host` that a request names, the
+//! proxy that it came through, and the web page that it comes from, if any.
 
 use std::net::IpAddr;
 
 use super::error::quoted;
 use super::{ApiOptions, Reach};
-use crate::http::{Known, Problem, RequestHead, Status};
+use crate::http::{Known, Problem, ProxyHeader, RequestHead, Status};
 
 /// Refuses a request that reached a loopback listener by a name that is neither loopback's nor `--host`'s: a web page
 /// whose name was made to point here could read and publish through its visitor's browser (DNS rebinding). A request
-/// without `Host` comes from no browser.
+/// without the field comes from no browser; an empty one names nothing (RFC 9110 4.2.1).
 pub(super) fn check_host(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
-    let host = head.header(Known::Host).unwrap_or("");
+    let Some(host) = head.header(Known::Host) else { return Ok(()) };
+    match options.reach {
+        Reach::Unix => return Ok(()),
+        Reach::Loopback if !options.hosts.any => {}
+        Reach::Loopback | Reach::Network if host.is_empty() => {
+            return Err(Problem::bad_request("Host: found nothing, expected a name or an address"));
+        }
+        Reach::Loopback | Reach::Network => return Ok(()),
+    }
     let (name, _) = split_port(host);
-    if options.reach != Reach::Loopback
-        || host.is_empty()
-        || options.hosts.any
-        || is_loopback(name)
-        || options.hosts.contain(name)
-    {
+    if is_loopback(name) || options.hosts.contain(name) {
         return Ok(());
     }
     let detail = format!(
@@ -28,7 +31,44 @@ pub(super) fn check_host(head: &RequestHead, options: &ApiOptions) -> Result<(),
     Err(Problem::new(Status::FORBIDDEN, detail))
 }
 
-/// Refuses a request that changes something on behalf of a web page of another origin than the server's own: that of
+/// Refuses a request that publishes or manages and came through a proxy: to a loopback listener whoever reaches the proxy
+/// seems to be on this machine.
+pub(super) fn check_proxy(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
+    match head.proxy_header() {
+        Some(header) if !options.is_insecure => Err(through_proxy(header)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses a stream that names its user where anybody could name any.
+pub(super) fn check_user(
+    head: &RequestHead,
+    options: &ApiOptions,
+    parameter: &'static str,
+) -> Result<(), Problem> {
+    if options.trusts_user_parameter {
+        return Ok(());
+    }
+    if options.reach == Reach::Network {
+        let detail = format!(
+            "`{parameter}`: on a listener that other machines reach nobody may name a user, unless \
+             --trust-user-parameter is given"
+        );
+        return Err(Problem::new(Status::FORBIDDEN, detail));
+    }
+    check_proxy(head, options)
+}
+
+fn through_proxy(header: ProxyHeader) -> Problem {
+    let detail = format!(
+        "the request came through a proxy, as its {} says, and so may come from anybody: publishing and managing need \
+         --publish-key, and naming a user --trust-user-parameter",
+        header.name()
+    );
+    Problem::new(Status::FORBIDDEN, detail)
+}
+
+/// Refuses a request that publishes or manages on behalf of a web page of another origin than the server's own: that of
 /// the request's `Host`, or a name of `--host` on its scheme's usual port. (RFC 6454 7, Fetch 3.1)
 pub(super) fn check_origin(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
     match head.header(Known::Origin) {
@@ -98,8 +138,9 @@ fn same_host(one: &str, other: &str) -> bool {
     }
 }
 
-/// Loopback's addresses, `localhost` and what is below it (RFC 6761 6.3).
-fn is_loopback(host: &str) -> bool {
+/// Returns true if and only if it is one of loopback's addresses, `localhost` or below it (RFC 6761 6.3).
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
     if let Some(address) = address(host) {
         return address.is_loopback();
     }
@@ -153,12 +194,11 @@ mod tests {
             "[::1]:8080",
             "[::ffff:127.0.0.1]:1",
             "localhost:",
-            "",
         ] {
             assert_eq!(host_status(host, &options()), None, "{host:?}");
         }
         for host in
-            ["evil.example", "localhost.evil.example", "notlocalhost", "0.0.0.0", "10.0.0.1:80", "[::]"]
+            ["", "evil.example", "localhost.evil.example", "notlocalhost", "0.0.0.0", "10.0.0.1:80", "[::]"]
         {
             assert_eq!(host_status(host, &options()), Some(Status::FORBIDDEN), "{host:?}");
         }
@@ -167,6 +207,48 @@ mod tests {
     #[test]
     fn a_request_without_host_comes_from_no_browser() {
         assert!(check_host(&head("GET / HTTP/1.0\r\n\r\n"), &options()).is_ok());
+    }
+
+    #[test]
+    fn an_empty_host_is_no_name_whatever_names_are_allowed() {
+        let any = ApiOptions { hosts: Hosts { any: true, names: vec![] }, ..options() };
+        let network = ApiOptions { reach: Reach::Network, ..options() };
+        let unix = ApiOptions { reach: Reach::Unix, ..options() };
+        assert_eq!(host_status("", &with_hosts(&["events.example"])), Some(Status::FORBIDDEN));
+        assert_eq!(host_status("", &any), Some(Status::BAD_REQUEST));
+        assert_eq!(host_status("", &network), Some(Status::BAD_REQUEST));
+        assert_eq!(host_status("", &unix), None);
+    }
+
+    #[test]
+    fn what_comes_through_a_proxy_is_refused_by_any_of_its_headers_and_whatever_they_say() {
+        for field in [
+            "X-Forwarded-For: 127.0.0.1",
+            "x-real-ip: 10.0.0.1",
+            "Forwarded:",
+            "VIA: 1.1 nginx",
+            "X-Forwarded-For:",
+        ] {
+            let head = head(&format!("POST /publish HTTP/1.1\r\nHost: localhost\r\n{field}\r\n\r\n"));
+            let problem = check_proxy(&head, &options()).unwrap_err();
+            assert_eq!(problem.status(), Status::FORBIDDEN, "{field}");
+            for named in ["--publish-key", "--trust-user-parameter"] {
+                assert!(problem.detail().contains(named), "{}", problem.detail());
+            }
+            let unix = ApiOptions { reach: Reach::Unix, ..options() };
+            assert!(check_proxy(&head, &unix).is_err(), "{field}");
+            let insecure = ApiOptions { is_insecure: true, ..options() };
+            assert!(check_proxy(&head, &insecure).is_ok(), "{field}");
+            let trusting = ApiOptions { trusts_user_parameter: true, ..options() };
+            assert!(check_proxy(&head, &trusting).is_err(), "{field}");
+            assert!(check_user(&head, &options(), "userId").is_err(), "{field}");
+            assert!(check_user(&head, &insecure, "userId").is_ok(), "{field}");
+            assert!(check_user(&head, &trusting, "userId").is_ok(), "{field}");
+        }
+        for field in ["X-Forwarded-Proto: https", "X-Forwarded-Host: a", "Forwarder: x", "Vie: x"] {
+            let head = head(&format!("POST /publish HTTP/1.1\r\nHost: localhost\r\n{field}\r\n\r\n"));
+            assert!(check_proxy(&head, &options()).is_ok(), "{field}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::error::{ApiError, NO_CLIENT, quoted};
 use super::object::read_body;
 use super::parameters;
-use super::publish::utf8;
+use super::publish::json_text;
 use crate::auth::Permission;
 use crate::base::id::ClientId;
 use crate::base::name::Selector;
@@ -200,13 +200,12 @@ pub(super) fn read(
     let (client, command) = match form {
         ClientForm::Body(change) => {
             parameters::check_none(head.pairs())?;
-            let [client, channel] = read_body(utf8(body)?, ["clientId", "channel"])?;
+            let [client, channel] = read_body(json_text(body)?, ["clientId", "channel"])?;
             let (client, channel) = (client.string()?, channel.string()?);
             (client, read_change(change, "channel", &channel, permission)?)
         }
         ClientForm::Query(change) => {
-            let [client, channel] =
-                parameters::read(head.pairs(), [&["client_id", "clientId"], &["channel"]])?;
+            let [client, channel] = parameters::read(head.pairs(), ["client_id", "channel"])?;
             let Some(client) = client else {
                 return Err(Problem::bad_request(
                     "the parameter `client_id` is missing; it names the stream",
@@ -217,8 +216,14 @@ pub(super) fn read(
             };
             (client.value, read_change(change, channel.name, &channel.value, permission)?)
         }
-        ClientForm::Describe(client) => (client.into(), ClientCommand::Describe),
-        ClientForm::End(client) => (client.into(), ClientCommand::End),
+        ClientForm::Describe(client) => {
+            parameters::check_all_built(head.pairs())?;
+            (client.into(), ClientCommand::Describe)
+        }
+        ClientForm::End(client) => {
+            parameters::check_all_built(head.pairs())?;
+            (client.into(), ClientCommand::End)
+        }
     };
     let client = ClientId::parse(&client).ok_or_else(|| Problem::from(ApiError::UnknownClient))?;
     Ok(ClientRequest { client, command })
@@ -315,7 +320,7 @@ mod tests {
         );
         assert_eq!(
             told(query, "POST /sse/unsubscribe?client_id=x&clientId=x&channel=a", ""),
-            bad("the parameters `client_id` and `clientId` are the same, and both are given")
+            bad("the parameter `client_id` is given twice")
         );
         assert_eq!(told(query, "POST /sse/unsubscribe?client_id=x&channel=a", ""), unknown);
         assert_eq!(told(ClientForm::End("x"), "DELETE /clients/x", ""), unknown);

@@ -135,6 +135,9 @@ impl<'a> RawEnvelope<'a> {
             Field::ALL.into_iter().find(|field| self.given.contains(*field) && !known.contains(*field));
         let unknown = self.unknown.take().or_else(|| misplaced.map(|field| quoted(field.name())));
         match (unknown, self.repeated) {
+            (Some(name), _) if known == FieldSet::ALL && name == "\"end\"" => {
+                Err(ApiError::NotBuilt { what: "`end`, the end of a channel," })
+            }
             (Some(name), _) => Err(ApiError::UnknownField { name, known: known.list() }),
             (None, Some(field)) => Err(ApiError::RepeatedField { field: field.name() }),
             (None, None) => Ok(()),

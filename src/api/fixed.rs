@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::keys::Part;
 use super::object::{read_body, read_value};
 use super::parameters::{self, Parameter};
-use super::publish::{Asked, Publication, Shape, utf8};
+use super::publish::{Asked, Publication, Shape, json_text};
 use super::subscribe::DEFAULT_CHANNEL;
 use super::target::Target;
 use crate::auth::Permission;
@@ -42,7 +42,7 @@ pub(super) fn read(
     permission: &Permission,
     checks: Checks<'_>,
 ) -> Result<Asked, Problem> {
-    let body = utf8(body)?;
+    let body = json_text(body)?;
     let mut publication = Publication::new(permission, checks);
     match form {
         FixedForm::Send => {
@@ -50,7 +50,7 @@ pub(super) fn read(
             publication.add_shaped(read_envelope(body)?, &SEND, Part::Whole)?;
         }
         FixedForm::Broadcast => {
-            let [channel, event_type] = parameters::read(query, [&["channel"], &["event"]])?;
+            let [channel, event_type] = parameters::read(query, ["channel", "event"])?;
             if channel.is_none() && event_type.is_none() {
                 publication.add_shaped(read_envelope(body)?, &BROADCAST, Part::Whole)?;
             } else {
@@ -60,11 +60,11 @@ pub(super) fn read(
             }
         }
         FixedForm::BroadcastAll => {
-            let [event_type] = parameters::read(query, [&["event"]])?;
+            let [event_type] = parameters::read(query, ["event"])?;
             push_data(&mut publication, &Target::All, event_type, body)?;
         }
         FixedForm::NotifyUser => {
-            let [user, event_type] = parameters::read(query, [&["user_id", "userId"], &["event"]])?;
+            let [user, event_type] = parameters::read(query, ["user_id", "event"])?;
             let Some(Parameter { name, value }) = user else {
                 return Err(Problem::bad_request("the parameter `user_id` is missing; it names the user"));
             };

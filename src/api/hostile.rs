@@ -10,7 +10,7 @@ const BAD_DOCUMENTS: &[(&str, u16, &str)] = &[
     (" \n", 400, "the body is empty"),
     ("{", 400, "not JSON at line 1 column 1: EOF while parsing an object"),
     ("hello", 400, "not JSON at line 1 column 1: expected value"),
-    ("\u{feff}{}", 400, "not JSON at line 1 column 1"),
+    ("\u{feff}\u{feff}{}", 400, "not JSON at line 1 column 1"),
     ("{'channel':'a'}", 400, "not JSON at line 1 column 2: key must be a string"),
     ("{\"channel\":\"a\",\n\"data\":1,}", 400, "not JSON at line 2 column 10: trailing comma"),
     ("{\"channel\":\"a\",\"data\":1}{}", 400, "not JSON at line 1 column 25: trailing characters"),

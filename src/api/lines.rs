@@ -5,7 +5,7 @@ use super::envelope::RawEnvelope;
 use super::error::ApiError;
 use super::keys::{Claims, Part};
 use super::places::Places;
-use super::publish::{Publication, utf8};
+use super::publish::{BYTE_ORDER_MARK, Publication, utf8};
 use crate::auth::Permission;
 use crate::conn::Lines;
 use crate::frame::batch::Batch;
@@ -38,7 +38,9 @@ pub struct BadLine {
 pub fn read_lines(lines: &Lines, permission: &Permission, checks: Checks<'_>) -> ReadLines {
     let mut publication = Publication::new(permission, checks);
     let mut error = None;
-    for (line, bytes) in (lines.first_line..).zip(lines.bytes.split(|&byte| byte == b'\n')) {
+    let is_start = lines.first_line == 1;
+    let bytes = lines.bytes.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_start).unwrap_or(&lines.bytes);
+    for (line, bytes) in (lines.first_line..).zip(bytes.split(|&byte| byte == b'\n')) {
         if let Err(bad) = read_line(bytes, line, &mut publication) {
             let problem = bad.within(format_args!("line {line}"));
             error = Some(BadLine { line, problem });

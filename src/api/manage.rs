@@ -28,7 +28,7 @@ pub struct ListRequest {
 /// # Errors
 /// 400 for a parameter that is not known or is given twice, and for a `limit` that is no number from 1 to 1000.
 pub(super) fn read_list(query: Pairs<'_>) -> Result<ListRequest, Problem> {
-    let [limit, after, prefix] = parameters::read(query, [&["limit"], &["after"], &["prefix"]])?;
+    let [limit, after, prefix] = parameters::read(query, ["limit", "after", "prefix"])?;
     let len_max = match limit {
         None => LISTED_MAX,
         Some(limit) => read_limit(&limit.value).ok_or_else(|| {

@@ -32,7 +32,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use access::Hosts;
+pub use access::{Hosts, is_loopback};
 pub use answer::{
     AnswerForm, LISTED_EVENTS_MAX, LinesAccount, OWN_ID_BYTES_MAX, answer_duplicate, answer_published,
 };
@@ -51,6 +51,7 @@ use crate::frame::batch::Batch;
 use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status, decode_path};
 use crate::hub::Hub;
 use clients::ClientForm;
+use error::ApiError;
 use publish::Asked;
 use routes::{Endpoint, PublishForm};
 
@@ -61,6 +62,10 @@ pub struct ApiOptions {
     pub hosts: Hosts,
     /// Who reaches the listener.
     pub reach: Reach,
+    /// Requests that came through a proxy may do what others may.
+    pub is_insecure: bool,
+    /// Whoever subscribes may say whose stream it is.
+    pub trusts_user_parameter: bool,
     /// Channels that one stream may subscribe to.
     pub stream_channels_max: usize,
 }
@@ -140,6 +145,11 @@ pub fn plan_body(head: &RequestHead) -> Plan {
         Err(error) => return Plan { body: BodyPlan::Refuse(error.into()), is_publish: false },
     };
     match routes::find(&path, head.method()) {
+        Ok(Endpoint::Publish(PublishForm::Verbatim(_))) if is_event_stream(head) => event_stream_in(),
+        // `PUT` is there for event streams alone.
+        Err(_) if head.method() == Method::Put && path.starts_with("/channels/") && is_event_stream(head) => {
+            event_stream_in()
+        }
         Ok(Endpoint::Publish(form)) => {
             let body = plan_publish(head, form).unwrap_or_else(BodyPlan::Refuse);
             Plan { body, is_publish: true }
@@ -152,6 +162,16 @@ pub fn plan_body(head: &RequestHead) -> Plan {
         Ok(_) => Plan { body: BodyPlan::Whole, is_publish: false },
         Err(problem) => Plan { body: BodyPlan::Refuse(problem), is_publish: false },
     }
+}
+
+fn is_event_stream(head: &RequestHead) -> bool {
+    MediaType::of(head.header(Known::ContentType)) == MediaType::EventStream
+}
+
+/// An event stream in is not there yet, and its bytes are no data.
+fn event_stream_in() -> Plan {
+    let error = ApiError::NotBuilt { what: "an event stream as a body" };
+    Plan { body: BodyPlan::Refuse(error.into()), is_publish: true }
 }
 
 fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, Problem> {
@@ -193,12 +213,28 @@ fn check_type(head: &RequestHead, expected: &'static str) -> Result<(), Problem>
 /// lines of a body of lines, it is the caller's to ask.
 ///
 /// # Errors
-/// 403 for a `Host` that is not the server's, and for a request from a web page of another origin that publishes or
-/// manages; 503 for one of these to a server that drains.
+/// 403 for a `Host` that is not the server's, for a request that publishes or manages and comes through a proxy, and for
+/// one that does so or changes anything and comes from a web page of another origin; 503 for a request that changes something, to a server that drains.
 pub fn admit(head: &RequestHead, options: &ApiOptions, status: ServerStatus) -> Result<Permission, Problem> {
+    let path = decode_path(head.path_raw())?;
+    admit_to(&routes::find(&path, head.method())?, head, options, status)
+}
+
+fn admit_to(
+    endpoint: &Endpoint<'_>,
+    head: &RequestHead,
+    options: &ApiOptions,
+    status: ServerStatus,
+) -> Result<Permission, Problem> {
     access::check_host(head, options)?;
-    if changes_something(head.method()) {
+    let changes_something = changes_something(head.method());
+    if endpoint.publishes_or_manages() {
+        access::check_proxy(head, options)?;
         access::check_origin(head, options)?;
+    } else if changes_something {
+        access::check_origin(head, options)?; // Its own stream, which a page of another origin does not have.
+    }
+    if changes_something {
         match status {
             ServerStatus::Ready => {}
             ServerStatus::Starting => {
@@ -245,10 +281,11 @@ fn try_handle(
     status: ServerStatus,
     checks: Checks<'_>,
 ) -> Result<Reply, Problem> {
-    let permission = admit(head, options, status)?;
     let path = decode_path(head.path_raw())?;
+    let endpoint = routes::find(&path, head.method())?;
+    let permission = admit_to(&endpoint, head, options, status)?;
     let respond = |response| Ok(Reply::Respond(response));
-    match routes::find(&path, head.method())? {
+    match endpoint {
         Endpoint::Subscribe(channel) => {
             let request = subscribe::read(head, channel, options, &permission)?;
             Ok(Reply::Subscribe(request))
@@ -272,8 +309,14 @@ fn try_handle(
             Ok(Reply::Publish { batch, form, claims })
         }
         Endpoint::ListChannels => manage::read_list(head.pairs()).map(Reply::ListChannels),
-        Endpoint::DropHistory(channel) => manage::read_channel(channel, &permission).map(Reply::DropHistory),
-        Endpoint::Report(form) => Ok(Reply::Report(form)),
+        Endpoint::DropHistory(channel) => {
+            parameters::check_all_built(head.pairs())?;
+            manage::read_channel(channel, &permission).map(Reply::DropHistory)
+        }
+        Endpoint::Report(form) => {
+            parameters::check_all_built(head.pairs())?;
+            Ok(Reply::Report(form))
+        }
         Endpoint::Client(form) => Ok(Reply::Client(clients::read(form, head, body, &permission)?)),
         Endpoint::Healthz => respond(Response::new(Status::OK, "text/plain", b"ok\n".as_slice())),
         Endpoint::Readyz => match status {

@@ -224,7 +224,7 @@ pub(super) fn read_document(
     permission: &Permission,
     checks: Checks<'_>,
 ) -> Result<Asked, Problem> {
-    let text = utf8(body)?;
+    let text = json_text(body)?;
     let mut publication = Publication::new(permission, checks);
     match text.trim_ascii_start().bytes().next() {
         None => return Err(ApiError::EmptyBody { expected: "a JSON object or an array of them" }.into()),
@@ -239,6 +239,14 @@ pub(super) fn read_document(
     let (batch, places, claims) = publication.into_parts();
     Ok(Asked { batch, form: AnswerForm::batch(places), claims })
 }
+
+/// The text of a body of JSON, behind the byte order mark that some programs begin one with (RFC 8259 8.1).
+pub(super) fn json_text(body: &[u8]) -> Result<&str, ApiError> {
+    utf8(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body))
+}
+
+/// What some programs begin a text with, in UTF-8.
+pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 pub(super) fn utf8(body: &[u8]) -> Result<&str, ApiError> {
     str::from_utf8(body).map_err(|error| ApiError::NotUtf8 { at: error.valid_up_to() })
@@ -292,8 +300,8 @@ pub(super) fn read_verbatim(
     checks: Checks<'_>,
 ) -> Result<Asked, Problem> {
     let target = Target::channel(Field::Channel.name(), channel.into())?;
-    let [event_type, id, retry, key] = parameters::read(query, [&["event"], &["id"], &["retry"], &["key"]])?
-        .map(|given| given.map(|given| given.value));
+    let [event_type, id, retry, key] =
+        parameters::read(query, ["event", "id", "retry", "key"])?.map(|given| given.map(|given| given.value));
     if let Some(key) = &key {
         check_key(key)?;
     }

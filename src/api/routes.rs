@@ -29,6 +29,25 @@ pub(super) enum Endpoint<'p> {
     Options(&'static [Method]),
 }
 
+impl Endpoint<'_> {
+    /// Returns true if and only if it publishes or manages, which not everybody may. What a client does to its own stream,
+    /// whose name it alone knows, is neither.
+    pub(super) fn publishes_or_manages(&self) -> bool {
+        match self {
+            Endpoint::Publish(_)
+            | Endpoint::ListChannels
+            | Endpoint::DropHistory(_)
+            | Endpoint::Report(_)
+            | Endpoint::Client(ClientForm::Describe(_) | ClientForm::End(_)) => true,
+            Endpoint::Subscribe(_)
+            | Endpoint::Client(ClientForm::Body(_) | ClientForm::Query(_))
+            | Endpoint::Healthz
+            | Endpoint::Readyz
+            | Endpoint::Options(_) => false,
+        }
+    }
+}
+
 /// What the body of a publish is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PublishForm<'p> {
@@ -182,6 +201,8 @@ const ROUTES: &[Route] = &[
     write_only("/events/unsubscribe", Handler::ChangeByBody(Change::Unsubscribe)),
     write_only("/sse/subscribe", Handler::ChangeByQuery(Change::Subscribe)),
     write_only("/sse/unsubscribe", Handler::ChangeByQuery(Change::Unsubscribe)),
+    not_built(Path::Below { prefix: "/users/", pattern: "/users/{userId}" }),
+    not_built(Path::Is("/stop")),
     not_built(Path::Is("/dashboard")),
 ];
 
@@ -257,6 +278,9 @@ mod tests {
             (Method::Post, "/metrics", Status::METHOD_NOT_ALLOWED),
             (Method::Delete, "/sse/stats", Status::METHOD_NOT_ALLOWED),
             (Method::Get, "/dashboard", Status::NOT_IMPLEMENTED),
+            (Method::Post, "/stop", Status::NOT_IMPLEMENTED),
+            (Method::Delete, "/users/u/streams", Status::NOT_IMPLEMENTED),
+            (Method::Post, "/users/u/revoke", Status::NOT_IMPLEMENTED),
             (Method::Post, "/clients/x/token", Status::NOT_IMPLEMENTED),
             (Method::Post, "/clients/x", Status::METHOD_NOT_ALLOWED),
             (Method::Get, "/events/unsubscribe", Status::METHOD_NOT_ALLOWED),

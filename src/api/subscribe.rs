@@ -4,10 +4,13 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use super::ApiOptions;
+use super::access::check_user;
 use super::error::{ApiError, quoted};
-use super::{ApiOptions, Reach};
+use super::parameters::{Spelling, check_built, given_twice};
 use crate::auth::Permission;
 use crate::base::id::EventId;
+use crate::base::limits::EVENT_ID_BYTES_MAX;
 use crate::base::name::{Selector, UserId};
 use crate::http::{Known, Problem, RequestHead, Status, accepts_event_stream};
 use crate::hub::Begin;
@@ -26,6 +29,17 @@ pub struct SubscribeRequest {
     pub begin: Begin,
     /// The id of the last event that the client saw, as it said it; `None` if and only if it resumes after none.
     pub last_event_id: Option<String>,
+}
+
+impl SubscribeRequest {
+    /// The last event id that the client gave, where it may be sent back to it as one: nothing in it ends a line. Whether
+    /// anything here is known by it does not matter.
+    #[must_use]
+    pub fn id_to_give_back(&self) -> Option<&str> {
+        self.last_event_id
+            .as_deref()
+            .filter(|id| id.len() <= EVENT_ID_BYTES_MAX && !id.chars().any(char::is_control))
+    }
 }
 
 /// Reads a subscribe. `channel` is the one of the path, where it names one. Parameters that mean nothing here are let
@@ -48,33 +62,38 @@ pub(super) fn read(
     if let Some(channel) = channel {
         channels.add("the path", channel)?;
     }
-    let mut user: Option<UserId> = None;
+    let mut user = None;
     let mut last_event_id = None;
     let mut replay = None;
+    let mut slow = None;
     for pair in head.pairs() {
         let (name, value) = pair?;
-        match &*name {
+        let spelling = Spelling::of(&name);
+        match spelling.text() {
             "channel" | "channels" if channel.is_some() => {
-                let detail = format!("`{name}`: the path names the channel already; use /sse for several");
+                let name = quoted(&name);
+                let detail = format!("{name}: the path names the channel already; use /sse for several");
                 return Err(Problem::bad_request(detail));
             }
             "channel" => channels.add("`channel`", &value)?,
             "channels" => value.split(',').try_for_each(|part| channels.add("`channels`", part))?,
-            "lastEventId" | "last_event_id" if !value.is_empty() => last_event_id = Some(value),
-            "userId" => take_user(&mut user, "userId", &value, options)?,
-            "user_id" => take_user(&mut user, "user_id", &value, options)?,
-            "replay" => replay = read_replay(&value)?,
-            "slow" => check_slow(&value)?,
-            _ => {}
+            "lasteventid" if value.is_empty() => {}
+            "lasteventid" => last_event_id = Some(value), // Never an error: the last one counts.
+            "userid" => set_once(&mut user, "userId", value)?,
+            "replay" => set_once(&mut replay, "replay", value)?,
+            "slow" => set_once(&mut slow, "slow", value)?,
+            _ => check_built(&spelling)?,
         }
     }
+    let user = user.map(|user| read_user(&user, head, options)).transpose()?;
+    slow.map_or(Ok(()), |slow| check_slow(&slow))?;
     if channels.names.is_empty() {
         channels.add("the default", DEFAULT_CHANNEL)?;
     }
     let header = head.header(Known::LastEventId).filter(|id| !id.is_empty()).map(Cow::Borrowed);
     let last_event_id = header.or(last_event_id).map(Cow::into_owned);
     let begin = match &last_event_id {
-        None => replay.unwrap_or(Begin::AtHead),
+        None => replay.map_or(Ok(Begin::AtHead), |replay| read_replay(&replay))?,
         Some(id) => {
             EventId::parse(id.as_bytes()).map_or_else(|| Begin::AfterOwn(id.as_str().into()), Begin::After)
         }
@@ -108,46 +127,36 @@ impl Channels<'_> {
     }
 }
 
-/// Takes the user that a parameter names. Whoever reaches a listener that others reach could name any.
-fn take_user(
-    user: &mut Option<UserId>,
-    parameter: &'static str,
-    value: &str,
-    options: &ApiOptions,
+/// Takes the value of a parameter that has one.
+fn set_once<'a>(
+    slot: &mut Option<Cow<'a, str>>,
+    name: &'static str,
+    value: Cow<'a, str>,
 ) -> Result<(), Problem> {
-    let named = UserId::parse(value).map_err(|error| ApiError::BadUser { field: parameter, error })?;
-    if options.reach == Reach::Network {
-        let detail =
-            format!("`{parameter}`: on a listener that is not on a loopback address nobody may name a user");
-        return Err(Problem::new(Status::FORBIDDEN, detail));
-    }
-    match user {
-        Some(first) if *first != named => {
-            let detail = format!(
-                "`{parameter}`: {} is another user than {}; a stream has one",
-                quoted(named.as_str()),
-                quoted(first.as_str())
-            );
-            Err(Problem::bad_request(detail))
-        }
-        _ => {
-            *user = Some(named);
-            Ok(())
-        }
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(given_twice(name)),
     }
 }
 
-/// Reads where a stream without a last event id begins; `None` for its place at connect.
-fn read_replay(value: &str) -> Result<Option<Begin>, Problem> {
+/// Reads the user whose stream it is to be, where one may be named.
+fn read_user(value: &str, head: &RequestHead, options: &ApiOptions) -> Result<UserId, Problem> {
+    let user = UserId::parse(value).map_err(|error| ApiError::BadUser { field: "userId", error })?;
+    check_user(head, options, "userId")?;
+    Ok(user)
+}
+
+/// Reads where a stream without a last event id begins.
+fn read_replay(value: &str) -> Result<Begin, Problem> {
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     match value {
-        "all" => Ok(Some(Begin::AllRetained)),
+        "all" => Ok(Begin::AllRetained),
         "latest" => Err(ApiError::NotBuilt { what: "`replay=latest`" }.into()),
         // A number too large to be one is more than is retained.
-        _ if is_number => match value.parse().unwrap_or(usize::MAX) {
-            0 => Ok(None),
-            count => Ok(Some(Begin::LastRetained(count))),
-        },
+        _ if is_number => Ok(match value.parse().unwrap_or(usize::MAX) {
+            0 => Begin::AtHead,
+            count => Begin::LastRetained(count),
+        }),
         _ => Err(Problem::bad_request(format!(
             "`replay`: found {}, expected a number of events, `all` or `latest`",
             quoted(value)
@@ -170,6 +179,7 @@ fn check_slow(value: &str) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Reach;
     use super::super::tests::{head, options};
     use super::*;
     use crate::auth::Rights;
@@ -188,7 +198,8 @@ mod tests {
     fn channels_are_named_in_every_way_and_count_once() {
         for (query, expected) in [
             ("", vec!["global"]),
-            ("?_=17&token=x", vec!["global"]),
+            ("?_=17&tokens=x", vec!["global"]),
+            ("?CHANNEL=a&channels[]=b&channels%5B%5D=c&chan_nel=d", vec!["a", "b", "c", "d"]),
             ("?channel=a", vec!["a"]),
             ("?channels=a,b", vec!["a", "b"]),
             ("?channels=a%2Cb&channel=c&channels=b,d&channel=a", vec!["a", "b", "c", "d"]),
@@ -218,11 +229,29 @@ mod tests {
             ("?lastEventId=own".to_owned(), format!("last-event-id: {id}\r\n"), known.clone()),
             (format!("?lastEventId={id}"), "Last-Event-ID: own\r\n".to_owned(), own("own")),
             (format!("?lastEventId={id}"), "Last-Event-ID: \r\n".to_owned(), known.clone()),
-            (format!("?lastEventId=old&lastEventId={id}&last_event_id="), String::new(), known),
+            (format!("?lastEventId=old&lastEventId={id}&last_event_id="), String::new(), known.clone()),
+            (format!("?lastEventId={id}&lastEventId={id}"), String::new(), known.clone()),
+            (format!("?LASTEVENTID=old&lastEventID[]={id}&replay=x"), String::new(), known),
             ("?lastEventId=a+b".to_owned(), String::new(), own("a b")),
             ("?lastEventId=".to_owned(), "Last-Event-ID:\r\n".to_owned(), (Begin::AtHead, None)),
         ] {
             assert_eq!(after(ask(&format!("/sse{query}"), &header).unwrap()), expected, "{query} {header}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_given_back_if_it_could_be_one() {
+        let (longest, too_long) = ("x".repeat(256), "x".repeat(257));
+        let back = |query: &str| {
+            let request = ask(&format!("/sse?lastEventId={query}"), "").unwrap();
+            request.id_to_give_back().map(str::to_owned)
+        };
+        for (query, id) in [("a", "a"), ("%20a+b%20", " a b "), ("%C3%BC:%20", "ü: "), (&*longest, &*longest)]
+        {
+            assert_eq!(back(query).as_deref(), Some(id), "{query}");
+        }
+        for query in ["", "%0Adata:x", "a%0D", "%00", "%7F", "%C2%85", "a%1F", &*too_long] {
+            assert_eq!(back(query), None, "{query}");
         }
     }
 
@@ -252,14 +281,17 @@ mod tests {
                 "/sse?user_id=a%09b",
                 "",
                 400,
-                "`user_id`: a user's id must not contain control characters; found '\\t'",
+                "`userId`: a user's id must not contain control characters; found '\\t'",
             ),
-            (
-                "/sse?user_id=a&userId=b",
-                "",
-                400,
-                "`userId`: \"b\" is another user than \"a\"; a stream has one",
-            ),
+            ("/sse?user_id=a&userId=a", "", 400, "the parameter `userId` is given twice"),
+            ("/sse?replay=1&replay=1", "", 400, "the parameter `replay` is given twice"),
+            ("/sse?replay=1&REPLAY=2", "Last-Event-ID: x\r\n", 400, "the parameter `replay` is given twice"),
+            ("/sse?slow=catch-up&slow=catch-up", "", 400, "the parameter `slow` is given twice"),
+            ("/sse?token=x", "", 501, "`token`"),
+            ("/sse?errors=stream", "", 501, "`errors`"),
+            ("/sse?control=comments", "", 501, "`control`"),
+            ("/sse?gap=end", "", 501, "`gap`"),
+            ("/sse?If=active", "", 501, "`if`"),
             ("/sse?replay=latest", "", 501, "`replay=latest`"),
             ("/sse?replay=-1", "", 400, "found \"-1\", expected a number of events, `all` or `latest`"),
             ("/sse?replay=", "", 400, "`replay`: found \"\""),
@@ -277,20 +309,39 @@ mod tests {
     fn a_stream_may_be_a_users_where_only_this_machine_reaches_the_listener() {
         let user = |query: &str| ask(&format!("/sse{query}"), "").unwrap().user;
         assert_eq!(user(""), None);
-        for query in ["?userId=jane+doe", "?user_id=jane%20doe", "?userId=jane+doe&user_id=jane+doe"] {
+        for query in ["?userId=jane+doe", "?user_id=jane%20doe", "?USERID[]=jane+doe"] {
             assert_eq!(user(query), Some(UserId::parse("jane doe").unwrap()), "{query}");
         }
-        let unix = ApiOptions { reach: Reach::Unix, ..options() };
-        let named = head("GET /sse?userId=u HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert!(read(&named, None, &unix, &Permission::everything()).is_ok());
-        let public = ApiOptions { reach: Reach::Network, ..options() };
+        let named = |headers: &str, options: &ApiOptions| {
+            let head = head(&format!("GET /sse?userId=u HTTP/1.1\r\nHost: a\r\n{headers}\r\n"));
+            read(&head, None, options, &Permission::everything()).map_err(|problem| problem.status().code())
+        };
+        let with = |reach, is_insecure, trusts_user_parameter| ApiOptions {
+            reach,
+            is_insecure,
+            trusts_user_parameter,
+            ..options()
+        };
+        let proxied = "Via: 1.1 proxy\r\n";
+        for (reach, headers, insecure, trusts, is_taken) in [
+            (Reach::Unix, "", false, false, true),
+            (Reach::Unix, proxied, false, false, false),
+            (Reach::Unix, proxied, false, true, true),
+            (Reach::Unix, proxied, true, false, true),
+            (Reach::Loopback, proxied, false, false, false),
+            (Reach::Loopback, proxied, true, false, true),
+            (Reach::Network, "", true, false, false),
+            (Reach::Network, proxied, true, false, false),
+            (Reach::Network, proxied, true, true, true),
+        ] {
+            let taken = named(headers, &with(reach, insecure, trusts));
+            let expected = if is_taken { None } else { Some(403) };
+            assert_eq!(taken.err(), expected, "{reach:?} {headers} {insecure} {trusts}");
+        }
         let head = head("GET /sse?userId=u HTTP/1.1\r\nHost: a\r\n\r\n");
-        let problem = read(&head, None, &public, &Permission::everything()).unwrap_err();
-        assert_eq!(problem.status(), Status::FORBIDDEN);
-        assert_eq!(
-            problem.detail(),
-            "`userId`: on a listener that is not on a loopback address nobody may name a user"
-        );
+        let problem =
+            read(&head, None, &with(Reach::Network, true, false), &Permission::everything()).unwrap_err();
+        assert!(problem.detail().contains("--trust-user-parameter"), "{}", problem.detail());
     }
 
     #[test]

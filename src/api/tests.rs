@@ -15,7 +15,13 @@ pub(super) fn head(text: &str) -> RequestHead {
 }
 
 pub(super) fn options() -> ApiOptions {
-    ApiOptions { hosts: Hosts::default(), reach: Reach::Loopback, stream_channels_max: 4 }
+    ApiOptions {
+        hosts: Hosts::default(),
+        reach: Reach::Loopback,
+        is_insecure: false,
+        trusts_user_parameter: false,
+        stream_channels_max: 4,
+    }
 }
 
 pub(super) fn request(line: &str, headers: &str) -> RequestHead {
@@ -111,8 +117,7 @@ fn a_body_is_published_verbatim_to_the_channel_of_its_path() {
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 65\r\n\r\n\
          {\"success\":true,\"id\":\"AAAAAAAAAAA.000000000000041\",\"receivers\":2}"
     );
-    let (events, form) =
-        published(ask("POST /channels/chat%2F7?event=t%C3%A4st&id=a+1&retry=250&key=k&token=x", ""));
+    let (events, form) = published(ask("POST /channels/chat%2F7?event=t%C3%A4st&id=a+1&retry=250&key=k", ""));
     assert_eq!(events, [event("chat/7", "retry: 250\nevent: täst\nid: a 1\ndata:\n\n")]);
     assert_eq!(
         answer_published(&form, Some(first()), Some(0)).body(),
@@ -211,6 +216,76 @@ fn lines_without_events_are_nothing_to_publish() {
     for body in [b"".as_slice(), b"\n", b"\r\n\r\n"] {
         let read = lines(body, 1);
         assert!(read.batch.is_empty() && read.error.is_none());
+    }
+}
+
+#[test]
+fn a_byte_order_mark_before_json_is_skipped_and_before_data_is_data() {
+    let (events, _) = published(ask("POST /publish", "\u{feff}{\"channel\":\"a\",\"data\":1}"));
+    assert_eq!(events, [event("a", "id: #\ndata: 1\n\n")]);
+    let (events, _) = published(ask("POST /publish", "\u{feff} [{\"channel\":\"a\",\"data\":1}]"));
+    assert_eq!(events.len(), 1);
+    let (events, _) = published(ask("POST /sse/broadcast?channel=a", "\u{feff}[1]"));
+    assert_eq!(events, [event("a", "id: #\ndata: [1]\n\n")]);
+    let (events, _) =
+        published(ask("POST /data-update", "\u{feff}{\"entity\":\"e\",\"action\":\"created\",\"data\":{}}"));
+    assert!(!events[0].1.contains('\u{feff}'), "{}", events[0].1);
+    let change = "\u{feff}{\"clientId\":\"0000000000000000000000000000002a-1-c\",\"channel\":\"a\"}";
+    assert!(matches!(ask("POST /events/subscribe", change), Reply::Client(_)));
+    let (events, _) = published(ask("POST /channels/a", "\u{feff}x"));
+    assert_eq!(events, [event("a", "id: #\ndata: \u{feff}x\n\n")]);
+
+    let line = "\u{feff}{\"channel\":\"a\",\"data\":1}\n";
+    assert!(lines(line.as_bytes(), 1).error.is_none());
+    assert!(lines("\u{feff}\n\u{feff}".as_bytes(), 1).error.is_some(), "one begins the body alone");
+    assert!(lines(line.as_bytes(), 2).error.is_some());
+}
+
+#[test]
+fn what_this_version_has_not_is_501_and_never_ignored() {
+    let status = |reply| response(reply).status().code();
+    for line in [
+        "GET /sse?token=t",
+        "GET /channels/a?errors=stream",
+        "GET /events?control=comments",
+        "GET /sse?gap=end",
+        "GET /sse?if=active",
+        "GET /sse?slow=drop-oldest",
+        "GET /sse?replay=latest",
+        "POST /channels/a?end=true",
+        "POST /channels/a?unwatched=30s",
+        "POST /channels/a?ids=keep",
+        "POST /channels/a?token=t",
+        "POST /publish?token=t",
+        "POST /sse/subscribe?client_id=x&channel=a&token=t",
+        "GET /clients/x?token=t",
+        "DELETE /clients/x?token=t",
+        "GET /channels?token=t",
+        "DELETE /channels/a?token=t",
+        "GET /metrics?token=t",
+        "GET /sse/stats?Token=t",
+    ] {
+        assert_eq!(status(ask(line, "x")), 501, "{line}");
+    }
+    for end in ["true", "false"] {
+        let envelope = format!("{{\"channel\":\"a\",\"data\":1,\"end\":{end}}}");
+        assert_eq!(status(ask("POST /publish", &envelope)), 501);
+        assert_eq!(status(ask("POST /events/send", &envelope)), 400, "it is no field there");
+    }
+    let error = lines(b"{\"channel\":\"a\",\"end\":true}", 1).error.unwrap();
+    assert_eq!(error.problem.status().code(), 501);
+    let events = "Content-Type: Text/Event-Stream; charset=utf-8\r\n";
+    for (line, headers) in [
+        ("POST /channels/a", events),
+        ("PUT /channels/a", events),
+        ("POST /stop?channel=a", ""),
+        ("GET /dashboard", ""),
+        ("POST /clients/x/token", ""),
+        ("DELETE /users/u/streams", ""),
+        ("POST /users/u/revoke", ""),
+    ] {
+        let BodyPlan::Refuse(problem) = plan_body(&request(line, headers)).body else { panic!("{line}") };
+        assert_eq!(problem.status().code(), 501, "{line}");
     }
 }
 

@@ -72,6 +72,9 @@ fn builder(config: ServeConfig) -> ServerBuilder {
     if config.hosts.any {
         builder = builder.any_host();
     }
+    if config.trusts_user_parameter {
+        builder = builder.trust_user_parameter();
+    }
     if config.insecure { builder.insecure() } else { builder }
 }
 

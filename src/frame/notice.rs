@@ -51,6 +51,15 @@ impl KeepaliveStyle {
         [("event", KeepaliveStyle::Event), ("comment", KeepaliveStyle::Comment)];
 }
 
+/// A place in the sequence, as a client is told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// By the id that the server gives it.
+    Server(EventId),
+    /// By the id that the client itself gave, which is of one line and has no NUL.
+    Given(&'a str),
+}
+
 /// One thing that the server tells a stream.
 #[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
@@ -58,8 +67,8 @@ pub enum Notice<'a> {
     Connected {
         /// How long the client should wait before it reconnects.
         retry: Duration,
-        /// The place of the subscription; `None` for a stream that resumes.
-        id: Option<EventId>,
+        /// The last event id that it leaves the client with; `None` for one that begins with a replay.
+        id: Option<Place<'a>>,
         /// The stream's name.
         client: ClientId,
         /// The user whose stream it is.
@@ -86,6 +95,8 @@ pub enum Notice<'a> {
         replayed: u64,
         /// Whether nothing was missing.
         complete: bool,
+        /// The place at which the stream was opened; for a replay that no last event id began.
+        id: Option<EventId>,
     },
     /// The stream has one more channel from here on.
     Subscribed {
@@ -137,9 +148,9 @@ impl Notice<'_> {
                 let data = format!(r#"{{"reason":"{reason}","missed":{missed},"lastEventId":{last}}}"#);
                 encode(out, "gap", &data, id, None);
             }
-            Notice::CaughtUp { replayed, complete } => {
+            Notice::CaughtUp { replayed, complete, id } => {
                 let data = format!(r#"{{"replayed":{replayed},"complete":{complete}}}"#);
-                encode(out, "caught-up", &data, None, None);
+                encode(out, "caught-up", &data, id, None);
             }
             Notice::Subscribed { channel, channels } => encode_change(out, "subscribed", channel, channels),
             Notice::Unsubscribed { channel, channels } => {
@@ -193,24 +204,28 @@ fn encode_change(out: &mut Vec<u8>, event_type: &str, channel: &str, channels: &
 }
 
 fn encode(out: &mut Vec<u8>, event_type: &str, data: &str, id: Option<EventId>, retry: Option<Duration>) {
-    encode_with(out, event_type, id, retry, |out| out.extend_from_slice(data.as_bytes()));
+    encode_with(out, event_type, id.map(Place::Server), retry, |out| out.extend_from_slice(data.as_bytes()));
 }
 
 /// Appends an event whose data `data` appends, which is JSON and so one line.
 fn encode_with(
     out: &mut Vec<u8>,
     event_type: &str,
-    id: Option<EventId>,
+    id: Option<Place<'_>>,
     retry: Option<Duration>,
     data: impl FnOnce(&mut Vec<u8>),
 ) {
-    let field = id.map_or(IdField::None, |_| IdField::Reserved(EventId::WIDTH));
+    let field = match id {
+        None => IdField::None,
+        Some(Place::Server(_)) => IdField::Reserved(EventId::WIDTH),
+        Some(Place::Given(text)) => IdField::Text(text),
+    };
     let mut event = Event::new("").with_type(event_type).expect("the server's own types are plain words");
     if let Some(retry) = retry {
         event = event.with_retry(milliseconds(retry)).expect("at least one millisecond");
     }
     let id_at = encode_event_of_line(out, &event, field, data);
-    if let (Some(id), Some(at)) = (id, id_at) {
+    if let (Some(Place::Server(id)), Some(at)) = (id, id_at) {
         out[at..at + EventId::WIDTH].copy_from_slice(&id.encode());
     }
 }
@@ -238,16 +253,25 @@ mod tests {
         let channels = ["a", "b\""].map(|name| Selector::parse(name).unwrap());
         let retry = Duration::from_secs(3);
         assert_eq!(
-            text(Notice::Connected { retry, id: Some(id), client, user: None, channels: &channels }),
+            text(Notice::Connected {
+                retry,
+                id: Some(Place::Server(id)),
+                client,
+                user: None,
+                channels: &channels
+            }),
             format!(
                 "retry: 3000\nevent: connected\nid: AAAAAAAAAAA.000000000000000\ndata: {{\"connected\":true,\
                  \"clientId\":\"{client}\",\"client_id\":\"{client}\",\"userId\":null,\
                  \"channels\":[\"a\",\"b\\\"\"]}}\n\n"
             )
         );
-        let resumed =
-            text(Notice::Connected { retry, id: None, client, user: Some("j\"d"), channels: &channels });
-        assert!(!resumed.contains("\nid:") && resumed.contains(r#","userId":"j\"d","#), "{resumed}");
+        let begun =
+            |id| text(Notice::Connected { retry, id, client, user: Some("j\"d"), channels: &channels });
+        let replaying = begun(None);
+        assert!(!replaying.contains("\nid:") && replaying.contains(r#","userId":"j\"d","#), "{replaying}");
+        let resumed = begun(Some(Place::Given(" ö")));
+        assert!(resumed.starts_with("retry: 3000\nevent: connected\nid:  ö\ndata: {"), "{resumed}");
     }
 
     #[test]
@@ -278,9 +302,14 @@ mod tests {
             "retry: 1500\nevent: overloaded\ndata: {\"retryAfter\":1500}\n\n"
         );
         assert_eq!(text(Notice::Ping(KeepaliveStyle::Event)), "event: ping\ndata: {}\n\n");
-        assert_eq!(text(Notice::Ping(KeepaliveStyle::Comment)), ": ping\n\n");
+        assert_eq!(text(Notice::Ping(KeepaliveStyle::Comment)), ": ping\n");
+        let id = EventId { tag: EpochTag::from_bits(0), sequence: Sequence(7) };
         assert_eq!(
-            text(Notice::CaughtUp { replayed: 2, complete: true }),
+            text(Notice::CaughtUp { replayed: 0, complete: true, id: Some(id) }),
+            "event: caught-up\nid: AAAAAAAAAAA.000000000000007\ndata: {\"replayed\":0,\"complete\":true}\n\n"
+        );
+        assert_eq!(
+            text(Notice::CaughtUp { replayed: 2, complete: true, id: None }),
             "event: caught-up\ndata: {\"replayed\":2,\"complete\":true}\n\n"
         );
     }

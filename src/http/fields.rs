@@ -4,7 +4,7 @@
 use httparse::Header;
 
 use super::error::{RequestError, quote};
-use super::request::{Framing, Known, Version};
+use super::request::{Framing, Known, ProxyHeader, Version};
 
 /// What the fields of one head say.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Fields<'h> {
     expects_continue: bool,
     close: bool,
     keep_alive: bool,
+    /// The first header by which a proxy says that the request came through it.
+    pub(super) proxy_header: Option<ProxyHeader>,
 }
 
 /// What a field's name makes of its value.
@@ -81,8 +83,10 @@ impl<'h> Fields<'h> {
             expects_continue: false,
             close: false,
             keep_alive: false,
+            proxy_header: None,
         };
         for header in headers {
+            fields.proxy_header = fields.proxy_header.or_else(|| ProxyHeader::of(header.name));
             match Field::of(header.name) {
                 Field::Other => {}
                 Field::Known(known) => fields.read_known(known, header.value)?,

@@ -153,6 +153,7 @@ fn read(head: &[u8]) -> Result<RequestHead, RequestError> {
         version,
         is_persistent: fields.is_persistent(version),
         expects_continue: fields.expects_continue(version, framing),
+        proxy_header: fields.proxy_header,
     })
 }
 

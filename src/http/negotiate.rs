@@ -44,6 +44,8 @@ pub enum MediaType {
     NdJson,
     /// `application/x-www-form-urlencoded`, which curl says where nobody told it what it sends.
     Form,
+    /// `text/event-stream`
+    EventStream,
     /// Anything else.
     Other,
 }
@@ -58,6 +60,7 @@ impl MediaType {
             _ if essence.eq_ignore_ascii_case("application/json") => MediaType::Json,
             _ if essence.eq_ignore_ascii_case("application/x-ndjson") => MediaType::NdJson,
             _ if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") => MediaType::Form,
+            _ if essence.eq_ignore_ascii_case("text/event-stream") => MediaType::EventStream,
             _ => MediaType::Other,
         }
     }

@@ -159,6 +159,44 @@ impl Known {
     }
 }
 
+/// The headers by which a proxy says that a request came through it (RFC 9110 7.6.3, RFC 7239). Only their presence counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`
+    XForwardedFor,
+    /// `X-Real-IP`
+    XRealIp,
+    /// `Forwarded`
+    Forwarded,
+    /// `Via`
+    Via,
+}
+
+impl ProxyHeader {
+    /// The header's name, as it is written in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ProxyHeader::XForwardedFor => "X-Forwarded-For",
+            ProxyHeader::XRealIp => "X-Real-IP",
+            ProxyHeader::Forwarded => "Forwarded",
+            ProxyHeader::Via => "Via",
+        }
+    }
+
+    /// Looks at the length first, which rules out most fields.
+    pub(super) fn of(name: &str) -> Option<ProxyHeader> {
+        let header = match name.len() {
+            3 => ProxyHeader::Via,
+            9 if name.starts_with(['x', 'X']) => ProxyHeader::XRealIp,
+            9 => ProxyHeader::Forwarded,
+            15 => ProxyHeader::XForwardedFor,
+            _ => return None,
+        };
+        name.eq_ignore_ascii_case(header.name()).then_some(header)
+    }
+}
+
 /// A part of a head's text. A head is short enough for two bytes each (`base::limits::HEAD_BYTES_MAX`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -188,6 +226,7 @@ pub struct RequestHead {
     pub(super) version: Version,
     pub(super) is_persistent: bool,
     pub(super) expects_continue: bool,
+    pub(super) proxy_header: Option<ProxyHeader>,
 }
 
 impl RequestHead {
@@ -247,6 +286,12 @@ impl RequestHead {
     #[must_use]
     pub fn expects_continue(&self) -> bool {
         self.expects_continue
+    }
+
+    /// A header by which a proxy says that the request came through it; `None` if and only if it has none.
+    #[must_use]
+    pub fn proxy_header(&self) -> Option<ProxyHeader> {
+        self.proxy_header
     }
 
     /// True if and only if the client means to send another request after this one (RFC 9112 9.3).

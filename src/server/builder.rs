@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Io, ServeError, Server};
-use crate::api::Hosts;
+use crate::api::{Hosts, is_loopback};
 use crate::frame::notice::KeepaliveStyle;
 use crate::hub::SHARDS_MAX;
 
@@ -52,6 +52,7 @@ pub struct ServerBuilder {
     pub(super) listen_unix: Vec<PathBuf>,
     pub(super) hosts: Hosts,
     pub(super) is_insecure: bool,
+    pub(super) trusts_user_parameter: bool,
     pub(super) shards: Option<usize>,
     pub(super) io: Io,
     pub(super) pin_shards: bool,
@@ -84,6 +85,7 @@ impl Default for ServerBuilder {
             listen_unix: Vec::new(),
             hosts: Hosts::default(),
             is_insecure: false,
+            trusts_user_parameter: false,
             shards: None,
             io: Io::Auto,
             pin_shards: false,
@@ -140,21 +142,29 @@ impl ServerBuilder {
     }
 
     /// Adds a name that clients reach the server by (`--host`), beside those of loopback: requests to a loopback
-    /// address with another `Host` are refused.
+    /// address with another `Host` are refused. One that is no loopback name needs [`ServerBuilder::insecure`].
     pub fn host(mut self, name: impl Into<String>) -> ServerBuilder {
         self.hosts.names.push(name.into().to_ascii_lowercase());
         self
     }
 
-    /// Allows any name in `Host` (`--host '*'`).
+    /// Allows any name in `Host` (`--host '*'`), which needs [`ServerBuilder::insecure`].
     pub fn any_host(mut self) -> ServerBuilder {
         self.hosts.any = true;
         self
     }
 
-    /// Allows addresses that other machines reach (`--insecure`): anybody who reaches them may publish.
+    /// Allows addresses that other machines reach, other names than loopback's, and to publish and manage through a proxy
+    /// (`--insecure`): anybody who reaches the server or the proxy may then do so.
     pub fn insecure(mut self) -> ServerBuilder {
         self.is_insecure = true;
+        self
+    }
+
+    /// Lets whoever subscribes say by `userId` whose stream it is (`--trust-user-parameter`), also where other machines
+    /// reach the server, and through a proxy: for a proxy that sets it itself.
+    pub fn trust_user_parameter(mut self) -> ServerBuilder {
+        self.trusts_user_parameter = true;
         self
     }
 
@@ -228,6 +238,11 @@ impl ServerBuilder {
             && !self.is_insecure
         {
             return Err(ServeError::Exposed { address });
+        }
+        let any = self.hosts.any.then_some("*");
+        let named = self.hosts.names.iter().map(String::as_str).find(|name| !is_loopback(name));
+        if let Some(host) = any.or(named).filter(|_| !self.is_insecure) {
+            return Err(ServeError::ExposedHost { host: host.to_owned() });
         }
         let least = Duration::from_millis(1);
         let durations = [
@@ -310,5 +325,15 @@ mod tests {
         let builder = ServerBuilder::default().listen(([0, 0, 0, 0], 0));
         assert!(matches!(builder.clone().bind(), Err(ServeError::Exposed { .. })));
         assert!(builder.insecure().bind().is_ok());
+    }
+
+    #[test]
+    fn a_name_that_is_not_loopbacks_needs_insecure() {
+        let builder = || ServerBuilder::default().listen(([127, 0, 0, 1], 0));
+        for exposed in [builder().host("events.example"), builder().host("10.0.0.1"), builder().any_host()] {
+            assert!(matches!(exposed.clone().bind(), Err(ServeError::ExposedHost { .. })), "{exposed:?}");
+            assert!(exposed.insecure().bind().is_ok());
+        }
+        assert!(builder().host("app.localhost").host("127.0.0.2").host("::1").bind().is_ok());
     }
 }

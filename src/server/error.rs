@@ -27,6 +27,15 @@ pub enum ServeError {
         /// The address asked for.
         address: SocketAddr,
     },
+    /// The server is reached by a name that is not loopback's, and that was not allowed
+    /// ([`insecure`](super::ServerBuilder::insecure)).
+    #[error(
+        "the host {host} is no loopback name, so others may reach the server, and publish; allow that with insecure"
+    )]
+    ExposedHost {
+        /// The name, `*` for any.
+        host: String,
+    },
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),

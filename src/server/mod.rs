@@ -323,7 +323,11 @@ fn shard_options(
         },
         api: addresses
             .iter()
-            .map(|address| if address.ip().is_loopback() { Reach::Loopback } else { Reach::Network })
+            .map(
+                |address| {
+                    if address.ip().to_canonical().is_loopback() { Reach::Loopback } else { Reach::Network }
+                },
+            )
             .chain(settings.listen_unix.iter().map(|_| Reach::Unix))
             .map(|reach| api_options(settings, reach))
             .collect(),
@@ -336,7 +340,13 @@ fn shard_options(
 }
 
 fn api_options(settings: &ServerBuilder, reach: Reach) -> ApiOptions {
-    ApiOptions { hosts: settings.hosts.clone(), reach, stream_channels_max: settings.stream_channels_max }
+    ApiOptions {
+        hosts: settings.hosts.clone(),
+        reach,
+        is_insecure: settings.is_insecure,
+        trusts_user_parameter: settings.trusts_user_parameter,
+        stream_channels_max: settings.stream_channels_max,
+    }
 }
 
 #[cfg(test)]

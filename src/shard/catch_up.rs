@@ -96,8 +96,9 @@ impl<D: Driver> Shard<D> {
         if let Some(replay) = behind.replay.filter(|replay| behind.cursor.place >= replay.until) {
             behind.replay = None;
             behind.reason = GapReason::SlowConsumer;
-            let Replay { replayed, is_complete, .. } = replay;
-            peer.conn.tell(own(&Notice::CaughtUp { replayed, complete: is_complete }, framing));
+            let Replay { replayed, is_complete, end_id, .. } = replay;
+            let notice = Notice::CaughtUp { replayed, complete: is_complete, id: end_id };
+            peer.conn.tell(own(&notice, framing));
         }
         while let Some(channel) = peer.behind.as_mut().and_then(|behind| behind.join_next()) {
             tell_subscribed(peer, &self.hub, channel, framing);

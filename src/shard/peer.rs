@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::TIMER_TICK;
 use super::publish::Publishing;
 use super::rooms::Subscriptions;
-use crate::base::id::{ClientId, Sequence};
+use crate::base::id::{ClientId, EventId, Sequence};
 use crate::conn::Connection;
 use crate::frame::notice::GapReason;
 use crate::hub::ChannelId;
@@ -235,6 +235,8 @@ impl Behind {
 pub(super) struct Replay {
     /// Its last place.
     pub(super) until: Sequence,
+    /// That place as an id, where the client has none yet.
+    pub(super) end_id: Option<EventId>,
     pub(super) replayed: u64,
     pub(super) is_complete: bool,
 }

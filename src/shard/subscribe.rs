@@ -7,7 +7,7 @@ use crate::base::id::{ClientId, ConnId};
 use crate::base::name::UserId;
 use crate::conn::Context;
 use crate::driver::Driver;
-use crate::frame::notice::{GapReason, Notice};
+use crate::frame::notice::{GapReason, Notice, Place};
 use crate::hub::index::Subscription;
 use crate::hub::{Begin, Begun};
 
@@ -50,7 +50,11 @@ impl<D: Driver> Shard<D> {
         let end = self.options.stream_age_max.map(|age| self.now + self.give_or_take_a_fifth(age));
         let connected = Notice::Connected {
             retry,
-            id: (request.begin == Begin::AtHead).then_some(subscribed.id),
+            id: match (&request.begin, request.id_to_give_back()) {
+                (Begin::AllRetained | Begin::LastRetained(_), _) => None,
+                (_, Some(given)) => Some(Place::Given(given)),
+                (_, None) => Some(Place::Server(subscribed.id)),
+            },
             client,
             user,
             channels: &request.channels,
@@ -58,7 +62,7 @@ impl<D: Driver> Shard<D> {
         opening.tell(&connected);
         if let Begun::Unknown(_) = subscribed.begun {
             let reason = GapReason::UnknownId;
-            let last_event_id = request.last_event_id.as_deref();
+            let last_event_id = request.id_to_give_back();
             opening.tell(&Notice::Gap { reason, missed: None, last_event_id, id: Some(subscribed.id) });
             self.counters.note_gap(reason);
         }
@@ -80,8 +84,10 @@ impl<D: Driver> Shard<D> {
             peer.subscriptions.push(self.index.insert(channel, conn.index, count));
         }
         let until = subscribed.id.sequence;
+        // One that resumes has an id that is as good.
+        let end_id = request.last_event_id.is_none().then_some(subscribed.id);
         let reading = |cursor, replay: Option<bool>| {
-            let replay = replay.map(|is_complete| Replay { until, replayed: 0, is_complete });
+            let replay = replay.map(|is_complete| Replay { until, end_id, replayed: 0, is_complete });
             let reason = replay.map_or(GapReason::SlowConsumer, |_| GapReason::HistoryExpired);
             let live = Behind::of_live(cursor, self.now);
             let mut behind = Behind { reason, replay, subscribed_at: until, ..live };

@@ -188,6 +188,8 @@ fn options(number: usize) -> ShardOptions {
         api: vec![ApiOptions {
             hosts: Hosts { any: false, names: Vec::new() },
             reach: Reach::Loopback,
+            is_insecure: false,
+            trusts_user_parameter: false,
             stream_channels_max: 8,
         }],
         connections_max: 100,

@@ -1,7 +1,7 @@
 //! Events, comments and reconnection times to bytes of a `text/event-stream` (WHATWG HTML 9.2.5).
 //!
 //! Everything appends to a buffer of the caller's, and is complete: it ends with the blank line that makes a client
-//! act on it. How the bytes are framed for HTTP is not known here.
+//! act on it, or is a comment, on which none acts. How the bytes are framed for HTTP is not known here.
 
 use memchr::memchr2;
 
@@ -13,7 +13,7 @@ use crate::base::decimal::push_decimal;
 pub enum IdField<'a> {
     /// None: the client keeps the last one that it saw.
     None,
-    /// This one, which [`Event::with_id`] would accept.
+    /// This one, which is of one line and has no NUL.
     Text(&'a str),
     /// One of this many bytes, to be filled in later, when the event's place in the sequence is known.
     Reserved(usize),
@@ -50,10 +50,10 @@ pub fn encode_event_of_line(
     id_at
 }
 
-/// Appends a comment, of as many lines as `text` has. Clients ignore it, but the connection is seen to be alive.
+/// Appends a comment, of as many lines as `text` has. Clients ignore it, but the connection is seen to be alive. No blank
+/// line follows: some clients take each for the end of an event.
 pub fn encode_comment(out: &mut Vec<u8>, text: &str) {
     push_lines(out, b":", text);
-    out.push(b'\n');
 }
 
 /// Appends a block that only sets the client's reconnection time, in milliseconds. No event is dispatched for it.
@@ -77,7 +77,7 @@ fn push_id(out: &mut Vec<u8>, id: IdField<'_>) -> Option<usize> {
     match id {
         IdField::None => None,
         IdField::Text(text) => {
-            debug_assert!(Event::new("").with_id(text).is_ok(), "{text:?} is not an id");
+            debug_assert!(!text.contains(['\r', '\n', '\0']), "{text:?} is not an id");
             let at = out.len() + b"id: ".len();
             push_line(out, b"id: ", text.as_bytes());
             Some(at)
@@ -172,11 +172,11 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_reconnection_times_are_blocks_of_their_own() {
+    fn reconnection_times_are_blocks_of_their_own_and_comments_are_not() {
         let mut out = Vec::new();
         encode_comment(&mut out, "");
         encode_comment(&mut out, "a\nb");
         encode_retry(&mut out, 3000);
-        assert_eq!(out, b":\n\n: a\n: b\n\nretry: 3000\n\n");
+        assert_eq!(out, b":\n: a\n: b\nretry: 3000\n\n");
     }
 }

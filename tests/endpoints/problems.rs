@@ -84,7 +84,7 @@ fn what_is_wrong_is_told_as_a_problem(io: DriverKind) {
             close,
             "the transfer coding \"gzip\" is not supported; only chunked is",
         ),
-        (get("/sse?user_id=", ""), "400 Bad Request", "", "`user_id`: a user's id must not be empty"),
+        (get("/sse?user_id=", ""), "400 Bad Request", "", "`userId`: a user's id must not be empty"),
         (
             "GET / HTTP/2.0\nHost: localhost\n\n".to_owned(),
             "505 HTTP Version Not Supported",

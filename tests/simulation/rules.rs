@@ -128,6 +128,8 @@ fn shard(random: &mut SplitMix64) -> ShardOptions {
         api: vec![ApiOptions {
             hosts: Hosts::default(),
             reach: Reach::Loopback,
+            is_insecure: false,
+            trusts_user_parameter: false,
             stream_channels_max: *pick(random, &[16, 4]),
         }],
         connections_max: *pick(random, &[1000, 1000, 1000, 6]),

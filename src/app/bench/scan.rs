@@ -247,7 +247,7 @@ mod tests {
             Mark { channel: 0, number, sent_ns: 5 }.write(&Intro::new(1), 40, &mut stream);
             stream.extend_from_slice(b"\r\n\r\n");
         }
-        stream.extend_from_slice(b"event: gap\ndata: {\"missed\":3}\n\n: ping\n\nevent: gap\n\n");
+        stream.extend_from_slice(b"event: gap\ndata: {\"missed\":3}\n\n: ping\nevent: gap\n\n");
         agrees(&stream, "a stream of marks");
         let expected = ["Other {}", "mark 0", "mark 1", "mark 2", "Gap {\"missed\":3}"];
         assert_eq!(seen([&stream[..]]), expected);

@@ -11,6 +11,7 @@ use super::values::{
     Bytes, ListenAddress, bytes_within, choice, count_or_auto, count_within, duration, duration_above_zero,
     duration_or_off, host_name, listen_address,
 };
+use crate::api;
 use crate::app::logging::{LogFormat, LogLevel, LogOptions};
 use crate::frame::notice::KeepaliveStyle;
 use crate::hub::SHARDS_MAX;
@@ -23,8 +24,11 @@ pub struct ServeConfig {
     pub listen: Vec<ListenAddress>,
     /// Names that clients reach the server by, besides loopback ones.
     pub hosts: Hosts,
-    /// Whether addresses that other machines reach are allowed; true if any of `listen` is not loopback.
+    /// Whether addresses that other machines reach are allowed, and to publish and manage through a proxy; true if any of
+    /// `listen` or `hosts` is not loopback.
     pub insecure: bool,
+    /// Whether subscribers may name their user wherever they come from.
+    pub trusts_user_parameter: bool,
     /// Event loops; `None` for one a processor.
     pub shards: Option<usize>,
     /// How bytes go in and out.
@@ -95,6 +99,7 @@ impl ServeConfig {
                 names: hosts.into_iter().filter(|name| name != "*").collect(),
             },
             insecure: settings.switch(&table::INSECURE)?,
+            trusts_user_parameter: settings.switch(&table::TRUST_USER_PARAMETER)?,
             shards: settings.one(&table::SHARDS, count_or_auto(1..=SHARDS_MAX))?,
             io: settings.one(&table::IO, choice(&Io::WORDS))?,
             pin_shards: settings.switch(&table::PIN_SHARDS)?,
@@ -127,6 +132,7 @@ impl ServeConfig {
             },
         };
         config.check_listen(settings)?;
+        config.check_hosts(settings)?;
         config.check_relations(settings)?;
         Ok(config)
     }
@@ -149,6 +155,21 @@ impl ServeConfig {
             }
         }
         Ok(())
+    }
+
+    fn check_hosts(&self, settings: &Settings) -> Result<(), ConfigError> {
+        match self.exposed_host().filter(|_| !self.insecure) {
+            None => Ok(()),
+            Some(host) => {
+                Err(ConfigError::ExposedHost { place: settings.place(&table::HOST), host: host.to_owned() })
+            }
+        }
+    }
+
+    /// A name of `hosts` that is not loopback's.
+    fn exposed_host(&self) -> Option<&str> {
+        let named = self.hosts.names.iter().map(String::as_str).find(|name| !api::is_loopback(name));
+        self.hosts.any.then_some("*").or(named)
     }
 
     fn check_relations(&self, settings: &Settings) -> Result<(), ConfigError> {
@@ -215,9 +236,12 @@ impl ServeConfig {
             ListenAddress::Tcp(address) => !is_loopback(*address),
             ListenAddress::Unix(_) => false,
         };
-        if self.insecure && !self.listen.iter().any(is_exposed) {
-            warnings
-                .push("insecure does nothing here: no address is one that other machines reach".to_owned());
+        if self.insecure && !self.listen.iter().any(is_exposed) && self.exposed_host().is_none() {
+            warnings.push(
+                "insecure is not needed for these addresses and hosts; it lets whoever reaches a proxy before this \
+                 server publish"
+                    .to_owned(),
+            );
         }
         warnings
     }
@@ -260,6 +284,7 @@ mod tests {
             listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
             hosts: Hosts::default(),
             insecure: false,
+            trusts_user_parameter: false,
             shards: None,
             io: Io::Auto,
             pin_shards: false,
@@ -301,10 +326,24 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_not_loopbacks_needs_insecure() {
+        for host in ["events.example.org", "*", "10.0.0.7", "localhost evil.localhost.example"] {
+            let told = refusal(&[("host", host)]);
+            assert!(told.starts_with("--host ") && told.contains("add --insecure"), "{told}");
+            let config = config(&[("host", host), ("insecure", "true")]);
+            assert!(config.insecure && config.warnings().is_empty(), "{host}");
+        }
+        for host in ["localhost", "app.localhost", "127.0.0.2", "::1"] {
+            assert!(!config(&[("host", host)]).insecure, "{host}");
+        }
+        assert!(config(&[("trust-user-parameter", "true")]).trusts_user_parameter);
+    }
+
+    #[test]
     fn a_unix_socket_is_no_address_that_others_reach() {
         let config = config(&[("listen", "unix:/run/a.sock 127.0.0.1:80"), ("insecure", "true")]);
         assert_eq!(config.listen[0], ListenAddress::Unix("/run/a.sock".into()));
-        assert!(config.warnings()[0].starts_with("insecure does nothing"));
+        assert!(config.warnings()[0].starts_with("insecure is not needed"));
     }
 
     #[test]
@@ -351,7 +390,7 @@ mod tests {
     fn what_is_probably_not_meant_is_a_warning() {
         assert!(config(&[("keepalive", "0")]).warnings()[0].starts_with("keepalive is off"));
         assert!(config(&[("keepalive", "60s")]).warnings()[0].contains("not below 60s"));
-        assert!(config(&[("insecure", "true")]).warnings()[0].starts_with("insecure does nothing"));
+        assert!(config(&[("insecure", "true")]).warnings()[0].starts_with("insecure is not needed"));
     }
 
     #[test]
@@ -364,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_star_among_the_hosts_allows_any() {
-        let hosts = config(&[("host", "A.example *")]).hosts;
+        let hosts = config(&[("host", "A.example *"), ("insecure", "true")]).hosts;
         assert_eq!(hosts, Hosts { any: true, names: vec!["a.example".to_owned()] });
     }
 }

@@ -85,6 +85,17 @@ pub enum ConfigError {
         /// The address.
         address: SocketAddr,
     },
+    /// A name by which others may reach the server, without consent.
+    #[error(
+        "{place} {host} is no loopback name, so others may reach the server by it, and publish; leave it out, or add \
+         --insecure if everybody who reaches the server may"
+    )]
+    ExposedHost {
+        /// The option, named as where it was given.
+        place: String,
+        /// The name, `*` for any.
+        host: String,
+    },
     /// The same address twice.
     #[error("{place} names {address} twice")]
     ListenTwice {

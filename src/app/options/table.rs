@@ -75,7 +75,8 @@ options! {
     HOST: "host" "NAME" Many [], LISTENING,
         "A name that clients reach this server by, such as events.example.org. May be given several times; * allows \
          any. Requests for other names are refused on a loopback address, so that no web page can talk to the server \
-         through a visitor's browser (DNS rebinding). Loopback names and addresses are always allowed.";
+         through a visitor's browser (DNS rebinding). Loopback names and addresses are always allowed; any other name \
+         needs --insecure too.";
     SHARDS: "shards" "N|auto" One ["auto"], LISTENING,
         "How many event loops serve, each on a thread of its own. auto is one for each processor that the server may \
          run on.";
@@ -87,8 +88,12 @@ options! {
         "Keep each event loop on one processor, in turn over those that the server may run on. For machines that do \
          little else; with other load beside it, the scheduler places the loops better.";
     INSECURE: "insecure" "true|false" Switch ["false"], LISTENING,
-        "Listen on addresses that other machines can reach although anybody there may then publish. Only for \
-         networks you trust, or behind a proxy that checks who publishes.";
+        "Listen on addresses that other machines can reach, and answer to other names than loopback ones, although \
+         anybody there may then publish; and let requests that came through a proxy (by X-Forwarded-For, X-Real-IP, \
+         Forwarded or Via) publish and manage. Only for networks you trust, or behind a proxy that checks who publishes.";
+    TRUST_USER_PARAMETER: "trust-user-parameter" "true|false" Switch ["false"], LISTENING,
+        "Let a subscriber name its user by the parameter userId also on addresses that other machines can reach, and \
+         through a proxy. Only behind a proxy that checks the parameter or sets it itself.";
 
     KEEPALIVE: "keepalive" "DURATION" One ["30s"], STREAMS,
         "Send a ping event on a stream that was silent for this long, so that proxies do not close it and lost \

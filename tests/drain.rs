@@ -195,8 +195,8 @@ fn a_stream_that_is_old_enough_ends_and_may_be_resumed(io: DriverKind) {
     assert!(begin.elapsed() >= Duration::from_millis(400), "a fifth earlier at the most");
     assert_eq!(stream.retry_ms(), Some(1234));
     stream.expect_end();
-    Client::connect(&server).publish_text("a", "two");
+    Client::connect(&server).publish_text("a", "meanwhile");
     let mut stream = EventStream::resume(&server, "/channels/a", &last);
     stream.expect("connected");
-    assert_eq!(stream.message(), "two");
+    assert_eq!(stream.message(), "meanwhile");
 }

@@ -180,8 +180,12 @@ fn everything_adds_up(io: DriverKind, shards: &str) {
     let sent_so_far = |control: &Counted| {
         of_the_gone + control.bytes + streams.iter().map(|stream| stream.bytes).sum::<u64>()
     };
-    let sent = sent_so_far(&control);
-    let samples = control.metrics();
+    // Where an event loop was late, a report has an earlier one of it.
+    let (sent, samples) = wait_for("a report of every event loop", || {
+        let sent = sent_so_far(&control);
+        let samples = control.metrics();
+        (sum(&samples, "downpour_shards_late") == 0).then_some((sent, samples))
+    });
     check(&samples, "downpour_shards", shards.parse().unwrap());
     check(&samples, "downpour_shards_late", 0);
     check(&samples, "downpour_deliveries_total", received);
@@ -213,8 +217,11 @@ fn everything_adds_up(io: DriverKind, shards: &str) {
     assert_eq!(samples["downpour_frames_per_send_bucket{le=\"+Inf\"}"], sends);
 
     // The same in JSON; the bytes of the metrics have come to them.
-    let sent = sent_so_far(&control);
-    let stats: Value = serde_json::from_slice(&control.ask(GET_STATS).body).unwrap();
+    let (sent, stats) = wait_for("a report of every event loop", || {
+        let sent = sent_so_far(&control);
+        let stats: Value = serde_json::from_slice(&control.ask(GET_STATS).body).unwrap();
+        (stats["shards_late"] == 0).then_some((sent, stats))
+    });
     for (name, expected) in [
         ("total_clients", json!(8)),
         ("global_channel", json!(0)),

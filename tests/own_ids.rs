@@ -195,6 +195,9 @@ fn an_event_is_replayed_for_its_ttl_and_not_missed_after_it(io: DriverKind) {
     ] {
         assert_eq!(replay(&server, target, id), expected, "{target} after {id:?}");
     }
-    let seen: Vec<String> = (0..3).map(|_| live.message()).collect();
-    assert_eq!(seen, ["1", "2", "3"], "a live stream gets it");
+    // A live stream gets it too, if it is not itself a second late.
+    let second = live.message();
+    assert_eq!(second, "1");
+    let next = live.message();
+    assert!(next == "3" || (next == "2" && live.message() == "3"), "{next}");
 }

@@ -69,14 +69,15 @@ impl Errands<'_> {
         Ok(())
     }
 
-    /// The stream may have left meanwhile, and there may be too many channels for a pattern that nobody had.
+    /// The stream may have left meanwhile (404), there may be too many channels for a pattern that nobody had (429), and a
+    /// stalled stream may have as much queued as it may (503).
     fn ask_to_change(&mut self, change: &str, client: &str, channel: &str) -> anyhow::Result<()> {
         let body = json!({"clientId": client, "channel": channel}).to_string();
         let target = format!("/events/{change}");
         self.connection
             .send(request("POST", &target, "Content-Type: application/json\r\n", &body).as_bytes())?;
         let answer = self.connection.answer()?;
-        ensure!(matches!(answer.status, 200 | 404 | 429), "{target} {body} was answered {answer:?}");
+        ensure!(matches!(answer.status, 200 | 404 | 429 | 503), "{target} {body} was answered {answer:?}");
         if answer.status == 200 {
             self.shared.count(Count::Changes);
         }

@@ -344,8 +344,8 @@ fn nobody_sleeps_upon_the_last_listeners_end<N: Net>(mut bench: Bench<N>) {
     while bench.driver.is_listening() {
         // The bound is there to fail the test rather than hang it.
         let asleep_since = Instant::now();
-        bench.driver.wait(Some(Duration::from_secs(20))).unwrap();
-        assert!(asleep_since.elapsed() < Duration::from_secs(10), "it slept");
+        bench.driver.wait(Some(Duration::from_secs(120))).unwrap();
+        assert!(asleep_since.elapsed() < Duration::from_secs(60), "it slept");
         assert!(bench.driver.next().is_none_or(|seen| matches!(seen, Completion::AcceptFailed { .. })));
     }
 }

@@ -53,7 +53,7 @@ pub(super) enum Accept {
     Failed(io::Error),
 }
 
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Acceptor {
     pub(super) fn new(listeners: Vec<Listener>, registry: &Registry) -> io::Result<Acceptor> {

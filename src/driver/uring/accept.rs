@@ -71,7 +71,7 @@ pub(super) enum Accept {
     Failed(io::Error),
 }
 
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Acceptor {
     /// `files` is the size of the ring's table of direct descriptors.

@@ -261,7 +261,13 @@ impl Connection {
                 exchange.sent(context, bytes);
                 None
             }
-            Phase::Stream(stream) => Some(stream.sent(context.now, bytes)),
+            Phase::Stream(stream) => {
+                let events = stream.sent(context.now, bytes);
+                if self.sending == Sending::Full {
+                    stream.let_go(context.options); // It may wait for long.
+                }
+                Some(events)
+            }
             Phase::Lingering(_) | Phase::Closed { .. } => {
                 debug_assert!(bytes == 0, "nothing is offered once the connection ends");
                 None
@@ -348,12 +354,9 @@ impl Connection {
     /// `framed` gives it as the stream's body is delimited.
     #[inline]
     pub fn push(&mut self, framed: impl FnOnce(Framing) -> Run, limits: &PushLimits) -> Pushed {
-        let limits = match self.sending {
-            Sending::Idle => &limits.at_once,
-            Sending::Pending | Sending::Full => &limits.waiting,
-        };
         match &mut self.phase {
-            Phase::Stream(stream) => stream.push(framed, limits),
+            Phase::Stream(stream) if self.sending == Sending::Idle => stream.push(framed, &limits.at_once),
+            Phase::Stream(stream) => stream.push_waiting(framed, &limits.waiting),
             // Nobody will miss it: the stream has ended, and its client resumes where it stood.
             Phase::Exchange(_) | Phase::Lingering(_) | Phase::Closed { .. } => Pushed::Queued,
         }

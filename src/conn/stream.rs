@@ -56,6 +56,23 @@ impl Stream {
         self.outbox.push(framed(self.framing), limits)
     }
 
+    /// As [`Stream::push`], where something was left over from the last send.
+    pub(super) fn push_waiting(
+        &mut self,
+        framed: impl FnOnce(Framing) -> Run,
+        limits: &OutboxLimits,
+    ) -> Pushed {
+        if self.is_ending {
+            return Pushed::Queued;
+        }
+        self.outbox.push_waiting(framed(self.framing), limits)
+    }
+
+    /// Has what waits keep no more bytes alive than the bound, and one event.
+    pub(super) fn let_go(&mut self, options: &ConnOptions) {
+        self.outbox.let_go(options.outbox.bytes_max);
+    }
+
     pub(super) fn tell(&mut self, run: Run) {
         if !self.is_ending {
             self.outbox.push_unbounded(run);

@@ -6,6 +6,7 @@
 //! which [`offer`]s it to a driver.
 
 pub mod batch;
+mod held;
 pub mod notice;
 pub mod offer;
 pub mod outbox;

@@ -114,6 +114,29 @@ impl Outbox {
         }
     }
 
+    /// Takes the first run of an empty outbox, of which so many bytes are written; or one of which none are.
+    pub(super) fn push_begun(&mut self, run: Run, sent: u32) {
+        debug_assert!(sent == 0 || self.is_empty(), "runs are written in order");
+        self.push_unbounded(run);
+        self.front_sent = self.front_sent.max(sent);
+        self.bytes -= sent as usize;
+    }
+
+    /// The runs that wait, in order.
+    pub(super) fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> {
+        self.front.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
+    }
+
+    /// The runs that waited, in order.
+    pub(super) fn into_runs(self) -> impl Iterator<Item = Run> {
+        self.front.into_iter().chain(self.rest.into_iter().flat_map(|rest| rest.into_iter()))
+    }
+
+    /// Bytes of the first run that are written.
+    pub(super) fn front_sent(&self) -> u32 {
+        self.front_sent
+    }
+
     /// About how many frames of a partly written run are written.
     #[inline]
     fn frames_begun(&self) -> u32 {

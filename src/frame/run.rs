@@ -26,6 +26,14 @@ impl Source {
             Source::Own(bytes) => &bytes[from as usize..to as usize],
         }
     }
+
+    /// Bytes of the block, written or not.
+    fn block_bytes(&self) -> usize {
+        match self {
+            Source::Shared(segment) => segment.capacity(),
+            Source::Own(bytes) => bytes.capacity(),
+        }
+    }
 }
 
 /// Whole frames that stand one after the other in one source.
@@ -98,6 +106,36 @@ impl Run {
     #[inline]
     pub fn is_followed_by(&self, next: &Run) -> bool {
         self.to == next.from && Rc::ptr_eq(&self.source, &next.source)
+    }
+
+    /// Bytes of the block that the run keeps alive.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.source.block_bytes()
+    }
+
+    /// Returns true if and only if both lie in the same block.
+    pub(super) fn shares_block(&self, other: &Run) -> bool {
+        Rc::ptr_eq(&self.source, &other.source)
+    }
+
+    /// Returns true if and only if it is one event, and nothing else lies in its block.
+    pub(super) fn is_one_event(&self) -> bool {
+        self.frames == 1 && self.len() == self.block_bytes()
+    }
+
+    /// The same frames in a block that holds nothing else.
+    pub(super) fn in_own_block(self) -> Run {
+        if self.len() == self.block_bytes() {
+            return self;
+        }
+        let (to, frames) = (self.to - self.from, self.frames);
+        Run { source: Rc::new(Source::Own(self.bytes().to_vec())), from: 0, to, frames }
+    }
+
+    /// The run but its first `skipped` bytes, which a block holds a copy of from `at` on.
+    pub(super) fn moved_to(&self, block: &Rc<Source>, at: u32, skipped: u32) -> Run {
+        let to = at + (self.to - self.from - skipped);
+        Run { source: Rc::clone(block), from: at, to, frames: self.frames }
     }
 
     /// Takes in a run that follows this one.

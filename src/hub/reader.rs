@@ -29,6 +29,10 @@ pub const SLICE_FRAMES_MAX: u32 = 256;
 const FRAMES_OF_MANY_MAX: u32 = 128;
 const FEW_CHANNELS_MAX: usize = 16;
 
+/// A slice whose segments come to more than its bytes may goes on where its frames are less than this part of them: where
+/// they have to wait, they are copied. Otherwise it ends with its segment, which all streams that read there share.
+const DENSE_SHARE: usize = 4;
+
 /// Lapsed events that one slice passes over, where their memory is yet to be given up.
 const LAPSED_PER_SLICE_MAX: usize = 2048;
 
@@ -130,8 +134,9 @@ pub struct Slice {
     pub is_live: bool,
     /// Nothing was read, and nothing is to be read until the shard's cursor has moved on.
     pub is_ahead: bool,
-    /// Bytes of the frames.
+    /// Bytes of the frames, and of the segments that they keep alive.
     bytes: usize,
+    held_bytes: usize,
     /// Merges the channels by their next number.
     heap: BinaryHeap<Reverse<(Sequence, usize)>>,
 }
@@ -144,6 +149,7 @@ impl Slice {
         self.is_live = false;
         self.is_ahead = false;
         self.bytes = 0;
+        self.held_bytes = 0;
         self.heap.clear();
     }
 
@@ -161,12 +167,22 @@ impl Slice {
                 last.frames += 1;
             }
             _ if runs == SLICE_RUNS_MAX => return false,
-            _ => self.runs.push(HistoryRun {
-                segment: Arc::clone(place.segment),
-                from: place.from,
-                to: place.to,
-                frames: 1,
-            }),
+            last => {
+                if last.is_none_or(|last| !Arc::ptr_eq(&last.segment, place.segment)) {
+                    let held_bytes = self.held_bytes + place.segment.capacity();
+                    let is_dense = self.bytes * DENSE_SHARE >= self.held_bytes;
+                    if self.frames > 0 && is_dense && held_bytes > limits.bytes_max {
+                        return false;
+                    }
+                    self.held_bytes = held_bytes;
+                }
+                self.runs.push(HistoryRun {
+                    segment: Arc::clone(place.segment),
+                    from: place.from,
+                    to: place.to,
+                    frames: 1,
+                });
+            }
         }
         self.bytes += len;
         self.frames += 1;

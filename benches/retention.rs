@@ -18,16 +18,19 @@ mod verdicts;
 use std::fmt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Duration;
 
 use downpour::Event;
 use downpour::base::id::{EpochTag, Sequence};
+use downpour::base::random::SplitMix64;
 use downpour::frame::batch::Batch;
 use downpour::hub::counts::{ChannelCounts, ChannelPage};
 use downpour::hub::retention::Retention;
 use downpour::hub::{Backlog, Hub, HubOptions};
 
 use asked::is_asked_to_measure;
-use memory::resident_bytes;
+use memory::{most_resident_bytes, resident_bytes};
 use process::Process;
 use publisher::Publisher;
 use verdicts::Verdicts;
@@ -68,6 +71,10 @@ enum Case {
     },
     /// A server after ten million events.
     Server(Load),
+    /// A server under events of all sizes from several connections, or after all of them were dropped.
+    Mixed {
+        is_dropped: bool,
+    },
 }
 
 /// Events of one size are retained.
@@ -99,7 +106,7 @@ struct Outcome {
 
 const EVENTS: Events = Events { data_bytes: 64, channels: 1, retained: RETAINED, rounds: 1 };
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 13] = [
     Case::Events(EVENTS),
     Case::Events(Events { data_bytes: 1024, ..EVENTS }),
     Case::Events(Events { channels: 1000, ..EVENTS }),
@@ -112,6 +119,8 @@ const CASES: [Case; 11] = [
     Case::Channels { data_bytes: 1024 },
     Case::Server(Load { history_events: 10_000, history_bytes: 256 << 20 }),
     Case::Server(Load { history_events: 100, history_bytes: 256 << 20 }),
+    Case::Mixed { is_dropped: false },
+    Case::Mixed { is_dropped: true },
 ];
 
 impl fmt::Display for Case {
@@ -134,6 +143,14 @@ impl fmt::Display for Case {
                  `--history-events {history_events} --history-bytes {}MiB`",
                 history_bytes >> 20
             ),
+            Case::Mixed { is_dropped } => {
+                write!(
+                    f,
+                    "the most that a server's process held under {MIXED_ROUNDS} times as many bytes as \
+                     `--history-bytes {MIXED_HISTORY_MIB}MiB` in events of 64 B to 200 KiB, {MIXED_SHARDS} shards"
+                )?;
+                f.write_str(if is_dropped { "; what it held a minute after all were dropped" } else { "" })
+            }
         }
     }
 }
@@ -144,6 +161,7 @@ impl Case {
             Case::Events(events) => events.measure(),
             Case::Channels { data_bytes } => measure_channels(data_bytes),
             Case::Server(load) => load.measure(),
+            Case::Mixed { is_dropped } => measure_mixed(is_dropped),
         }
     }
 
@@ -152,6 +170,10 @@ impl Case {
             Case::Events(_) => EVENT_BYTES_MAX,
             Case::Channels { .. } => CHANNEL_BYTES_MAX,
             Case::Server(_) => PROCESS_SHARE_MAX,
+            Case::Mixed { is_dropped: false } => {
+                PROCESS_SHARE_MAX * MIXED_HISTORY_MIB as f64 + BESIDE_MIB_MAX
+            }
+            Case::Mixed { is_dropped: true } => BESIDE_MIB_MAX,
         }
     }
 
@@ -159,13 +181,15 @@ impl Case {
         match self {
             Case::Events(_) | Case::Channels { .. } => "B",
             Case::Server(_) => "× `--history-bytes`",
+            Case::Mixed { .. } => "MiB",
         }
     }
 
     /// Returns true if and only if the budget is met, and the history's account is not less than the truth. A server has
     /// more than a history.
     fn is_met(self, outcome: Outcome) -> bool {
-        let is_counted = matches!(self, Case::Server(_)) || outcome.counted >= outcome.measured;
+        let is_server = matches!(self, Case::Server(_) | Case::Mixed { .. });
+        let is_counted = is_server || outcome.counted >= outcome.measured;
         outcome.measured <= self.budget() && is_counted
     }
 }
@@ -272,6 +296,54 @@ fn channel_of(at: usize) -> usize {
     } else {
         quiet + at % (SERVER_CHANNELS - quiet)
     }
+}
+
+/// A load of events of all sizes: how much history, over how many channels and connections, to how many shards.
+const MIXED_HISTORY_MIB: usize = 64;
+const MIXED_ROUNDS: usize = 12;
+const MIXED_CHANNELS: usize = 200;
+const MIXED_PUBLISHERS: usize = 12;
+const MIXED_SHARDS: usize = 8;
+
+/// What a process may hold beside a history, in MiB.
+const BESIDE_MIB_MAX: f64 = 24.0;
+
+fn measure_mixed(is_dropped: bool) -> Outcome {
+    let options = format!(
+        "serve --listen 127.0.0.1:0 --shards {MIXED_SHARDS} --history-bytes {MIXED_HISTORY_MIB}MiB --log-level error"
+    );
+    let options: Vec<String> = options.split(' ').map(String::from).collect();
+    let server = Process::start(None, Path::new(DOWNPOUR), &options);
+    thread::scope(|scope| {
+        for seed in 0..MIXED_PUBLISHERS {
+            let address = server.address;
+            scope.spawn(move || {
+                let mut random = SplitMix64::new(seed as u64);
+                let mut left = MIXED_ROUNDS * (MIXED_HISTORY_MIB << 20) / MIXED_PUBLISHERS;
+                while left > 0 {
+                    let mut publisher = Publisher::connect(address);
+                    for _ in 0..200 {
+                        // As many of each order of magnitude.
+                        let least = 64 << random.within(0..=11);
+                        let length = (least + random.within(0..=least - 1)).min(200 * 1024);
+                        let channel = random.within(0..=MIXED_CHANNELS - 1);
+                        publisher.publish([(format!("room:{channel}"), &*"x".repeat(length))].into_iter());
+                        left = left.saturating_sub(length);
+                    }
+                }
+            });
+        }
+    });
+    let mut publisher = Publisher::connect(server.address);
+    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    if is_dropped {
+        (0..MIXED_CHANNELS).for_each(|channel| publisher.drop_history(&format!("room:{channel}")));
+        let counted = mib(publisher.history_bytes());
+        thread::sleep(Duration::from_secs(60));
+        return Outcome { measured: mib(resident_bytes(server.id())), counted };
+    }
+    let counted = mib(publisher.history_bytes());
+    Outcome { measured: mib(most_resident_bytes(server.id())), counted }
 }
 
 /// Measures a case in a process of its own.

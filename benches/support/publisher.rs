@@ -27,6 +27,12 @@ impl Publisher {
         ));
     }
 
+    /// Drops all that a channel retains.
+    #[allow(dead_code, reason = "one bench of several does")]
+    pub(crate) fn drop_history(&mut self, channel: &str) {
+        self.ask(&format!("DELETE /channels/{channel} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    }
+
     /// Bytes that the history holds by its own account.
     pub(crate) fn history_bytes(&mut self) -> usize {
         let metrics = self.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");

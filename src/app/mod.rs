@@ -5,6 +5,7 @@ pub mod bench;
 pub mod check;
 pub mod client;
 pub mod command;
+pub mod heap;
 pub mod log_lines;
 pub mod logging;
 pub mod options;
@@ -22,6 +23,7 @@ use self::command::{Cli, CliCommand};
 use self::logging::LogError;
 use self::options::{ConfigError, Environment};
 use self::serve::CommandError;
+use crate::driver::heap::keep_one_heap;
 
 /// Does what the command line says. A reader of standard output that goes away ends a command quietly.
 ///
@@ -30,6 +32,7 @@ use self::serve::CommandError;
 pub fn run(cli: Cli) -> Result<(), AppError> {
     let done = match cli.command {
         CliCommand::Serve(options) => {
+            keep_one_heap(); // While there is one thread alone.
             let resolved = options.resolve(&Environment::of_process())?;
             logging::start(resolved.config.log)?;
             for warning in &resolved.warnings {

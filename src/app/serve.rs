@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::heap::HeapWatch;
 use super::logging;
 use super::options::{ListenAddress, ServeConfig};
 use super::signals::SignalWatch;
@@ -24,6 +25,7 @@ pub fn run(config: ServeConfig) -> Result<(), CommandError> {
         handle.drain();
     };
     let _signals = SignalWatch::start(drain).map_err(CommandError::Signals)?;
+    let _heap = HeapWatch::start().map_err(CommandError::Heap)?;
     let (io, shards) = (server.io(), server.shards());
     let addresses = server.addresses().iter().map(ToString::to_string);
     let paths = server.unix_paths().map(|path| format!("unix:{}", path.display()));
@@ -90,6 +92,9 @@ pub enum CommandError {
     /// Signals cannot be watched for.
     #[error("cannot watch for signals")]
     Signals(#[source] io::Error),
+    /// The heap cannot be watched.
+    #[error("cannot start the thread that gives memory back")]
+    Heap(#[source] io::Error),
 }
 
 #[cfg(test)]

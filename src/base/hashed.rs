@@ -13,6 +13,10 @@ pub struct Hashed {
     /// How many places hashes are spread over. Entries that find none free at the end stand behind them.
     homes: usize,
     len: usize,
+    /// Entries for which there was room from the beginning. That room stays, as address space.
+    room: usize,
+    /// The most entries that there were since memory was given back.
+    touched: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +38,15 @@ impl Hashed {
     /// costs address space alone.
     #[must_use]
     pub fn with_room_for(count: usize) -> Hashed {
-        let mut table = Hashed::default();
-        let _ = table.entries.try_reserve_exact(count + count / 3);
+        let mut table = Hashed { room: count + count / 3, ..Hashed::default() };
+        table.reserve_room();
         table
+    }
+
+    /// Makes the room that the table had from the beginning, where the system promises so much.
+    fn reserve_room(&mut self) {
+        let additional = self.room.saturating_sub(self.entries.len());
+        let _ = self.entries.try_reserve_exact(additional);
     }
 
     /// How many values there are.
@@ -175,9 +185,13 @@ impl Hashed {
             self.entries.swap(at, place);
             next = place + 1;
         }
+        self.touched = self.touched.max(self.entries.len());
         self.entries.truncate(places);
-        if self.entries.len() < self.entries.capacity() / 4 {
+        if places < self.touched / 4 {
+            // What was written to goes back to the system. The room is made anew: nothing of it is written to yet.
             self.entries.shrink_to(places * 2);
+            self.touched = places;
+            self.reserve_room();
         }
     }
 }
@@ -253,6 +267,22 @@ mod tests {
             other.remove(value << 20, |found| found == value);
             assert_eq!(one.bytes(), other.bytes());
         }
+    }
+
+    #[test]
+    fn the_room_from_the_beginning_stays() {
+        let (mut table, mut random) = (Hashed::with_room_for(30_000), SplitMix64::new(6));
+        let (room, at) = (table.entries.capacity(), table.entries.as_ptr());
+        assert!(room >= 40_000);
+        let hashes: Vec<u32> = (0..30_000).map(|_| u32::try_from(random.bits() >> 32).unwrap()).collect();
+        for (value, &hash) in (0..).zip(&hashes) {
+            table.insert(hash, value);
+            assert_eq!((table.entries.capacity(), table.entries.as_ptr()), (room, at), "after {value}");
+        }
+        for (value, &hash) in (0..).zip(&hashes) {
+            table.remove(hash, |found| found == value);
+        }
+        assert!(table.entries.capacity() >= room && table.touched < 100, "the rest was given back");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod affinity;
 pub mod descriptors;
 pub mod epoll;
+pub mod heap;
 pub mod sim;
 pub mod socket;
 pub mod source;

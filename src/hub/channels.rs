@@ -23,7 +23,7 @@ pub(super) enum Removal {
     Removed,
     /// It has subscribers or retained events, or went before.
     NotIdle,
-    /// It is idle, but a shard has not taken its last event yet.
+    /// It is idle, but a shard has not taken its last event yet, or it stands among those with too many events.
     NotYet,
 }
 
@@ -67,7 +67,11 @@ impl Channels {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.names.bytes() + self.entries.bytes(self.names.len()) + self.sorted_bytes
+        self.names.bytes()
+            + self.entries.bytes(self.names.len())
+            + self.sorted_bytes
+            + self.patterns.bytes()
+            + self.forgotten.bytes()
     }
 
     /// Channels from a place in the table on, at most `places_max` places further, and where to go on; `None` at its end.
@@ -264,17 +268,19 @@ impl Channels {
         });
     }
 
-    /// Takes a channel out of the table if and only if nobody subscribes to it, none of its events is retained, and
-    /// every shard has taken its last one.
+    /// Takes a channel out of the table if and only if nobody subscribes to it, none of its events is retained, every
+    /// shard has taken its last one, and it does not wait for its oldest events to be given up.
     pub(super) fn remove_if_idle(&mut self, id: ChannelId, taken_by_all: Sequence) -> Removal {
         let Some(name) = self.names.name(id).filter(|_| id != ChannelId::ALL) else {
             return Removal::NotIdle;
         };
         let record = self.entries.record(id);
-        if self.entries.streams(id) > 0 || !record.retained.is_empty() || record.is_over {
+        if self.entries.streams(id) > 0 || !record.retained.is_empty() {
             return Removal::NotIdle;
         }
-        if record.last > taken_by_all {
+        // Nobody names a channel again that has nothing left to give up: it waits until it is off the list of those over
+        // their bounds.
+        if record.last > taken_by_all || record.is_over {
             return Removal::NotYet;
         }
         self.named_len -= usize::from(is_channel(name));
@@ -322,6 +328,8 @@ mod tests {
         assert_eq!(channels.remove_if_idle(id, ALL), Removal::NotIdle, "it has a subscriber");
         channels.remove_subscribers(id, 0, 1);
         assert_eq!(channels.remove_if_idle(id, ALL), Removal::Removed);
+        assert!(channels.bytes() > empty, "its name is remembered");
+        assert!(channels.forgotten.forget_oldest());
         assert_eq!((channels.len(), channels.bytes()), (0, empty));
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
+use crate::base::heap::shared_text_bytes;
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
 
@@ -16,6 +17,8 @@ pub(super) struct Forgotten {
     /// Their names, the oldest first.
     order: VecDeque<Arc<str>>,
     len_max: usize,
+    /// Bytes held, by its own account.
+    bytes: usize,
     /// What a channel may have lost of which nothing at all is remembered any more.
     through: Sequence,
 }
@@ -23,7 +26,13 @@ pub(super) struct Forgotten {
 impl Forgotten {
     /// Remembers up to `len_max` former channels.
     pub(super) fn new(len_max: usize) -> Forgotten {
-        Forgotten { by_name: BTreeMap::new(), order: VecDeque::new(), len_max, through: Sequence::START }
+        Forgotten {
+            by_name: BTreeMap::new(),
+            order: VecDeque::new(),
+            len_max,
+            bytes: 0,
+            through: Sequence::START,
+        }
     }
 
     /// The last event that a channel of this name may have lost.
@@ -48,16 +57,36 @@ impl Forgotten {
             *through = evicted_through;
         } else {
             let name: Arc<str> = name.into();
+            self.bytes += former_bytes(&name);
             self.by_name.insert(Arc::clone(&name), evicted_through);
             self.order.push_back(name);
         }
-        if self.order.len() > self.len_max
-            && let Some(oldest) = self.order.pop_front()
-            && let Some(through) = self.by_name.remove(&oldest)
-        {
-            self.through = self.through.max(through);
+        if self.order.len() > self.len_max {
+            self.forget_oldest();
         }
     }
+
+    /// Forgets the oldest former channel, which counts as having lost something from then on, as any channel does that
+    /// nothing is remembered of; returns false where there is none.
+    pub(super) fn forget_oldest(&mut self) -> bool {
+        let Some(oldest) = self.order.pop_front() else { return false };
+        self.bytes -= former_bytes(&oldest);
+        if let Some(through) = self.by_name.remove(&oldest) {
+            self.through = self.through.max(through);
+        }
+        true
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// What a former channel costs in bytes: its name, its entry with what a B-tree has of free room, and its place in the
+/// order of names, of which there may be room for twice as many.
+fn former_bytes(name: &str) -> usize {
+    shared_text_bytes(name.len()) + size_of::<(Arc<str>, Sequence)>() * 3 / 2 + size_of::<Arc<str>>() * 2
 }
 
 /// The names that begin with a prefix, and what they are mapped to.
@@ -85,6 +114,18 @@ mod tests {
         assert_eq!(forgotten.evicted_through("b"), Sequence(8));
         assert_eq!(forgotten.evicted_through_of("b"), Sequence(8));
         assert_eq!(forgotten.evicted_through_of("c"), Sequence(5));
+    }
+
+    #[test]
+    fn what_is_forgotten_holds_no_bytes() {
+        let mut forgotten = Forgotten::new(10);
+        for n in 0..1000 {
+            forgotten.remember(&format!("channel {n}"), Sequence(n + 1));
+        }
+        let full = forgotten.bytes();
+        assert!((10 * 60..10 * 200).contains(&full), "{full} bytes for ten names");
+        assert_eq!((0..20).filter(|_| forgotten.forget_oldest()).count(), 10);
+        assert_eq!((forgotten.bytes(), forgotten.evicted_through("channel 999")), (0, Sequence(1000)));
     }
 
     #[test]

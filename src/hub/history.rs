@@ -197,14 +197,19 @@ impl History {
         self.note_if_sparse(index);
     }
 
-    /// Tells that one channel fewer retains the event.
-    pub(super) fn release(&mut self, sequence: Sequence) {
+    /// Tells that one channel fewer retains the event. A large frame that none does goes at once if every shard has taken
+    /// it, and others with their page.
+    pub(super) fn release(&mut self, sequence: Sequence, taken_by_all: Sequence) {
         let (page_index, entry_index) = self.find(sequence).expect("a retained event has its entry");
         let page = &mut self.pages[page_index];
         let entry = &mut page.entries[entry_index];
         entry.holders -= 1;
         if entry.holders == 0 {
+            let place = entry.place;
             page.live_bytes -= page.place(&page.entries[entry_index]).len();
+            if sequence <= taken_by_all {
+                self.held_bytes -= page.give_up_large(place);
+            }
             self.note_if_sparse(page_index);
         }
     }

@@ -133,8 +133,9 @@ impl State {
     /// Gives up all that is retained of a channel without subscribers. Shards that have yet to take an event of it find
     /// that it concerns nobody.
     pub(super) fn drop_events(&mut self, id: ChannelId) {
+        let taken = self.taken_by_all();
         while let Some(sequence) = self.channels.evict_oldest(id) {
-            self.history.release(sequence);
+            self.history.release(sequence, taken);
         }
         self.idle.push(id);
     }
@@ -210,6 +211,21 @@ mod tests {
         let mut runs = Vec::new();
         hub.take(0, TakeLimits { frames_max: 100, large_frames_max: 100, bytes_max: usize::MAX }, &mut runs);
         assert!(runs.is_empty() && hub.cursor(0) == hub.head());
+        assert_eq!(hub.lock().channels.find(&client_target(CLIENT)), None);
+    }
+
+    #[test]
+    fn a_client_that_left_over_its_bound_leaves_the_table() {
+        let hub = hub(2, usize::MAX);
+        let names = [Selector::parse("a").unwrap()];
+        let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+        let added = hub.add_client(0, CLIENT);
+        let mut batch = Batch::new();
+        (0..5).for_each(|part| batch.push_to_client(CLIENT, part, &Event::new("x")));
+        hub.apply(hub.head().next(), &batch, None);
+        assert!(hub.lock().channels.get(added.channel).is_over, "its shard has taken none of them");
+        hub.unsubscribe(0, subscribed.channels.iter().copied().chain([added.channel]));
+        take_all(&hub);
         assert_eq!(hub.lock().channels.find(&client_target(CLIENT)), None);
     }
 

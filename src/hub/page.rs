@@ -138,6 +138,19 @@ impl Page {
         }
     }
 
+    /// Gives up the bytes of a frame that has a segment of its own, if it has, and returns how many. Nobody may look for
+    /// them any more.
+    pub(super) fn give_up_large(&mut self, place: FramePlace) -> usize {
+        let FramePlace(bits) = place;
+        if !place.is_large() {
+            return 0;
+        }
+        let frame = std::mem::replace(&mut self.large[(bits & !LARGE) as usize], Segment::of(&[]));
+        self.bytes -= frame.capacity();
+        self.large_bytes -= frame.capacity();
+        frame.capacity()
+    }
+
     /// The index of the first entry after `sequence`.
     #[inline]
     pub(super) fn index_after(&self, sequence: Sequence) -> usize {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::base::heap::block_bytes;
 use crate::base::id::Sequence;
 use crate::hub::channel::{ChannelHasherBuilder, ChannelId};
 
@@ -14,6 +15,8 @@ pub(super) struct Patterns {
     by_prefix: HashMap<Box<str>, ChannelId>,
     /// How many prefixes there are of each length in bytes.
     lengths: BTreeMap<usize, usize>,
+    /// Bytes of the prefixes.
+    prefix_bytes: usize,
     evictions: HashMap<ChannelId, Evictions, ChannelHasherBuilder>,
 }
 
@@ -33,6 +36,11 @@ struct Evictions {
 /// Evictions that are remembered of a pattern. Beyond, some are taken for later ones.
 const LATEST_MAX: usize = 64;
 
+/// What a pattern costs beside its prefix: its entries in two maps, of which half may be free, and its evictions, of which
+/// there is room for a power of two.
+const PATTERN_BYTES: usize = 2 * (size_of::<(Box<str>, ChannelId)>() + size_of::<(ChannelId, Evictions)>())
+    + block_bytes((LATEST_MAX + 1).next_power_of_two() * size_of::<(u64, Sequence)>());
+
 impl Evictions {
     fn note(&mut self, sequence: Sequence) {
         self.count += 1;
@@ -46,6 +54,11 @@ impl Evictions {
 }
 
 impl Patterns {
+    /// Bytes held; of each pattern as many as it may come to hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.by_prefix.len() * PATTERN_BYTES + self.prefix_bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_prefix.is_empty()
     }
@@ -53,6 +66,7 @@ impl Patterns {
     /// Adds a pattern that is not there yet.
     pub(super) fn insert(&mut self, prefix: &str, id: ChannelId) {
         self.by_prefix.insert(prefix.into(), id);
+        self.prefix_bytes += block_bytes(prefix.len());
         self.evictions.insert(id, Evictions::default());
         *self.lengths.entry(prefix.len()).or_insert(0) += 1;
     }
@@ -60,6 +74,7 @@ impl Patterns {
     /// Takes a pattern out.
     pub(super) fn remove(&mut self, prefix: &str) {
         let Some(id) = self.by_prefix.remove(prefix) else { return };
+        self.prefix_bytes -= block_bytes(prefix.len());
         self.evictions.remove(&id);
         if let Some(count) = self.lengths.get_mut(&prefix.len()) {
             *count -= 1;
@@ -137,5 +152,6 @@ mod tests {
         assert_eq!(matching(&patterns, "entity:42"), [2]);
         ["entity:4", "größe", "x"].into_iter().for_each(|prefix| patterns.remove(prefix));
         assert!(patterns.is_empty() && patterns.lengths.is_empty());
+        assert_eq!(patterns.bytes(), 0);
     }
 }

@@ -60,6 +60,9 @@ const COMPACTIONS_PER_CALL_MAX: usize = 2;
 /// are gone: else the history would in the end be driven out by what only names places in it.
 const OWN_IDS_SHARE: usize = 4;
 
+/// The part of `Retention::bytes_max` that names of former channels may take where there is no room.
+const FORMER_SHARE: usize = 8;
+
 impl State {
     /// Retains `sequence`, with this id of its publisher's, as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
     pub(super) fn retain(&mut self, channel: ChannelId, sequence: Sequence, own_id: Option<&str>) {
@@ -88,6 +91,7 @@ impl State {
         while self.held_bytes() > self.retention.bytes_max {
             // Bytes that nobody needs go before what is retained does.
             let has_made_room = self.compact(taken)
+                || self.forget_former_channel()
                 || self.forget_own_id(self.history.first().unwrap_or(Sequence::MAX))
                 || self.evict_oldest_page(taken)
                 || self.forget_own_id(Sequence::MAX);
@@ -137,12 +141,12 @@ impl State {
                 return true;
             }
             dropped += usize::from(!is_surplus);
-            self.evict_oldest(channel);
+            self.evict_oldest(channel, taken);
         }
     }
 
     /// Gives up a channel's oldest event.
-    fn evict_oldest(&mut self, channel: ChannelId) {
+    fn evict_oldest(&mut self, channel: ChannelId, taken: Sequence) {
         let Some(sequence) = self.channels.get(channel).retained.first() else { return };
         if self.is_lapsed(sequence) {
             self.channels.lapse(channel, sequence);
@@ -156,7 +160,7 @@ impl State {
                 self.channels.note_lost(&[channel], &self.targets.channels(target), sequence);
             }
         }
-        self.history.release(sequence);
+        self.history.release(sequence, taken);
         self.note_given_up(channel);
     }
 
@@ -183,6 +187,12 @@ impl State {
         self.own_ids.bytes() > self.retention.bytes_max / OWN_IDS_SHARE
             && self.own_ids.oldest().is_some_and(|oldest| oldest < end)
             && self.own_ids.forget_oldest()
+    }
+
+    /// Forgets the oldest former channel, where their names hold more than their share; returns false where they do not.
+    fn forget_former_channel(&mut self) -> bool {
+        let forgotten = &mut self.channels.forgotten;
+        forgotten.bytes() > self.retention.bytes_max / FORMER_SHARE && forgotten.forget_oldest()
     }
 
     /// Gives up pages of which nothing is retained, and compacts some of which little is, where those hold much.
@@ -233,15 +243,15 @@ impl State {
             }
             self.expired_through = sequence;
             if entry.holders > 0 {
-                self.release_everywhere(&entry, sequence);
+                self.release_everywhere(&entry, sequence, taken);
             }
         }
     }
 
     /// Takes an event out of all channels that retain it, and out of the history's account.
-    fn release_everywhere(&mut self, entry: &Entry, sequence: Sequence) {
+    fn release_everywhere(&mut self, entry: &Entry, sequence: Sequence, taken: Sequence) {
         for _ in 0..self.evict_from_channels(entry, sequence) {
-            self.history.release(sequence);
+            self.history.release(sequence, taken);
         }
     }
 

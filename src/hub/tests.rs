@@ -379,3 +379,37 @@ fn a_slice_has_a_bounded_number_of_references_and_more_frames_where_they_are_adj
         assert_eq!((slice.frames, slice.runs.len() <= SLICE_RUNS_MAX), (frames, true), "{channels} channels");
     }
 }
+
+#[test]
+fn names_of_former_channels_are_counted_and_go_before_what_is_retained() {
+    let hub = hub(1000, RETENTION_BYTES_MIN);
+    (0..100).for_each(|n| drop(publish_to(&hub, "stays", &format!("{n}"))));
+    let name = |n: usize| format!("{n:0200}");
+    for n in 0..5000 {
+        publish_to(&hub, &name(n), "x");
+        hub.drop_history(&name(n));
+        take_all(&hub);
+    }
+    assert!(hub.held_bytes() <= RETENTION_BYTES_MIN, "{} bytes are held", hub.held_bytes());
+    let (missed, data) = read_from(&hub, &["stays"], None, Begin::After(id(0)));
+    assert_eq!((missed, data.len()), (vec![], 100), "nothing of it had to go");
+    (0..800).for_each(|_| drop(publish_to(&hub, "stays", &"x".repeat(1000))));
+    let names_bytes = hub.lock().channels.forgotten.bytes();
+    assert!(names_bytes <= RETENTION_BYTES_MIN / 8, "{names_bytes} bytes where there is no room");
+    let state = hub.lock();
+    let retained = state.channels.find("stays").map(|id| state.channels.get(id).retained.len());
+    assert!(retained > Some(700), "{retained:?} events are retained");
+}
+
+#[test]
+fn a_large_event_that_goes_from_among_others_takes_its_memory_with_it() {
+    let hub = hub(1000, usize::MAX);
+    for n in 0..100 {
+        publish_to(&hub, if n % 2 == 0 { "goes" } else { "stays" }, &"x".repeat(50_000));
+    }
+    let held = hub.held_bytes();
+    assert_eq!(hub.drop_history("goes"), Some(50));
+    assert!(hub.held_bytes() < held - 49 * 50_000, "{} bytes of {held} are held", hub.held_bytes());
+    let (gap, bytes) = read(&hub, "stays", 0);
+    assert!(gap.is_none() && bytes.len() > 50 * 50_000);
+}

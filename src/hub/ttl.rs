@@ -170,7 +170,7 @@ impl State {
     pub(super) fn give_up_lapsed(&mut self, taken: Sequence) {
         for (sequence, target) in self.history.take_lapsed(self.now, taken, LAPSES_PER_CALL_MAX) {
             for _ in 0..self.lapse(target, sequence) {
-                self.history.release(sequence);
+                self.history.release(sequence, taken);
             }
         }
     }

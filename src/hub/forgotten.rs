@@ -50,12 +50,10 @@ impl Forgotten {
 
     /// Remembers how far a channel was evicted that leaves the table.
     pub(super) fn remember(&mut self, name: &str, evicted_through: Sequence) {
-        if evicted_through <= self.through {
-            return;
-        }
         if let Some(through) = self.by_name.get_mut(name) {
+            // Also where `self.through` covers it: what is known by name is what a resume is answered from.
             *through = evicted_through;
-        } else {
+        } else if evicted_through > self.through {
             let name: Arc<str> = name.into();
             self.bytes += former_bytes(&name);
             self.by_name.insert(Arc::clone(&name), evicted_through);

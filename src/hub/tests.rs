@@ -130,6 +130,32 @@ fn a_channel_that_was_forgotten_and_comes_back_tells_a_gap() {
 }
 
 #[test]
+fn a_channel_that_is_forgotten_twice_tells_what_it_lost_in_between() {
+    let retention = Retention { events_max: 100, bytes_max: usize::MAX, age_max: None };
+    let hub = Hub::new(HubOptions { retention, channels_max: 3, backlog: Backlog::default(), shards: 1 });
+    hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
+    let publish = |channel: &str| {
+        publish_to(&hub, channel, "x");
+        take_all(&hub);
+    };
+    let drop_whole = |channel: &str| assert_eq!(hub.drop_history(channel), Some(1), "{channel}");
+    for channel in ["x", "n"] {
+        publish(channel);
+        drop_whole(channel);
+    }
+    publish("n"); // Event 3.
+    for channel in ["x", "y", "z"] {
+        publish(channel);
+        drop_whole(channel);
+    }
+    // "x" is out of the list by now, and of the others that are not in it nothing is known up to event 4.
+    drop_whole("n");
+    assert_eq!([1, 2].map(|after| read(&hub, "n", after).0.is_some()), [true, true], "event 3 is lost");
+    assert_eq!(read(&hub, "n", 3).0, None, "it is known by its name that nothing else is");
+    assert!(read(&hub, "other", 3).0.is_some(), "what is not known counts as lost");
+}
+
+#[test]
 fn events_of_one_batch_to_one_channel_are_taken_and_read_as_one_run() {
     let hub = hub(100, usize::MAX);
     let names = [Selector::parse("a").unwrap()];

@@ -118,8 +118,11 @@ impl Record {
 
     /// As [`Record::count_through`], and how many it has lost after `place`.
     pub(super) fn count_through_or_lost(&self, place: Sequence) -> Option<u64> {
-        let dropped = self.retained.count_through(self.dropped_through)
-            - self.retained.count_through(self.dropped_through.min(place));
+        let lost_through = |place: Sequence| {
+            let lapsed = self.lapsed.as_ref().map_or(0, |lapsed| lapsed.count_dropped_through(place));
+            self.retained.count_through(place) - lapsed
+        };
+        let dropped = lost_through(self.dropped_through) - lost_through(self.dropped_through.min(place));
         Some(self.count_through(place)? + dropped as u64)
     }
 

@@ -240,6 +240,9 @@ impl Channels {
         self.entries.change(id, |record| {
             record.retained.remove(index);
             if sequence <= record.dropped_through {
+                if record.lapsed.as_mut().is_some_and(|lapsed| lapsed.note_if_dropped(sequence)) {
+                    return;
+                }
                 // It was lost when it was dropped, whether or not it has lapsed since.
                 record.evicted_through = sequence.max(record.evicted_through);
                 record.evicted_count += 1;
@@ -257,15 +260,10 @@ impl Channels {
     /// Forgets which events of a channel have lapsed that nobody subscribes to any more.
     pub(super) fn forget_lapsed(&mut self, id: ChannelId) {
         if self.get(id).lapsed.is_some() {
-            self.forget_lapsed_through(id, Sequence::START);
+            self.entries.change(id, |record| {
+                record.lapsed.get_or_insert_default().forget_numbers_through(Sequence::START);
+            });
         }
-    }
-
-    /// Forgets which events of a channel have lapsed, and that up to a place.
-    pub(super) fn forget_lapsed_through(&mut self, id: ChannelId, through: Sequence) {
-        self.entries.change(id, |record| {
-            record.lapsed.get_or_insert_default().forget_numbers_through(through);
-        });
     }
 
     /// Takes a channel out of the table if and only if nobody subscribes to it, none of its events is retained, every

@@ -25,11 +25,11 @@ impl Hub {
         let Some(&newest) = dropped.last() else {
             return (subscribers > 0).then_some(0);
         };
-        let has_lapsed = lapsed.first().is_some_and(|&oldest| oldest < newest);
+        let lapsed = &lapsed[..lapsed.partition_point(|&sequence| sequence < newest)];
         if !state.channels.change(id, |record| std::mem::replace(&mut record.is_over, true)) {
             state.over.push(id);
         }
-        state.drop_through(id, &dropped, has_lapsed);
+        state.drop_through(id, &dropped, lapsed);
         // Very many are given up in parts, between which others have the lock. What a shard has yet to take goes later.
         while state.has_droppable(name) {
             state.enforce_retention();
@@ -43,11 +43,12 @@ impl Hub {
 
 impl State {
     /// Makes `dropped`, all of a channel's events that can be read, unreadable, and notes for its patterns what they lose by
-    /// it: the last event that no other channel of a pattern has says it of all that go now.
-    fn drop_through(&mut self, id: ChannelId, dropped: &[Sequence], has_lapsed: bool) {
+    /// it: the last event that no other channel of a pattern has says it of all that go now. Those among them that had
+    /// `lapsed` are not lost by it.
+    fn drop_through(&mut self, id: ChannelId, dropped: &[Sequence], lapsed: &[Sequence]) {
         let mut patterns = self.channels.all_patterns_of(id);
         let Some(&newest) = dropped.last() else { return };
-        self.channels.drop_through(id, newest, has_lapsed);
+        self.channels.drop_through(id, newest, lapsed.iter().copied());
         for &sequence in dropped.iter().rev() {
             if patterns.is_empty() {
                 break;
@@ -68,12 +69,17 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::atomic::Ordering;
+
+    use crate::base::id::Sequence;
     use crate::base::name::Selector;
-    use crate::frame::batch::TARGET_ALL;
+    use crate::frame::batch::{Batch, TARGET_ALL};
     use crate::hub::live::TakeLimits;
-    use crate::hub::reader::{Gap, Slice, SliceLimits};
+    use crate::hub::reader::{Cursor, Gap, Slice, SliceLimits};
     use crate::hub::tests::{hub, id, publish, publish_to, read, read_as, read_from};
     use crate::hub::{Begin, Begun, Hub, State};
+    use crate::sse::event::Event;
 
     fn dropped_and_taken(hub: &Hub, channel: &str) -> Option<usize> {
         let dropped = hub.drop_history(channel);
@@ -152,6 +158,38 @@ mod tests {
             hub.lock().channels.get(resumed.channels[0]).retained.is_empty(),
             "now all of it is given up"
         );
+    }
+
+    #[test]
+    fn what_had_lapsed_in_a_dropped_history_is_not_missed_and_the_rest_of_it_is_counted() {
+        for is_taken in [true, false] {
+            let hub = hub(100, usize::MAX);
+            let limits = TakeLimits { frames_max: 100, large_frames_max: 100, bytes_max: usize::MAX };
+            let names = [Selector::parse("a").unwrap()];
+            let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+            for n in 1..=6 {
+                let mut batch = Batch::new();
+                batch.push(&["a"], &Event::new(&n.to_string()));
+                batch.set_ttl(NonZeroU32::new(if n == 2 || n == 4 { 1 } else { 0 }));
+                hub.apply(hub.head().next(), &batch, None);
+                if is_taken {
+                    hub.take(0, limits, &mut Vec::new());
+                }
+            }
+            // A tick passes that no shard has told the hub of by the time of the drop.
+            hub.now.store(10, Ordering::Relaxed);
+            assert_eq!(hub.drop_history("a"), Some(4));
+            hub.take(0, limits, &mut Vec::new());
+            publish_to(&hub, "a", "new");
+            hub.take(0, limits, &mut Vec::new());
+            let mut slice = Slice::default();
+            let mut cursor = Cursor::behind(Sequence(1), Some(1));
+            let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
+            hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+            let told = slice.gap.map(|gap| gap.missed);
+            assert_eq!((told, slice.frames), (Some(Some(3)), 1), "3, 5 and 6 are lost; taken: {is_taken}");
+            assert_eq!(cursor.seen, Some(7), "it goes on with all of them behind it");
+        }
     }
 
     #[test]

@@ -42,12 +42,24 @@ impl Channels {
 
     /// Notes that a channel's history is dropped up to `through`. Its patterns too are not read before every event up to
     /// there is taken; what is lost to them is for [`Channels::note_lost`].
-    /// Where some of it `has_lapsed`, nobody counts any more how much of it is lost.
-    pub(super) fn drop_through(&mut self, id: ChannelId, through: Sequence, has_lapsed: bool) {
-        if has_lapsed {
-            self.forget_lapsed_through(id, through);
-        }
-        self.change(id, |record| record.dropped_through = through);
+    /// Those of it that had `lapsed` are not lost by it.
+    pub(super) fn drop_through(
+        &mut self,
+        id: ChannelId,
+        through: Sequence,
+        lapsed: impl ExactSizeIterator<Item = Sequence>,
+    ) {
+        let has_subscribers = self.subscribers(id) > 0;
+        self.change(id, |record| {
+            record.dropped_through = through;
+            if lapsed.len() > 0 {
+                let known = record.lapsed.get_or_insert_default();
+                known.note_dropped(lapsed);
+                if !has_subscribers {
+                    known.forget_numbers_through(through);
+                }
+            }
+        });
         for pattern in self.all_patterns_of(id) {
             self.change(pattern, |record| record.dropped_through = through.max(record.dropped_through));
         }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::base::id::{EventId, Sequence};
+use crate::frame::batch::is_channel;
 use crate::frame::segment::Segment;
 use crate::hub::channel::{ChannelId, Record};
 use crate::hub::page::Place;
@@ -77,6 +78,13 @@ impl Cursor {
     pub fn stop_counting(&mut self) {
         self.seen = None;
         self.is_counting = false;
+    }
+
+    /// Goes on without a channel that it had come to. What was told of that is forgotten: another one may be given its place in
+    /// the table.
+    pub fn part(&mut self, channel: ChannelId) {
+        self.stop_counting(); // What it had counted were others.
+        self.told.retain(|told| told.channel != channel);
     }
 
     /// Returns true if and only if it has read all up to where it is to stop.
@@ -303,7 +311,9 @@ impl State {
     fn tell_gap(&self, channels: &[ChannelId], cursor: &mut Cursor) -> Option<Gap> {
         let lost = channels.iter().filter_map(|&channel| {
             let told = cursor.told_of(channel);
-            Some((channel, self.channels.lost_after(channel, cursor.place, told)?))
+            let through = self.channels.lost_after(channel, cursor.place, told)?;
+            let is_told = told.is_none() && self.is_told_of_pattern(channels, channel, through, cursor);
+            (!is_told).then_some((channel, through))
         });
         let lost: Vec<(ChannelId, Sequence)> = lost.collect();
         if lost.is_empty() {
@@ -319,6 +329,27 @@ impl State {
         let place = cursor.place;
         cursor.told.retain(|told| told.through > place);
         Some(Gap { missed, after })
+    }
+
+    /// Returns true if and only if a pattern of the stream's `channels` matches a channel, or all that one matches that is a
+    /// pattern, and its loss was told up to `through` and it has lost nothing since. So a stream that is to have a channel by a
+    /// further name is not told again of what the channel has lost.
+    fn is_told_of_pattern(
+        &self,
+        channels: &[ChannelId],
+        channel: ChannelId,
+        through: Sequence,
+        cursor: &Cursor,
+    ) -> bool {
+        let name = self.channels.prefix(channel).unwrap_or(self.channels.name(channel));
+        let covers = |told: &&Told| {
+            let prefix = self.channels.prefix(told.channel).filter(|_| is_channel(name));
+            prefix.is_some_and(|prefix| name.starts_with(prefix))
+        };
+        // One that the stream has no more may be out of the table.
+        let told = cursor.told.iter().filter(|told| channels.contains(&told.channel)).filter(covers);
+        let is_all = |told: &Told| self.channels.evictions(told.channel) == told.evictions;
+        told.into_iter().any(|told| told.through >= through && is_all(told))
     }
 
     /// What is told of a channel's loss up to `through`.

@@ -65,6 +65,9 @@ pub(super) struct Lapsed {
     pub(super) count: u64,
     /// The numbers of the last ones in order.
     numbers: VecDeque<Sequence>,
+    /// Those that had lapsed when the history was dropped that they are still part of, in order: not lost by it, and not
+    /// yet among `count`.
+    dropped: VecDeque<Sequence>,
     /// The last one of which the number is not remembered.
     forgotten_through: Sequence,
 }
@@ -85,11 +88,36 @@ impl Lapsed {
         }
     }
 
+    /// Notes events that have lapsed and are still retained, by their numbers in order, as a history is dropped that they are
+    /// part of.
+    pub(super) fn note_dropped(&mut self, lapsed: impl ExactSizeIterator<Item = Sequence>) {
+        let surplus = (self.dropped.len() + lapsed.len()).saturating_sub(NUMBERS_MAX);
+        self.dropped.extend(lapsed);
+        if let Some(last) = self.dropped.drain(..surplus).next_back() {
+            self.forgotten_through = self.forgotten_through.max(last);
+        }
+    }
+
+    /// Takes in an event of a dropped history that is given up now; returns true if and only if it had lapsed when that was
+    /// dropped.
+    pub(super) fn note_if_dropped(&mut self, sequence: Sequence) -> bool {
+        let Ok(index) = self.dropped.binary_search(&sequence) else { return false };
+        self.dropped.remove(index);
+        self.note(sequence);
+        true
+    }
+
+    /// How many events up to a place had lapsed when a history was dropped that they are still part of.
+    pub(super) fn count_dropped_through(&self, place: Sequence) -> usize {
+        self.dropped.partition_point(|&number| number <= place)
+    }
+
     /// Forgets the numbers, and that up to a place there were none: no stream counts from a place before.
     pub(super) fn forget_numbers_through(&mut self, place: Sequence) {
-        let last = self.numbers.back().copied().unwrap_or(place);
-        self.forgotten_through = self.forgotten_through.max(last).max(place);
+        let last = [self.numbers.back(), self.dropped.back(), Some(&place)].into_iter().flatten().max();
+        self.forgotten_through = self.forgotten_through.max(*last.unwrap_or(&place));
         self.numbers = VecDeque::new();
+        self.dropped = VecDeque::new();
     }
 
     /// How many of them come after a place; `None` where that is not remembered.
@@ -100,7 +128,7 @@ impl Lapsed {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Lapsed>() + self.numbers.capacity() * size_of::<Sequence>()
+        size_of::<Lapsed>() + (self.numbers.capacity() + self.dropped.capacity()) * size_of::<Sequence>()
     }
 }
 
@@ -273,7 +301,7 @@ mod tests {
         hub.take(0, limits, &mut runs);
         assert_eq!(runs.iter().map(|run| run.frames).sum::<u32>(), 1, "live delivery is not touched");
         assert!(!hub.lock().has_lapsed(), "its memory is given up as soon as it is taken");
-        hub.unsubscribe(0, live.channels);
+        hub.unsubscribe(0, live.channels, |_, _| true);
         assert_eq!(hub.channels_len(), 0);
     }
 

@@ -218,7 +218,7 @@ impl Behind {
         let before = self.joins.len();
         self.joins.retain(|join| join.channel != channel);
         if self.joins.len() == before {
-            self.cursor.stop_counting(); // What it had counted were others.
+            self.cursor.part(channel);
         }
         self.set_stop();
     }

@@ -12,6 +12,9 @@ use crate::hub::{ChannelId, Hub};
 /// Places of the channel table that are looked at under one lock: the names among them are copied.
 const PLACES_PER_LOOK_MAX: usize = 256;
 
+/// Events that are looked at under one lock to count those that patterns match.
+const ENTRIES_PER_LOOK_MAX: usize = 2048;
+
 /// How much went through the hub, and how much it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HubCounts {
@@ -154,18 +157,24 @@ impl Hub {
     }
 
     /// The names of those among `targets` that are channels, and how many retained events after `place` all of them have
-    /// together.
+    /// together, those that their patterns match included. Where patterns match more channels than are merged for a reader, the
+    /// next events of all are looked at, [`ENTRIES_PER_LOOK_MAX`] of them, and any behind those counts as one of the stream's.
     ///
     /// # Panics
     /// If nobody subscribes to one of them.
     #[must_use]
     pub fn names_and_lag(&self, targets: &[ChannelId], place: Sequence) -> (Vec<Arc<str>>, usize) {
         let state = self.lock();
-        targets.iter().fold((Vec::new(), 0), |(mut names, lag), &id| {
-            let (name, record) = (state.channels.name(id), state.channels.get(id));
-            names.extend(is_channel(name).then(|| Arc::from(name)));
-            (names, lag + record.retained.len() - record.index_after(place))
-        })
+        let names = targets.iter().map(|&id| state.channels.name(id)).filter(|name| is_channel(name));
+        let names = names.map(Arc::from).collect();
+        let lag = match state.merged(targets) {
+            Some(merged) => {
+                let records = merged.iter().map(|&id| state.channels.get(id));
+                records.map(|record| record.retained.len() - record.index_after(place)).sum()
+            }
+            None => state.count_walked(targets, place, ENTRIES_PER_LOOK_MAX),
+        };
+        (names, lag)
     }
 }
 
@@ -191,6 +200,28 @@ mod tests {
             pages.push(channels);
             if !has_more {
                 return (pages, parts + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_pattern_has_yet_to_be_given_is_counted_whether_it_is_merged_or_walked() {
+        for (channels, len) in [(3_u64, 3), (100, 100)] {
+            let hub = hub(1000, usize::MAX);
+            let names = ["x*", "b"].map(|name| Selector::parse(name).unwrap());
+            let ids = hub.subscribe(0, &names, None, Begin::AtHead).unwrap().channels;
+            for n in 0..channels {
+                publish_to(&hub, &format!("x{n}"), "x");
+                publish_to(&hub, "other", "x");
+            }
+            publish_to(&hub, "b", "x");
+            let lag = |place| hub.names_and_lag(&ids, Sequence(place)).1;
+            assert_eq!([0, 2, 2 * channels].map(lag), [len + 1, len, 1]);
+            assert_eq!(lag(2 * channels + 1), 0);
+            if channels == 100 {
+                let state = hub.lock();
+                let bounded = |most| state.count_walked(&ids, Sequence(0), most);
+                assert_eq!([201, 200, 2].map(bounded), [101, 101, 1 + 199], "what lies beyond counts");
             }
         }
     }

@@ -49,13 +49,21 @@ impl Hub {
         self.lock().add(shard, &client_target(client))
     }
 
-    /// Ends one subscription of a stream that lives on.
+    /// Ends one subscription of a stream that lives on, and stays with other channels. Of events that its shard has yet to take
+    /// it stays among the receivers, as with [`Hub::unsubscribe`].
     ///
     /// # Panics
     /// If no stream of the shard subscribes to the channel.
-    pub fn remove(&self, shard: usize, channel: ChannelId) {
+    pub fn remove(
+        &self,
+        shard: usize,
+        channel: ChannelId,
+        staying: &[ChannelId],
+        had: impl Fn(ChannelId, Sequence) -> bool,
+    ) {
         let mut state = self.lock();
         let state = &mut *state;
+        state.count_leaver(shard, &[channel], staying, had);
         state.end_subscription(shard, channel);
         let taken = state.taken_by_all();
         state.remove_idle_channels(taken);
@@ -189,7 +197,7 @@ mod tests {
         );
         assert_eq!((hub.counts().channels, hub.subscribed().users), (before.channels, 0), "it is no channel");
 
-        hub.unsubscribe(0, subscribed.channels);
+        hub.unsubscribe(0, subscribed.channels, |_, _| true);
         assert!(matches!(publish_to_client(&hub, "too late"), Receivers::Exactly(0)));
         assert!(!hub.has_target(CLIENT));
         let state = hub.lock();
@@ -207,7 +215,7 @@ mod tests {
         batch.push_to_client(CLIENT, 0, &Event::new("x"));
         batch.push(&["a"], &Event::new("y"));
         hub.apply(hub.head().next(), &batch, None);
-        hub.unsubscribe(0, subscribed.channels.iter().copied().chain([added.channel]));
+        hub.unsubscribe(0, subscribed.channels.iter().copied().chain([added.channel]), |_, _| true);
         let mut runs = Vec::new();
         hub.take(0, TakeLimits { frames_max: 100, large_frames_max: 100, bytes_max: usize::MAX }, &mut runs);
         assert!(runs.is_empty() && hub.cursor(0) == hub.head());
@@ -224,7 +232,7 @@ mod tests {
         (0..5).for_each(|part| batch.push_to_client(CLIENT, part, &Event::new("x")));
         hub.apply(hub.head().next(), &batch, None);
         assert!(hub.lock().channels.get(added.channel).is_over, "its shard has taken none of them");
-        hub.unsubscribe(0, subscribed.channels.iter().copied().chain([added.channel]));
+        hub.unsubscribe(0, subscribed.channels.iter().copied().chain([added.channel]), |_, _| true);
         take_all(&hub);
         assert_eq!(hub.lock().channels.find(&client_target(CLIENT)), None);
     }
@@ -241,7 +249,7 @@ mod tests {
                 let mut batch = Batch::new();
                 batch.push_to_client(client, 0, &Event::new(&"x".repeat(1000)));
                 hub.apply(hub.head().next(), &batch, None);
-                hub.unsubscribe(0, subscribed.channels);
+                hub.unsubscribe(0, subscribed.channels, |_, _| true);
                 take_all(&hub);
             }
             hub.held_bytes()
@@ -271,9 +279,9 @@ mod tests {
             (vec!["a", "b", "b*"], Some("ann"))
         );
         assert_eq!((hub.find("b"), hub.find("c")), (Some(added.channel), None));
-        hub.remove(0, added.channel);
+        hub.remove(0, added.channel, &[], |_, _| true);
         assert_eq!((hub.subscribers("b"), hub.subscribers("b*"), hub.subscribers("a")), (0, 1, 1));
-        hub.remove(0, pattern.channel);
+        hub.remove(0, pattern.channel, &[], |_, _| true);
         take_all(&hub);
         assert_eq!(hub.channels_len(), 2, "`b` has an event");
     }

@@ -282,10 +282,11 @@ impl Hub {
         !new.is_empty() && state.channels.len() + new.len() > self.channels_max
     }
 
-    /// Sets the clock, by which the age of events is counted, to this long after the hub's start.
+    /// Sets the clock, by which the age of events is counted, to this long after the hub's start. It never goes back: each of
+    /// those that set it may have looked at its own clock a while ago.
     pub fn set_now(&self, since_start: Duration) {
         let ticks = u32::try_from(since_start.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX);
-        if self.now.swap(ticks, Ordering::Relaxed) != ticks {
+        if self.now.fetch_max(ticks, Ordering::Relaxed) < ticks {
             let mut state = self.lock();
             let state = &mut *state;
             state.enforce_retention();

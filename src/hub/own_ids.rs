@@ -219,7 +219,7 @@ mod tests {
     fn place(hub: &Hub, selectors: &[&str], user: Option<&str>, id: &str) -> Option<u64> {
         let names: Vec<_> = selectors.iter().map(|text| Selector::parse(text).unwrap()).collect();
         let subscribed = hub.subscribe(0, &names, user, Begin::AfterOwn(id.into())).unwrap();
-        hub.unsubscribe(0, subscribed.channels);
+        hub.unsubscribe(0, subscribed.channels, |_, _| true);
         match subscribed.begun {
             Begun::After(cursor) => Some(cursor.place.0),
             Begun::Unknown(_) => None,

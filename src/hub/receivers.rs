@@ -45,6 +45,11 @@ impl Tally {
         self.shards_left.fetch_and(!(1 << shard), Ordering::AcqRel) == 1 << shard
     }
 
+    /// Adds a stream of a shard that has yet to count, and that will not find the stream any more when it does.
+    fn add_leaver(&self) {
+        self.receivers.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Returns true if and only if the shard has yet to count.
     pub(super) fn awaits(&self, shard: usize) -> bool {
         self.shards_left.load(Ordering::Relaxed) & (1 << shard) != 0
@@ -79,6 +84,26 @@ impl State {
         Receivers::Counting(tally)
     }
 
+    /// Counts a stream of a shard that leaves some channels and stays with others, for each event that it got by one of those
+    /// that it leaves alone, and that its shard has yet to take and count. `had` says whether it had a channel when an event
+    /// was applied.
+    pub(super) fn count_leaver(
+        &self,
+        shard: usize,
+        leaving: &[ChannelId],
+        staying: &[ChannelId],
+        had: impl Fn(ChannelId, Sequence) -> bool,
+    ) {
+        for (sequence, tally) in self.tallies.iter().filter(|(_, tally)| tally.awaits(shard)) {
+            let Some(target) = self.history.target_of(*sequence) else { continue };
+            let channels = self.targets.channels(target);
+            let has_way = |of: &[ChannelId]| of.iter().any(|id| channels.contains(id) && had(*id, *sequence));
+            if has_way(leaving) && !has_way(staying) {
+                tally.add_leaver();
+            }
+        }
+    }
+
     /// The count that is to be made of an event.
     pub(super) fn tally_of(&self, sequence: Sequence) -> Option<Arc<Tally>> {
         let index = self.tallies.partition_point(|&(counted, _)| counted < sequence);
@@ -94,5 +119,56 @@ impl State {
         while self.tallies.front().is_some_and(|(_, tally)| tally.total().is_some()) {
             self.tallies.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::name::Selector;
+    use crate::frame::batch::Batch;
+    use crate::hub::tests::hub;
+    use crate::hub::{Begin, Hub};
+    use crate::sse::event::Event;
+
+    fn subscribe(hub: &Hub, names: &[&str]) -> Vec<ChannelId> {
+        let names: Vec<_> = names.iter().map(|name| Selector::parse(name).unwrap()).collect();
+        hub.subscribe(0, &names, None, Begin::AtHead).unwrap().channels
+    }
+
+    fn publish(hub: &Hub) -> Arc<Tally> {
+        let mut batch = Batch::new();
+        batch.push(&["a", "b"], &Event::new("x"));
+        match hub.apply(hub.head().next(), &batch, Some(0)).receivers {
+            Receivers::Counting(tally) => tally,
+            Receivers::Exactly(count) => panic!("{count} of two channels"),
+        }
+    }
+
+    #[test]
+    fn a_stream_that_leaves_before_its_shard_counts_is_among_the_receivers() {
+        let hub = hub(100, usize::MAX);
+        let [both, one, later] = [&["a", "b"][..], &["a"], &["b"]].map(|names| subscribe(&hub, names));
+        let tally = publish(&hub);
+        hub.unsubscribe(0, both, |_, event| event == Sequence(1));
+        hub.unsubscribe(0, one, |_, _| true);
+        hub.unsubscribe(0, later, |_, _| false);
+        assert_eq!(tally.total(), None, "the shard has yet to say that it counted");
+        assert!(tally.add(0, 0));
+        assert_eq!(tally.total(), Some(2), "one had subscribed later");
+    }
+
+    #[test]
+    fn a_stream_that_stays_with_one_of_the_channels_is_counted_once() {
+        let hub = hub(100, usize::MAX);
+        let [one, other, joins] =
+            [&["a", "b"][..], &["a", "c"], &["a", "b"]].map(|names| subscribe(&hub, names));
+        let tally = publish(&hub);
+        hub.remove(0, one[0], &one[1..], |_, _| true);
+        hub.remove(0, other[0], &other[1..], |_, _| true);
+        // It had "a" then, and came to "b" behind the event.
+        hub.remove(0, joins[0], &joins[1..], |id, _| id == joins[0]);
+        assert!(tally.add(0, 1), "one is found by its other channel");
+        assert_eq!(tally.total(), Some(3));
     }
 }

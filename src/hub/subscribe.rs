@@ -1,5 +1,7 @@
 //! How a stream finds its place: subscribing, resuming, and leaving.
 
+use smallvec::SmallVec;
+
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::Selector;
 use crate::frame::batch::{TARGET_ALL, is_client, user_target};
@@ -127,14 +129,22 @@ impl Hub {
         Ok(Subscribed { channels, counts, all_count, id, begun, shard_cursor, is_counting })
     }
 
-    /// Ends all subscriptions of a stream.
+    /// Ends all subscriptions of a stream. It is among the receivers of events that its shard has yet to take, if it `had` one
+    /// of their channels when they were applied.
     ///
     /// # Panics
     /// If no stream of the shard subscribes to one of `channels`.
-    pub fn unsubscribe(&self, shard: usize, channels: impl IntoIterator<Item = ChannelId>) {
+    pub fn unsubscribe(
+        &self,
+        shard: usize,
+        channels: impl IntoIterator<Item = ChannelId>,
+        had: impl Fn(ChannelId, Sequence) -> bool,
+    ) {
+        let channels: SmallVec<[ChannelId; 8]> = channels.into_iter().chain([ChannelId::ALL]).collect();
         let mut state = self.lock();
         let state = &mut *state;
-        for id in channels.into_iter().chain([ChannelId::ALL]) {
+        state.count_leaver(shard, &channels, &[], had);
+        for id in channels {
             state.end_subscription(shard, id);
         }
         let taken = state.taken_by_all();

@@ -43,7 +43,7 @@ pub(super) fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8
             bytes.extend_from_slice(run.segment.bytes(run.from as usize, run.to as usize));
         }
     }
-    hub.unsubscribe(0, [subscribed.channels[0]]);
+    hub.unsubscribe(0, [subscribed.channels[0]], |_, _| true);
     (gap, bytes)
 }
 
@@ -292,7 +292,7 @@ pub(super) fn read_from(
             data.extend(text.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned));
         }
     }
-    hub.unsubscribe(0, subscribed.channels.iter().copied());
+    hub.unsubscribe(0, subscribed.channels.iter().copied(), |_, _| true);
     (missed, data)
 }
 

@@ -66,10 +66,7 @@ impl State {
         limits: SliceLimits,
         slice: &mut Slice,
     ) -> bool {
-        let prefixes = channels.iter().filter_map(|&id| self.channels.prefix(id)).collect();
-        let is_no_pattern = |id: &ChannelId| self.channels.prefix(*id).is_none();
-        let selected =
-            Selected { channels: channels.iter().copied().filter(is_no_pattern).collect(), prefixes };
+        let selected = self.selected(channels);
         let (from, mut entries) = (cursor.place, 0);
         for page in self.history.pages().range(self.history.page_index(from.next())..) {
             for entry in &page.entries[page.index_after(from)..] {
@@ -88,6 +85,29 @@ impl State {
             }
         }
         true
+    }
+
+    /// Counts the events behind `place` that go to any of `channels`, among the next `entries_max` of all; of those behind them
+    /// each one counts.
+    pub(super) fn count_walked(&self, channels: &[ChannelId], place: Sequence, entries_max: usize) -> usize {
+        let selected = self.selected(channels);
+        let (mut entries, mut count) = (0, 0);
+        for page in self.history.pages().range(self.history.page_index(place.next())..) {
+            let behind = &page.entries[page.index_after(place)..];
+            let looked_at = behind.len().min(entries_max - entries);
+            entries += looked_at;
+            let is_selected = |entry: &&Entry| self.selects(&selected, entry, page.sequence(entry));
+            count += behind[..looked_at].iter().filter(is_selected).count() + behind.len() - looked_at;
+        }
+        count
+    }
+
+    fn selected(&self, channels: &[ChannelId]) -> Selected<'_> {
+        let is_no_pattern = |id: &ChannelId| self.channels.prefix(*id).is_none();
+        Selected {
+            channels: channels.iter().copied().filter(is_no_pattern).collect(),
+            prefixes: channels.iter().filter_map(|&id| self.channels.prefix(id)).collect(),
+        }
     }
 
     /// Returns true if and only if a channel that is selected retains the event.
@@ -220,7 +240,7 @@ mod tests {
             let subscribed = hub.subscribe(0, names, None, Begin::LastRetained(count)).unwrap();
             let Begun::After(cursor) = subscribed.begun else { panic!("it begins with what is retained") };
             assert_eq!(cursor.place.0, place, "{count} of {text}");
-            hub.unsubscribe(0, subscribed.channels);
+            hub.unsubscribe(0, subscribed.channels, |_, _| true);
         }
     }
 }

@@ -24,8 +24,8 @@ impl MemoryLog {
 
 impl Log for MemoryLog {
     fn append(&self, batch: Batch, ticket: Ticket) {
-        // The sink is called under the lock, so that what is numbered first is applied first. A panic in the sink
-        // leaves `next` as it was: that number was not given away.
+        // The sink is called under the lock, so that what is numbered first is applied first. Its numbers are given away
+        // before it is: it may panic when it has applied them, and they must not be given to the next batch then.
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let first = *next;
         let count = batch.len() as u64;
@@ -34,8 +34,8 @@ impl Log for MemoryLog {
             self.sink.refused(ticket, batch, refusal);
             return;
         }
-        self.sink.committed(first, &batch, Some(ticket));
         *next = first.plus(count);
+        self.sink.committed(first, &batch, Some(ticket));
     }
 }
 
@@ -47,8 +47,13 @@ impl std::fmt::Debug for MemoryLog {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
     use crate::sse::event::Event;
+
+    /// The ticket of a batch over which the sink panics, once it has taken it.
+    const PANICS: Ticket = Ticket(99);
 
     #[derive(Default)]
     struct Heard(Mutex<Vec<String>>);
@@ -59,10 +64,25 @@ mod tests {
         }
         fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
             self.0.lock().unwrap().push(format!("{} from {first} for {ticket:?}", batch.len()));
+            assert_ne!(ticket, Some(PANICS), "the sink was to panic");
         }
         fn refused(&self, ticket: Ticket, _: Batch, refusal: Refusal) {
             self.0.lock().unwrap().push(format!("{ticket:?} {refusal}"));
         }
+    }
+
+    #[test]
+    fn what_comes_after_a_panic_in_the_sink_continues_the_order() {
+        let heard = Arc::new(Heard::default());
+        let log = MemoryLog::new(EpochTag::from_bits(1), Arc::clone(&heard) as Arc<dyn Sink>);
+        let append = |ticket| {
+            let mut batch = Batch::new();
+            batch.push(&["a"], &Event::new("x"));
+            log.append(batch, ticket);
+        };
+        assert!(catch_unwind(AssertUnwindSafe(|| append(PANICS))).is_err());
+        append(Ticket(8));
+        assert_eq!(heard.0.lock().unwrap()[2..], ["1 from 2 for Some(Ticket(8))"]);
     }
 
     #[test]

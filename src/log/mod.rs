@@ -23,7 +23,8 @@ pub trait Log: Send + Sync + fmt::Debug {
     fn append(&self, batch: Batch, ticket: Ticket);
 }
 
-/// Hears what a log does, in the order in which it counts. A log calls it from one thread at a time.
+/// Hears what a log does, in the order in which it counts. A log calls it from one thread at a time. Where a call panics, what
+/// it was told holds all the same, and the next one goes on behind it.
 pub trait Sink: Send + Sync {
     /// From `first` on numbers belong to a new epoch. Comes before the first commit, too.
     fn epoch_began(&self, tag: EpochTag, first: Sequence);

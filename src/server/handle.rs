@@ -66,6 +66,8 @@ pub struct Handle {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) hub: Arc<Hub>,
+    /// The instant from which the hub's time counts.
+    pub(super) start: Instant,
     pub(super) log: Arc<dyn Log>,
     pub(super) desk: Arc<Desk>,
     /// The mailboxes of the shards.
@@ -200,7 +202,7 @@ impl Handle {
 
     /// Appends a batch to the log for `waiter`; returns the serial number of its ticket.
     fn append(&self, batch: Batch, waiter: impl FnOnce() -> Waiter) -> Result<u64, PublishError> {
-        let Shared { hub, log, desk, channels_max, .. } = &*self.shared;
+        let Shared { hub, start, log, desk, channels_max, .. } = &*self.shared;
         if batch.is_empty() {
             return Err(PublishError::Invalid(BatchError::Empty));
         }
@@ -222,6 +224,8 @@ impl Handle {
         }
         match desk.enter(waiter(), batch.len()) {
             Ok(serial) => {
+                // Shards that have nothing to do do not move the clock: without this an event would be as old as their sleep.
+                hub.set_now(start.elapsed());
                 log.append(batch.into_events(), application_ticket(serial));
                 Ok(serial)
             }
@@ -307,5 +311,33 @@ impl PublishError {
             | PublishError::Refused { batch, .. } => Some(batch),
             PublishError::Invalid(_) | PublishError::Uncertain => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Server;
+
+    #[test]
+    fn an_event_is_as_old_as_its_publish_though_no_shard_has_moved_the_clock_since() {
+        let bound = Server::builder().listen(([127, 0, 0, 1], 0)).history_age_max(Duration::from_secs(60));
+        let server = bound.bind().unwrap();
+        let shared = server.handle();
+        let Shared { hub, log, desk, shards, connections, board, .. } = shared.shared();
+        let hour = Duration::from_secs(3600);
+        let handle = Handle::new(Shared {
+            hub: Arc::clone(hub),
+            start: Instant::now().checked_sub(hour).expect("the machine runs for longer"),
+            log: Arc::clone(log),
+            desk: Arc::clone(desk),
+            shards: shards.clone(),
+            connections: Arc::clone(connections),
+            board: Arc::clone(board),
+            ..*shared.shared()
+        });
+        handle.publish([&ChannelName::parse("a").unwrap()], &Event::new("now")).unwrap();
+        hub.set_now(hour); // As the first shard does that wakes.
+        assert_eq!(hub.channels_len(), 1, "it is not an hour old");
     }
 }

@@ -146,8 +146,10 @@ impl Server {
         let calling = Arc::clone(&desk);
         let caller = thread::Builder::new().name("callbacks".to_owned()).spawn(move || calling.call_back());
         let caller = caller.map_err(ServeError::Thread)?;
+        let start = Instant::now();
         let handle = Handle::new(Shared {
             hub,
+            start,
             log,
             desk: Arc::clone(&desk),
             board: Arc::new(Board::new(senders.clone())),
@@ -157,7 +159,7 @@ impl Server {
             body_bytes_max: settings.body_bytes_max,
             publish_timeout: settings.publish_timeout,
         });
-        let (desk, start) = (OpenDesk(desk), Instant::now());
+        let desk = OpenDesk(desk);
         let io = chosen.choice.io();
         let pin_shards = settings.pin_shards;
         Ok(Server {

@@ -124,11 +124,13 @@ impl<D: Driver> Shard<D> {
         let peer = self.peers.get_mut(conn).ok_or(ClientError::Unknown)?;
         let subscription = peer.subscriptions.remove(place);
         peer.subscriptions.shrink_to_fit();
+        let staying = peer.targets();
+        let had = |channel, event| peer.behind.as_ref().is_none_or(|behind| behind.had(channel, event));
+        self.hub.remove(self.options.number, subscription.channel, &staying, had);
         if let Some(behind) = &mut peer.behind {
             behind.part(subscription.channel);
         }
         self.take_from_index(subscription);
-        self.hub.remove(self.options.number, subscription.channel);
         if let Some(peer) = self.peers.get_mut(conn)
             && let Some(framing) = peer.conn.framing()
         {

@@ -115,13 +115,16 @@ impl<D: Driver> Shard<D> {
             return;
         }
         self.counters.streams -= 1;
-        self.counters.streams_catching_up -= u64::from(peer.behind.take().is_some());
+        let behind = peer.behind.take();
+        self.counters.streams_catching_up -= u64::from(behind.is_some());
         let subscriptions = std::mem::take(&mut peer.subscriptions);
         for &subscription in &subscriptions {
             self.take_from_index(subscription);
         }
         let channels = subscriptions.iter().map(|subscription| subscription.channel);
-        self.hub.unsubscribe(self.options.number, channels);
+        // A live stream had its channels before what its shard has yet to take.
+        let had = |channel, event| behind.as_ref().is_none_or(|behind| behind.had(channel, event));
+        self.hub.unsubscribe(self.options.number, channels, had);
     }
 
     /// Takes a subscription out of the index; its stream has it no more.

@@ -273,7 +273,7 @@ impl World {
     /// Ends one stream.
     pub(crate) fn unsubscribe(&mut self, index: usize) {
         let stream = self.streams.remove(index);
-        self.hub.unsubscribe(stream.shard, stream.ids.iter().copied());
+        self.hub.unsubscribe(stream.shard, stream.ids.iter().copied(), |_, _| true);
         self.settle(Step::Keeps);
     }
 }

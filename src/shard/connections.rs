@@ -3,9 +3,12 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::peer::{ARMED_AHEAD_MAX, Armed, Peer};
+use super::peer::Peer;
 use super::publish::{Form, Submission, hold_back};
-use super::{ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, SOURCES_KEPT, Shard, TELL_AGAIN, TIMER_TICK};
+use super::{
+    ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, EXPIRIES_PER_TURN_MAX, SOURCES_KEPT, Shard, TELL_AGAIN,
+    TIMER_TICK,
+};
 use crate::api::{self, Checks, Reply, ServerStatus};
 use crate::base::id::ConnId;
 use crate::conn::{Action, Context, Input};
@@ -79,6 +82,13 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// Forgets a connection that the driver has closed.
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.timers.disarm(conn.index);
+        self.peers.remove(conn);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Carries out what a connection wants, until it wants no more.
     pub(super) fn act(&mut self, conn: ConnId) {
         for _ in 0..ACTIONS_PER_TURN_MAX {
@@ -102,8 +112,7 @@ impl<D: Driver> Shard<D> {
                     tracing::trace!(slot = conn.index, ?reason, "closed");
                     self.leave(conn);
                     self.driver.close(conn);
-                    self.peers.remove(conn);
-                    self.connections.fetch_sub(1, Ordering::Relaxed);
+                    self.forget(conn);
                     self.counters.note_close(reason);
                     return;
                 }
@@ -120,18 +129,14 @@ impl<D: Driver> Shard<D> {
 
     /// Sees to a connection that wants nothing now: its timer, its place in the history, its age.
     fn settle(&mut self, conn: ConnId) {
-        let Shard { peers, options, readers, wheel, start, now, .. } = self;
+        let Shard { peers, options, readers, timers, now, .. } = self;
         let Some(peer) = peers.get_mut(conn) else { return };
         if peer.behind.is_some() && !peer.is_queued && peer.conn.waiting_bytes() == 0 {
             peer.is_queued = true;
             readers.push_back(conn.index);
         }
         if let Some(deadline) = peer.conn.deadline(&options.conn) {
-            let deadline = deadline.clamp(*now + TIMER_TICK, *now + ARMED_AHEAD_MAX);
-            if peer.armed.is_later_than(deadline, *start) {
-                peer.armed = Armed::at(deadline, *start);
-                wheel.insert(conn, deadline);
-            }
+            timers.arm(conn.index, deadline.max(*now + TIMER_TICK));
         }
         peer.is_timed = peer.conn.is_idle_stream();
     }
@@ -170,33 +175,36 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn expire(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.expire(self.now, &mut due);
-        for conn in due.drain(..) {
-            let Shard { peers, options, common, now, date, .. } = self;
-            let context = Context { now: *now, date, options: &options.conn, common };
-            let Some(peer) = peers.get_mut(conn) else { continue };
-            peer.armed = Armed::default();
-            peer.is_timed = false;
-            // Most deadlines have moved on meanwhile, which nobody told the wheel.
-            if peer.conn.deadline(&options.conn).is_some_and(|deadline| deadline <= *now) {
-                if peer.conn.is_overdue(*now) {
-                    self.end_stream_for_age(conn);
-                } else {
-                    peer.conn.handle(&context, Input::DeadlineReached);
-                    if let Some(publishing) = &mut peer.publishing
-                        && !peer.conn.awaits_answer()
-                    {
-                        publishing.forget_request(); // Its time is over, and it was answered so.
-                    }
-                }
-            }
-            self.act(conn);
+        self.timers.advance(self.now);
+        for _ in 0..EXPIRIES_PER_TURN_MAX {
+            let Some(slot) = self.timers.pop_due() else { break };
+            let Some(conn) = self.peers.id_at(slot) else { continue };
+            self.expire_connection(conn);
         }
-        self.due = due;
         if self.sources_used.is_some_and(|used| self.now >= used + SOURCES_KEPT) {
             self.sources.clear();
             self.sources_used = None;
         }
+    }
+
+    fn expire_connection(&mut self, conn: ConnId) {
+        let Shard { peers, options, common, now, date, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
+        let Some(peer) = peers.get_mut(conn) else { return };
+        peer.is_timed = false;
+        // Most deadlines have moved on meanwhile, which nobody told the wheel.
+        if peer.conn.deadline(&options.conn).is_some_and(|deadline| deadline <= *now) {
+            if peer.conn.is_overdue(*now) {
+                self.end_stream_for_age(conn);
+            } else {
+                peer.conn.handle(&context, Input::DeadlineReached);
+                if let Some(publishing) = &mut peer.publishing
+                    && !peer.conn.awaits_answer()
+                {
+                    publishing.forget_request(); // Its time is over, and it was answered so.
+                }
+            }
+        }
+        self.act(conn);
     }
 }

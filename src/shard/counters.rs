@@ -18,6 +18,8 @@ pub struct Counters {
     pub streams_catching_up: u64,
     /// Connections whose publish waits for shards that are behind.
     pub publishers_paused: u64,
+    /// Entries of the timer wheel.
+    pub timers: u64,
 
     /// Connections that were accepted.
     pub accepted: u64,
@@ -124,6 +126,7 @@ impl Counters {
         self.streams = 0;
         self.streams_catching_up = 0;
         self.publishers_paused = 0;
+        self.timers = 0;
     }
 
     /// Adds another shard's.
@@ -133,6 +136,7 @@ impl Counters {
             streams,
             streams_catching_up,
             publishers_paused,
+            timers,
             accepted,
             dropped,
             accept_failures,
@@ -158,6 +162,7 @@ impl Counters {
         self.streams += streams;
         self.streams_catching_up += streams_catching_up;
         self.publishers_paused += publishers_paused;
+        self.timers += timers;
         self.accepted += accepted;
         self.dropped += dropped;
         self.accept_failures += accept_failures;

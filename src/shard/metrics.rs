@@ -130,6 +130,8 @@ impl Metrics {
     fn encode_shards(&self, out: &mut Exposition<'_>) -> fmt::Result {
         let mailboxes = self.report.mailbox_messages.iter().map(|&messages| messages as u64).enumerate();
         out.gauge_by("mailbox_messages", "Messages that wait for an event loop.", "shard", mailboxes)?;
+        let help = "Timers that an event loop keeps: one for each connection at the most.";
+        out.gauge_by("timer_entries", help, "shard", self.by_shard(|shard| shard.timers))?;
         let help = "Time from taking events until all streams that they concern were sent to.";
         out.durations("fan_out_duration", help, self.by_shard(|shard| shard.fan_outs))?;
         let help = "Time that an event loop was busy in one turn, which whatever comes meanwhile waits.";
@@ -227,6 +229,7 @@ mod tests {
         first.note_close(CloseReason::TooSlow);
         first.publishes_refused = vec![(Status::BAD_REQUEST, 4)];
         first.publish_duplicates = 3;
+        first.timers = 2;
         first.turns.note(Duration::from_millis(2));
         let mut second = Counters { connections: 1, restarts: 1, ..Counters::default() };
         second.note_sent(1, Some(1));
@@ -258,6 +261,7 @@ mod tests {
             "\ndownpour_idempotency_keys 5\n",
             "\ndownpour_history_bytes 65536\n",
             "\ndownpour_mailbox_messages{shard=\"1\"} 7\n",
+            "\ndownpour_timer_entries{shard=\"0\"} 2\ndownpour_timer_entries{shard=\"1\"} 0\n",
             "\ndownpour_loop_lag_seconds_sum{shard=\"0\"} 0.002\n",
             "\ndownpour_loop_lag_seconds_bucket{le=\"0.0005\",shard=\"0\"} 0\n",
             "\ndownpour_loop_lag_seconds_bucket{le=\"0.0025\",shard=\"0\"} 1\n",

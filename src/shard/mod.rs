@@ -42,13 +42,15 @@ mod stats;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timer_tests;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::ApiOptions;
@@ -96,6 +98,9 @@ const ROOM_MAX: usize = 1 << 20;
 
 /// Actions of one connection that one turn carries out before others have theirs.
 const ACTIONS_PER_TURN_MAX: usize = 64;
+
+/// Connections whose time has come, or may have, that one turn looks at.
+const EXPIRIES_PER_TURN_MAX: usize = 1024;
 
 /// How long a publisher waits at the most before it is looked whether the shards that are behind have caught up.
 pub const PAUSE: Duration = Duration::from_millis(1);
@@ -180,8 +185,8 @@ pub struct Shard<D: Driver> {
     options: ShardOptions,
     driver: D,
     peers: Slots<Peer>,
-    wheel: Wheel<ConnId>,
-    due: Vec<ConnId>,
+    /// When connections are to be looked at, by their slots.
+    timers: Wheel,
     hub: Arc<Hub>,
     log: Arc<dyn Log>,
     mailbox: Receiver<Message>,
@@ -258,8 +263,7 @@ impl<D: Driver> Shard<D> {
             options,
             driver,
             peers: Slots::with_room_for(room),
-            wheel: Wheel::with_room_for(room, now, TIMER_TICK),
-            due: Vec::new(),
+            timers: Wheel::with_room_for(room, now, TIMER_TICK),
             hub,
             log,
             mailbox,
@@ -362,11 +366,9 @@ impl<D: Driver> Shard<D> {
         self.counters.note_restart();
         for conn in self.peers.ids().collect::<Vec<_>>() {
             self.driver.close(conn);
-            self.peers.remove(conn);
-            self.connections.fetch_sub(1, Ordering::Relaxed);
+            self.forget(conn);
         }
-        self.wheel = Wheel::with_room_for(Self::room(&self.options), self.now, TIMER_TICK);
-        self.due.clear();
+        self.timers = Wheel::with_room_for(Self::room(&self.options), self.now, TIMER_TICK);
         self.index = Index::with_room_for(Self::room(&self.options));
         self.taken.clear();
         self.sources.clear();
@@ -407,6 +409,12 @@ impl<D: Driver> Shard<D> {
         self.peers.len()
     }
 
+    /// How many of its connections wait for a moment.
+    #[must_use]
+    pub fn timers_len(&self) -> usize {
+        self.timers.len()
+    }
+
     /// Returns true if and only if there is work that waits for nothing.
     #[must_use]
     pub fn has_work(&self) -> bool {
@@ -434,7 +442,7 @@ impl<D: Driver> Shard<D> {
         let is_paused = !self.paused.is_empty() || !self.recounts.is_empty();
         let paused = is_paused.then(|| self.now + PAUSE);
         let deadlines = [
-            self.wheel.next_deadline(),
+            self.timers.next_deadline(),
             sources,
             self.drain_deadline(),
             paused,

@@ -1,12 +1,10 @@
 //! A connection as its shard knows it: the state machine, its place among the hub's streams, and what it waits for.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::TIMER_TICK;
 use super::publish::Publishing;
 use super::rooms::Subscriptions;
 use crate::base::id::{ClientId, EventId, Sequence};
@@ -26,8 +24,6 @@ pub(super) struct Peer {
     pub(super) behind: Option<Box<Behind>>,
     /// What the connection has asked other shards and the log, and not yet been told.
     pub(super) publishing: Option<Box<Publishing>>,
-    /// When the timer wheel names it next; it may be looked at earlier than it needs.
-    pub(super) armed: Armed,
     secret: Secret,
     /// When the stream began, in seconds since the shard did.
     pub(super) began_s: u32,
@@ -54,7 +50,6 @@ impl Peer {
             subscriptions: Subscriptions::new(),
             behind: None,
             publishing: None,
-            armed: Armed::default(),
             secret: Secret::default(),
             began_s: 0,
             listener: u16::try_from(listener).expect("there are few listeners"),
@@ -129,39 +124,6 @@ impl Peer {
     pub(super) fn is_settled_once_idle(&self) -> bool {
         self.behind.is_none() && self.is_timed
     }
-}
-
-/// When a connection is named by the timer wheel, if it is: a quarter of the size of what it stands for. Its ticks are
-/// counted as if round a clock of 2^31 of them, so one is before another if it is less than half of that before it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Armed(Option<NonZeroU32>);
-
-/// How far ahead a connection is armed at the most, well below half the clock: it is looked at then, and armed again.
-pub(super) const ARMED_AHEAD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-
-const _: () = assert!(TIMER_TICK.as_secs() == 0);
-const _: () = assert!(ARMED_AHEAD_MAX.as_millis() < (1 << 30) * TIMER_TICK.as_millis());
-
-impl Armed {
-    /// At `deadline`, in a shard that counts from `start`.
-    pub(super) fn at(deadline: Instant, start: Instant) -> Armed {
-        Armed(Some(place(deadline, start)))
-    }
-
-    /// Returns true if and only if the wheel does not name it by `deadline`, which is not further ahead than
-    /// [`ARMED_AHEAD_MAX`].
-    pub(super) fn is_later_than(self, deadline: Instant, start: Instant) -> bool {
-        let place = place(deadline, start).get();
-        self.0.is_none_or(|armed| place.wrapping_sub(armed.get()).cast_signed() < 0)
-    }
-}
-
-/// Where on the clock the tick is in which the wheel names what is due at `deadline`: twice its number, and one more, so
-/// that it is never zero.
-fn place(deadline: Instant, start: Instant) -> NonZeroU32 {
-    let nanos = deadline.saturating_duration_since(start).as_nanos();
-    let tick = u64::try_from(nanos).unwrap_or(u64::MAX).div_ceil(u64::from(TIMER_TICK.subsec_nanos()));
-    NonZeroU32::MIN | ((tick << 1) & 0xffff_ffff) as u32
 }
 
 /// A stream's place in the history, which it reads until it is live.
@@ -266,22 +228,5 @@ mod tests {
         let (mut peer, mut index) = (Peer::new(Instant::now(), 0, false), Index::default());
         (0..2).for_each(|slot| peer.subscriptions.push(index.insert(ChannelId::ALL, slot, 0)));
         assert!(!peer.subscriptions.spilled());
-    }
-
-    /// Also where the clock begins anew, which it does every 99 days.
-    #[test]
-    fn a_deadline_before_the_one_that_is_armed_is_told_from_one_behind_it() {
-        let start = Instant::now();
-        assert!(Armed::default().is_later_than(start, start));
-        for ticks in [5, (1 << 30) - 2, 1 << 30, (1_u64 << 31) - 1, 1 << 31, (1 << 31) + 1, 5 << 31] {
-            let at = start + Duration::from_millis(ticks * 4);
-            let armed = Armed::at(at, start);
-            for ahead in [Duration::ZERO, TIMER_TICK, ARMED_AHEAD_MAX] {
-                assert!(!armed.is_later_than(at + ahead, start), "{ticks} ticks, {ahead:?} ahead");
-            }
-            for before in [2 * TIMER_TICK, ARMED_AHEAD_MAX.min(at - start)] {
-                assert!(armed.is_later_than(at - before, start), "{ticks} ticks, {before:?} before");
-            }
-        }
     }
 }

@@ -88,6 +88,7 @@ impl<D: Driver> Shard<D> {
         }
         let question = self.board.last_question();
         self.counters.connections = self.peers.len() as u64;
+        self.counters.timers = self.timers.len() as u64;
         self.counters.publishers_paused = self.paused.len() as u64;
         self.counters.publishes_refused = self.common.refusals.by_status();
         let snapshot = self.counters.clone();

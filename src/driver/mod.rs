@@ -36,7 +36,8 @@ use crate::frame::offer::Offer;
 /// For each connection, named by an id that its owner chose:
 /// - At most one receive is outstanding. It ends in exactly one `Received`, `ReceiveEnded` or `Failed`.
 /// - At most one send is outstanding: from `SendStart::Pending` to its `Sent`, and from a short send to its `Writable`.
-///   Nothing may be offered meanwhile.
+///   Nothing may be offered while a send is pending. Its owner may try again before the `Writable` of a short send: that
+///   `Writable` is given up then, and if it comes all the same while the new send is pending, it means nothing.
 /// - `Failed` is its last completion, and only [`close`](Driver::close) is of use afterwards.
 /// - No completion comes after `close`, also not of what was outstanding. The id may not be used in a call again.
 pub trait Driver {
@@ -117,6 +118,21 @@ pub trait Driver {
     /// [`COMPLETIONS_PER_WAIT_MAX`](crate::base::limits::COMPLETIONS_PER_WAIT_MAX).
     fn next(&mut self) -> Option<Completion<'_, Self::Socket>>;
 
+    /// Takes in what has come by now, without waiting and without handing any of it over. Returns the number that
+    /// [`handed_over`](Driver::handed_over) has reached once it was all handed over; `None` where more may have come than
+    /// could be taken in: ask again after the next wait.
+    ///
+    /// So an owner that stood still hears what its peers sent meanwhile before it judges them by the time. A driver that
+    /// says nothing of this hands over at once whatever comes.
+    fn hear(&mut self) -> Option<u64> {
+        Some(0)
+    }
+
+    /// How much was handed over of what came, or is of no use any more.
+    fn handed_over(&self) -> u64 {
+        0
+    }
+
     /// Ends a wait from any thread: the present one, or else the next.
     fn waker(&self) -> Arc<dyn Wake>;
 }
@@ -125,7 +141,7 @@ pub trait Driver {
 #[derive(Debug)]
 pub enum SendStart {
     /// So many bytes were taken. Where that is less than was offered, none more fit, and exactly one
-    /// [`Completion::Writable`] follows when some do.
+    /// [`Completion::Writable`] follows when some do, unless a send is tried before.
     Sent(usize),
     /// One [`Completion::Sent`] follows that says the same.
     Pending,

@@ -97,15 +97,17 @@ impl Hub {
             for entry in &page.entries[page.index_after(cursor)..] {
                 let sequence = page.sequence(entry);
                 let place = page.place(entry);
-                let len = (place.to - place.from) as usize;
+                // Where its subscribers have left since the event was applied, the shard is still to say that it counts none.
+                let tally = state.tally_of(sequence).filter(|tally| tally.awaits(shard));
+                let is_taken = tally.is_some() || state.concerns(entry.target, shard);
+                // What is only passed over is no load, however large it is.
+                let len = if is_taken { (place.to - place.from) as usize } else { 0 };
                 if frames > 0 && !limits.allow(frames + 1, bytes + len) {
                     reached = Sequence(sequence.0 - 1);
                     break 'pages;
                 }
                 frames += 1;
-                // Where its subscribers have left since the event was applied, the shard is still to say that it counts none.
-                let tally = state.tally_of(sequence).filter(|tally| tally.awaits(shard));
-                if tally.is_none() && !state.concerns(entry.target, shard) {
+                if !is_taken {
                     continue;
                 }
                 bytes += len;
@@ -185,5 +187,17 @@ mod tests {
             let taken: u32 = runs.iter().map(|run| run.frames).sum();
             assert_eq!((taken, cursor.0), (frames, u64::from(frames)), "frames of {bytes} bytes");
         }
+    }
+
+    #[test]
+    fn large_frames_that_do_not_concern_a_shard_are_passed_over_at_once() {
+        let limits = TakeLimits::of(OutboxLimits { bytes_max: 256 * 1024, frames_max: 10 });
+        let hub = hub(100, usize::MAX);
+        hub.subscribe(0, &[Selector::parse("a").unwrap()], None, Begin::AtHead).unwrap();
+        let foreign = (0..20).map(|_| ("b".to_owned(), "x".repeat(300_000)));
+        publish(&hub, foreign.chain([("a".to_owned(), "x".to_owned())]));
+        let mut runs = Vec::new();
+        assert_eq!(hub.take(0, limits, &mut runs), hub.head());
+        assert_eq!(runs.len(), 1);
     }
 }

@@ -108,7 +108,7 @@ impl<D: Driver> Shard<D> {
     /// Takes what lies after the shard's cursor, unless some streams have yet to be sent what was taken before: what waits
     /// for a stream is to grow by no more than an empty outbox takes. Nearly always this brings the shard to the head.
     fn take_if_calm(&mut self) {
-        if self.marked.is_empty() {
+        if self.marked.is_round_over() {
             self.take();
         }
     }
@@ -195,7 +195,7 @@ impl<D: Driver> Shard<D> {
         })
     }
 
-    /// Has a connection be seen to in its turn.
+    /// Has a connection that has something to say be sent to in its turn.
     pub(super) fn mark(&mut self, conn: ConnId) {
         if let Some(peer) = self.peers.get_mut(conn)
             && !peer.is_marked

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
+use super::expiry::MUCH_BYTES;
 use super::peer::Peer;
 use super::publish::{Form, Submission, hold_back};
 use super::{
-    ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, EXPIRIES_PER_TURN_MAX, SOURCES_KEPT, Shard, TELL_AGAIN,
-    TIMER_TICK,
+    ACTIONS_AT_ONCE_MAX, ACTIONS_PER_TURN_MAX, CONNECTIONS_OVER_LIMIT_MAX, Shard, TELL_AGAIN, TIMER_TICK,
+    UNFINISHED_ACTIONS_PER_TURN_MAX,
 };
 use crate::api::{self, Checks, Reply, ServerStatus};
 use crate::base::id::ConnId;
@@ -20,6 +21,7 @@ impl<D: Driver> Shard<D> {
         loop {
             let Shard { driver, peers, options, common, counters, now, date, .. } = self;
             let context = Context { now: *now, date, options: &options.conn, common };
+            let mut had_much = false;
             let (conn, input) = match driver.next()? {
                 Completion::Accepted { socket, listener } => {
                     if let Some(conn) = self.accept_or_hand_on(socket, listener) {
@@ -31,7 +33,10 @@ impl<D: Driver> Shard<D> {
                     self.note_accept_failure(&error);
                     continue;
                 }
-                Completion::Received { conn, bytes } => (conn, Input::Received(bytes)),
+                Completion::Received { conn, bytes } => {
+                    had_much = bytes.len() >= MUCH_BYTES;
+                    (conn, Input::Received(bytes))
+                }
                 Completion::ReceiveEnded { conn } => (conn, Input::ReceiveEnded),
                 Completion::Sent { conn, bytes } => {
                     let Some(peer) = peers.get_mut(conn) else { continue };
@@ -45,6 +50,7 @@ impl<D: Driver> Shard<D> {
                 Completion::Failed { conn, .. } => (conn, Input::Failed),
             };
             if let Some(peer) = peers.get_mut(conn) {
+                peer.had_much |= had_much;
                 peer.conn.handle(&context, input);
                 return Some(conn);
             }
@@ -89,9 +95,28 @@ impl<D: Driver> Shard<D> {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Carries out what a connection wants, until it wants no more.
+    /// Goes on with connections that had more to do than they were given, a bounded amount.
+    pub(super) fn finish_actions(&mut self) {
+        self.actions_left = UNFINISHED_ACTIONS_PER_TURN_MAX;
+        for _ in 0..self.unfinished.len() {
+            if self.actions_left == 0 {
+                break;
+            }
+            let Some(slot) = self.unfinished.pop_front() else { break };
+            if let Some((conn, peer)) = self.peers.entry_at_mut(slot)
+                && std::mem::take(&mut peer.is_unfinished)
+            {
+                self.act(conn);
+            }
+        }
+        self.actions_left = ACTIONS_PER_TURN_MAX; // How many others are seen to is bounded where that is done.
+    }
+
+    /// Carries out what a connection wants, until it wants no more, or others are to have their turn.
     pub(super) fn act(&mut self, conn: ConnId) {
-        for _ in 0..ACTIONS_PER_TURN_MAX {
+        for _ in 0..ACTIONS_AT_ONCE_MAX {
+            let Some(left) = self.actions_left.checked_sub(1) else { break };
+            self.actions_left = left;
             let Shard { peers, driver, options, common, counters, now, date, held_back, .. } = self;
             let context = Context { now: *now, date, options: &options.conn, common };
             let Some(peer) = peers.get_mut(conn) else { return };
@@ -124,7 +149,11 @@ impl<D: Driver> Shard<D> {
                 }
             }
         }
-        self.mark(conn); // Others have their turn; it goes on in the next.
+        if let Some(peer) = self.peers.get_mut(conn)
+            && !std::mem::replace(&mut peer.is_unfinished, true)
+        {
+            self.unfinished.push_back(conn.index);
+        }
     }
 
     /// Sees to a connection that wants nothing now: its timer, its place in the history, its age.
@@ -172,39 +201,5 @@ impl<D: Driver> Shard<D> {
 
     pub(super) fn status(&self) -> ServerStatus {
         if self.drain.is_on() { ServerStatus::Draining } else { ServerStatus::Ready }
-    }
-
-    pub(super) fn expire(&mut self) {
-        self.timers.advance(self.now);
-        for _ in 0..EXPIRIES_PER_TURN_MAX {
-            let Some(slot) = self.timers.pop_due() else { break };
-            let Some(conn) = self.peers.id_at(slot) else { continue };
-            self.expire_connection(conn);
-        }
-        if self.sources_used.is_some_and(|used| self.now >= used + SOURCES_KEPT) {
-            self.sources.clear();
-            self.sources_used = None;
-        }
-    }
-
-    fn expire_connection(&mut self, conn: ConnId) {
-        let Shard { peers, options, common, now, date, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, common };
-        let Some(peer) = peers.get_mut(conn) else { return };
-        peer.is_timed = false;
-        // Most deadlines have moved on meanwhile, which nobody told the wheel.
-        if peer.conn.deadline(&options.conn).is_some_and(|deadline| deadline <= *now) {
-            if peer.conn.is_overdue(*now) {
-                self.end_stream_for_age(conn);
-            } else {
-                peer.conn.handle(&context, Input::DeadlineReached);
-                if let Some(publishing) = &mut peer.publishing
-                    && !peer.conn.awaits_answer()
-                {
-                    publishing.forget_request(); // Its time is over, and it was answered so.
-                }
-            }
-        }
-        self.act(conn);
     }
 }

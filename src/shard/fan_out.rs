@@ -25,9 +25,10 @@ const JOINED_STREAMS_MIN: usize = 64;
 const JOINED_BYTES_MIN: usize = 4 * 1024;
 
 impl<D: Driver> Shard<D> {
-    /// Sends to some of the streams that have something to say; once all had their turn, takes what has come meanwhile.
+    /// Sends to some of the streams that have something to say; once all had their turn that what was taken last went to,
+    /// takes what has come meanwhile. Others may always be marked: nobody who is waits for them.
     pub(super) fn fan_out(&mut self) {
-        if self.marked.is_empty() {
+        if self.marked.is_round_over() {
             self.take();
         }
         let mut unsettled = std::mem::take(&mut self.unsettled);
@@ -82,7 +83,8 @@ impl<D: Driver> Shard<D> {
         }
         taken.clear();
         self.taken = taken;
-        if !self.marked.is_empty() {
+        self.marked.end_round();
+        if !self.marked.is_round_over() {
             self.fan_out_began.get_or_insert(self.now);
         }
         self.requeue_ahead();

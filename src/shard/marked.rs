@@ -7,6 +7,10 @@ pub(super) struct Marked {
     slots: Vec<u32>,
     /// Those before this place were taken off.
     next: usize,
+    /// How many have gone from the front.
+    gone: u64,
+    /// How many there were, with those that have gone, when the last round ended: see [`Marked::end_round`].
+    round_end: u64,
 }
 
 impl Marked {
@@ -23,6 +27,7 @@ impl Marked {
     pub(super) fn take(&mut self, max: usize) -> &[u32] {
         if self.next * 2 >= self.slots.len() {
             self.slots.drain(..self.next);
+            self.gone += self.next as u64;
             self.next = 0;
         }
         let from = self.next;
@@ -30,9 +35,18 @@ impl Marked {
         &self.slots[from..self.next]
     }
 
+    /// Says that those who are in the list now belong together: they are what a fan-out has come to.
+    pub(super) fn end_round(&mut self) {
+        self.round_end = self.gone + self.slots.len() as u64;
+    }
+
+    /// Returns true if and only if all were taken off that belong to the last round, whoever was marked since.
+    pub(super) fn is_round_over(&self) -> bool {
+        self.gone + self.next as u64 >= self.round_end
+    }
+
     pub(super) fn clear(&mut self) {
-        self.slots.clear();
-        self.next = 0;
+        *self = Marked::default();
     }
 }
 
@@ -52,5 +66,23 @@ mod tests {
         marked.push(7);
         assert_eq!(marked.take(8), [7]);
         assert_eq!(marked.slots.len(), 1, "what was taken off is given up");
+    }
+
+    #[test]
+    fn a_round_is_over_whoever_is_marked_after_it() {
+        let mut marked = Marked::default();
+        assert!(marked.is_round_over());
+        let mut before = 0;
+        for _ in 0..3 {
+            (0..5).for_each(|slot| marked.push(slot));
+            marked.end_round();
+            for _ in 0..before + 5 {
+                assert!(!marked.is_round_over());
+                marked.push(9);
+                marked.take(1);
+            }
+            before += 5;
+            assert!(marked.is_round_over() && !marked.is_empty());
+        }
     }
 }

@@ -2,8 +2,8 @@
 //! connection becomes a call on the driver, the API or the log, and each event a run in the outboxes of its streams.
 //!
 //! A turn handles what the driver reports and what is in the mailbox, then does bounded amounts of the shard's own work:
-//! streams that have something to say are sent to, a part of them in each turn; when all were, more is taken from the
-//! hub. So everything that came meanwhile goes out in one send for each stream, and neither a publisher nor a newcomer
+//! streams that have something to say are sent to, a part of them in each turn; when all were that the last events went
+//! to, more is taken from the hub. So everything that came meanwhile goes out in one send for each stream, and neither a publisher nor a newcomer
 //! waits for the end of a fan-out. Nothing in a shard blocks but the driver's wait.
 
 pub mod apply;
@@ -16,6 +16,9 @@ mod clients;
 mod connections;
 pub mod counters;
 mod drain;
+mod expiry;
+#[cfg(test)]
+mod fairness_tests;
 mod fan_out;
 mod idempotency;
 #[cfg(test)]
@@ -73,6 +76,7 @@ use board::Board;
 use channels::Listing;
 use counters::Counters;
 use drain::Drain;
+use expiry::Hearing;
 use keys::IdempotencyKeys;
 use marked::Marked;
 use peer::Peer;
@@ -96,11 +100,21 @@ pub const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
 /// Most connections that a shard has room for from its beginning on: beyond it, its tables move as they grow.
 const ROOM_MAX: usize = 1 << 20;
 
-/// Actions of one connection that one turn carries out before others have theirs.
-const ACTIONS_PER_TURN_MAX: usize = 64;
+/// Actions of one connection that are carried out before others have theirs.
+const ACTIONS_AT_ONCE_MAX: usize = 64;
+
+/// Actions that one turn carries out of connections that the driver tells of, and again of those that anything else has
+/// come up for. Those that have more to do go on in a later turn.
+const ACTIONS_PER_TURN_MAX: usize = 4096;
+
+/// Actions that one turn carries out of connections that had more to do than they were given before.
+const UNFINISHED_ACTIONS_PER_TURN_MAX: usize = 1024;
 
 /// Connections whose time has come, or may have, that one turn looks at.
 const EXPIRIES_PER_TURN_MAX: usize = 1024;
+
+/// Turns in which it is waited at the most for what had come when deadlines were due to be handed over.
+const HEARING_TURNS_MAX: u32 = 1024;
 
 /// How long a publisher waits at the most before it is looked whether the shards that are behind have caught up.
 pub const PAUSE: Duration = Duration::from_millis(1);
@@ -187,6 +201,8 @@ pub struct Shard<D: Driver> {
     peers: Slots<Peer>,
     /// When connections are to be looked at, by their slots.
     timers: Wheel,
+    /// What is heard before deadlines that are due are looked at.
+    hearing: Option<Hearing>,
     hub: Arc<Hub>,
     log: Arc<dyn Log>,
     mailbox: Receiver<Message>,
@@ -210,6 +226,11 @@ pub struct Shard<D: Driver> {
     marked: Marked,
     /// Connections that were sent to, and may have something else to do.
     unsettled: Vec<ConnId>,
+    /// Slots of connections that had more to do than they were given. They wait here and not among those that are marked,
+    /// so that no connection holds a fan-out up by always having something to do.
+    unfinished: VecDeque<u32>,
+    /// Actions that this part of the turn may still carry out.
+    actions_left: usize,
     /// Slots of streams whose outbox was full for the run that is being delivered.
     fallen: Vec<u32>,
     /// Slots of streams that may read on in the history.
@@ -264,6 +285,7 @@ impl<D: Driver> Shard<D> {
             driver,
             peers: Slots::with_room_for(room),
             timers: Wheel::with_room_for(room, now, TIMER_TICK),
+            hearing: None,
             hub,
             log,
             mailbox,
@@ -283,6 +305,8 @@ impl<D: Driver> Shard<D> {
             sources_used: None,
             marked: Marked::default(),
             unsettled: Vec::new(),
+            unfinished: VecDeque::new(),
+            actions_left: 0,
             fallen: Vec::new(),
             readers: VecDeque::new(),
             ahead: Vec::new(),
@@ -342,9 +366,11 @@ impl<D: Driver> Shard<D> {
         self.now = now;
         self.date = date;
         self.has_turned = true;
+        self.actions_left = ACTIONS_PER_TURN_MAX;
         while let Some(conn) = self.next_completion() {
             self.act(conn);
         }
+        self.finish_actions();
         self.take_messages();
         self.settle_reports(); // Before their time is over, and they are answered so.
         self.go_on_listing(); // The same holds for it.
@@ -369,11 +395,13 @@ impl<D: Driver> Shard<D> {
             self.forget(conn);
         }
         self.timers = Wheel::with_room_for(Self::room(&self.options), self.now, TIMER_TICK);
+        self.hearing = None;
         self.index = Index::with_room_for(Self::room(&self.options));
         self.taken.clear();
         self.sources.clear();
         self.marked.clear();
         self.unsettled.clear();
+        self.unfinished.clear();
         self.fallen.clear();
         self.readers.clear();
         self.ahead.clear();
@@ -419,6 +447,7 @@ impl<D: Driver> Shard<D> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.marked.is_empty()
+            || !self.unfinished.is_empty()
             || !self.readers.is_empty()
             || self.tickets.has_settled()
             || self.keys.has_told(self.options.number)

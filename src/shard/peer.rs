@@ -37,6 +37,12 @@ pub(super) struct Peer {
     pub(super) is_timed: bool,
     /// It stands in the shard's list of streams that have something to say.
     pub(super) is_marked: bool,
+    /// It stands in the shard's queue of connections that had more to do than they were given.
+    pub(super) is_unfinished: bool,
+    /// A receive brought much since its deadline was due last.
+    pub(super) had_much: bool,
+    /// How often it was let be though its deadline was due.
+    pub(super) extra_looks: u8,
     /// It stands in one of the shard's queues of streams that read the history.
     pub(super) is_queued: bool,
     /// It was accepted beyond the limit of connections: it is told so, and nothing else.
@@ -57,6 +63,9 @@ impl Peer {
             is_stream: false,
             is_timed: false,
             is_marked: false,
+            is_unfinished: false,
+            had_much: false,
+            extra_looks: 0,
             is_queued: false,
             is_over_limit,
         }

@@ -145,7 +145,7 @@ impl<D: Driver> Shard<D> {
             return;
         }
         self.counters.turns.note(now.saturating_duration_since(self.now));
-        if self.marked.is_empty()
+        if self.marked.is_round_over()
             && let Some(began) = self.fan_out_began.take()
         {
             self.counters.fan_outs.note(now.saturating_duration_since(began));

@@ -303,6 +303,14 @@ impl Driver for MeddlingDriver {
         self.inner.next()
     }
 
+    fn hear(&mut self) -> Option<u64> {
+        self.inner.hear()
+    }
+
+    fn handed_over(&self) -> u64 {
+        self.inner.handed_over()
+    }
+
     fn waker(&self) -> Arc<dyn Wake> {
         self.inner.waker()
     }

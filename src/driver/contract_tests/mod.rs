@@ -67,6 +67,8 @@ for_each_driver!(
     echoes_more_than_any_buffer_holds,
     a_peer_that_ended_its_side_is_still_answered,
     a_short_send_is_followed_by_one_writable,
+    a_short_send_may_be_tried_again_before_there_is_room,
+    what_was_heard_is_handed_over_when_its_number_is_reached,
     receiving_makes_no_room,
     nothing_follows_a_close,
     a_slot_taken_again_gets_nothing_of_its_last_connection,
@@ -156,6 +158,58 @@ fn a_short_send_is_followed_by_one_writable<N: Net>(mut bench: Bench<N>) {
         read += peer.read().len();
     }
     assert_eq!(bench.settle(), [Seen::Writable(conn)]);
+}
+
+fn a_short_send_may_be_tried_again_before_there_is_room<N: Net>(mut bench: Bench<N>) {
+    let (mut peer, conn) = bench.connect();
+    let mut unread = bench.fill(conn);
+    let bytes = vec![b'x'; 16 * 1024];
+    for _ in 0..5 {
+        unread += bench.send(conn, &[&bytes]); // The kernel may have made some room meanwhile.
+    }
+    let seen = bench.settle();
+    assert!(seen.iter().all(|seen| *seen == Seen::Writable(conn)) && seen.len() <= 1, "{seen:?}");
+    while unread > 0 {
+        unread -= peer.read().len();
+    }
+    let told = seen.len() + bench.settle().len();
+    assert_eq!(told, 1, "there is room, which is told of once");
+
+    // Where it is taken whole, the room that was waited for before is nobody's any more.
+    let mut unread = bench.fill(conn);
+    while unread > 0 {
+        unread -= peer.read().len();
+    }
+    if bench.send(conn, &[b"x"]) == 1 {
+        assert_eq!(bench.settle(), []);
+    }
+}
+
+fn what_was_heard_is_handed_over_when_its_number_is_reached<N: Net>(mut bench: Bench<N>) {
+    const PEERS: usize = 20;
+    let mut all: Vec<_> = (0..PEERS).map(|_| bench.connect()).collect();
+    all.iter().for_each(|&(_, conn)| bench.driver.recv(conn));
+    bench.settle();
+    for (peer, _) in &mut all {
+        assert_eq!(peer.write(b"said"), 4);
+    }
+    let mark = bench.driver.hear().expect("it is far less than could be taken in");
+    let mut heard = Vec::new();
+    for _ in 0..5000 {
+        if bench.driver.handed_over() >= mark {
+            break;
+        }
+        heard.extend(bench.wait());
+    }
+    assert!(bench.driver.handed_over() >= mark, "all is handed over in the end");
+    // What is in the network has not come: a peer's bytes may be late, and in parts.
+    let later = bench.settle();
+    for (_, conn) in all {
+        let of_conn = |seen: &&Seen| matches!(seen, Seen::Received(of, _) if *of == conn);
+        let is_heard = heard.iter().any(|seen| of_conn(&seen));
+        let comes_late = !N::IS_REAL && later.iter().any(|seen| of_conn(&seen));
+        assert!(is_heard || comes_late, "{conn:?} was not heard");
+    }
 }
 
 fn receiving_makes_no_room<N: Net>(mut bench: Bench<N>) {

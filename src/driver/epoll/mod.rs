@@ -45,6 +45,8 @@ pub struct EpollDriver {
     table: Table<Connection>,
     /// Connections that have what their owner waits for. May name some that were closed since.
     ready: VecDeque<ConnId>,
+    /// How many were taken from the front of the ready list.
+    passed: u64,
     /// Connections to be watched from the next wait on, as a receive is outstanding for which nothing is there. May name some
     /// that were closed since.
     unwatched: Vec<ConnId>,
@@ -86,6 +88,7 @@ impl EpollDriver {
             acceptor,
             table: Table::default(),
             ready: VecDeque::new(),
+            passed: 0,
             unwatched: Vec::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             completions: 0,
@@ -137,6 +140,7 @@ impl EpollDriver {
             return Some(Step::Accept(accept));
         }
         while let Some(conn) = self.ready.pop_front() {
+            self.passed += 1;
             let Some(connection) = self.table.get_mut(conn) else { continue };
             connection.is_queued = false;
             if connection.awaits_room && connection.has_room {
@@ -253,7 +257,7 @@ impl Driver for EpollDriver {
         let Some(connection) = self.table.get_mut(conn) else {
             return SendStart::Failed(ErrorKind::NotConnected.into());
         };
-        debug_assert!(!connection.awaits_room, "a send is outstanding");
+        connection.awaits_room = false; // Where it is tried again before there was room.
         let sent = match batch {
             [slice] => connection.socket.send_with_flags(slice, SEND_FLAGS),
             slices => connection.socket.send_vectored_with_flags(slices, SEND_FLAGS),
@@ -332,6 +336,22 @@ impl Driver for EpollDriver {
             Step::Writable(conn) => Completion::Writable { conn },
             Step::Failed(conn, error) => Completion::Failed { conn, error },
         })
+    }
+
+    fn hear(&mut self) -> Option<u64> {
+        self.watch_receivers();
+        if self.poll.poll(&mut self.events, Some(Duration::ZERO)).is_err() {
+            self.events.clear(); // It was interrupted, or the next wait says what is broken.
+            return None;
+        }
+        self.note_events();
+        // The kernel goes on with others at the next poll, as each is told of once.
+        let is_all = self.events.iter().count() < EVENTS_PER_WAIT_MAX;
+        is_all.then(|| self.passed + self.ready.len() as u64)
+    }
+
+    fn handed_over(&self) -> u64 {
+        self.passed
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

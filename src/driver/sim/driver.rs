@@ -137,6 +137,14 @@ impl Driver for SimDriver {
         })
     }
 
+    fn hear(&mut self) -> Option<u64> {
+        Some(self.world.borrow().notices_so_far())
+    }
+
+    fn handed_over(&self) -> u64 {
+        self.world.borrow().notices_looked_at()
+    }
+
     fn waker(&self) -> Arc<dyn Wake> {
         Arc::<SimWaker>::clone(&self.waker)
     }

@@ -253,9 +253,9 @@ fn a_wake_up_is_told_once() {
 }
 
 #[test]
-#[should_panic(expected = "a send is outstanding")]
-fn a_send_before_the_writable_is_the_callers_bug() {
-    let options = SimOptions { send_buffer_bytes: 1..=1, ..SimOptions::calm() };
+#[should_panic(expected = "a send is pending")]
+fn a_send_while_one_is_pending_is_the_callers_bug() {
+    let options = SimOptions { pending_send_probability: 1.0, ..SimOptions::calm() };
     let (_net, mut driver, _peer) = connected(0, options);
     let _ = send(&mut driver, b"xx");
     let _ = send(&mut driver, b"x");

@@ -184,7 +184,8 @@ impl World {
 
     pub(super) fn send(&mut self, number: usize, batch: &[IoSlice<'_>]) -> SendStart {
         let link = &self.links[number];
-        assert!(matches!(link.sending, Sending::Idle), "a send is outstanding: {:?}", link.sending);
+        // After a short one it may be tried again before there is room.
+        assert!(!matches!(link.sending, Sending::Pending { .. }), "a send is pending: {:?}", link.sending);
         assert!(!link.server_ended, "nothing is sent after shutdown");
         if self.random.chance(self.options.reset_probability) {
             self.reset(number);
@@ -282,6 +283,17 @@ impl World {
 
     pub(super) fn begin_wait(&mut self) {
         self.wait_count += 1;
+    }
+
+    /// How many notices there were.
+    pub(super) fn notices_so_far(&self) -> u64 {
+        self.notice_count
+    }
+
+    /// The number below which all notices were looked at, but for those that come up later.
+    pub(super) fn notices_looked_at(&self) -> u64 {
+        let due = self.agenda.keys().take_while(|key| key.0 <= self.wait_count);
+        due.map(|key| key.2).min().unwrap_or(self.notice_count)
     }
 
     /// Takes what has come up; received bytes go to `buffer`.

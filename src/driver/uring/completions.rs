@@ -20,12 +20,13 @@ use crate::driver::table::Table;
 const ROOM: libc::c_int = libc::POLLOUT as libc::c_int;
 
 impl UringDriver {
-    /// Submits what is queued, waits for `timeout`, and takes in all completions.
-    pub(super) fn go_round(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Submits what is queued, waits for `timeout`, and takes in all completions; returns how many there were.
+    pub(super) fn go_round(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         self.ring.enter(timeout)?;
         let all_consumed = !self.ring.has_queued();
         let mut reaped = std::mem::take(&mut self.reaped);
         self.ring.reap(&mut reaped)?;
+        let completions = reaped.len();
         for entry in reaped.drain(..) {
             self.note(&entry);
         }
@@ -34,7 +35,7 @@ impl UringDriver {
         if let Some(sends) = sends {
             sends.settle(all_consumed, |done| note_sent(done, ring, table, events));
         }
-        Ok(())
+        Ok(completions)
     }
 
     /// Takes in a completion.
@@ -148,8 +149,7 @@ fn note_sent(done: Done, ring: &mut Ring, table: &mut Table<Connection>, events:
             return;
         }
     };
-    if bytes < offered {
-        connection.room = Room::Awaited;
+    if bytes < offered && std::mem::replace(&mut connection.room, Room::Awaited) == Room::Enough {
         ring.poll(connection.file, ROOM, Key::Room(conn));
     }
     events.push_back(Event::Sent { conn, bytes });

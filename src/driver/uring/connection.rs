@@ -41,7 +41,7 @@ pub(super) enum Room {
     Enough,
     /// Yes: the kernel polls for room.
     Awaited,
-    /// Not any more, though the kernel still polls.
+    /// Not any more, though the kernel still polls: our side ends, or a send was tried again before there was room.
     Forgotten,
 }
 

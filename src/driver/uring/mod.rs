@@ -75,6 +75,8 @@ pub struct UringDriver {
     table: Table<Connection>,
     /// What is to be handed over. May tell of connections that were closed since.
     events: VecDeque<Event>,
+    /// How many were taken from the front of the events.
+    passed: u64,
     /// Connections that wait for a buffer to receive into, first come first. The driver does not sleep while there are
     /// any: either a buffer is free, or what is in them waits to be handed over.
     starved: VecDeque<ConnId>,
@@ -141,6 +143,9 @@ enum Step {
 const ARRIVAL: libc::c_int = (libc::POLLIN | libc::POLLRDHUP) as libc::c_int;
 /// Most rounds through the kernel in one wait: a poll that has told of something, its receive, and one to spare.
 const ROUNDS_MAX: usize = 3;
+/// The same when what has come is heard: the kernel does some of what is due in each (20 completions, since Linux 6.13), and
+/// a round that brings nothing is the last.
+const HEARING_ROUNDS_MAX: usize = 64;
 /// The same when the driver ends: each closes as many connections as the queue holds, of which there are at most 2^20.
 const LAST_ROUNDS_MAX: usize = 8192;
 
@@ -177,6 +182,7 @@ impl UringDriver {
         }
         loop {
             let event = self.events.pop_front()?;
+            self.passed += 1;
             if self.is_wanted(event) {
                 return Some(Step::Event(event));
             }
@@ -268,7 +274,9 @@ impl Driver for UringDriver {
         };
         match table.get_mut(conn) {
             Some(connection) if !connection.has_failed => {
-                debug_assert!(connection.room == Room::Enough, "a send is outstanding");
+                if connection.room == Room::Awaited {
+                    connection.room = Room::Forgotten; // It is tried again before there was room.
+                }
                 if sends.is_full() {
                     // Only where the kernel had no memory for any of those before.
                     return SendStart::Failed(io::Error::from_raw_os_error(libc::ENOBUFS));
@@ -368,6 +376,28 @@ impl Driver for UringDriver {
                 Completion::Failed { conn, error: io::Error::from_raw_os_error(error) }
             }
         })
+    }
+
+    fn hear(&mut self) -> Option<u64> {
+        for _ in 0..HEARING_ROUNDS_MAX {
+            match self.go_round(Some(Duration::ZERO)) {
+                Ok(0) if !self.ring.has_queued() => {
+                    // Of those that found no buffer nobody knows what has come.
+                    let is_all = self.starved.is_empty();
+                    return is_all.then(|| self.passed + self.events.len() as u64);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.broken.get_or_insert(error);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn handed_over(&self) -> u64 {
+        self.passed
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

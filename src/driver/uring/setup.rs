@@ -79,6 +79,7 @@ impl PreparedUring {
             acceptor,
             table: Table::with_room_for(files as usize),
             events: VecDeque::new(),
+            passed: 0,
             starved: VecDeque::new(),
             ending: HashMap::new(),
             exchange: Some(Exchange::new()),

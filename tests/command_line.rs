@@ -55,7 +55,7 @@ fn help_of_serve_names_every_option_and_its_default() {
         ("--max-connections <N|auto>", "[default: auto]"),
         ("--max-channels <N>", "[default: 100000]"),
         ("--idempotency-keys <N>", "[default: 1000000]"),
-        ("--drain <DURATION>", "[default: 10s]"),
+        ("--drain <DURATION>", "[default: 8s]"),
         ("--log-format <FORMAT>", "[default: text]"),
     ] {
         let at = help.find(option).unwrap_or_else(|| panic!("{option} is missing in:\n{help}"));

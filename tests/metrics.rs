@@ -260,7 +260,7 @@ fn both_endpoints_answer_in_their_form(io: DriverKind) {
     let expected = format!(
         "{{\"total_clients\":0,\"global_channel\":0,\"channels\":{{}},\"users\":0,\"version\":\"{version}\",\"shards\":1,\
          \"shards_late\":0,\"connections\":1,\"connections_accepted\":1,\"connections_closed\":{{\"aborted\":0,\
-         \"failed\":0,\"finished\":0,\"idle\":0,\"panic\":0,\"peer\":0,\"too-slow\":0}},\"streams_catching_up\":0,\
+         \"failed\":0,\"finished\":0,\"idle\":0,\"panic\":0,\"peer\":0,\"stalled\":0,\"too-slow\":0}},\"streams_catching_up\":0,\
          \"streams_begun\":0,\"replays\":0,\"gaps\":{{\"history-expired\":0,\"slow-consumer\":0,\"unknown-id\":0}},\
          \"events_published\":0,\"publishes_refused\":{{}},\"publish_pauses\":0,\"publish_duplicates\":0,\
          \"idempotency_keys\":0,\"deliveries\":0,\"sends\":0,\"sent_bytes\":0,\"history_bytes\":{held},\"history_channels\":0,\"shard_restarts\":0}}"

@@ -376,6 +376,7 @@ fn options(number: usize, streams: usize) -> ShardOptions {
             head_timeout: seconds(10),
             body_timeout: seconds(30),
             idle_timeout: seconds(75),
+            stall_timeout: Some(seconds(120)),
             publish_timeout: seconds(5),
             keepalive: None,
             keepalive_style: KeepaliveStyle::Event,

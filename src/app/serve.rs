@@ -60,6 +60,7 @@ fn builder(config: ServeConfig) -> ServerBuilder {
         .head_timeout(config.head_timeout)
         .body_timeout(config.body_timeout)
         .idle_timeout(config.idle_timeout)
+        .stall_timeout(config.stall_timeout)
         .publish_timeout(config.publish_timeout)
         .drain_timeout(config.drain_timeout);
     for address in config.listen {

@@ -106,7 +106,9 @@ impl Connection {
                 }
             }
             Input::Failed => self.close(CloseReason::Failed),
-            Input::Writable => self.sending = Sending::Idle,
+            // What is told of room while a send is pending is of one that was tried again.
+            Input::Writable if self.sending == Sending::Full => self.sending = Sending::Idle,
+            Input::Writable => {}
             Input::DeadlineReached => match &mut self.phase {
                 Phase::Exchange(exchange) => {
                     if let Some(reason) = exchange.deadline_reached(context) {
@@ -114,7 +116,11 @@ impl Connection {
                     }
                 }
                 Phase::Stream(stream) => {
-                    if let Some(reason) = stream.deadline_reached(context) {
+                    if stream.begins_try(context) {
+                        if self.sending == Sending::Full {
+                            self.sending = Sending::Idle;
+                        }
+                    } else if let Some(reason) = stream.deadline_reached(context) {
                         self.close(reason);
                     }
                 }
@@ -255,15 +261,18 @@ impl Connection {
     #[inline]
     pub fn sent(&mut self, context: &Context<'_>, bytes: usize) -> Option<u32> {
         debug_assert!(bytes <= self.offered as usize, "no more is written than was offered");
-        self.sending = if bytes == self.offered as usize { Sending::Idle } else { Sending::Full };
+        let is_short = bytes < self.offered as usize;
+        self.sending = if is_short { Sending::Full } else { Sending::Idle };
         match &mut self.phase {
             Phase::Exchange(exchange) => {
                 exchange.sent(context, bytes);
                 None
             }
             Phase::Stream(stream) => {
-                let events = stream.sent(context.now, bytes);
-                if self.sending == Sending::Full {
+                let events = stream.sent(context.now, bytes, is_short);
+                if stream.is_stalled() {
+                    self.close(CloseReason::Stalled);
+                } else if is_short {
                     stream.let_go(context.options); // It may wait for long.
                 }
                 Some(events)

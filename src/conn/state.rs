@@ -18,6 +18,8 @@ pub struct ConnOptions {
     pub body_timeout: Duration,
     /// How long a connection may wait for its next request, and an answer for its reader.
     pub idle_timeout: Duration,
+    /// How long the full socket of a stream may take not one byte; `None` for any time.
+    pub stall_timeout: Option<Duration>,
     /// How long the log may take to commit what was published.
     pub publish_timeout: Duration,
     /// How long nothing is written to a stream before a ping is; `None` for none.
@@ -224,18 +226,21 @@ pub enum CloseReason {
     Idle,
     /// The peer did not read its answer, or the end of its stream.
     TooSlow,
+    /// The full socket of a stream took nothing for as long as it may.
+    Stalled,
     /// The server ended it at once.
     Aborted,
 }
 
 impl CloseReason {
     /// Every reason, in the order in which they are declared.
-    pub const ALL: [CloseReason; 6] = [
+    pub const ALL: [CloseReason; 7] = [
         CloseReason::Peer,
         CloseReason::Failed,
         CloseReason::Finished,
         CloseReason::Idle,
         CloseReason::TooSlow,
+        CloseReason::Stalled,
         CloseReason::Aborted,
     ];
 
@@ -248,6 +253,7 @@ impl CloseReason {
             CloseReason::Finished => "finished",
             CloseReason::Idle => "idle",
             CloseReason::TooSlow => "too-slow",
+            CloseReason::Stalled => "stalled",
             CloseReason::Aborted => "aborted",
         }
     }

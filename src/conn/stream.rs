@@ -1,6 +1,6 @@
 //! An open stream: what waits for it, its keepalive, and its end.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::conn::state::{CloseReason, ConnOptions, Context};
 use crate::frame::outbox::{Outbox, OutboxLimits, Pushed};
@@ -17,12 +17,34 @@ pub(super) struct Stream {
     end: Option<Instant>,
     framing: Framing,
     is_ending: bool,
+    room: Room,
 }
+
+/// Whether the socket has room for what waits. Where it is full it has taken nothing since `last_write`, which says when
+/// that was found out where the stream had been silent before.
+///
+/// A socket reports room only when it has a good deal, so it is tried by the time too: soon, or else what it would have
+/// taken all the while would pass for something that its client has read; and for the last time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    Full,
+    /// It is being tried soon after it was found full.
+    FirstTry,
+    /// It was full then too.
+    StillFull,
+    /// It has been full for as long as it may be, and is tried once more.
+    LastTry,
+}
+
+/// How long after a socket was found full it is tried for the first time, at the most, and as a part of how long it may be.
+const FIRST_TRY: Duration = Duration::from_secs(1);
+const FIRST_TRY_PART: u32 = 8;
 
 impl Stream {
     /// A stream that begins with what waits in `outbox`: its head.
     pub(super) fn new(now: Instant, framing: Framing, outbox: Outbox) -> Stream {
-        Stream { outbox, last_write: now, end: None, framing, is_ending: false }
+        Stream { outbox, last_write: now, end: None, framing, is_ending: false, room: Room::Enough }
     }
 
     pub(super) fn outbox(&self) -> &Outbox {
@@ -98,13 +120,23 @@ impl Stream {
         self.is_ending = true;
     }
 
-    /// Takes in what was written; returns how many frames of events wait no more.
+    /// Takes in what was written of what was offered, which is not all where `is_short`; returns how many frames of events wait
+    /// no more.
     #[inline]
-    pub(super) fn sent(&mut self, now: Instant, bytes: usize) -> u32 {
+    pub(super) fn sent(&mut self, now: Instant, bytes: usize, is_short: bool) -> u32 {
         if bytes == 0 {
+            self.room = match self.room {
+                Room::Enough => {
+                    self.last_write = now;
+                    Room::Full
+                }
+                Room::FirstTry => Room::StillFull,
+                Room::Full | Room::StillFull | Room::LastTry => self.room,
+            };
             return 0;
         }
         self.last_write = now;
+        self.room = if is_short { Room::Full } else { Room::Enough };
         self.outbox.sent(bytes)
     }
 
@@ -112,17 +144,44 @@ impl Stream {
     #[inline]
     pub(super) fn sent_whole(&mut self, now: Instant) -> u32 {
         self.last_write = now;
+        self.room = Room::Enough;
         self.outbox.clear()
     }
 
-    /// The keepalive, the stream's age, or, once it ends, the patience with a client that does not read its end.
+    /// Returns true if and only if its full socket is to be tried now, though it has not reported room.
+    pub(super) fn begins_try(&mut self, context: &Context<'_>) -> bool {
+        let is_due = self.try_deadline(context.options).is_some_and(|deadline| context.now >= deadline);
+        if is_due {
+            self.room = if self.room == Room::Full { Room::FirstTry } else { Room::LastTry };
+        }
+        is_due
+    }
+
+    /// Returns true if and only if its socket was tried for the last time. Once the outcome was taken in, it was in vain.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.room == Room::LastTry
+    }
+
+    /// When its full socket is tried next by the time.
+    fn try_deadline(&self, options: &ConnOptions) -> Option<Instant> {
+        let timeout = options.stall_timeout?;
+        match self.room {
+            Room::Full => Some(self.last_write + FIRST_TRY.min(timeout / FIRST_TRY_PART)),
+            Room::StillFull => Some(self.last_write + timeout),
+            Room::Enough | Room::FirstTry | Room::LastTry => None,
+        }
+    }
+
+    /// The keepalive, the stream's age, or, once it ends, the patience with a client that does not read its end; and the
+    /// patience with one that reads nothing at all.
     pub(super) fn deadline(&self, options: &ConnOptions) -> Option<Instant> {
+        let stall = self.try_deadline(options);
         if self.is_ending {
-            return Some(self.last_write + options.idle_timeout);
+            return stall.into_iter().chain([self.last_write + options.idle_timeout]).min();
         }
         let keepalive =
             options.keepalive.filter(|_| self.outbox.is_empty()).map(|after| self.last_write + after);
-        [keepalive, self.end].into_iter().flatten().min()
+        [keepalive, self.end, stall].into_iter().flatten().min()
     }
 
     pub(super) fn deadline_reached(&mut self, context: &Context<'_>) -> Option<CloseReason> {
@@ -139,7 +198,7 @@ impl Stream {
     }
 
     /// Returns true if and only if nothing waits and nothing was written for `interval` (WHATWG HTML 9.2.7).
-    fn keepalive_due(&self, now: Instant, interval: std::time::Duration) -> bool {
+    fn keepalive_due(&self, now: Instant, interval: Duration) -> bool {
         self.outbox.is_empty() && now.saturating_duration_since(self.last_write) >= interval
     }
 }

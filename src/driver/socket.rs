@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// How the sockets of a listener behave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +19,38 @@ pub struct SocketOptions {
     pub send_buffer_bytes: Option<usize>,
     /// Bytes not yet sent below which a socket has room again (`TCP_NOTSENT_LOWAT`, `tcp(7)`).
     pub notsent_lowat_bytes: Option<u32>,
+    /// How long a peer may take nothing, as those judge it who own the connections: a peer that is gone from the network
+    /// is noticed after that and within twice that, if it is two seconds or more; `None` where nobody asks.
+    pub stall_timeout: Option<Duration>,
+}
+
+/// By how much the kernel is more patient with a peer than those who own the connections: of a peer that is there and
+/// does not read they are to say why it was closed.
+const PATIENCE_MORE: Duration = Duration::from_secs(10);
+
+/// How long an unanswered peer is waited for (`TCP_USER_TIMEOUT`, `tcp(7)`), whether it was sent data, a probe of its closed
+/// window, or a probe of whether it lives.
+fn user_timeout(stall_timeout: Duration) -> Duration {
+    // The kernel counts in milliseconds, with 31 bits.
+    let longest = Duration::from_millis(1 << 30);
+    (stall_timeout + PATIENCE_MORE.min(stall_timeout / 2)).min(longest)
+}
+
+/// When a silent peer is probed for the first time, before half of `stall_timeout`, and how often then.
+fn keepalive(stall_timeout: Duration) -> TcpKeepalive {
+    let seconds = |duration: Duration| Duration::from_secs(duration.as_secs().clamp(1, 32_767));
+    TcpKeepalive::new().with_time(seconds(stall_timeout * 2 / 5)).with_interval(seconds(stall_timeout / 10))
 }
 
 impl Default for SocketOptions {
     fn default() -> SocketOptions {
-        SocketOptions { backlog: 4096, nodelay: true, send_buffer_bytes: None, notsent_lowat_bytes: None }
+        SocketOptions {
+            backlog: 4096,
+            nodelay: true,
+            send_buffer_bytes: None,
+            notsent_lowat_bytes: None,
+            stall_timeout: None,
+        }
     }
 }
 
@@ -124,6 +152,10 @@ fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
     if let Some(bytes) = options.notsent_lowat_bytes {
         socket.set_tcp_notsent_lowat(bytes)?;
     }
+    if let Some(timeout) = options.stall_timeout {
+        socket.set_tcp_user_timeout(Some(user_timeout(timeout)))?;
+        socket.set_tcp_keepalive(&keepalive(timeout))?;
+    }
     Ok(socket)
 }
 
@@ -200,8 +232,17 @@ impl BindError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Checks the options of a socket whose listener was told of a stall timeout of two minutes.
+    pub(in crate::driver) fn notices_that_a_peer_is_gone(socket: &Socket) {
+        let seconds = Duration::from_secs;
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(seconds(130)));
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds(48), "before half of it");
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds(12));
+    }
 
     const ANY_PORT: &str = "127.0.0.1:0";
 
@@ -263,6 +304,24 @@ mod tests {
     fn an_address_of_another_machine_is_refused_by_name() {
         let error = bind("192.0.2.1:0".parse().unwrap(), &SocketOptions::default()).unwrap_err();
         assert!(matches!(error, BindError::NotOurs { .. }), "{error:?}");
+    }
+
+    /// What those who own connections say first, and the kernel after them; a peer that is gone is noticed in time.
+    #[test]
+    fn the_kernel_is_more_patient_than_those_who_own_the_connections_and_not_for_long() {
+        let seconds = Duration::from_secs;
+        assert_eq!(user_timeout(seconds(120)), seconds(130));
+        assert_eq!(user_timeout(seconds(4)), seconds(6));
+        for stall_timeout in [2, 3, 5, 10, 30, 120, 3600, 86_400].map(seconds) {
+            let (user, probes) = (user_timeout(stall_timeout), format!("{:?}", keepalive(stall_timeout)));
+            assert!(user > stall_timeout && user < 2 * stall_timeout, "{user:?}, {probes}");
+        }
+        let endless = seconds(10 * 365 * 86_400);
+        assert!(user_timeout(endless).as_millis() < 1 << 31);
+        for stall_timeout in [Duration::from_millis(1), endless] {
+            let options = SocketOptions { stall_timeout: Some(stall_timeout), ..SocketOptions::default() };
+            bind(ANY_PORT.parse().unwrap(), &options).unwrap();
+        }
     }
 
     #[test]

@@ -74,6 +74,7 @@ pub struct ServerBuilder {
     pub(super) head_timeout: Duration,
     pub(super) body_timeout: Duration,
     pub(super) idle_timeout: Duration,
+    pub(super) stall_timeout: Option<Duration>,
     pub(super) publish_timeout: Duration,
     pub(super) drain_timeout: Duration,
 }
@@ -107,8 +108,9 @@ impl Default for ServerBuilder {
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
+            stall_timeout: Some(Duration::from_secs(120)),
             publish_timeout: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(8),
         }
     }
 }
@@ -214,9 +216,12 @@ impl ServerBuilder {
         body_timeout: Duration;
         /// Time that a connection without a stream is kept for its next request (`--idle-timeout`, 75 s).
         idle_timeout: Duration;
+        /// Time for which the full socket of a stream may take not one byte (`--stall-timeout`, 2 min); `None` for any. A
+        /// peer that is gone from the network is noticed by it too.
+        stall_timeout: impl Into<Option<Duration>>;
         /// Time until a publish that is not accepted is given up, whoever publishes (`--publish-timeout`, 5 s).
         publish_timeout: Duration;
-        /// Time that streams get to finish when the server drains (`--drain`, 10 s).
+        /// Time that a drain may take, in which streams get to finish (`--drain`, 8 s).
         drain_timeout: Duration;
     }
 
@@ -253,6 +258,7 @@ impl ServerBuilder {
             ("head_timeout", self.head_timeout),
             ("body_timeout", self.body_timeout),
             ("idle_timeout", self.idle_timeout),
+            ("stall_timeout", self.stall_timeout.unwrap_or(least)),
             ("publish_timeout", self.publish_timeout),
         ];
         for (setting, duration) in durations {

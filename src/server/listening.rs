@@ -35,6 +35,7 @@ pub(super) fn listen(settings: &ServerBuilder, shards: usize) -> Result<Listenin
     let options = SocketOptions {
         send_buffer_bytes: Some(SEND_BUFFER_BYTES),
         notsent_lowat_bytes: Some(NOTSENT_LOWAT_BYTES),
+        stall_timeout: settings.stall_timeout,
         ..SocketOptions::default()
     };
     let mut patience = Patience { left: PATIENCE, sleep: thread::sleep };

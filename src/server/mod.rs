@@ -313,6 +313,7 @@ fn shard_options(
             head_timeout: settings.head_timeout,
             body_timeout: settings.body_timeout,
             idle_timeout: settings.idle_timeout,
+            stall_timeout: settings.stall_timeout,
             publish_timeout: settings.publish_timeout,
             keepalive: settings.keepalive_interval,
             keepalive_style: settings.keepalive_style,

@@ -10,8 +10,13 @@ use crate::frame::notice::Notice;
 
 use super::Shard;
 
-/// How long those have who were still in the backlog when the listeners closed.
-pub(super) const CLOSING: Duration = Duration::from_secs(1);
+/// How long those have at the most who were still in the backlog when the listeners closed.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
+
+/// How long those have, of all that a drain may take: whoever is stuck is cut off before.
+pub(super) fn closing(drain_timeout: Duration) -> Duration {
+    CLOSING_MAX.min(drain_timeout / 4)
+}
 
 /// How often a shard that has finished looks whether the others have.
 const OTHERS_LOOKED_AT: Duration = Duration::from_millis(5);
@@ -64,7 +69,8 @@ impl<D: Driver> Shard<D> {
         while self.cursor < head && self.has_events() {
             self.take();
         }
-        self.drain = Drain::Ending { deadline: self.now + self.options.drain_timeout };
+        let timeout = self.options.drain_timeout;
+        self.drain = Drain::Ending { deadline: self.now + timeout - closing(timeout) };
         self.tell_all_handed_on();
         for conn in self.peers.ids().collect::<Vec<_>>() {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
@@ -96,7 +102,8 @@ impl<D: Driver> Shard<D> {
                     // A client that connects in the very moment in which a listener closes is reset, so none closes
                     // while another shard still serves, and newcomers are to be answered. Whoever is in the backlog is accepted, and answered, before the listeners close.
                     self.driver.stop_listening();
-                    self.drain = Drain::Closing { deadline: self.now + CLOSING };
+                    let closing = closing(self.options.drain_timeout);
+                    self.drain = Drain::Closing { deadline: self.now + closing };
                 }
             }
             Drain::Closing { deadline } => {
@@ -122,6 +129,40 @@ impl<D: Driver> Shard<D> {
 mod tests {
     use super::super::tests::{Servers, read};
     use super::*;
+    use crate::driver::sim::SimOptions;
+
+    /// What a container runtime gives a process is more than this, and less than twice as much.
+    #[test]
+    fn a_drain_ends_in_its_time_although_readers_are_stuck_and_newcomers_come() {
+        for seconds in [0, 1, 8, 60] {
+            let timeout = Duration::from_secs(seconds);
+            let mut servers = Servers::over(&SimOptions::calm(), |options| {
+                options.drain_timeout = timeout;
+                options.conn.idle_timeout = 2 * timeout + Duration::from_secs(75);
+            });
+            let _stuck = [servers.subscribe(0, "a"), servers.subscribe(1, "a")];
+            let _begun = servers
+                .request(0, "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n");
+            servers.settle();
+            let text = "x".repeat(50_000);
+            for _ in 0..4 {
+                servers.publish(0, &format!("{{\"channel\":\"a\",\"text\":\"{text}\"}}"));
+            }
+            let end = servers.now + timeout;
+            servers.shards.iter_mut().for_each(Shard::begin_drain);
+            let mut newcomers = Vec::new();
+            while servers.now < end {
+                newcomers.push(servers.nets[newcomers.len() % 2].connect());
+                let _ = newcomers[newcomers.len() - 1].write(b"GET /sse HTTP/1.1\r\n");
+                (0..2).for_each(|shard| servers.turn(shard));
+                let is_over = servers.shards.iter().any(Shard::is_drained);
+                assert!(!is_over || servers.now + timeout / 4 >= end, "they have most of the time");
+                servers.now += timeout / 100;
+            }
+            (0..2).for_each(|_| (0..2).for_each(|shard| servers.turn(shard)));
+            assert!(servers.shards.iter().all(Shard::is_drained), "{seconds} s are over");
+        }
+    }
 
     #[test]
     fn a_shard_listens_while_another_has_connections_to_finish() {

@@ -87,7 +87,7 @@ impl Reach {
 mod tests {
     use std::time::Duration;
 
-    use super::super::drain::CLOSING;
+    use super::super::drain::closing;
     use super::super::tests::{Servers, read};
     use super::*;
 
@@ -130,7 +130,7 @@ mod tests {
         let mut servers = servers();
         servers.shards[1].begin_drain();
         servers.turn(1);
-        servers.now += CLOSING - Duration::from_millis(1);
+        servers.now += closing(servers.shards[1].options.drain_timeout) - Duration::from_millis(1);
         servers.turn(1);
         assert!(!servers.shards[1].is_drained());
         servers.now += Duration::from_millis(1);

@@ -178,6 +178,7 @@ fn options(number: usize) -> ShardOptions {
             head_timeout: 10 * second,
             body_timeout: 10 * second,
             idle_timeout: 10 * second,
+            stall_timeout: Some(120 * second),
             publish_timeout: 5 * second,
             keepalive: None,
             keepalive_style: KeepaliveStyle::Event,

@@ -115,6 +115,7 @@ fn shard(random: &mut SplitMix64) -> ShardOptions {
             head_timeout: seconds(10),
             body_timeout: seconds(30),
             idle_timeout: seconds(75),
+            stall_timeout: None, // Subscribers may pause for as long as they like.
             publish_timeout: seconds(5),
             keepalive: pick(random, &[None, Some(1), Some(30)]).map(seconds),
             keepalive_style: KeepaliveStyle::Event,

@@ -71,6 +71,8 @@ pub struct ServeConfig {
     pub body_timeout: Duration,
     /// Time without a request until a connection is closed.
     pub idle_timeout: Duration,
+    /// Time for which the full socket of a stream may take nothing; `None` for any.
+    pub stall_timeout: Option<Duration>,
     /// Time until a publish is answered with 503.
     pub publish_timeout: Duration,
     /// Time that open streams get to finish once the server is told to end; may be zero.
@@ -124,6 +126,7 @@ impl ServeConfig {
             head_timeout: settings.one(&table::HEAD_TIMEOUT, duration_above_zero)?,
             body_timeout: settings.one(&table::BODY_TIMEOUT, duration_above_zero)?,
             idle_timeout: settings.one(&table::IDLE_TIMEOUT, duration_above_zero)?,
+            stall_timeout: settings.one(&table::STALL_TIMEOUT, duration_or_off)?,
             publish_timeout: settings.one(&table::PUBLISH_TIMEOUT, duration_above_zero)?,
             drain_timeout: settings.one(&table::DRAIN, duration)?,
             log: LogOptions {
@@ -306,8 +309,9 @@ mod tests {
             head_timeout: seconds(10),
             body_timeout: seconds(30),
             idle_timeout: seconds(75),
+            stall_timeout: Some(seconds(120)),
             publish_timeout: seconds(5),
-            drain_timeout: seconds(10),
+            drain_timeout: seconds(8),
             log: LogOptions { level: LogLevel::Info, format: LogFormat::Text },
         };
         assert_eq!(config(&[]), expected);

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(shown(&resolved, "keepalive"), "keepalive = 3s (from: command line)");
         assert_eq!(shown(&resolved, "retry"), "retry = 2s (from: environment)");
         assert_eq!(shown(&resolved, "history-events"), "history-events = 1 (from: file, line 3)");
-        assert_eq!(shown(&resolved, "drain"), "drain = 10s (from: default)");
+        assert_eq!(shown(&resolved, "drain"), "drain = 8s (from: default)");
         assert_eq!(resolved.config.retry_delay.as_secs(), 2);
     }
 

@@ -147,11 +147,14 @@ options! {
          long.";
     IDLE_TIMEOUT: "idle-timeout" "DURATION" One ["75s"], TIME_LIMITS,
         "How long a connection without a stream is kept open for the next request.";
+    STALL_TIMEOUT: "stall-timeout" "DURATION" One ["2m"], TIME_LIMITS,
+        "How long the full socket of a stream may take not one byte before it is closed; 0 is off. A client that is \
+         gone from the network is noticed within twice that.";
     PUBLISH_TIMEOUT: "publish-timeout" "DURATION" One ["5s"], TIME_LIMITS,
         "How long a publisher waits until its event is accepted; then it is answered with 503.";
 
-    DRAIN: "drain" "DURATION" One ["10s"], RUNNING,
-        "On SIGTERM or Ctrl-C: how long open streams get to finish. A second signal ends the server at once.";
+    DRAIN: "drain" "DURATION" One ["8s"], RUNNING,
+        "On SIGTERM or Ctrl-C: how long open streams get to finish, all told. A second signal ends the server at once.";
     LOG_LEVEL: "log-level" "LEVEL" One ["info"], RUNNING,
         "How much is logged to standard error: off, error, warn, info, debug or trace.";
     LOG_FORMAT: "log-format" "FORMAT" One ["text"], RUNNING,

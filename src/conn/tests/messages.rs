@@ -10,6 +10,7 @@ pub(super) fn options() -> ConnOptions {
         head_timeout: HEAD_TIMEOUT,
         body_timeout: BODY_TIMEOUT,
         idle_timeout: IDLE_TIMEOUT,
+        stall_timeout: Some(STALL_TIMEOUT),
         publish_timeout: PUBLISH_TIMEOUT,
         keepalive: Some(KEEPALIVE),
         keepalive_style: KeepaliveStyle::Event,

@@ -10,6 +10,7 @@ mod exchange;
 mod lines;
 mod messages;
 mod splits;
+mod stall;
 mod stream;
 
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ use messages::{
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const STALL_TIMEOUT: Duration = Duration::from_secs(90);
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const BODY_BYTES_MAX: usize = 1000;
@@ -83,6 +85,8 @@ struct Bench {
     /// Offers end later, as those of a ring do.
     is_ring: bool,
     under_way: UnderWay,
+    /// A deadline has come, so that a full socket may be tried once more.
+    may_try: bool,
     /// Requests and lines are left to the test; else they are answered at once.
     holds: bool,
     lines: String,
@@ -105,6 +109,7 @@ impl Bench {
             room: usize::MAX,
             is_ring: false,
             under_way: UnderWay::Nothing,
+            may_try: false,
             holds: false,
             lines: String::new(),
         };
@@ -123,6 +128,7 @@ impl Bench {
     }
 
     fn handle(&mut self, input: Input<'_>) {
+        self.may_try = matches!(input, Input::DeadlineReached);
         self.with(|conn, context| conn.handle(context, input));
         self.act();
     }
@@ -163,7 +169,8 @@ impl Bench {
     }
 
     fn send(&mut self) {
-        assert_eq!(self.under_way, UnderWay::Nothing, "one offer at a time");
+        let tries_again = std::mem::take(&mut self.may_try) && self.under_way == UnderWay::Room;
+        assert!(tries_again || self.under_way == UnderWay::Nothing, "one offer at a time");
         let mut taken = self
             .conn
             .offer(|slices| slices.iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>());

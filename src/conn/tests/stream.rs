@@ -31,7 +31,7 @@ fn ping(framing: Framing) -> String {
 
 impl Bench {
     /// A stream on HTTP/1.1 whose head is written; `wire` has what follows it.
-    fn streaming() -> Bench {
+    pub(super) fn streaming() -> Bench {
         let mut bench = Bench::new();
         bench.receive(get("/sse").as_bytes());
         assert_eq!(bench.text(), head(Version::Http11, true, Method::Get));
@@ -45,7 +45,7 @@ impl Bench {
         PushLimits::of(self.options.outbox)
     }
 
-    fn push(&mut self, text: &str) -> Pushed {
+    pub(super) fn push(&mut self, text: &str) -> Pushed {
         let limits = self.limits();
         let pushed = self.conn.push(|_| own(text), &limits);
         self.act();
@@ -219,6 +219,7 @@ fn a_ping_is_a_comment_where_that_is_its_style() {
 #[test]
 fn nothing_is_pinged_where_something_waits_or_keepalive_is_off() {
     let mut bench = Bench::streaming();
+    bench.options.stall_timeout = None;
     bench.make_room(0);
     assert_eq!(bench.push("waiting"), Pushed::Queued);
     assert_eq!(bench.deadline(), None);
@@ -239,6 +240,7 @@ fn nothing_is_pinged_where_something_waits_or_keepalive_is_off() {
 #[test]
 fn a_ping_that_waits_is_not_followed_by_another() {
     let mut bench = Bench::streaming();
+    bench.options.stall_timeout = None;
     bench.make_room(0);
     bench.expire(KEEPALIVE);
     assert_eq!(bench.deadline(), None);
@@ -276,6 +278,7 @@ fn a_client_that_never_reads_the_end_is_too_slow_after_the_idle_time() {
     for keepalive in [None, Some(KEEPALIVE)] {
         let mut bench = Bench::streaming();
         bench.options.keepalive = keepalive;
+        bench.options.stall_timeout = None;
         bench.make_room(0);
         assert_eq!(bench.push("waiting"), Pushed::Queued);
         bench.at(AN_HOUR);

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::accept::RETRY_INTERVAL;
 use super::*;
 use crate::base::limits::ACCEPTS_PER_WAIT_MAX;
+use crate::driver::socket::tests::notices_that_a_peer_is_gone;
 use crate::driver::socket::{SocketOptions, bind};
 use crate::driver::with_offer;
 
@@ -46,6 +47,7 @@ fn accepted_sockets_inherit_their_listeners_options() {
             nodelay,
             send_buffer_bytes: Some(20_000),
             notsent_lowat_bytes: Some(12_345),
+            stall_timeout: Some(Duration::from_secs(120)),
             ..SocketOptions::default()
         };
         let (mut driver, address) = listen(&options);
@@ -55,6 +57,7 @@ fn accepted_sockets_inherit_their_listeners_options() {
         assert_eq!(sockets[0].send_buffer_size().unwrap(), 40_000, "the kernel doubles it");
         assert_eq!(sockets[0].tcp_notsent_lowat().unwrap(), 12_345);
         assert!(sockets[0].nonblocking().unwrap());
+        notices_that_a_peer_is_gone(&sockets[0]);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::accept::RETRY_INTERVAL;
 use super::*;
 use crate::base::limits::ACCEPTS_PER_WAIT_MAX;
+use crate::driver::socket::tests::notices_that_a_peer_is_gone;
 use crate::driver::socket::{Listener, SocketOptions, bind};
 use crate::driver::with_offer;
 
@@ -29,7 +30,8 @@ pub(in crate::driver) fn proven_telling_everything() -> Option<Proven> {
 }
 
 fn listeners<const N: usize>(backlog: u32) -> ([SocketAddr; N], Vec<Listener>) {
-    let options = SocketOptions { backlog, ..SocketOptions::default() };
+    let stall_timeout = Some(Duration::from_secs(120));
+    let options = SocketOptions { backlog, stall_timeout, ..SocketOptions::default() };
     let listeners = [(); N].map(|()| bind("127.0.0.1:0".parse().unwrap(), &options).unwrap());
     (listeners.each_ref().map(|listener| listener.address().unwrap()), listeners.into())
 }
@@ -363,4 +365,13 @@ fn a_table_larger_than_the_limit_on_open_files_is_refused_by_its_size() {
     let Some(proven) = proven() else { return };
     let refused = PreparedUring::new(Vec::new(), FILES_MAX + 1, proven).unwrap_err();
     assert!(matches!(refused, UringError::Table { files, .. } if files == FILES_MAX + 1), "{refused}");
+}
+
+#[test]
+fn accepted_sockets_notice_that_a_peer_is_gone() {
+    let Some((mut driver, address)) = driver(10) else { return };
+    let _peer = TcpStream::connect(address).unwrap();
+    let socket = accept_all(&mut driver, 1).pop().unwrap();
+    let descriptor = driver.hand_over(socket).unwrap();
+    notices_that_a_peer_is_gone(&socket2::Socket::from(descriptor));
 }

@@ -256,12 +256,18 @@ impl State {
         targets.map(|channel| channel.count_through(cursor.place.max(channel.lost_through()))).sum()
     }
 
-    /// A cursor at `place` of a stream that asks for what is retained after it, and misses nothing else.
-    pub(super) fn cursor_of_retained(&self, place: Sequence, channels: &[ChannelId]) -> Cursor {
+    /// A cursor at `place` of a stream that asks for what is retained after it, and misses nothing else. Where it `is_counting`, it
+    /// knows how much it has seen from its first slice on.
+    pub(super) fn cursor_of_retained(
+        &self,
+        place: Sequence,
+        channels: &[ChannelId],
+        is_counting: bool,
+    ) -> Cursor {
         let targets = channels.iter().copied().chain([ChannelId::ALL]);
         let lost = targets.filter_map(|id| Some((id, self.channels.lost_after(id, place, None)?)));
         let told = lost.map(|(id, through)| self.told(id, through)).collect();
-        Cursor { place, seen: None, is_counting: false, stop: None, told }
+        Cursor { place, seen: None, is_counting, stop: None, told }
     }
 
     /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.

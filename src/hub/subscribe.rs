@@ -118,10 +118,12 @@ impl Hub {
                 begin_after(state.epochs.place_of(id).or_else(own))
             }
             Begin::AfterOwn(id) => begin_after(state.place_of_own_id(&id, names, user.as_deref())),
-            Begin::AllRetained => Begun::After(state.cursor_of_retained(state.epochs.start(), &channels)),
+            Begin::AllRetained => {
+                Begun::After(state.cursor_of_retained(state.epochs.start(), &channels, is_counting))
+            }
             Begin::LastRetained(count) => {
                 let place = state.place_before_last(count, &channels[..names.len()]).unwrap_or(head);
-                Begun::After(state.cursor_of_retained(place, &channels))
+                Begun::After(state.cursor_of_retained(place, &channels, is_counting))
             }
         };
         self.publish_counts(state);

@@ -17,6 +17,8 @@ pub struct SimLogOptions {
     pub delay_probability: f64,
     /// How likely a batch is refused.
     pub refuse_probability: f64,
+    /// How likely nobody is told what becomes of a batch. It is then lost, or committed later.
+    pub uncertain_probability: f64,
     /// Batches that one step commits at the most, at least 1.
     pub group_max: usize,
 }
@@ -58,7 +60,8 @@ pub struct SimLog {
 struct SimState {
     random: SplitMix64,
     next: Sequence,
-    waiting: Vec<(Batch, Ticket)>,
+    /// Without a ticket where it was given up already.
+    waiting: Vec<(Batch, Option<Ticket>)>,
 }
 
 impl SimLog {
@@ -94,7 +97,18 @@ impl SimLog {
         let group = state.random.within(1..=most);
         for _ in 0..group {
             let (batch, ticket) = state.waiting.remove(0);
-            if state.random.chance(self.options.refuse_probability) {
+            if let Some(ticket) = ticket
+                && state.random.chance(self.options.uncertain_probability)
+            {
+                if state.random.chance(0.5) {
+                    state.waiting.push((batch.clone(), None));
+                }
+                self.sink.refused(ticket, batch, Refusal::Uncertain);
+                continue;
+            }
+            if let Some(ticket) = ticket
+                && state.random.chance(self.options.refuse_probability)
+            {
                 self.sink.refused(ticket, batch, Refusal::Refused { reason: "simulated".to_owned() });
                 continue;
             }
@@ -102,7 +116,7 @@ impl SimLog {
             state.next = first.plus(batch.len() as u64);
             let batch = Arc::new(batch);
             self.medium.kept().push(Kept::Batch(first, Arc::clone(&batch)));
-            self.sink.committed(first, &batch, Some(ticket));
+            self.sink.committed(first, &batch, ticket);
         }
     }
 
@@ -115,7 +129,7 @@ impl SimLog {
 
 impl Log for SimLog {
     fn append(&self, batch: Batch, ticket: Ticket) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.push((batch, ticket));
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.push((batch, Some(ticket)));
     }
 }
 

@@ -119,7 +119,7 @@ impl World {
             let subscribed = self.hub.subscribe(shard, &names, None, begin).expect("it is in the table");
             let mut cursor = Cursor::behind(Sequence(self.epochs[0].first - 1), None);
             let retained = self.read_all(shard, &subscribed.channels, &mut cursor);
-            self.hub.unsubscribe(shard, [subscribed.channels[0]], |_, _| true);
+            self.hub.unsubscribe(shard, [subscribed.channels[0]], |_, _| false);
             let cursor = self.cursors[shard];
             let mut gone: Vec<u64> =
                 self.channels[name].retained().filter(|&number| number <= cursor).collect();

@@ -23,6 +23,8 @@ pub(crate) struct Stream {
     place: u64,
     /// It is not live before its shard has taken the events up to here, which its patterns may not know of.
     live_from: u64,
+    /// The last event before it subscribed.
+    pub(crate) subscribed_at: u64,
     /// Losses that it was told of, by channel and number.
     told: BTreeSet<(usize, u64)>,
 }
@@ -31,6 +33,11 @@ impl Stream {
     /// Everything up to here was delivered, or told as lost.
     pub(crate) fn place(&self) -> u64 {
         self.place
+    }
+
+    /// Returns true if and only if it names one of these.
+    pub(crate) fn names_any(&self, selectors: &[usize]) -> bool {
+        self.selectors.iter().any(|selector| selectors.contains(selector))
     }
 
     /// Events after its place that were lost to what it names, and not told. To a pattern an event is lost if none of its
@@ -161,8 +168,7 @@ impl Stream {
             return;
         };
         let channel = &world.channels[only];
-        let may_forget = channel.lapsed.len() > 1024
-            || channel.lapsed.first().is_some_and(|&lapsed| lapsed <= channel.dropped);
+        let may_forget = channel.lapsed.len() > 1024;
         assert!(gap.missed.is_some() || !counts || may_forget, "it is known how many are missing");
         let behind = lost.last().map_or(self.place, |loss| loss.1);
         if world.may_overstate_losses() {
@@ -249,6 +255,7 @@ impl World {
             cursor,
             place,
             live_from,
+            subscribed_at: self.head(),
             told: BTreeSet::new(),
         };
         assert_eq!(subscribed.is_counting, stream.only().is_some());
@@ -273,7 +280,8 @@ impl World {
     /// Ends one stream.
     pub(crate) fn unsubscribe(&mut self, index: usize) {
         let stream = self.streams.remove(index);
-        self.hub.unsubscribe(stream.shard, stream.ids.iter().copied(), |_, _| true);
+        self.hub
+            .unsubscribe(stream.shard, stream.ids.iter().copied(), |_, event| stream.subscribed_at < event.0);
         self.settle(Step::Keeps);
     }
 }

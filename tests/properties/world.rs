@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included};
+use std::sync::Arc;
 use std::time::Duration;
 
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::frame::batch::Batch;
 use downpour::hub::live::{LiveRun, TakeLimits};
-use downpour::hub::{Hub, HubOptions, Receivers, ShardSet, TICK};
+use downpour::hub::{Hub, HubOptions, Receivers, ShardSet, TICK, Tally};
 use downpour::sse::event::Event;
 
 use crate::records::{
@@ -31,6 +32,8 @@ pub(crate) struct World {
     pub(crate) cursors: Vec<u64>,
     pub(crate) streams: Vec<Stream>,
     pub(crate) now: u32,
+    /// Counts of receivers that shards have yet to make: of which event, and what they must come to.
+    tallies: Vec<(u64, Arc<Tally>, u64)>,
 }
 
 impl World {
@@ -45,6 +48,7 @@ impl World {
             cursors: vec![0; options.shards],
             streams: Vec::new(),
             now: 0,
+            tallies: Vec::new(),
         };
         world.begin_epoch(0);
         world
@@ -211,6 +215,8 @@ impl World {
             (Receivers::Exactly(receivers), &[streams]) => assert_eq!(receivers, streams),
             (Receivers::Counting(tally), &[_, _, ..]) => {
                 assert_eq!(tally.total(), None, "no shard has taken the event yet");
+                let reached = self.streams.iter().filter(|stream| stream.names_any(&last_selectors)).count();
+                self.tallies.push((last, tally, reached as u64));
             }
             (receivers, _) => panic!("{receivers:?} of {subscribers:?}"),
         }
@@ -276,7 +282,13 @@ impl World {
             assert_eq!((numbers.len(), numbers[0]), (run.frames as usize, run.first.0));
             if let Some(tally) = &run.tally {
                 assert_eq!(run.frames, 1, "an event whose receivers are counted stands alone");
-                tally.add(shard, 0);
+                let event = &self.events[&numbers[0]];
+                let is_found = |stream: &&Stream| {
+                    stream.shard == shard
+                        && stream.subscribed_at < numbers[0]
+                        && stream.names_any(&event.selectors)
+                };
+                tally.add(shard, self.streams.iter().filter(is_found).count() as u64);
             }
             if run.tally.is_some() && !self.concerns(&self.events[&numbers[0]].selectors, shard) {
                 continue; // Its subscribers have left: the shard is only to say that it counts none.
@@ -284,6 +296,11 @@ impl World {
             self.check_run_channels(run, &numbers, shard);
             taken.extend(numbers);
         }
+        self.tallies.retain(|(number, tally, reached)| {
+            let total = tally.total();
+            assert!(total.is_none_or(|total| total == *reached), "{total:?} of {reached} got {number}");
+            total.is_none()
+        });
         assert_eq!(taken, due, "what concerns shard {shard} from {cursor} to {reached}");
         let bytes: usize = runs.iter().map(|run| (run.to - run.from) as usize).sum();
         let frames: u32 = runs.iter().map(|run| run.frames).sum();

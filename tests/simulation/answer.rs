@@ -123,6 +123,9 @@ impl Message {
             .filter(|subscriber| subscriber.surely_has(channels, begun_at) || is_named(subscriber))
             .filter(|subscriber| !may_end && subscriber.must_receive(number, begun_at, scene.restarted_at))
             .count();
+        let left = scene.ghosts.iter().filter(|ghost| ghost.must_receive(number, begun_at, scene)).count();
+        let least = if may_end { least } else { least + left };
+        scene.stats.receivers_left += left as u64;
         let may_count = |ghost: &&Ghost| {
             let is_named = client.is_some() && ghost.client.as_deref() == client;
             (ghost.channels.meets(channels) || is_named) && ghost.over_at.is_none_or(|at| at >= begun_at)

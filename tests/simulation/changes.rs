@@ -10,7 +10,7 @@ use crate::model::{CHANNELS, ChannelSet, SELF, channels_of};
 use crate::view::{Now, View};
 
 /// What a stream's client knows of its channels.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Changes {
     /// What was asked for and is not told, in order.
     asked: Vec<Asked>,
@@ -161,7 +161,7 @@ impl View {
         let asked = asked.remove(place.unwrap_or_else(|| panic!("nobody asked for {json}")));
         // Everything up to where it was asked for comes before, and nothing that was seen lies behind where it was done.
         let until = asked.until.unwrap_or(now.model.head());
-        self.settle_own_place(now.model, asked.from + 1, now.rules.hub.retention.events_max);
+        self.settle_place(now.model, asked.from + 1, now.rules);
         let place = self.place.expect("connected comes first");
         assert!(place <= until, "{json} is told behind event {place}, and was done at {until}");
         self.changes.has_changed = true; // A gap that was told may reach beyond this place.

@@ -67,9 +67,10 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>, may_go_to_client
     let channels = ChannelSet::of(&indexes);
     let event_type = *pick(random, &["message", "message", "note", "tick"]);
     // Most ids are used once.
-    let own_id = random.chance(0.05).then(|| match random.chance(0.2) {
-        true => format!("own-{}", random.within(0..=serial)),
-        false => format!("own-{serial}"),
+    let own_id = random.chance(0.05).then(|| match random.within(0..=9) {
+        0 => format!("own-{}", random.within(0..=serial)),
+        1..=3 => format!("own-again-{}", random.within(0..=3)),
+        _ => format!("own-{serial}"),
     });
     let ttl = random.chance(rules.ttl_probability).then(|| random.within(1..=20) as u64);
     let filler = filler(random, rules);

@@ -10,6 +10,7 @@
 //!
 //! `DOWNPOUR_SIM_SEEDS=5000` plays so many seeds, from `DOWNPOUR_SIM_SEED` (or 0) on.
 
+mod allocated;
 mod answer;
 mod changes;
 mod control;
@@ -38,6 +39,9 @@ use stats::Stats;
 /// Seeds that are played where none are asked for, and the steps of each.
 const SEEDS: u64 = 300;
 const STEPS: u64 = 1500;
+
+/// Bytes that may be left of a world.
+const LEFT_BYTES_MAX: i64 = 16 * 1024;
 
 thread_local! {
     /// The seed and the steps of the world that this thread plays.
@@ -81,7 +85,11 @@ fn a_seed_determines_a_world() {
 
 fn play(seed: u64, steps: u64) -> Stats {
     PLAYED.set(Some((seed, steps)));
+    let before = allocated::bytes();
     let stats = world::play(seed, steps);
+    // A world is played by one thread, and what there is once in a thread, or a process, is small.
+    let left = allocated::bytes() - before;
+    assert!(left < LEFT_BYTES_MAX, "{left} bytes are left of a world that is over");
     PLAYED.set(None);
     stats
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::base::random::SplitMix64;
 use downpour::frame::batch::{Batch, TARGET_ALL, is_client, user_target};
+use downpour::hub::TICK;
 use downpour::log::{Refusal, Sink, Ticket};
 use downpour::sse::decode::Decoder;
 
@@ -118,7 +119,7 @@ pub(crate) struct Draft {
     pub(crate) written_at: u64,
     /// How many events come with it or not at all; `None` for a line, which comes with whichever others.
     pub(crate) whole: Option<usize>,
-    /// It was sent more than once, so that it has no one connection any more.
+    /// It was sent more than once, or given up by the log, so that it has no place among those of one connection any more.
     pub(crate) is_retried: bool,
     pub(crate) fate: Fate,
 }
@@ -149,6 +150,8 @@ pub(crate) struct Event {
     /// For how long it may be replayed, and when that time began at the latest.
     pub(crate) ttl: Option<Duration>,
     pub(crate) applied_at: Option<Instant>,
+    /// In which step it was committed.
+    pub(crate) committed_in: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +168,10 @@ pub(crate) struct Model {
     events: Vec<Event>,
     by_channel: [Vec<u64>; TARGETS + 1],
     epochs: Vec<Epoch>,
+    /// Channels whose history somebody has asked to drop.
+    dropped: ChannelSet,
+    /// The step of the world.
+    pub(crate) step: u64,
     /// What time it is.
     pub(crate) now: Option<Instant>,
     /// Bytes that each connection of a publisher has written.
@@ -188,6 +195,26 @@ impl Model {
     /// The one client that an event goes to, if it does.
     pub(crate) fn client_of(&self, event: &Event) -> Option<&str> {
         self.drafts[event.serial].client.as_deref()
+    }
+
+    /// Notes that somebody asks to drop the history of a channel.
+    pub(crate) fn note_drop(&mut self, channel: usize) {
+        self.dropped = self.dropped.with(channel);
+    }
+
+    /// Returns true if and only if event `number` may have lapsed by now. It may do so up to a tick before its time.
+    pub(crate) fn may_have_lapsed(&self, number: u64) -> bool {
+        let lapses = self.event(number).and_then(|event| Some(event.applied_at? + event.ttl?));
+        lapses.zip(self.now).is_some_and(|(lapses, now)| now + TICK >= lapses)
+    }
+
+    /// Returns true if and only if one of `channels`, which give their events up by number, was not dropped and has had so few
+    /// events behind event `number`, up to `end`, that it retains that one.
+    pub(crate) fn retains(&self, channels: ChannelSet, number: u64, end: u64, events_max: usize) -> bool {
+        let common = self.event(number).map(|event| event.channels.common(channels)).unwrap_or_default();
+        let retains =
+            |channel| !self.dropped.has(channel) && self.of_channel(channel, number, end).len() < events_max;
+        !self.may_have_lapsed(number) && common.indexes().any(retains)
     }
 
     /// Notes a client that is connected.
@@ -267,6 +294,14 @@ impl Model {
         draft.fate = Fate::Refused;
     }
 
+    /// Nobody knows of these events whether they will appear, nor in which order with others.
+    fn give_up(&mut self, batch: &Batch) {
+        for part in batch.iter() {
+            let serial = serial_of(&decode_frame(part.frame).1);
+            self.drafts[serial].is_retried = true;
+        }
+    }
+
     fn begin_epoch(&mut self, tag: EpochTag, first: u64) {
         if let Some(known) = self.epochs.iter().find(|epoch| epoch.tag == tag) {
             assert_eq!(known.first, first, "an epoch keeps its beginning");
@@ -283,7 +318,8 @@ impl Model {
         self.epochs.push(Epoch { tag, first });
     }
 
-    fn commit(&mut self, first: u64, batch: &Batch, is_new: bool) {
+    fn commit(&mut self, first: u64, batch: &Batch) {
+        let is_new = first > self.head();
         let mut serials = Vec::new();
         for (number, part) in (first..).zip(batch.iter()) {
             let (event_type, data, id) = decode_frame(part.frame);
@@ -323,7 +359,8 @@ impl Model {
             self.drafts[serial].fate = Fate::Committed(number);
             let id = if part.id_at.is_some() { self.id_of(number) } else { id };
             channels.indexes().for_each(|channel| self.by_channel[channel].push(number));
-            self.events.push(Event { serial, channels, id, ttl, applied_at: self.now });
+            let (applied_at, committed_in) = (self.now, self.step);
+            self.events.push(Event { serial, channels, id, ttl, applied_at, committed_in });
         }
     }
 }
@@ -361,11 +398,14 @@ impl Sink for Recorder {
     }
 
     fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
-        lock(&self.model).commit(first.0, batch, ticket.is_some());
+        lock(&self.model).commit(first.0, batch);
         self.inner.committed(first, batch, ticket);
     }
 
     fn refused(&self, ticket: Ticket, batch: Batch, refusal: Refusal) {
+        if refusal == Refusal::Uncertain {
+            lock(&self.model).give_up(&batch);
+        }
         self.inner.refused(ticket, batch, refusal);
     }
 }

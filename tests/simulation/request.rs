@@ -129,7 +129,9 @@ impl Message {
 
     /// A request that drops the history of a channel.
     pub(crate) fn dropping(scene: &mut Scene<'_>) -> (Message, Vec<Written>) {
-        let channel = pick(scene.random, &CHANNELS).replace('ö', "%C3%B6").replace('ß', "%C3%9F");
+        let index = scene.random.within(0..=CHANNELS.len() - 1);
+        scene.model.note_drop(index);
+        let channel = CHANNELS[index].replace('ö', "%C3%B6").replace('ß', "%C3%9F");
         let serial = scene.model.drafts.len();
         let message = Message {
             kind: Kind::Drop,

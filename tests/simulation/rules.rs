@@ -13,6 +13,8 @@ use downpour::hub::{Backlog, HubOptions};
 use downpour::log::sim::SimLogOptions;
 use downpour::shard::ShardOptions;
 
+use crate::model::CHANNELS;
+
 /// Most bytes of an event's data.
 pub(crate) const DATA_BYTES_MAX: usize = 12_000;
 
@@ -35,6 +37,8 @@ pub(crate) struct Rules {
     pub(crate) aside_probability: f64,
     /// Some events go to all streams, or to those of a user, as some streams are.
     pub(crate) plays_targets: bool,
+    /// There are more channels than a reader merges for a pattern.
+    pub(crate) is_crowded: bool,
     /// Some events go to one client.
     pub(crate) plays_clients: bool,
     /// How likely a client with a turn changes the channels of its stream.
@@ -49,6 +53,7 @@ impl Rules {
         let log = SimLogOptions {
             delay_probability: *pick(random, &[0.0, 0.2, 0.8]),
             refuse_probability: *pick(random, &[0.0, 0.0, 0.05]),
+            uncertain_probability: *pick(random, &[0.0, 0.0, 0.03]),
             group_max: random.within(1..=8),
         };
         let retention = Retention {
@@ -61,22 +66,35 @@ impl Rules {
             bytes_max: *pick(random, &[64 * 1024, 8 * 1024 * 1024]),
         };
         let plays_targets = random.chance(0.5);
+        let channels_max = *pick(random, &[1000, 1000, 1000, 5, 3]);
         Rules {
             net,
             log,
             log_eagerness: *pick(random, &[0.0, 0.5, 1.0]),
-            hub: HubOptions { retention, channels_max: 1000, backlog, shards: *pick(random, &[1, 2, 2, 8]) },
+            hub: HubOptions { retention, channels_max, backlog, shards: *pick(random, &[1, 2, 2, 8]) },
             shard: shard(random),
             large_probability: *pick(random, &[0.0, 0.02, 0.2]),
             several_probability: *pick(random, &[0.0, 0.2, 0.5]),
             ttl_probability: *pick(random, &[0.0, 0.0, 0.1, 0.7]),
             aside_probability: if plays_targets { 0.4 } else { 0.1 },
             plays_targets,
+            is_crowded: channels_max == 1000 && random.chance(0.3),
             plays_clients: random.chance(0.5),
             change_probability: *pick(random, &[0.0, 0.02, 0.2]),
             subscribers: random.within(1..=12),
             publishers: random.within(1..=4),
         }
+    }
+
+    /// Returns true if and only if the server may not know of each former channel how far it was evicted, and assumes the worst.
+    pub(crate) fn may_overstate_losses(&self) -> bool {
+        self.hub.channels_max < CHANNELS.len()
+    }
+
+    /// Returns true if and only if nothing but the number of a channel's events has any of them given up, or a request.
+    pub(crate) fn gives_up_by_number(&self) -> bool {
+        let Retention { bytes_max, age_max, .. } = self.hub.retention;
+        bytes_max >= 64 * 1024 * 1024 && age_max.is_none()
     }
 
     /// Bytes that the server and its network may hold of what one stream was sent.

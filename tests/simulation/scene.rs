@@ -5,6 +5,7 @@ use std::time::Instant;
 use downpour::base::random::SplitMix64;
 use downpour::driver::sim::SimNet;
 
+use crate::changes::Changes;
 use crate::model::{ChannelSet, Model};
 use crate::rules::Rules;
 use crate::stats::Stats;
@@ -36,4 +37,33 @@ pub(crate) struct Ghost {
     pub(crate) client: Option<String>,
     /// When the server had said that it ends, if it had.
     pub(crate) over_at: Option<u64>,
+    /// What it was until its client left it, if the server has served it till then.
+    pub(crate) left: Option<Left>,
+}
+
+/// A stream that its client has left when nothing else had ended it.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) changes: Changes,
+    pub(crate) connected_at: Option<u64>,
+    pub(crate) subscribed_at: Option<u64>,
+    pub(crate) shard: usize,
+    pub(crate) begun_at: u64,
+    /// The step in which its client left it.
+    pub(crate) left_at: u64,
+}
+
+impl Ghost {
+    /// Returns true if and only if the stream is among the receivers of event `number`, which was published at `step` or later:
+    /// it was subscribed when that was committed, and its client left it after that.
+    pub(crate) fn must_receive(&self, number: u64, step: u64, scene: &Scene<'_>) -> bool {
+        let (Some(left), Some(event)) = (&self.left, scene.model.event(number)) else { return false };
+        let common = event.channels.common(self.channels);
+        let is_named = self.client.is_some() && scene.model.client_of(event) == self.client.as_deref();
+        let has_way = is_named || (common.len() > 0 && left.changes.surely_had(common, step));
+        let is_connected = left.connected_at.is_some_and(|at| at < step)
+            || left.subscribed_at.is_some_and(|place| place < number);
+        let is_well = scene.restarted_at[left.shard].is_none_or(|at| at < left.begun_at);
+        has_way && is_connected && is_well && event.committed_in < left.left_at
+    }
 }

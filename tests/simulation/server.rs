@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use downpour::base::id::{ConnId, Sequence};
 use downpour::base::mailbox::{Sender, Wake, mailbox};
+use downpour::base::name::Selector;
 use downpour::base::random::SplitMix64;
 use downpour::driver::sim::{SimDriver, SimNet, SimSocket};
 use downpour::driver::{Completion, Driver, SendStart};
@@ -28,6 +29,9 @@ use downpour::sse::event::Event;
 
 use crate::model::{Recorder, TARGETS, target_name};
 use crate::world::World;
+
+/// More channels than a reader merges for a pattern.
+const CROWD: usize = 70;
 
 /// One life of the server.
 pub(crate) struct Server {
@@ -54,6 +58,8 @@ pub(crate) struct Member {
 pub(crate) struct Reach {
     pub(crate) hub: Arc<Hub>,
     pub(crate) log: Arc<SimLog>,
+    /// The instant from which the hub's time counts.
+    pub(crate) start: Instant,
     pub(crate) mailboxes: Vec<Sender<Message>>,
 }
 
@@ -125,7 +131,13 @@ impl Server {
             Member { shard, net, meddling, woken, is_sleeping: false, deadline: None, lags_until: 0 }
         });
         let members = members.collect();
-        *reach = Some(Reach { hub: Arc::clone(&hub), log, mailboxes: senders });
+        if rules.is_crowded {
+            // Channels that nobody publishes to, so that a reader of their pattern walks the order of all events.
+            for name in (0..CROWD).map(|n| Selector::parse(&format!("entity:crowd/{n}"))) {
+                hub.add(0, &name.expect("it is a name")).expect("there is room");
+            }
+        }
+        *reach = Some(Reach { hub: Arc::clone(&hub), log, start: *now, mailboxes: senders });
         Server { members, hub, connections, start: *now }
     }
 

@@ -42,6 +42,10 @@ pub(crate) struct Stats {
     pub(crate) deleted: u64,
     pub(crate) clients_unknown: u64,
     pub(crate) streams_full: u64,
+    pub(crate) replayed: u64,
+    pub(crate) receivers_left: u64,
+    pub(crate) crowded: u64,
+    pub(crate) few_channels: u64,
     pub(crate) lost: u64,
     pub(crate) held_bytes_max: u64,
     pub(crate) kept_bytes_max: u64,
@@ -57,7 +61,7 @@ impl Stats {
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 40] {
+    fn counts(&mut self) -> [&mut u64; 44] {
         [
             &mut self.steps,
             &mut self.crashes,
@@ -98,6 +102,10 @@ impl Stats {
             &mut self.deleted,
             &mut self.clients_unknown,
             &mut self.streams_full,
+            &mut self.replayed,
+            &mut self.receivers_left,
+            &mut self.crowded,
+            &mut self.few_channels,
             &mut self.lost,
         ]
     }

@@ -7,7 +7,7 @@ use downpour::driver::sim::SimPeer;
 use downpour::http::{BodyDecoder, Framing};
 use downpour::sse::decode::Decoder;
 
-use crate::scene::Scene;
+use crate::scene::{Left, Scene};
 use crate::view::{Now, View};
 use crate::wire::{Lines, ResponseHead, take_head};
 
@@ -38,6 +38,18 @@ impl Stream {
         let taken = self.peer.write(&rest[..len]);
         self.written += taken;
         taken > 0
+    }
+
+    /// What it was, for the server to count it still, when its client leaves it in this step.
+    pub(crate) fn left(&self, step: u64) -> Left {
+        Left {
+            changes: self.view.changes.clone(),
+            connected_at: self.view.connected_at,
+            subscribed_at: self.view.subscribed_at,
+            shard: self.shard,
+            begun_at: self.begun_at,
+            left_at: step,
+        }
     }
 
     /// Takes in what was received: the head, then the events.

@@ -257,6 +257,10 @@ impl Subscriber {
         self.choose_last_event_id(scene);
         let id = self.last_event_id.clone();
         let begin = match scene.model.place_of(&id) {
+            _ if id.is_empty() && scene.random.chance(0.4) => {
+                self.seen.clear();
+                Begin::Retained(*pick(scene.random, &[None, Some(1), Some(3), Some(20)]))
+            }
             _ if id.is_empty() => Begin::Head,
             Some(place) => Begin::After(place),
             None if id.starts_with("own-") => {
@@ -273,7 +277,7 @@ impl Subscriber {
             shard,
             begun: scene.now,
             begun_at: scene.step,
-            request: self.request(&id, scene.random),
+            request: self.request(&id, begin, scene.random),
             written: 0,
             received: Vec::new(),
             head: None,
@@ -299,7 +303,7 @@ impl Subscriber {
         self.seen.clear();
     }
 
-    fn request(&self, id: &str, random: &mut SplitMix64) -> Vec<u8> {
+    fn request(&self, id: &str, begin: Begin, random: &mut SplitMix64) -> Vec<u8> {
         let names: Vec<String> = self.names.iter().map(|name| percent_encode(name)).collect();
         let mut target = match &names[..] {
             [name] if random.chance(0.5) => format!("/channels/{name}?"),
@@ -309,6 +313,11 @@ impl Subscriber {
         if let Some(&user) = self.others.iter().find(|&&target| target > ALL) {
             let parameter = pick(random, &["userId", "user_id"]);
             target.push_str(&format!("{parameter}={}&", user_name(user)));
+        }
+        match begin {
+            Begin::Retained(None) => target.push_str("replay=all&"),
+            Begin::Retained(Some(count)) => target.push_str(&format!("replay={count}&")),
+            Begin::Head | Begin::After(_) | Begin::AfterOwn | Begin::AfterUnknown => {}
         }
         let mut fields = "Host: localhost:8080\r\nAccept: text/event-stream\r\n".to_owned();
         if !id.is_empty() && random.chance(0.2) {
@@ -362,10 +371,11 @@ impl Subscriber {
             assert!(is_well, "subscriber {}: the stream just ends", self.number);
         }
         let (client, over_at) = (stream.view.client.take(), stream.view.over_at);
-        scene.ghosts.push(Ghost { channels, client, over_at });
+        scene.ghosts.push(Ghost { channels, client, over_at, left: None });
     }
 
     fn leave(&mut self, scene: &mut Scene<'_>) {
+        let is_live = self.must_live(scene.rules, scene.is_draining, scene.restarted_at);
         let Some(stream) = &mut self.stream else { return };
         match scene.random.within(0..=2) {
             0 if !stream.has_left => {
@@ -377,7 +387,9 @@ impl Subscriber {
             _ => {}
         }
         let (client, over_at) = (stream.view.client.clone(), stream.view.over_at);
-        scene.ghosts.push(Ghost { channels: self.targets(), client, over_at });
+        let channels = self.targets();
+        let left = is_live.then(|| self.stream.as_ref().map(|stream| stream.left(scene.step))).flatten();
+        scene.ghosts.push(Ghost { channels, client, over_at, left });
         self.give_up(scene.model);
         self.sleeps_until = scene.step + scene.random.within(0..=200) as u64;
     }

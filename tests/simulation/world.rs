@@ -81,7 +81,7 @@ pub(crate) struct World {
 pub(crate) fn play(seed: u64, steps: u64) -> Stats {
     let mut world = World::new(seed, steps);
     loop {
-        lock(&world.model).now = Some(world.now);
+        world.tell_time();
         let mut server = Server::start(&mut world);
         world.begin_life();
         serve(&mut server, &mut world);
@@ -89,6 +89,8 @@ pub(crate) fn play(seed: u64, steps: u64) -> Stats {
         world.end_life();
         if world.step >= steps {
             world.stats.steps = world.step;
+            world.stats.crowded = u64::from(world.rules.is_crowded);
+            world.stats.few_channels = u64::from(world.rules.may_overstate_losses());
             return world.stats;
         }
     }
@@ -202,8 +204,18 @@ impl World {
         }
     }
 
+    /// Says what time it is: to the model, and as whoever has the log commit does, to the server.
+    fn tell_time(&self) {
+        let mut model = lock(&self.model);
+        (model.now, model.step) = (Some(self.now), self.step);
+        drop(model);
+        if let Some(reach) = &self.reach {
+            reach.hub.set_now(self.now.duration_since(reach.start));
+        }
+    }
+
     fn turn(&mut self, server: &mut Server, shard: usize) {
-        lock(&self.model).now = Some(self.now);
+        self.tell_time();
         if server.turn(shard, self.now) == Turned::Panicked {
             self.note_restart(shard);
         }
@@ -292,6 +304,7 @@ impl World {
 
     /// Somebody acts.
     fn act(&mut self) {
+        self.tell_time();
         match self.random.within(0..=9) {
             0 if self.random.chance(self.rules.aside_probability) => {
                 let log = Arc::clone(&self.reach.as_ref().expect("the server lives").log);
@@ -312,6 +325,7 @@ impl World {
 
     /// Everyone reads and writes all there is; returns whether that was anything.
     fn settle_step(&mut self) -> bool {
+        self.tell_time();
         let log = Arc::clone(&self.reach.as_ref().expect("the server lives").log);
         let mut happened = log.waiting() > 0;
         log.step();
@@ -328,7 +342,7 @@ impl World {
 
     fn with_scene(&mut self, act: impl FnOnce(&mut Scene<'_>, &mut [Subscriber], &mut [Publisher])) {
         let reach = self.reach.as_ref().expect("the server lives");
-        lock(&self.model).now = Some(self.now);
+        self.tell_time();
         let mut scene = Scene {
             random: &mut self.random,
             model: &mut lock(&self.model),

@@ -26,6 +26,8 @@ pub(crate) enum Begin {
     /// After an event that its publisher gave an id, which may be known no more.
     AfterOwn,
     AfterUnknown,
+    /// With the last retained events of its channels, or all of them.
+    Retained(Option<usize>),
 }
 
 /// What holds while an event is looked at.
@@ -56,6 +58,13 @@ pub(crate) struct View {
     others: ChannelSet,
     names: Vec<&'static str>,
     pub(super) changes: Changes,
+    /// A gap may have nothing missing: the server may have forgotten of a channel what it has lost.
+    may_overstate: bool,
+    /// Nothing is given up but by its number in its channel.
+    is_retained_by_number: bool,
+    events_max: usize,
+    /// The last number when `connected` came.
+    head_at_connected: u64,
     /// It is not as clear as otherwise what a gap stands for: events may reach it by its name too.
     has_other_ways: bool,
     /// Its end was asked for.
@@ -91,6 +100,8 @@ pub(crate) struct View {
     told_unknown: u64,
     has_gap: bool,
     replayed: u64,
+    /// Those of them that came by its channels and were committed when it was requested.
+    replayed_before: usize,
     is_caught_up: bool,
     /// When the server said that the stream ends.
     pub(crate) over_at: Option<u64>,
@@ -114,6 +125,10 @@ impl View {
         View {
             client: None,
             changes: Changes::new(names),
+            may_overstate: rules.may_overstate_losses(),
+            is_retained_by_number: rules.gives_up_by_number(),
+            events_max: rules.hub.retention.events_max,
+            head_at_connected: 0,
             has_other_ways: rules.plays_clients,
             is_deleted: false,
             is_uncertain: false,
@@ -140,6 +155,7 @@ impl View {
             told_unknown: 0,
             has_gap: false,
             replayed: 0,
+            replayed_before: 0,
             is_caught_up: false,
             over_at: None,
             resumed_at: None,
@@ -171,7 +187,7 @@ impl View {
             "gap" => self.take_gap(now, &json, last_id),
             "subscribed" => self.take_subscribed(now, &json),
             "unsubscribed" => self.take_unsubscribed(now, &json),
-            "caught-up" => self.take_caught_up(now, &json),
+            "caught-up" => self.take_caught_up(now, &json, last_id),
             "ping" => {
                 assert!(now.rules.shard.conn.keepalive.is_some() && self.connected_at.is_some());
                 assert_eq!(data, "{}");
@@ -188,7 +204,9 @@ impl View {
             }
             _ => {
                 assert!(self.connected_at.is_none() && json["retryAfter"].is_u64(), "{data}");
-                assert!(now.rules.shard.connections_max < 100, "overloaded without a limit");
+                let Rules { shard, hub, .. } = now.rules;
+                let is_limited = shard.connections_max < 100 || hub.channels_max < 100;
+                assert!(is_limited, "overloaded without a limit");
                 self.over_at = Some(now.step);
                 now.stats.overloaded += 1;
                 false
@@ -209,10 +227,11 @@ impl View {
         let client = self.client.as_deref().expect("a stream has a name");
         now.model.note_client(client);
         self.connected_at = Some(now.step);
+        self.head_at_connected = now.model.head();
         match self.begin {
             Begin::Head => self.begin_at(now.model, last_id),
             Begin::After(place) => self.place = Some(place),
-            Begin::AfterOwn | Begin::AfterUnknown => {}
+            Begin::AfterOwn | Begin::AfterUnknown | Begin::Retained(_) => {}
         }
         now.stats.connected += 1;
         self.begin == Begin::Head
@@ -236,10 +255,10 @@ impl View {
         if self.begin == Begin::AfterOwn && json["reason"] == "unknown-id" {
             self.check_unknown(now);
             self.begin = Begin::AfterUnknown;
-        } else if self.begin == Begin::AfterOwn && self.place.is_none() {
+        } else if self.begin != Begin::AfterUnknown && self.place.is_none() {
             // Behind the event with the id there may be some that had lapsed: the server has read over them.
             let after = now.model.place_of(after).expect("a gap names a known place");
-            self.settle_own_place(now.model, after + 1, now.rules.hub.retention.events_max);
+            self.settle_place(now.model, after + 1, now.rules);
         }
         let Some(place) = self.place else {
             assert_eq!((self.begin, json["reason"].as_str()), (Begin::AfterUnknown, Some("unknown-id")));
@@ -274,7 +293,10 @@ impl View {
         false
     }
 
-    fn take_caught_up(&mut self, now: &mut Now<'_>, json: &Value) -> bool {
+    fn take_caught_up(&mut self, now: &mut Now<'_>, json: &Value, last_id: &str) -> bool {
+        if self.place.is_none() && matches!(self.begin, Begin::Retained(_)) {
+            self.settle_place(now.model, now.model.head() + 1, now.rules);
+        }
         assert!(self.begin == Begin::AfterOwn || self.place.is_some(), "nothing was resumed");
         assert!(self.begin != Begin::Head, "nothing was resumed");
         assert!(!self.is_caught_up, "caught-up comes once");
@@ -282,14 +304,25 @@ impl View {
         assert_eq!(json["complete"], !self.has_gap);
         self.is_caught_up = true;
         now.stats.caught_up += 1;
+        now.stats.replayed += u64::from(matches!(self.begin, Begin::Retained(_)));
         now.stats.caught_up_after_own += u64::from(self.begin == Begin::AfterOwn);
-        false
+        let (Begin::Retained(_), Some(place)) = (self.begin, self.place) else { return false };
+        // Nothing else tells its client where it subscribed, up to where the replay reaches.
+        let at = now.model.place_of(last_id).expect("the place of a subscription is known");
+        assert!((self.head_at_request..=self.head_at_connected).contains(&at), "subscribed at {at}");
+        // A gap right before may tell of what is missing behind that place, too.
+        if self.told.last().is_none_or(|told| told.position < self.position) {
+            self.account(now.model, place, at + 1);
+            self.place = Some(place.max(at));
+        }
+        self.subscribed_at = Some(at);
+        true
     }
 
     fn take_published(&mut self, now: &mut Now<'_>, event_type: &str, data: &str, id: &str) {
         let number = now.model.number_of(id, data);
         let number = number.unwrap_or_else(|| panic!("{id} was never committed: {data}"));
-        self.settle_own_place(now.model, number, now.rules.hub.retention.events_max);
+        self.settle_place(now.model, number, now.rules);
         let place = self.place.expect("connected comes first, and for an unknown id its gap");
         let event = now.model.event(number).expect("its number is known");
         let draft = &now.model.drafts[event.serial];
@@ -303,6 +336,10 @@ impl View {
         }
         if self.begin != Begin::Head && !self.is_caught_up {
             self.replayed += 1;
+            let by_channels = ways.indexes().any(|way| way < ALL);
+            self.replayed_before += usize::from(by_channels && number <= self.head_at_request);
+            let most = if let Begin::Retained(Some(count)) = self.begin { count } else { usize::MAX };
+            assert!(self.replayed_before <= most, "{} of its last {most} events", self.replayed_before);
             let lapses = event.ttl.zip(event.applied_at).map(|(ttl, applied_at)| applied_at + ttl);
             let is_early = lapses.zip(self.requested_at).is_none_or(|(lapses, at)| at < lapses);
             assert!(is_early, "event {number} has lapsed and is replayed");

@@ -69,7 +69,7 @@ fn a_drain_tells_everybody_and_ends_well(io: DriverKind) {
             r#"{{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"{detail}"}}"#
         );
         let unavailable = wire(&format!(
-            "HTTP/1.1 503 Service Unavailable\nDate: *\nContent-Type: application/problem+json\n\
+            "HTTP/1.1 503 Service Unavailable\nDate: *\nCache-Control: no-store\nContent-Type: application/problem+json\n\
              Content-Length: {}\nRetry-After: 1\nConnection: close\n\n{body}",
             body.len()
         ));

@@ -31,16 +31,23 @@ const CLOSING: &[(u16, &str)] = &[
     (400, "GET /\0 HTTP/1.1|Host: a||"),
     (505, "PRI * HTTP/2.0||SM||"),
     (505, "GET / HTTP/3.0|Host: a||"),
+    (400, "GET / HTTP/1.11|Host: a||"),
+    (400, "POST /publish HTTP/1.0|Host: localhost||{\"channel\":\"a\",\"data\":1}"),
+    (400, "GET /sse HTTP/1.1|Host: [zz]||"),
+    (400, "GET /sse HTTP/1.1|Host: [1::2::3]||"),
+    (400, "GET /sse HTTP/1.1|Host: a%zz||"),
+    (400, "GET http://a%zz/sse HTTP/1.1|Host: a||"),
+    (400, "POST /channels/a HTTP/1.1|Host: localhost|Transfer-Encoding: chunked||5;|hello|0||"),
+    (400, "POST /channels/a HTTP/1.1|Host: localhost|Transfer-Encoding: chunked||5;bad[=x|hello|0||"),
+    (400, "POST /channels/a HTTP/1.1|Host: localhost|Transfer-Encoding: chunked||5;x=\"y|hello|0||"),
     (400, "GET / HTTP/1.1\nHost: a\n\n"),
     (400, "GET / HTTP/1.1|Host: a|X: b\rY: c||"),
     (400, "GET / HTTP/1.1|Host: a|X: b| folded||"),
     (400, "GET / HTTP/1.1|Host : a||"),
     (400, "GET / HTTP/1.1|Host: a|: b||"),
     (400, "GET / HTTP/1.1|Host: a|no colon||"),
-    (400, "GET / HTTP/1.1|Host: a|X: b\0c||"),
     (400, "GET sse HTTP/1.1|Host: a||"),
     (400, "GET * HTTP/1.1|Host: a||"),
-    (400, "CONNECT a:80 HTTP/1.1|Host: a||"),
     (400, "GET http://user@a/ HTTP/1.1|Host: a||"),
     (400, "GET /sse HTTP/1.1||"),
     (400, "GET /sse HTTP/1.1|Host: a|Host: b||"),
@@ -76,6 +83,11 @@ const KEPT: &[(u16, &str)] = &[
     (404, "GET //sse HTTP/1.1|Host: localhost||"),
     (403, "GET /sse HTTP/1.1|Host: evil.example||"),
     (405, "TRACE /sse HTTP/1.1|Host: localhost||"),
+    (405, "CONNECT a:80 HTTP/1.1|Host: a||"),
+    (405, "CONNECT /sse HTTP/1.1|Host: localhost||"),
+    (403, "GET /sse HTTP/1.1|Host:||"),
+    (404, "GET / HTTP/1.1|Host: localhost|X: b\0c\u{1b}||"),
+    (404, "GET / HTTP/1.9|Host: localhost||"),
     (405, "PUT /channels/a HTTP/1.1|Host: localhost|Content-Length: 1||x"),
     (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 1||{"),
     (400, "POST /publish HTTP/1.1|Host: localhost|Content-Length: 2||\u{e9}"),
@@ -160,7 +172,7 @@ fn long_requests() -> Vec<(u16, Vec<u8>)> {
     let line = |length| format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(length));
     vec![
         (414, line(9_000).into_bytes()),
-        (414, vec![b'G'; 2 * 1024 * 1024]),
+        (501, vec![b'G'; 2 * 1024 * 1024]),
         (431, format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(2 * 1024 * 1024)).into_bytes()),
         (431, format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(2000)).into_bytes()),
         (
@@ -173,7 +185,6 @@ fn long_requests() -> Vec<(u16, Vec<u8>)> {
         ),
         (400, b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n\xff\xfe".to_vec()),
         (400, [&[0xff; 64], b"\r\n\r\n".as_slice()].concat()),
-        (400, b"GET / HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \xff\r\n\r\n".to_vec()),
         (400, vec![0; 4096]),
     ]
 }
@@ -230,8 +241,9 @@ fn hostile_clients_meet_their_status_and_touch_nobody_else(io: DriverKind) {
     let mut client = Client::connect(&server);
     client.send("GET /channels/b HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.head();
+    // More than is read there: it is cut off, perhaps in the middle of this.
     for _ in 0..100 {
-        client.send("x".repeat(10_000));
+        drop(client.try_send("x".repeat(10_000)));
     }
     let served = serving(&mut stream);
     println!("{served} hostile clients, the server serving on after each");

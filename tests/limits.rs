@@ -55,7 +55,7 @@ fn connections_over_the_limit_are_told_to_come_again(io: DriverKind) {
     let body =
         format!(r#"{{"type":"about:blank","title":"Too Many Requests","status":429,"detail":"{detail}"}}"#);
     let refused = wire(&format!(
-        "HTTP/1.1 429 Too Many Requests\nDate: *\nContent-Type: application/problem+json\nContent-Length: {}\n\
+        "HTTP/1.1 429 Too Many Requests\nDate: *\nCache-Control: no-store\nContent-Type: application/problem+json\nContent-Length: {}\n\
          Retry-After: 3\nConnection: close\n\n{body}",
         body.len()
     ));

@@ -267,7 +267,7 @@ fn both_endpoints_answer_in_their_form(io: DriverKind) {
     );
     let length = expected.len();
     let head = wire(&format!(
-        "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: {length}\n\n"
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: {length}\n\n"
     ));
     assert_eq!(masked(&stats.head) + std::str::from_utf8(&stats.body).unwrap(), head + &expected);
 
@@ -276,7 +276,7 @@ fn both_endpoints_answer_in_their_form(io: DriverKind) {
     assert_eq!(
         masked(&metrics.head),
         wire(&format!(
-            "HTTP/1.1 200 OK\nDate: *\n\
+            "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\n\
              Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\nContent-Length: {length}\n\n"
         ))
     );

@@ -11,7 +11,7 @@ use crate::http::{Known, Problem, ProxyHeader, RequestHead, Status};
 /// whose name was made to point here could read and publish through its visitor's browser (DNS rebinding). A request
 /// without the field comes from no browser; an empty one names nothing (RFC 9110 4.2.1).
 pub(super) fn check_host(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
-    let Some(host) = head.header(Known::Host) else { return Ok(()) };
+    let Some(host) = head.header(Known::Host)? else { return Ok(()) };
     match options.reach {
         Reach::Unix => return Ok(()),
         Reach::Loopback if !options.hosts.any => {}
@@ -71,8 +71,8 @@ fn through_proxy(header: ProxyHeader) -> Problem {
 /// Refuses a request that publishes or manages on behalf of a web page of another origin than the server's own: that of
 /// the request's `Host`, or a name of `--host` on its scheme's usual port. (RFC 6454 7, Fetch 3.1)
 pub(super) fn check_origin(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
-    match head.header(Known::Origin) {
-        Some(origin) if !is_own(origin, head.header(Known::Host).unwrap_or(""), options) => {
+    match head.header(Known::Origin)? {
+        Some(origin) if !is_own(origin, head.header(Known::Host)?.unwrap_or(""), options) => {
             let detail = format!(
                 "web pages of the origin {} may not publish or manage; only the server's own may, and those whose host is \
                  named with --host NAME",
@@ -261,6 +261,14 @@ mod tests {
         assert_eq!(host_status("other.example", &any), None);
         for reach in [Reach::Network, Reach::Unix] {
             assert_eq!(host_status("other.example", &ApiOptions { reach, ..options() }), None);
+        }
+
+        let network = ApiOptions { reach: Reach::Network, ..options() };
+        let unix = ApiOptions { reach: Reach::Unix, ..options() };
+        for (options, expected) in
+            [(&any, Some(Status::BAD_REQUEST)), (&network, Some(Status::BAD_REQUEST)), (&unix, None)]
+        {
+            assert_eq!(host_status("", options), expected, "an empty one, {:?}", options.reach);
         }
 
         let head = head("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");

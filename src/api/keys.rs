@@ -99,12 +99,14 @@ impl Part {
 }
 
 /// Checks the header of a request, where it has one.
-pub(super) fn check_header(head: &RequestHead) -> Result<Option<&str>, ApiError> {
-    let Some(key) = head.header(Known::IdempotencyKey) else { return Ok(None) };
+pub(super) fn check_header(head: &RequestHead) -> Result<Option<&str>, Problem> {
+    let Some(key) = head.header(Known::IdempotencyKey)? else { return Ok(None) };
     let name = "Idempotency-Key";
     check_length(name, key)?;
     match key.bytes().position(|byte| !byte.is_ascii_graphic()) {
-        Some(at) => Err(ApiError::BadIdempotencyKey { name, expected: "visible ASCII characters only", at }),
+        Some(at) => {
+            Err(ApiError::BadIdempotencyKey { name, expected: "visible ASCII characters only", at }.into())
+        }
         None => Ok(Some(key)),
     }
 }
@@ -114,7 +116,7 @@ pub(super) fn of_request(
     head: &RequestHead,
     body: &[u8],
     fingerprints: &Fingerprints,
-) -> Result<Option<Claim>, ApiError> {
+) -> Result<Option<Claim>, Problem> {
     let Some(key) = check_header(head)? else { return Ok(None) };
     let request = (head.method(), head.path_raw(), head.query_raw(), body);
     Ok(Some(Claim { key: fingerprints.of(key), body: fingerprints.of(&request) }))

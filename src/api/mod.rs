@@ -181,14 +181,11 @@ fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, P
         PublishForm::Fixed(_) => (false, Some("application/json")),
         PublishForm::Verbatim(_) => (false, None),
     };
-    let is_lines = takes_lines && MediaType::of(head.header(Known::ContentType)) == MediaType::NdJson;
-    if head.header(Known::IdempotencyKey).is_some() {
-        if is_lines {
-            return Err(Problem::bad_request(
-                "Idempotency-Key does not cover a body of lines; give envelopes keys of their own",
-            ));
-        }
-        keys::check_header(head)?;
+    let is_lines = takes_lines && MediaType::of(head.header(Known::ContentType)?) == MediaType::NdJson;
+    if keys::check_header(head)?.is_some() && is_lines {
+        return Err(Problem::bad_request(
+            "Idempotency-Key does not cover a body of lines; give envelopes keys of their own",
+        ));
     }
     if is_lines {
         parameters::check_none(head.pairs())?;
@@ -200,7 +197,7 @@ fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, P
 
 /// Refuses a body of another content type than JSON's; `expected` says which are taken.
 fn check_type(head: &RequestHead, expected: &'static str) -> Result<(), Problem> {
-    let content_type = head.header(Known::ContentType);
+    let content_type = head.header(Known::ContentType)?;
     if MediaType::of(content_type).is_read_as_json() {
         return Ok(());
     }
@@ -251,7 +248,7 @@ fn admit_to(
 fn changes_something(method: Method) -> bool {
     match method {
         Method::Get | Method::Head | Method::Options => false,
-        Method::Post | Method::Put | Method::Delete | Method::Patch | Method::Other => true,
+        Method::Post | Method::Put | Method::Delete | Method::Patch | Method::Connect | Method::Other => true,
     }
 }
 

@@ -65,6 +65,9 @@ pub(super) enum PublishForm<'p> {
 /// 404 for a path that the contract does not have, 501 for one that this version does not have yet, and 405 with
 /// `Allow` for one that has other methods.
 pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> {
+    if method == Method::Connect {
+        return Err(Problem::method_not_allowed(method, EVERY_METHOD)); // No path tunnels.
+    }
     if path == "*" {
         return Ok(Endpoint::Options(EVERY_METHOD)); // The server as a whole; the head allows it to OPTIONS alone.
     }
@@ -87,7 +90,7 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
         Method::Post => route.write,
         Method::Delete => route.delete,
         Method::Options => return Ok(Endpoint::Options(allow)),
-        Method::Put | Method::Patch | Method::Other => None,
+        Method::Put | Method::Patch | Method::Connect | Method::Other => None,
     };
     match handler {
         Some(Handler::Subscribe) => Ok(Endpoint::Subscribe(name)),

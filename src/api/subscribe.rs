@@ -50,10 +50,11 @@ pub(super) fn read(
     options: &ApiOptions,
     permission: &Permission,
 ) -> Result<SubscribeRequest, Problem> {
-    if !accepts_event_stream(head.header(Known::Accept)) {
+    let accept = head.header(Known::Accept)?;
+    if !accepts_event_stream(accept) {
         let detail = format!(
             "the only answer here is text/event-stream, which Accept: {} excludes",
-            quoted(head.header(Known::Accept).unwrap_or(""))
+            quoted(accept.unwrap_or(""))
         );
         return Err(Problem::new(Status::NOT_ACCEPTABLE, detail));
     }
@@ -90,7 +91,7 @@ pub(super) fn read(
     if channels.names.is_empty() {
         channels.add("the default", DEFAULT_CHANNEL)?;
     }
-    let header = head.header(Known::LastEventId).filter(|id| !id.is_empty()).map(Cow::Borrowed);
+    let header = head.header(Known::LastEventId)?.filter(|id| !id.is_empty()).map(Cow::Borrowed);
     let last_event_id = header.or(last_event_id).map(Cow::into_owned);
     let begin = match &last_event_id {
         None => replay.map_or(Ok(Begin::AtHead), |replay| read_replay(&replay))?,

@@ -114,7 +114,7 @@ fn a_body_is_published_verbatim_to_the_channel_of_its_path() {
     assert_eq!(events, [event("news", "id: #\ndata: hello\ndata: world\n\n")]);
     assert_eq!(
         encoded(&answer_published(&form, Some(first()), Some(2))),
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 65\r\n\r\n\
+        "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nContent-Length: 65\r\n\r\n\
          {\"success\":true,\"id\":\"AAAAAAAAAAA.000000000000041\",\"receivers\":2}"
     );
     let (events, form) = published(ask("POST /channels/chat%2F7?event=t%C3%A4st&id=a+1&retry=250&key=k", ""));
@@ -168,7 +168,7 @@ fn an_array_is_published_whole() {
     let empty = response(ask("POST /publish", "[]"));
     assert_eq!(
         encoded(&empty),
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 39\r\n\r\n\
+        "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nContent-Length: 39\r\n\r\n\
          {\"success\":true,\"published\":0,\"ids\":[]}"
     );
 }
@@ -343,11 +343,11 @@ fn the_head_says_what_is_done_with_the_body() {
 fn methods_of_a_path_are_told() {
     assert_eq!(
         encoded(&response(ask("OPTIONS /channels/news", ""))),
-        "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, DELETE, OPTIONS\r\n\r\n"
+        "HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\nAllow: GET, HEAD, POST, DELETE, OPTIONS\r\n\r\n"
     );
     assert_eq!(
         encoded(&response(ask("OPTIONS *", ""))),
-        "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, DELETE, OPTIONS\r\n\r\n"
+        "HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\nAllow: GET, HEAD, POST, DELETE, OPTIONS\r\n\r\n"
     );
     let text = encoded(&response(ask("DELETE /publish", "")));
     assert!(text.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
@@ -357,14 +357,14 @@ fn methods_of_a_path_are_told() {
 #[test]
 fn health_and_readiness_differ_while_the_server_drains() {
     let ask = |path, status| encoded(&response(handle(&request(path, ""), b"", &options(), status)));
-    let health = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
-    let ready = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nready\n";
+    let health = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
+    let ready = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nready\n";
     assert_eq!(ask("GET /healthz", ServerStatus::Ready), health);
     assert_eq!(ask("GET /healthz", ServerStatus::Draining), health);
     assert_eq!(ask("GET /readyz", ServerStatus::Ready), ready);
     assert_eq!(
         ask("GET /readyz", ServerStatus::Draining),
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: 99\r\n\
+        "HTTP/1.1 503 Service Unavailable\r\nCache-Control: no-store\r\nContent-Type: application/problem+json\r\nContent-Length: 99\r\n\
          Retry-After: 1\r\n\r\n{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
          \"detail\":\"the server is draining\"}"
     );

@@ -26,13 +26,18 @@ pub struct BodyDecoder {
 /// ```text
 ///            ┌────────────────────────────────────────────────────────┐
 ///            ▼                                                        │
-///   SizeStart ─► Size ─► SizeSpace ─► Extension ─► SizeLf ─► Chunk ─► ChunkCr ─► ChunkLf
-///                                                    │ 0
-///                                                    ▼
+///   SizeStart ─► Size ─► (extensions) ─► SizeLf ─► Chunk ─► ChunkCr ─► ChunkLf
+///                                         │ 0
+///                                         ▼
 ///            EndLf ◄─ TrailerStart ─► TrailerName ─► TrailerValue ─► TrailerLf ─► (TrailerStart)
 ///              │
 ///              ▼
 ///            Done ◄─ Counted
+///
+/// extensions: each begins behind a `;`, with space before and behind it, and is followed by another or the line's end
+///
+///   ─► SizeSpace ─► ExtensionStart ─► ExtensionName ─► ValueStart ─► Value ──────────────────────►
+///                                      └► NameSpace ─────┘  └─► Quoted ─► (quoted pairs) ─► SizeSpace
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -40,8 +45,21 @@ enum State {
     Counted,
     SizeStart,
     Size,
+    /// Space that only another extension may follow.
     SizeSpace,
-    Extension,
+    /// The `;` came.
+    ExtensionStart,
+    ExtensionName,
+    /// Space behind an extension's name.
+    NameSpace,
+    /// The `=` came.
+    ValueStart,
+    Value,
+    Quoted,
+    /// The backslash came.
+    QuotedPair,
+    /// The closing quote came.
+    QuotedEnd,
     SizeLf,
     Chunk,
     ChunkCr,
@@ -90,7 +108,14 @@ impl BodyDecoder {
                 State::SizeStart
                 | State::Size
                 | State::SizeSpace
-                | State::Extension
+                | State::ExtensionStart
+                | State::ExtensionName
+                | State::NameSpace
+                | State::ValueStart
+                | State::Value
+                | State::Quoted
+                | State::QuotedPair
+                | State::QuotedEnd
                 | State::SizeLf
                 | State::ChunkCr
                 | State::ChunkLf
@@ -134,10 +159,31 @@ impl BodyDecoder {
         self.count_line_byte()?;
         match (self.state, byte) {
             (State::SizeStart | State::Size, _) if byte.is_ascii_hexdigit() => self.push_size_digit(byte),
-            (State::Size | State::SizeSpace, b' ' | b'\t') => Ok(State::SizeSpace),
-            (State::Size | State::SizeSpace, b';') => Ok(State::Extension),
-            (State::Size | State::Extension, b'\r') => Ok(State::SizeLf),
-            (State::Extension, _) if is_text(byte) => Ok(State::Extension),
+            (State::Size | State::SizeSpace | State::Value | State::QuotedEnd, b' ' | b'\t') => {
+                Ok(State::SizeSpace)
+            }
+            (
+                State::Size
+                | State::SizeSpace
+                | State::ExtensionName
+                | State::NameSpace
+                | State::Value
+                | State::QuotedEnd,
+                b';',
+            ) => Ok(State::ExtensionStart),
+            (State::Size | State::ExtensionName | State::Value | State::QuotedEnd, b'\r') => {
+                Ok(State::SizeLf)
+            }
+            (State::ExtensionStart, b' ' | b'\t') => Ok(State::ExtensionStart),
+            (State::ExtensionStart | State::ExtensionName, _) if is_token(byte) => Ok(State::ExtensionName),
+            (State::ExtensionName | State::NameSpace, b' ' | b'\t') => Ok(State::NameSpace),
+            (State::ExtensionName | State::NameSpace, b'=') => Ok(State::ValueStart),
+            (State::ValueStart, b' ' | b'\t') => Ok(State::ValueStart),
+            (State::ValueStart, b'"') => Ok(State::Quoted),
+            (State::ValueStart | State::Value, _) if is_token(byte) => Ok(State::Value),
+            (State::Quoted, b'"') => Ok(State::QuotedEnd),
+            (State::Quoted, b'\\') => Ok(State::QuotedPair),
+            (State::Quoted | State::QuotedPair, _) if is_text(byte) => Ok(State::Quoted),
             (State::SizeLf, b'\n') => self.begin_chunk(),
             (State::ChunkCr, b'\r') => Ok(State::ChunkLf),
             (State::ChunkLf, b'\n') => {
@@ -158,11 +204,6 @@ impl BodyDecoder {
     fn count_line_byte(&mut self) -> Result<(), RequestError> {
         self.line_bytes += 1;
         match self.state {
-            State::SizeStart | State::Size | State::SizeSpace | State::Extension | State::SizeLf
-                if self.line_bytes > CHUNK_LINE_BYTES_MAX =>
-            {
-                Err(RequestError::ChunkLineTooLong { limit_bytes: CHUNK_LINE_BYTES_MAX })
-            }
             State::TrailerStart
             | State::TrailerName
             | State::TrailerValue
@@ -172,21 +213,23 @@ impl BodyDecoder {
             {
                 Err(RequestError::TrailersTooLong { limit_bytes: TRAILER_BYTES_MAX })
             }
-            State::Counted
-            | State::SizeStart
+            State::SizeStart
             | State::Size
             | State::SizeSpace
-            | State::Extension
+            | State::ExtensionStart
+            | State::ExtensionName
+            | State::NameSpace
+            | State::ValueStart
+            | State::Value
+            | State::Quoted
+            | State::QuotedPair
+            | State::QuotedEnd
             | State::SizeLf
-            | State::Chunk
-            | State::ChunkCr
-            | State::ChunkLf
-            | State::TrailerStart
-            | State::TrailerName
-            | State::TrailerValue
-            | State::TrailerLf
-            | State::EndLf
-            | State::Done => Ok(()),
+                if self.line_bytes > CHUNK_LINE_BYTES_MAX =>
+            {
+                Err(RequestError::ChunkLineTooLong { limit_bytes: CHUNK_LINE_BYTES_MAX })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -219,8 +262,16 @@ impl State {
     fn problem(self) -> &'static str {
         match self {
             State::SizeStart | State::Size => "expected a chunk's size in hex digits",
-            State::SizeSpace => "expected ; after the space behind a chunk's size",
-            State::Extension => "a control character in a chunk's extension",
+            State::SizeSpace => "expected ; after the space behind a chunk's size or extension",
+            State::ExtensionStart | State::ExtensionName | State::NameSpace => {
+                "expected the name of a chunk's extension, or = and its value"
+            }
+            State::ValueStart | State::Value | State::QuotedEnd => {
+                "expected the value of a chunk's extension, a token or a quoted string, and nothing behind it but ;"
+            }
+            State::Quoted | State::QuotedPair => {
+                "a control character or no end in a chunk's quoted extension"
+            }
             State::SizeLf | State::TrailerLf | State::EndLf => "a carriage return without a line feed",
             State::ChunkCr | State::ChunkLf => "a chunk's data is longer than its size",
             State::TrailerStart | State::TrailerName => "expected a trailer's name and a colon",
@@ -230,7 +281,7 @@ impl State {
     }
 }
 
-/// RFC 9110 5.5: what a field's value consists of. It serves for chunk extensions too, whose quoted strings allow it.
+/// RFC 9110 5.5: what a field's value consists of, and a quoted string between its quotes.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
@@ -274,7 +325,8 @@ mod tests {
 
     #[test]
     fn chunks_are_joined_and_extensions_and_trailers_forgotten() {
-        let input = b"5 ;a=\"b;c\"\r\nhello\r\n00A\r\n, world..!\r\n0;x\r\nDigest: y\r\nX:\r\n\r\nGET";
+        let input =
+            b"5 ;a=\"b;\\\"c\" ; d = e;f\r\nhello\r\n00A\r\n, world..!\r\n0;x\r\nDigest: y\r\nX:\r\n\r\nGET";
         assert_eq!(
             decode_all(Framing::Chunked, 15, input),
             Ok((b"hello, world..!".to_vec(), b"GET".to_vec()))

@@ -32,6 +32,12 @@ pub enum RequestError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A request line that is too long for its method. Answered with 501 (RFC 9112 3).
+    #[error("the request's method is longer than {limit_bytes} bytes")]
+    MethodTooLong {
+        /// The most bytes of the method of a long request line.
+        limit_bytes: usize,
+    },
     /// A target longer than `base::limits::TARGET_BYTES_MAX`. Answered with 414.
     #[error("the request target is longer than {limit_bytes} bytes")]
     TargetTooLong {
@@ -50,7 +56,15 @@ pub enum RequestError {
         /// The most fields of a head.
         limit: usize,
     },
-    /// HTTP, but neither 1.0 nor 1.1. Answered with 505.
+    /// No version as RFC 9112 2.3 writes it: `HTTP/`, a digit, a dot and a digit. Answered with 400.
+    #[error(
+        "malformed request line: found {version:?}, expected a version such as HTTP/1.1 behind the target"
+    )]
+    BadVersion {
+        /// What was sent in its place, cut.
+        version: String,
+    },
+    /// HTTP of another major version than 1. Answered with 505.
     #[error("{version} is not supported; this server speaks HTTP/1.1 and HTTP/1.0")]
     UnsupportedVersion {
         /// The version as it was sent, cut.
@@ -65,15 +79,10 @@ pub enum RequestError {
         /// The host as it was sent, cut.
         host: String,
     },
-    /// A header that has one value came several times with different ones, `Host` with the same too. Answered with 400.
+    /// A header that has one value came several times with different ones, `Host` with the same too. Answered with 400,
+    /// where it is read.
     #[error("the header {name} must not be repeated")]
     RepeatedHeader {
-        /// The header's name.
-        name: &'static str,
-    },
-    /// A header that the server reads is not UTF-8. Answered with 400.
-    #[error("the value of the header {name} is not UTF-8")]
-    HeaderNotText {
         /// The header's name.
         name: &'static str,
     },
@@ -91,6 +100,9 @@ pub enum RequestError {
         /// The first that differs from it.
         second: u64,
     },
+    /// A request by HTTP/1.0 that has content of unknown length (RFC 1945 7.2.2). Answered with 400.
+    #[error("the request has no Content-Length, which HTTP/1.0 demands for this method")]
+    MissingLength,
     /// Both framings at once (RFC 9112 6.1). Answered with 400.
     #[error("the request has both Content-Length and Transfer-Encoding")]
     LengthAndTransferEncoding,
@@ -150,12 +162,13 @@ impl RequestError {
             | RequestError::BareLineFeed { .. }
             | RequestError::LeadingBlankLines { .. }
             | RequestError::BadTarget { .. }
+            | RequestError::BadVersion { .. }
             | RequestError::MissingHost
             | RequestError::BadHost { .. }
             | RequestError::RepeatedHeader { .. }
-            | RequestError::HeaderNotText { .. }
             | RequestError::BadContentLength { .. }
             | RequestError::ConflictingContentLength { .. }
+            | RequestError::MissingLength
             | RequestError::LengthAndTransferEncoding
             | RequestError::TransferEncodingOnHttp10
             | RequestError::BadTransferEncoding { .. }
@@ -167,7 +180,9 @@ impl RequestError {
                 Status::REQUEST_HEADER_FIELDS_TOO_LARGE
             }
             RequestError::UnsupportedVersion { .. } => Status::VERSION_NOT_SUPPORTED,
-            RequestError::UnknownTransferCoding { .. } => Status::NOT_IMPLEMENTED,
+            RequestError::UnknownTransferCoding { .. } | RequestError::MethodTooLong { .. } => {
+                Status::NOT_IMPLEMENTED
+            }
             RequestError::UnknownExpectation { .. } => Status::EXPECTATION_FAILED,
             RequestError::BodyTooLong { .. } => Status::CONTENT_TOO_LARGE,
         }

@@ -15,6 +15,8 @@ pub(super) struct Fields<'h> {
     present: u16,
     /// Which of those of [`Known::joined_by`] came again.
     repeated: u16,
+    /// Which of those with a single value came again with another one.
+    contradicted: u16,
     /// Bytes of the first values together.
     known_bytes: usize,
     content_length: Option<u64>,
@@ -69,12 +71,14 @@ impl<'h> Fields<'h> {
     /// Reads every field once.
     ///
     /// # Errors
-    /// Those of a single field, and of a field that must not be repeated, all answered with 400.
+    /// Those of the framing fields, and a second `Host`, all answered with 400. Any other field may be one that nobody
+    /// reads for this request, so whatever it holds is no error here.
     pub(super) fn read(headers: &[Header<'h>]) -> Result<Fields<'h>, RequestError> {
         let mut fields = Fields {
             known: [None; Known::COUNT],
             present: 0,
             repeated: 0,
+            contradicted: 0,
             known_bytes: 0,
             content_length: None,
             chunked: false,
@@ -110,9 +114,19 @@ impl<'h> Fields<'h> {
                 self.present |= 1 << (known as usize);
                 self.known_bytes += value.len();
             }
+            Some(_) if known == Known::Host => {
+                return Err(RequestError::RepeatedHeader { name: known.name() });
+            }
             Some(_) if known.joined_by().is_some() => self.repeated |= 1 << (known as usize),
-            Some(earlier) if earlier == value && known != Known::Host => {}
-            Some(_) => return Err(RequestError::RepeatedHeader { name: known.name() }),
+            Some(earlier) if earlier == value => {}
+            // As in a query the last that is not empty counts: a place to resume at is never refused.
+            Some(earlier) if known == Known::LastEventId => {
+                if !value.is_empty() {
+                    *first = Some(value);
+                    self.known_bytes += value.len().saturating_sub(earlier.len());
+                }
+            }
+            Some(_) => self.contradicted |= 1 << (known as usize),
         }
         Ok(())
     }
@@ -120,9 +134,9 @@ impl<'h> Fields<'h> {
     /// A list of equal lengths is one length (RFC 9112 6.3); anything else that is no number may be read differently
     /// by a proxy before us.
     fn read_content_length(&mut self, value: &'h [u8]) -> Result<(), RequestError> {
-        for item in value.split(|&byte| byte == b',') {
-            let second = parse_length(item.trim_ascii())
-                .ok_or_else(|| RequestError::BadContentLength { value: quote(value) })?;
+        for item in list(value) {
+            let second =
+                parse_length(item).ok_or_else(|| RequestError::BadContentLength { value: quote(value) })?;
             match self.content_length {
                 Some(first) if first != second => {
                     return Err(RequestError::ConflictingContentLength { first, second });
@@ -134,7 +148,7 @@ impl<'h> Fields<'h> {
     }
 
     fn read_transfer_encoding(&mut self, value: &'h [u8]) -> Result<(), RequestError> {
-        for coding in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        for coding in list(value) {
             if coding.is_empty() || self.chunked {
                 return Err(RequestError::BadTransferEncoding { value: quote(value) });
             }
@@ -148,7 +162,7 @@ impl<'h> Fields<'h> {
     }
 
     fn read_connection(&mut self, value: &[u8]) {
-        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        for option in list(value) {
             self.close |= option.eq_ignore_ascii_case(b"close");
             self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
         }
@@ -217,27 +231,43 @@ impl<'h> Fields<'h> {
         })
     }
 
+    /// The known headers that have a single value and came with several: a bit for each, by index.
+    pub(super) fn contradicted(&self) -> u16 {
+        self.contradicted
+    }
+
     /// Appends the value of a known header; of a repeated one all values, joined.
-    pub(super) fn push_known(
-        &self,
-        known: Known,
-        headers: &[Header<'h>],
-        text: &mut String,
-    ) -> Result<(), RequestError> {
-        let as_text = |value: &'h [u8]| {
-            str::from_utf8(value).map_err(|_| RequestError::HeaderNotText { name: known.name() })
-        };
+    pub(super) fn push_known(&self, known: Known, headers: &[Header<'h>], text: &mut String) {
         if self.repeated & (1 << (known as usize)) == 0 {
-            text.push_str(as_text(self.known[known as usize].unwrap_or_default())?);
-            return Ok(());
+            push_text(self.known[known as usize].unwrap_or_default(), text);
+            return;
         }
         let values = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(known.name()));
         for (count, header) in values.enumerate() {
             text.push_str(if count == 0 { "" } else { known.joined_by().unwrap_or_default() });
-            text.push_str(as_text(header.value)?);
+            push_text(header.value, text);
         }
-        Ok(())
     }
+}
+
+/// Appends a value as text. One that is not UTF-8 is Latin-1, as it was for HTTP before, and as some clients send what
+/// they were given in UTF-8 (RFC 9110 5.5): every value is a text.
+fn push_text(value: &[u8], text: &mut String) {
+    match str::from_utf8(value) {
+        Ok(value) => text.push_str(value),
+        Err(_) => text.extend(value.iter().copied().map(char::from)),
+    }
+}
+
+/// The items of a list, without the space around each: blank and tab alone (RFC 9110 5.6.3). Another control character
+/// belongs to its item, which it makes another: what one recipient trims and the next does not hides a request.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    value.split(|&byte| byte == b',').map(move |item| {
+        let start = item.iter().position(|byte| !is_space(byte)).unwrap_or(item.len());
+        let end = item.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+        &item[start..end]
+    })
 }
 
 /// Digits only: no sign, no space, nothing above 2^64 - 1.
@@ -256,17 +286,14 @@ fn parse_length(digits: &[u8]) -> Option<u64> {
 /// True if and only if `text` is a non-empty host with an optional port and without user information
 /// (RFC 3986 3.2.2). A comma, which the grammar allows in a name, is refused: it is two hosts joined by somebody.
 pub(super) fn is_host_and_port(text: &[u8]) -> bool {
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(byte);
     let (host_is_good, rest) = match text.strip_prefix(b"[") {
         Some(inner) => match memchr::memchr(b']', inner) {
-            Some(end) => {
-                (end > 0 && inner[..end].iter().all(|byte| *byte == b':' || is_name(byte)), &inner[end + 1..])
-            }
+            Some(end) => (is_ip_literal(&inner[..end]), &inner[end + 1..]),
             None => return false,
         },
         None => {
             let end = memchr::memchr(b':', text).unwrap_or(text.len());
-            (end > 0 && text[..end].iter().all(is_name), &text[end..])
+            (end > 0 && is_name(&text[..end]), &text[end..])
         }
     };
     host_is_good
@@ -275,6 +302,37 @@ pub(super) fn is_host_and_port(text: &[u8]) -> bool {
             [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
             _ => false,
         }
+}
+
+/// Unreserved characters, sub-delims without the comma, and bytes that are percent-encoded by two digits each.
+fn is_name(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = match (byte, behind) {
+            (b'%', [high, low, behind @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => behind,
+            _ if is_plain(byte) => behind,
+            _ => return false,
+        };
+    }
+    true
+}
+
+/// Unreserved characters, and sub-delims without the comma.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
+}
+
+/// What may stand in brackets: an IPv6 address, or one of a version yet to come.
+fn is_ip_literal(text: &[u8]) -> bool {
+    if let [b'v' | b'V', rest @ ..] = text {
+        let Some(dot) = memchr::memchr(b'.', rest) else { return false };
+        let (version, address) = (&rest[..dot], &rest[dot + 1..]);
+        return !version.is_empty()
+            && version.iter().all(u8::is_ascii_hexdigit)
+            && !address.is_empty()
+            && address.iter().all(|&byte| byte == b':' || is_plain(byte));
+    }
+    str::from_utf8(text).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 #[cfg(test)]
@@ -293,12 +351,55 @@ mod tests {
 
     #[test]
     fn hosts_are_names_and_addresses_with_an_optional_port() {
-        for good in ["a", "example.com:80", "127.0.0.1:8080", "[::1]", "[::1]:80", "a:", "xn--a_b", "a%20b"] {
+        for good in [
+            "a",
+            "example.com:80",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]",
+            "[1:2:3:4:5:6:7::]",
+            "[v1f.a:b]:80",
+            "a:",
+            "xn--a_b",
+            "a%20b",
+            "%C3%bc",
+        ] {
             assert!(is_host_and_port(good.as_bytes()), "{good:?}");
         }
-        for bad in
-            ["", ":80", "a b", "a,b", "a/b", "u@a", "a:b", "a:1:2", "a:123456", "[::1", "[]", "[::1]x", "ü"]
-        {
+        for bad in [
+            "",
+            ":80",
+            "a b",
+            "a,b",
+            "a/b",
+            "u@a",
+            "a:b",
+            "a:1:2",
+            "a:123456",
+            "[::1",
+            "[]",
+            "[::1]x",
+            "ü",
+            "[zz]",
+            "[a]",
+            "[1::2::3]",
+            "[1:2:3]",
+            "[127.0.0.1]",
+            "[::g]",
+            "[fe80::1%25eth0]",
+            "[v.a]",
+            "[v1.]",
+            "[vg.a]",
+            "[v1]",
+            "a%zz",
+            "a%2",
+            "a%",
+            "%",
+            "[::1]]",
+            "::1",
+            "a\u{7f}",
+        ] {
             assert!(!is_host_and_port(bad.as_bytes()), "{bad:?}");
         }
     }

@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 
 use super::error::{RequestError, quote};
 use super::fields::{Fields, is_host_and_port};
-use super::request::{Known, Method, RequestHead, Span, Version};
+use super::request::{Framing, Known, Method, RequestHead, Span, Version};
 use crate::base::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 
 /// Reads the head of a request that has come whole: [`HeadScanner::parse`] without a memory.
@@ -67,7 +67,7 @@ impl HeadScanner {
         self.check_first_byte(window)?;
         for offset in memchr::memchr_iter(b'\n', window.get(from..).unwrap_or_default()) {
             let at = from + offset;
-            self.check_lengths(at)?;
+            self.check_lengths(window, at)?;
             let start = usize::from(self.line_start);
             if at == start || window[at - 1] != b'\r' {
                 return Err(RequestError::BareLineFeed { at });
@@ -89,7 +89,7 @@ impl HeadScanner {
                 self.lines += 1;
             }
         }
-        self.check_lengths(window.len())?;
+        self.check_lengths(window, window.len())?;
         self.scanned = narrow(window.len());
         Ok(None)
     }
@@ -106,10 +106,15 @@ impl HeadScanner {
     }
 
     /// Refuses a line or a head that ends at `end` or later, where that is too late.
-    fn check_lengths(&self, end: usize) -> Result<(), RequestError> {
+    fn check_lengths(&self, window: &[u8], end: usize) -> Result<(), RequestError> {
         let head_bytes = end - usize::from(self.head_start);
         if self.lines == 0 && head_bytes >= REQUEST_LINE_BYTES_MAX {
-            return Err(RequestError::TargetTooLong { limit_bytes: TARGET_BYTES_MAX });
+            let method = &window[usize::from(self.head_start)..][..=METHOD_BYTES_MAX];
+            return Err(if memchr::memchr(b' ', method).is_none() {
+                RequestError::MethodTooLong { limit_bytes: METHOD_BYTES_MAX }
+            } else {
+                RequestError::TargetTooLong { limit_bytes: TARGET_BYTES_MAX }
+            });
         }
         if head_bytes >= HEAD_BYTES_MAX {
             return Err(RequestError::HeadTooLong { limit_bytes: HEAD_BYTES_MAX });
@@ -125,16 +130,35 @@ fn narrow(position: usize) -> u16 {
 
 /// Reads a head that is whole, from its first byte to the end of its blank line.
 fn read(head: &[u8]) -> Result<RequestHead, RequestError> {
+    match split(head, head) {
+        Err(RequestError::Malformed(
+            httparse::Error::HeaderValue | httparse::Error::Version | httparse::Error::NewLine,
+        )) => {
+            let version = check_version(head)?;
+            split(&tame(head, version), head)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Reads `head`, as `httparse` splits `tamed`, which is as long and differs from it in control characters of values and
+/// in the minor version alone.
+fn split(tamed: &[u8], head: &[u8]) -> Result<RequestHead, RequestError> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(head, &mut headers) {
+    match request.parse_with_uninit_headers(tamed, &mut headers) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(RequestError::Malformed(httparse::Error::NewLine)),
         Err(httparse::Error::TooManyHeaders) => {
             return Err(RequestError::TooManyHeaders { limit: HEADERS_MAX });
         }
-        Err(httparse::Error::Version) => return Err(refuse_version(head)),
         Err(error) => return Err(RequestError::Malformed(error)),
+    }
+    if !std::ptr::eq(tamed, head) {
+        for header in request.headers.iter_mut().filter(|header| !header.value.is_empty()) {
+            let start = header.value.as_ptr().addr() - tamed.as_ptr().addr();
+            header.value = &head[start..start + header.value.len()];
+        }
     }
     let version = if request.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let method = Method::parse(request.method.unwrap_or_default());
@@ -142,10 +166,14 @@ fn read(head: &[u8]) -> Result<RequestHead, RequestError> {
     let fields = Fields::read(request.headers)?;
     fields.check_host(version)?;
     let framing = fields.framing(version)?;
-    let (text, spans) = keep(&target, &fields, request.headers)?;
+    if framing == Framing::None && version == Version::Http10 && method.has_content() {
+        return Err(RequestError::MissingLength);
+    }
+    let (text, spans) = keep(&target, &fields, request.headers);
     Ok(RequestHead {
         text,
         headers: spans,
+        contradicted: fields.contradicted(),
         path: target.path,
         query: target.query,
         framing,
@@ -157,39 +185,57 @@ fn read(head: &[u8]) -> Result<RequestHead, RequestError> {
     })
 }
 
-/// Copies what is kept of a head: the target, then the known values. It is never longer than the head itself.
+/// Copies what is kept of a head: the target, then the known values. It is at most twice as long as the head itself, where
+/// all of that is Latin-1.
 fn keep(
     target: &Target<'_>,
     fields: &Fields<'_>,
     headers: &[httparse::Header<'_>],
-) -> Result<(String, [Span; Known::COUNT]), RequestError> {
+) -> (String, [Span; Known::COUNT]) {
     let mut text = String::with_capacity(target.text.len() + fields.known_bytes());
     let mut spans = [Span::ABSENT; Known::COUNT];
     text.push_str(target.text);
     for known in fields.present() {
         let start = narrow(text.len());
-        fields.push_known(known, headers, &mut text)?;
+        fields.push_known(known, headers, &mut text);
         spans[known as usize] = Span { start, end: narrow(text.len()) };
     }
     if let Some(authority) = target.authority {
         spans[Known::Host as usize] = authority;
     }
-    Ok((text, spans))
+    (text, spans)
 }
 
-/// HTTP of another version is told so; a third word that names no version is not HTTP.
-fn refuse_version(head: &[u8]) -> RequestError {
-    let line = &head[..memchr::memchr(b'\r', head).unwrap_or(head.len())];
-    let version = line.split(|&byte| byte == b' ').nth(2).unwrap_or_default();
-    match version {
-        [b'H', b'T', b'T', b'P', b'/', major, rest @ ..]
-            if major.is_ascii_digit()
-                && matches!(rest, [] | [b'.', _])
-                && rest.last().is_none_or(u8::is_ascii_digit) =>
-        {
-            RequestError::UnsupportedVersion { version: quote(version) }
+/// What `httparse` takes for what it would refuse: another minor version of HTTP/1, which is read as 1.1 (RFC 9110 2.5),
+/// and control characters in values (RFC 9110 5.5), which only a field may be refused for that somebody reads. What
+/// stands for them is a byte that no value may hold that has a meaning, and no space that would be trimmed.
+fn tame(head: &[u8], version: Option<Version>) -> Vec<u8> {
+    let mut tamed = head.to_vec();
+    let line_end = memchr::memchr(b'\r', head).unwrap_or(head.len());
+    if version.is_some() {
+        tamed[line_end - 1] = b'1';
+    }
+    for byte in &mut tamed[line_end..] {
+        if byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t') {
+            *byte = 0xff;
         }
-        _ => RequestError::Malformed(httparse::Error::Version),
+    }
+    tamed
+}
+
+/// Says as what version of HTTP/1 a request is read whose version `httparse` does not know; `None` where it knows it.
+/// HTTP of another major version is told so; a third word that names no version is not HTTP.
+fn check_version(head: &[u8]) -> Result<Option<Version>, RequestError> {
+    let line = &head[..memchr::memchr(b'\r', head).unwrap_or(head.len())];
+    let mut words = line.split(|&byte| byte == b' ');
+    let (version, rest) = (words.nth(2).unwrap_or_default(), words.next());
+    match version.strip_prefix(b"HTTP/") {
+        Some([b'1', b'.', b'0' | b'1']) => Ok(None),
+        Some([b'1', b'.', b'2'..=b'9']) if rest.is_none() => Ok(Some(Version::Http11)),
+        Some([b'0' | b'2'..=b'9'] | [b'0' | b'2'..=b'9', b'.', b'0'..=b'9']) => {
+            Err(RequestError::UnsupportedVersion { version: quote(version) })
+        }
+        _ => Err(RequestError::BadVersion { version: quote(version) }),
     }
 }
 
@@ -202,7 +248,7 @@ struct Target<'h> {
 }
 
 impl<'h> Target<'h> {
-    /// Accepts the origin form, the absolute form of http and https, and `*` for `OPTIONS`.
+    /// Accepts the origin form, the absolute form of http and https, `*` for `OPTIONS` and an authority for `CONNECT`.
     fn parse(text: &'h str, method: Method) -> Result<Target<'h>, RequestError> {
         let refuse = |problem| RequestError::BadTarget { target: quote(text.as_bytes()), problem };
         if text.len() > TARGET_BYTES_MAX {
@@ -213,6 +259,15 @@ impl<'h> Target<'h> {
             [b'/', ..] => (0, None),
             b"*" if method == Method::Options => (0, None),
             b"*" => return Err(refuse("* is for OPTIONS alone")),
+            authority if method == Method::Connect && is_host_and_port(authority) => {
+                let authority = span(0, text.len());
+                return Ok(Target {
+                    text,
+                    authority: Some(authority),
+                    path: Span::ABSENT,
+                    query: Span::ABSENT,
+                });
+            }
             bytes => {
                 let start =
                     authority_start(bytes).ok_or_else(|| refuse("expected a path that begins with /"))?;
@@ -247,11 +302,14 @@ fn authority_start(target: &[u8]) -> Option<usize> {
 const LEADING_LINES_MAX: usize = 4;
 const LEADING_BYTES_MAX: usize = 2 * LEADING_LINES_MAX;
 
-/// Most bytes of a request line: the longest target, a method of up to 32 bytes, the version, and what parts them.
-const REQUEST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + 32 + " ".len() + " HTTP/1.1\r\n".len();
+/// Bytes that a request line has room for in its method beside the longest target.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// Most bytes of a request line: the longest target, a method, the version, and what parts them.
+const REQUEST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + METHOD_BYTES_MAX + " ".len() + " HTTP/1.1\r\n".len();
 
 const _: () = assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX, "a line that is too long is told as 414");
-const _: () = assert!(HEAD_BYTES_MAX + LEADING_BYTES_MAX < u16::MAX as usize, "places fit two bytes");
+const _: () = assert!(2 * HEAD_BYTES_MAX + LEADING_BYTES_MAX < u16::MAX as usize, "places fit two bytes");
 const _: () = assert!(HEADERS_MAX < u8::MAX as usize, "lines fit a byte");
 
 #[cfg(test)]
@@ -272,9 +330,9 @@ mod tests {
         assert_eq!(consumed, text.len());
         assert_eq!((head.method(), head.version()), (Method::Get, Version::Http11));
         assert_eq!((head.path_raw(), head.query_raw()), ("/sse", Some("channels=a,b")));
-        assert_eq!(head.header(Known::Host), Some("a:8080"));
-        assert_eq!(head.header(Known::Accept), Some("text/event-stream"));
-        assert_eq!(head.header(Known::Cookie), None);
+        assert_eq!(head.header(Known::Host).unwrap(), Some("a:8080"));
+        assert_eq!(head.header(Known::Accept).unwrap(), Some("text/event-stream"));
+        assert_eq!(head.header(Known::Cookie).unwrap(), None);
         assert_eq!(head.framing(), Framing::None);
         assert!(head.is_persistent() && !head.expects_continue());
     }
@@ -313,17 +371,74 @@ mod tests {
         let head = head(
             "GET / HTTP/1.1\r\nHost: a\r\nAccept: x/y\r\nCookie: a=1\r\nCookie: b=2\r\naccept: text/*\r\nOrigin: o\r\norigin: o\r\n\r\n",
         );
-        assert_eq!(head.header(Known::Accept), Some("x/y, text/*"));
-        assert_eq!(head.header(Known::Cookie), Some("a=1; b=2"));
-        assert_eq!(head.header(Known::Origin), Some("o"));
-        assert_eq!(head.header(Known::Host), Some("a"));
+        assert_eq!(head.header(Known::Accept).unwrap(), Some("x/y, text/*"));
+        assert_eq!(head.header(Known::Cookie).unwrap(), Some("a=1; b=2"));
+        assert_eq!(head.header(Known::Origin).unwrap(), Some("o"));
+        assert_eq!(head.header(Known::Host).unwrap(), Some("a"));
+    }
+
+    #[test]
+    fn a_value_that_is_not_utf_8_is_latin_1() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\nLast-Event-ID: caf\xe9\r\nCookie: \xc3\xa9\r\nCookie: \xff\r\n\r\n";
+        let (head, _) = parse(text).unwrap().unwrap();
+        assert_eq!(head.header(Known::LastEventId), Ok(Some("café")));
+        assert_eq!(head.header(Known::Cookie), Ok(Some("é; ÿ")));
+        let longest = [b"\xff".repeat(HEAD_BYTES_MAX - 50), b"\r\n\r\n".to_vec()].concat();
+        let (head, _) = parse(&[b"GET / HTTP/1.1\r\nHost: a\r\nCookie: ".as_slice(), &longest].concat())
+            .unwrap()
+            .unwrap();
+        assert_eq!(head.header(Known::Cookie).unwrap().unwrap().chars().count(), HEAD_BYTES_MAX - 50);
+    }
+
+    #[test]
+    fn control_characters_of_a_value_are_kept() {
+        let head = head("GET / HTTP/1.7\r\nHost: a\r\nX: \u{1}\r\nLast-Event-ID: \u{7}a\0b\u{b}\r\n\r\n");
+        assert_eq!(head.header(Known::LastEventId), Ok(Some("\u{7}a\0b\u{b}")));
+        assert_eq!(head.version(), Version::Http11);
+    }
+
+    #[test]
+    fn a_header_with_one_value_that_came_with_two_is_refused_where_it_is_read() {
+        let head = head(
+            "GET / HTTP/1.1\r\nHost: a\r\nOrigin: o\r\nOrigin: p\r\nIdempotency-Key: k\r\nIdempotency-Key: k\r\n\r\n",
+        );
+        assert_eq!(head.header(Known::Origin), Err(RequestError::RepeatedHeader { name: "Origin" }));
+        assert_eq!(head.header(Known::IdempotencyKey), Ok(Some("k")));
+        assert_eq!(head.header(Known::Host), Ok(Some("a")));
+    }
+
+    #[test]
+    fn of_several_last_event_ids_the_last_that_is_not_empty_counts() {
+        let head = head(
+            "GET / HTTP/1.1\r\nHost: a\r\nLast-Event-ID:\r\nLast-Event-ID: a\r\nLast-Event-ID: b\r\nlast-event-id: \r\n\r\n",
+        );
+        assert_eq!(head.header(Known::LastEventId), Ok(Some("b")));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_told_of_what_makes_it_so() {
+        let refused = |text: &str| parse(text.as_bytes()).unwrap_err().to_string();
+        let long = "M".repeat(9 * 1024);
+        assert_eq!(refused(&long), "the request's method is longer than 32 bytes");
+        assert_eq!(
+            refused(&format!("GET /{long} HTTP/1.1\r\n")),
+            "the request target is longer than 8192 bytes"
+        );
+    }
+
+    #[test]
+    fn a_version_that_is_none_is_told_so() {
+        for version in ["HTTP/1.11", "HTTP/1", "FTP/1.1", "http/1.1", "HTTP/1.x", ""] {
+            let error = parse(format!("GET / {version}\r\nHost: a\r\n\r\n").as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(&format!("found {version:?}, expected a version")), "{error}");
+        }
     }
 
     #[test]
     fn the_authority_of_an_absolute_target_is_the_host() {
         let absolute = head("GET http://b:1/x?y HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!((absolute.path_raw(), absolute.query_raw()), ("/x", Some("y")));
-        assert_eq!(absolute.header(Known::Host), Some("b:1"));
+        assert_eq!(absolute.header(Known::Host).unwrap(), Some("b:1"));
         let root = head("GET HTTPS://b?y HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!((root.path_raw(), root.query_raw()), ("/", Some("y")));
         assert_eq!(head("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").path_raw(), "*");

@@ -1,6 +1,6 @@
 //! Requests that mean harm or mistake, each with the status that it must meet, however the network cuts it.
 
-use super::{BodyDecoder, HeadScanner, RequestError, RequestHead};
+use super::{BodyDecoder, HeadScanner, Known, RequestError, RequestHead};
 use crate::base::limits::{
     CHUNK_LINE_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX, TRAILER_BYTES_MAX,
 };
@@ -76,14 +76,17 @@ pub(super) const HEADS: &[(u16, &str)] = &[
     (400, "GET /a b HTTP/1.1|Host: a||"),
     (400, "GET / HTTP/1.1 |Host: a||"),
     (400, "GET / http/1.1|Host: a||"),
+    (400, "GET / HTTP/1.11|Host: a||"),
     (400, "GET / HTTP/1.12|Host: a||"),
+    (400, "GET / HTTP/1|Host: a||"),
+    (400, "GET / HTTP/1.2 x|Host: a||"),
+    (400, "GET / HTTP/1.2 |Host: a||"),
     (400, "GET / HTTP/1.x|Host: a||"),
     (400, "GET / FTP/1.1|Host: a||"),
     (400, "G@T / HTTP/1.1|Host: a||"),
     (400, "GET /\u{7f} HTTP/1.1|Host: a||"),
     (400, "GET /\0 HTTP/1.1|Host: a||"),
     (505, "GET / HTTP/2.0|Host: a||"),
-    (505, "GET / HTTP/1.2|Host: a||"),
     (505, "GET / HTTP/0.9|Host: a||"),
     (505, "PRI * HTTP/2.0||SM||"),
     // Lines that end otherwise than by CR LF; folded, empty and spaced fields.
@@ -100,14 +103,17 @@ pub(super) const HEADS: &[(u16, &str)] = &[
     (400, "GET / HTTP/1.1|Host\t: a||"),
     (400, "GET / HTTP/1.1|Host: a|: b||"),
     (400, "GET / HTTP/1.1|Host: a|no colon||"),
-    (400, "GET / HTTP/1.1|Host: a|X: b\0c||"),
-    (400, "GET / HTTP/1.1|Host: a|X: b\u{1b}c||"),
+    (400, "GET / HTTP/1.1|Host: a|X\u{1}: b||"),
+    (400, "GET / HTTP/1.1|Host: a|X: \0|\u{b}folded||"),
+    (400, "GET / HTTP/1.1|Host: a|X: \0\rY: b||"),
+    (400, "GET / HTTP/1.2|Host: a|no colon||"),
     (400, "GET / HTTP/1.1|Host: a|\u{fc}: b||"),
     // Targets.
     (400, "GET sse HTTP/1.1|Host: a||"),
     (400, "GET * HTTP/1.1|Host: a||"),
     (400, "GET /#x HTTP/1.1|Host: a||"),
-    (400, "CONNECT a:80 HTTP/1.1|Host: a||"),
+    (400, "CONNECT a:b HTTP/1.1|Host: a||"),
+    (400, "GET a:80 HTTP/1.1|Host: a||"),
     (400, "GET ftp://a/ HTTP/1.1|Host: a||"),
     (400, "GET http:///x HTTP/1.1|Host: a||"),
     (400, "GET http://user@a/ HTTP/1.1|Host: a||"),
@@ -120,14 +126,26 @@ pub(super) const HEADS: &[(u16, &str)] = &[
     (400, "GET / HTTP/1.1|Host: a, b||"),
     (400, "GET / HTTP/1.1|Host: a/b||"),
     (400, "GET / HTTP/1.1|Host: a:b||"),
-    (400, "GET / HTTP/1.1|Host: a|Origin: b|Origin: c||"),
-    (400, "GET / HTTP/1.1|Host: a|Authorization: b|Authorization: c||"),
+    (400, "GET / HTTP/1.1|Host: a\0||"),
+    (400, "GET / HTTP/1.1|Host: \u{e9}||"),
+    (400, "GET / HTTP/1.1|Host: [zz]||"),
+    (400, "GET / HTTP/1.1|Host: [1::2::3]||"),
+    (400, "GET / HTTP/1.1|Host: a%zz||"),
+    (400, "GET http://[1::2::3]/ HTTP/1.1|Host: a||"),
+    (400, "GET http://a%zz/ HTTP/1.1|Host: a||"),
     // Framing.
     (400, "POST / HTTP/1.1|Host: a|Content-Length: 1|Content-Length: 2||xx"),
     (400, "POST / HTTP/1.1|Host: a|Content-Length: 1, 2||xx"),
     (400, "POST / HTTP/1.1|Host: a|Content-Length: +1||x"),
     (400, "POST / HTTP/1.1|Host: a|Content-Length: -1||x"),
     (400, "POST / HTTP/1.1|Host: a|Content-Length: 1 1||x"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: \u{c}1||x"),
+    (400, "POST / HTTP/1.1|Host: a|Content-Length: 1\0||x"),
+    (400, "POST / HTTP/1.0||x"),
+    (400, "PUT / HTTP/1.0|Content-Type: text/plain||x"),
+    (501, "POST / HTTP/1.1|Host: a|Transfer-Encoding: \u{b}chunked||0||"),
+    (501, "POST / HTTP/1.1|Host: a|Transfer-Encoding: chunked\u{c}||0||"),
+    (501, "POST / HTTP/1.1|Host: a|Transfer-Encoding: chunked\0||0||"),
     (400, "POST / HTTP/1.1|Host: a|Content-Length: 0x1||x"),
     (400, "POST / HTTP/1.1|Host: a|Content-Length:||x"),
     (400, "POST / HTTP/1.1|Host: a|Content-Length: 1,||x"),
@@ -164,6 +182,23 @@ pub(super) const CHUNKED_BODIES: &[(u16, &str)] = &[
     (400, "1\r\ra|0||"),
     (400, "1;x\ny|a|0||"),
     (400, "1;x\0|a|0||"),
+    (400, "1;|a|0||"),
+    (400, "1; |a|0||"),
+    (400, "1;;x|a|0||"),
+    (400, "1;x |a|0||"),
+    (400, "1;x y|a|0||"),
+    (400, "1;x=|a|0||"),
+    (400, "1;=y|a|0||"),
+    (400, "1;x=y=z|a|0||"),
+    (400, "1;x=y |a|0||"),
+    (400, "1;bad[=x|a|0||"),
+    (400, "1;x=[|a|0||"),
+    (400, "1;x=\"y|a|0||"),
+    (400, "1;x=\"y\\|a|0||"),
+    (400, "1;x=\"y\"z|a|0||"),
+    (400, "1;x=\"\u{7f}\"|a|0||"),
+    (400, "1;x=\"\\\0\"|a|0||"),
+    (400, "0;|"),
     (400, "1|ab|0||"),
     (400, "1|a\n0||"),
     (400, "1|a0||"),
@@ -185,6 +220,17 @@ pub(super) const CHUNKED_BODIES: &[(u16, &str)] = &[
 pub(super) const TAKEN: &[&str] = &[
     "||||GET / HTTP/1.1|Host: a||",
     "get / HTTP/1.1|Host:||",
+    "GET / HTTP/1.2|Host: a||",
+    "POST / HTTP/1.9|Host: a|X: \u{7}|Transfer-Encoding: chunked||0||",
+    "GET / HTTP/1.0|Content-Length: 0||",
+    "CONNECT a:80 HTTP/1.1|Host: a:80||",
+    "CONNECT [::1]:80 HTTP/1.1|Host: a:80||",
+    "GET / HTTP/1.1|Host: a|X: b\0c||",
+    "GET / HTTP/1.1|Host: a|X: b\u{1b}c|Cookie:\u{1}\u{b}\u{c}\u{1f}\u{7f}|Y:\0||",
+    "GET / HTTP/1.1|Host: a|Last-Event-ID: \u{1}|Last-Event-ID: \u{2}||",
+    "GET / HTTP/1.1|Host: a|Origin: b|Origin: c|Authorization: b|Authorization: c||",
+    "GET / HTTP/1.1|Host: a|Idempotency-Key: b|Idempotency-Key: c|Content-Type: b|Content-Type: c||",
+    "POST / HTTP/1.1|Host: a|Transfer-Encoding: chunked||1\t ; a\t=\t\"b\\\"\u{e9};\"\t;c;d=e|x|0;x=y||",
     "GET / HTTP/1.0||",
     "GET /\u{fc}?a=%zz HTTP/1.1|Host: a||",
     "OPTIONS * HTTP/1.1|Host: a||",
@@ -210,7 +256,9 @@ pub(super) fn long_requests() -> Vec<(u16, Vec<u8>)> {
         (0, with_target(TARGET_BYTES_MAX)),
         (414, with_target(TARGET_BYTES_MAX + 1)),
         (414, with_target(2 * HEAD_BYTES_MAX)),
-        (414, vec![b'G'; HEAD_BYTES_MAX]),
+        (501, vec![b'G'; HEAD_BYTES_MAX]),
+        (501, lines(&format!("{} / HTTP/1.1|Host: a||", "M".repeat(9 * 1024)))),
+        (0, lines(&format!("{} / HTTP/1.1|Host: a||", "M".repeat(33)))),
         (0, with_fields(HEADERS_MAX)),
         (431, with_fields(HEADERS_MAX + 1)),
         (431, with_fields(2000)),
@@ -222,9 +270,22 @@ pub(super) fn long_requests() -> Vec<(u16, Vec<u8>)> {
         (400, chunked(format!("1;{}|x|0||", "e".repeat(CHUNK_LINE_BYTES_MAX - 3)))),
         (0, chunked(format!("0|{}|", "X: 3456789012345|".repeat(TRAILER_BYTES_MAX / 18 - 1)))),
         (400, chunked(format!("0|{}|", "X: 3456789012345|".repeat(TRAILER_BYTES_MAX / 18 + 1)))),
-        (400, [lines("GET / HTTP/1.1|Host: a|Last-Event-ID: "), vec![0xff], lines("||")].concat()),
-        (0, [lines("GET / HTTP/1.1|Host: a|X-City: "), vec![0xff], lines("||")].concat()),
+        (400, [lines("GET / HTTP/1.1|Host: "), vec![0xff], lines("||")].concat()),
     ]
+    .into_iter()
+    .chain(unread_values())
+    .collect()
+}
+
+/// Headers that nobody reads for a `GET` of no endpoint, with every byte that a value can be sent with.
+fn unread_values() -> impl Iterator<Item = (u16, Vec<u8>)> {
+    let value: Vec<u8> = (0..=255).filter(|byte| !b"\r\n".contains(byte)).collect();
+    let others = ["X-City", "User-Agent", "Referer", "Connection", "Via"].into_iter();
+    let names = Known::ALL.into_iter().filter(|known| *known != Known::Host).map(Known::name).chain(others);
+    names.map(move |name| {
+        let head = lines(&format!("GET / HTTP/1.1|Host: a|{name}: "));
+        (0, [head, value.clone(), lines("||")].concat())
+    })
 }
 
 const CHUNKED_HEAD: &str = "POST / HTTP/1.1|Host: a|Transfer-Encoding: chunked||";

@@ -1,5 +1,6 @@
 //! A request's head, read: its method, its target and the few headers that the server looks at.
 
+use super::error::RequestError;
 use super::uri;
 
 /// The methods that the server tells apart (RFC 9110 9, RFC 5789). They are case-sensitive.
@@ -19,7 +20,9 @@ pub enum Method {
     Options,
     /// `PATCH`
     Patch,
-    /// Any other token, `CONNECT` and `TRACE` among them.
+    /// `CONNECT`, whose target is a host and a port.
+    Connect,
+    /// Any other token, `TRACE` among them.
     Other,
 }
 
@@ -33,6 +36,7 @@ impl Method {
             "DELETE" => Method::Delete,
             "OPTIONS" => Method::Options,
             "PATCH" => Method::Patch,
+            "CONNECT" => Method::Connect,
             _ => Method::Other,
         }
     }
@@ -48,8 +52,14 @@ impl Method {
             Method::Delete => "DELETE",
             Method::Options => "OPTIONS",
             Method::Patch => "PATCH",
+            Method::Connect => "CONNECT",
             Method::Other => "another method",
         }
+    }
+
+    /// Returns true if and only if a request of this method has content as a rule (RFC 9110 9.3).
+    pub(super) const fn has_content(self) -> bool {
+        matches!(self, Method::Post | Method::Put | Method::Patch)
     }
 }
 
@@ -219,6 +229,8 @@ impl Span {
 pub struct RequestHead {
     pub(super) text: String,
     pub(super) headers: [Span; Known::COUNT],
+    /// Which of the headers that have a single value came with several: a bit for each, by index.
+    pub(super) contradicted: u16,
     pub(super) path: Span,
     pub(super) query: Span,
     pub(super) framing: Framing,
@@ -270,10 +282,16 @@ impl RequestHead {
     }
 
     /// The value of a header, without the space around it; of a repeated one, its values joined as a list. `None` if
-    /// and only if it was not sent.
-    #[must_use]
-    pub fn header(&self, known: Known) -> Option<&str> {
-        self.headers[known as usize].of(&self.text)
+    /// and only if it was not sent. Bytes that are not UTF-8 are taken for Latin-1.
+    ///
+    /// # Errors
+    /// [`RequestError::RepeatedHeader`] for a header that has one value and came with several. It is told to whoever
+    /// reads the header, and not before: one that nobody reads is no reason to refuse a request.
+    pub fn header(&self, known: Known) -> Result<Option<&str>, RequestError> {
+        if self.contradicted & (1 << (known as usize)) != 0 {
+            return Err(RequestError::RepeatedHeader { name: known.name() });
+        }
+        Ok(self.headers[known as usize].of(&self.text))
     }
 
     /// How the body ends.

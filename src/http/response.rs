@@ -68,7 +68,7 @@ impl<'a> Response<'a> {
         Response::new(status, "application/json", body)
     }
 
-    /// Adds a header. `Date`, `Content-Type`, `Content-Length` and `Connection` are the response's own.
+    /// Adds a header. `Date`, `Cache-Control`, `Content-Type`, `Content-Length` and `Connection` are the response's own.
     #[must_use]
     pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'a, str>>) -> Response<'a> {
         self.headers.push((name, value.into()));
@@ -91,6 +91,7 @@ impl<'a> Response<'a> {
     pub fn encode(&self, out: &mut Vec<u8>, context: &ResponseContext) {
         out.reserve(HEAD_BYTES_USUAL + self.body.len());
         begin(out, self.status, context);
+        out.extend_from_slice(b"Cache-Control: no-store\r\n"); // It is true of this moment alone.
         if let Some(content_type) = self.content_type {
             push_header(out, "Content-Type", content_type);
         }
@@ -111,7 +112,8 @@ impl<'a> Response<'a> {
 }
 
 /// Appends the head of a stream's 200, with `headers` (`Vary`, CORS) after those that every stream has. On HTTP/1.1 the
-/// stream is chunked; on HTTP/1.0 the connection's end ends it, so that it never persists.
+/// stream is chunked; on HTTP/1.0 the connection's end ends it. A stream is the last response of its connection and says
+/// so: a client that keeps connections would send its next request behind the stream's end, and be reset.
 pub fn stream_head(out: &mut Vec<u8>, context: &ResponseContext, headers: &[(&str, &str)]) {
     out.reserve(HEAD_BYTES_USUAL);
     begin(out, Status::OK, context);
@@ -123,14 +125,10 @@ pub fn stream_head(out: &mut Vec<u8>, context: &ResponseContext, headers: &[(&st
     for (name, value) in headers {
         push_header(out, name, value);
     }
-    let persistent = match context.version {
-        Version::Http11 => {
-            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-            context.persistent
-        }
-        Version::Http10 => context.persistent && context.head_only,
-    };
-    push_connection(out, context.version, persistent);
+    if context.version == Version::Http11 {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    push_connection(out, context.version, false);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -183,6 +181,7 @@ mod tests {
     }
 
     const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    const NO_STORE: &str = "Cache-Control: no-store\r\n";
 
     #[test]
     fn a_response_has_its_length_and_its_headers() {
@@ -190,7 +189,7 @@ mod tests {
         assert_eq!(
             encode(&response, &context(Version::Http11, true, false)),
             format!(
-                "HTTP/1.1 200 OK\r\n{DATE}Content-Type: application/json\r\nContent-Length: 7\r\nVary: Origin\r\n\r\n{{\"a\":1}}"
+                "HTTP/1.1 200 OK\r\n{DATE}{NO_STORE}Content-Type: application/json\r\nContent-Length: 7\r\nVary: Origin\r\n\r\n{{\"a\":1}}"
             )
         );
     }
@@ -205,7 +204,7 @@ mod tests {
     #[test]
     fn what_has_no_body_has_no_length() {
         let text = encode(&Response::empty(Status::NO_CONTENT), &context(Version::Http11, true, false));
-        assert_eq!(text, format!("HTTP/1.1 204 No Content\r\n{DATE}\r\n"));
+        assert_eq!(text, format!("HTTP/1.1 204 No Content\r\n{DATE}{NO_STORE}\r\n"));
         let text = encode(&Response::empty(Status::OK), &context(Version::Http11, true, false));
         assert!(text.contains("Content-Length: 0\r\n"));
     }
@@ -242,7 +241,7 @@ mod tests {
         stream_head(&mut out, &context(Version::Http11, true, false), &[("Vary", "Origin")]);
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            format!("{common}Vary: Origin\r\nTransfer-Encoding: chunked\r\n\r\n")
+            format!("{common}Vary: Origin\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
         );
         let mut out = Vec::new();
         stream_head(&mut out, &context(Version::Http10, true, false), &[]);

@@ -32,7 +32,8 @@ impl<'a> Event<'a> {
         Ok(Event { event_type: Some(event_type), ..self })
     }
 
-    /// Gives the event an id of its publisher's: 1 to [`EVENT_ID_BYTES_MAX`] bytes without CR, LF and NUL.
+    /// Gives the event an id of its publisher's: 1 to [`EVENT_ID_BYTES_MAX`] bytes without control characters (C0, DEL,
+    /// C1), and without a space at its beginning or end. So it comes back in a header as it was sent.
     ///
     /// # Errors
     /// As [`Event::with_type`].
@@ -84,9 +85,16 @@ fn check(field: Field, text: &str) -> Result<(), EventError> {
     if text.len() > field.bytes_max() {
         return Err(EventError::TooLong { field, bytes: text.len(), limit_bytes: field.bytes_max() });
     }
-    match text.find(['\r', '\n', '\0']) {
-        Some(at) => Err(EventError::Forbidden { field, at }),
-        None => Ok(()),
+    match field {
+        Field::Type => match text.find(['\r', '\n', '\0']) {
+            Some(at) => Err(EventError::Forbidden { field, at }),
+            None => Ok(()),
+        },
+        Field::Id => match text.find(char::is_control) {
+            Some(at) => Err(EventError::IdControl { at }),
+            None if text.starts_with(' ') || text.ends_with(' ') => Err(EventError::IdSpace),
+            None => Ok(()),
+        },
     }
 }
 
@@ -136,7 +144,7 @@ pub enum EventError {
         /// How many it may have.
         limit_bytes: usize,
     },
-    /// CR or LF would end the field's line, and an id with NUL is ignored by clients.
+    /// CR or LF would end the field's line, and NUL is nothing that a type is compared with.
     #[error("`{}` must not contain CR, LF or NUL; found one at byte {at}", field.name())]
     Forbidden {
         /// Which field.
@@ -144,6 +152,15 @@ pub enum EventError {
         /// The place of the first such character in bytes.
         at: usize,
     },
+    /// CR or LF would end the id's line, an id with NUL is ignored by clients, and no header may hold the others.
+    #[error("`id` must not contain control characters; found one at byte {at}")]
+    IdControl {
+        /// The place of the first such character in bytes.
+        at: usize,
+    },
+    /// The space around a header's value is not part of it, so the id would come back as another.
+    #[error("`id` must not begin or end with a space")]
+    IdSpace,
     /// A reconnection time of nothing would make clients reconnect in a loop.
     #[error("`retry` is a number of milliseconds above 0")]
     RetryZero,
@@ -155,11 +172,11 @@ mod tests {
 
     #[test]
     fn what_was_given_is_kept() {
-        let event = Event::new("a\r\nb\0").with_type("ü :").unwrap().with_id(" 1").unwrap();
+        let event = Event::new("a\r\nb\0").with_type("ü :").unwrap().with_id("1 é").unwrap();
         let event = event.with_retry(1).unwrap();
         assert_eq!(
             (event.data(), event.event_type(), event.id(), event.retry_ms()),
-            ("a\r\nb\0", Some("ü :"), Some(" 1"), Some(1))
+            ("a\r\nb\0", Some("ü :"), Some("1 é"), Some(1))
         );
     }
 
@@ -168,8 +185,25 @@ mod tests {
         for (text, at) in [("\n", 0), ("a\rb", 1), ("ü\0", 2)] {
             let error = EventError::Forbidden { field: Field::Type, at };
             assert_eq!(Event::new("").with_type(text), Err(error), "{text:?}");
-            let error = EventError::Forbidden { field: Field::Id, at };
-            assert_eq!(Event::new("").with_id(text), Err(error), "{text:?}");
+            assert_eq!(Event::new("").with_id(text), Err(EventError::IdControl { at }), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_one_that_a_header_brings_back_as_it_was_sent() {
+        for control in ('\0'..=' ').chain('\u{7f}'..='\u{a0}') {
+            let (inside, at_the_end) = (format!("a{control}b"), format!("a{control}"));
+            match control {
+                ' ' => {
+                    assert!(Event::new("").with_id(&inside).is_ok());
+                    for text in [at_the_end.as_str(), " a", " "] {
+                        assert_eq!(Event::new("").with_id(text), Err(EventError::IdSpace), "{text:?}");
+                    }
+                }
+                '\u{a0}' => assert!(Event::new("").with_id(&at_the_end).is_ok()),
+                _ => assert_eq!(Event::new("").with_id(&inside), Err(EventError::IdControl { at: 1 })),
+            }
+            assert_eq!(Event::new("").with_type(&inside).is_ok(), !['\0', '\r', '\n'].contains(&control));
         }
     }
 

@@ -27,7 +27,9 @@ fn post(target: &str, body: &str) -> String {
 
 fn json(body: &str, masked_bytes: usize) -> String {
     let length = body.len() + masked_bytes;
-    format!("HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: {length}\n\n{body}")
+    format!(
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: {length}\n\n{body}"
+    )
 }
 
 const UNKNOWN: &str = "no client with this `clientId` is connected";
@@ -199,7 +201,7 @@ fn a_stream_is_shown_and_ended_by_its_id(io: DriverKind) {
     check(
         &server,
         &request("OPTIONS", &client),
-        &format!("HTTP/1.1 204 No Content\nDate: *\nAllow: {allowed}\n\n"),
+        &format!("HTTP/1.1 204 No Content\nDate: *\nCache-Control: no-store\nAllow: {allowed}\n\n"),
     );
     let refused = format!("POST is not allowed here; expected {allowed}");
     check(

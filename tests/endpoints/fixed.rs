@@ -27,7 +27,7 @@ fn published(id: &str, receivers: u64) -> String {
     let unmasked = if id.starts_with('#') { 27 } else { id.len() };
     let body = format!("{{\"success\":true,\"id\":\"{id}\",\"receivers\":{receivers}}}");
     format!(
-        "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: {}\n\n{body}",
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: {}\n\n{body}",
         body.len() - id.len() + unmasked
     )
 }
@@ -35,7 +35,7 @@ fn published(id: &str, receivers: u64) -> String {
 fn subscribe(server: &Server, channel: &str) -> Client {
     let mut client = Client::connect(server);
     client.send(format!("GET /sse?channel={channel} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"));
+    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\nConnection: close\n\n"));
     client.expect(&format!("{head}{}", chunk(&connected("#0", &format!("\"{channel}\"")))));
     client
 }
@@ -243,7 +243,7 @@ fn every_endpoint_holds_to_the_rules_of_publishing(io: DriverKind) {
         check(
             &server,
             &format!("OPTIONS {target} HTTP/1.1\nHost: localhost\n\n"),
-            "HTTP/1.1 204 No Content\nDate: *\nAllow: POST, OPTIONS\n\n",
+            "HTTP/1.1 204 No Content\nDate: *\nCache-Control: no-store\nAllow: POST, OPTIONS\n\n",
         );
     }
 }

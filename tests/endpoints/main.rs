@@ -40,7 +40,7 @@ pub(crate) fn problem(status: &str, headers: &str, detail: &str) -> String {
     let detail = detail.replace('"', "\\\"");
     let body = format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}"}}"#);
     format!(
-        "HTTP/1.1 {status}\nDate: *\nContent-Type: application/problem+json\nContent-Length: {}\n{headers}\n{body}",
+        "HTTP/1.1 {status}\nDate: *\nCache-Control: no-store\nContent-Type: application/problem+json\nContent-Length: {}\n{headers}\n{body}",
         body.len()
     )
 }

@@ -14,7 +14,7 @@ for_each_driver!(
 /// An answer of JSON.
 fn json(body: &str) -> String {
     format!(
-        "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: {}\n\n{body}",
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: {}\n\n{body}",
         body.len()
     )
 }
@@ -47,7 +47,7 @@ fn channels_are_listed_by_name_with_streams_and_events(io: DriverKind) {
     check(
         &server,
         "HEAD /channels HTTP/1.1\nHost: localhost\n\n",
-        "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: 150\n\n",
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: 150\n\n",
     );
 }
 

@@ -75,13 +75,13 @@ fn an_array_is_published_whole_or_not_at_all(io: DriverKind) {
     check(
         &server,
         &post(good),
-        "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: 104\n\n\
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: 104\n\n\
          {\"success\":true,\"published\":3,\"ids\":[\"#1\",\"own\",\"#3\"]}",
     );
     check(
         &server,
         &post("[]"),
-        "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: 39\n\n\
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: 39\n\n\
          {\"success\":true,\"published\":0,\"ids\":[]}",
     );
     let bad = r#"[{"channel":"a","data":1},{"channel":"a"}]"#;
@@ -111,20 +111,20 @@ fn a_body_that_is_the_event_takes_its_fields_from_the_query(io: DriverKind) {
     let server = Server::start(io, &[]);
     let mut client = Client::connect(&server);
     client.send("GET /channels/news HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"));
+    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\nConnection: close\n\n"));
     client.expect(&format!("{head}{}", chunk(&connected("#0", r#""news""#))));
     check(
         &server,
         "POST /channels/news?event=greet+ing&id=my%20id&retry=1500&key=k HTTP/1.1\nHost: localhost\n\
          Content-Type: application/x-www-form-urlencoded\nContent-Length: 12\n\nhe=llo\n\nwör",
-        "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: 43\n\n\
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: 43\n\n\
          {\"success\":true,\"id\":\"my id\",\"receivers\":1}",
     );
     client.expect(&chunk("retry: 1500\nevent: greet ing\nid: my id\ndata: he=llo\ndata:\ndata: wör\n\n"));
     check(
         &server,
         "POST /channels/news HTTP/1.0\nContent-Length: 0\n\n",
-        "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: 65\nConnection: close\n\n\
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: 65\nConnection: close\n\n\
          {\"success\":true,\"id\":\"#2\",\"receivers\":1}",
     );
     client.expect(&chunk("id: #2\ndata:\n\n"));
@@ -161,7 +161,7 @@ fn lines_are_published_while_they_come(io: DriverKind) {
     assert_eq!(
         client.answer().text(),
         wire(
-            "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: 128\n\n\
+            "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: 128\n\n\
              {\"success\":true,\"published\":3,\"ids\":[\"#1\",\"#2\",\"#3\"]}"
         )
     );
@@ -181,7 +181,7 @@ fn lines_stop_at_the_first_bad_one(io: DriverKind) {
             body.len()
         ),
         &format!(
-            "HTTP/1.1 400 Bad Request\nDate: *\nContent-Type: application/problem+json\nContent-Length: {}\n\n{body_of_answer}",
+            "HTTP/1.1 400 Bad Request\nDate: *\nCache-Control: no-store\nContent-Type: application/problem+json\nContent-Length: {}\n\n{body_of_answer}",
             body_of_answer.len()
         ),
     );

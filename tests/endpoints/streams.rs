@@ -16,7 +16,7 @@ for_each_driver!(
 
 fn streams_begin_with_the_place_at_which_they_do(io: DriverKind) {
     let server = Server::start(io, &[]);
-    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"));
+    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\nConnection: close\n\n"));
     for (target, channels) in [
         ("/sse", r#""global""#),
         ("/events", r#""global""#),
@@ -39,7 +39,7 @@ fn a_pattern_is_every_channel_that_begins_so(io: DriverKind) {
     for (channel, text) in [("entity:1", "one"), ("other", "no"), ("entity:2", "two")] {
         publisher.publish_text(channel, text);
     }
-    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"));
+    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\nConnection: close\n\n"));
     let mut client = Client::connect(&server);
     client.send("GET /sse?channels=entity:*,entity:2&replay=all HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let connected = chunk(&connected("", r#""entity:*","entity:2""#));
@@ -72,7 +72,7 @@ fn a_stream_carries_what_is_published_in_chunks(io: DriverKind) {
     client.send(
         "GET /sse?channels=news,sport HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n",
     );
-    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"));
+    let head = wire(&format!("{STREAM_HEAD}Transfer-Encoding: chunked\nConnection: close\n\n"));
     client.expect(&format!("{head}{}", chunk(&connected("#0", r#""news","sport""#))));
 
     let mut publisher = Client::connect(&server);
@@ -80,7 +80,7 @@ fn a_stream_carries_what_is_published_in_chunks(io: DriverKind) {
     assert_eq!(
         publisher.answer().text(),
         wire(
-            "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: 65\n\n\
+            "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: 65\n\n\
               {\"success\":true,\"id\":\"#1\",\"receivers\":1}"
         )
     );
@@ -140,7 +140,7 @@ fn head_gives_the_head_alone(io: DriverKind) {
         check(
             &server,
             &format!("HEAD {target} HTTP/1.1\nHost: localhost\n\n"),
-            &format!("{STREAM_HEAD}Transfer-Encoding: chunked\n\n"),
+            &format!("{STREAM_HEAD}Transfer-Encoding: chunked\nConnection: close\n\n"),
         );
         check(
             &server,
@@ -148,9 +148,11 @@ fn head_gives_the_head_alone(io: DriverKind) {
             &format!("{STREAM_HEAD}Connection: close\n\n"),
         );
     }
-    let ready = "HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: 6\n\n";
+    let ready =
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: text/plain\nContent-Length: 6\n\n";
     check(&server, "HEAD /readyz HTTP/1.1\nHost: localhost\n\n", ready);
-    let health = "HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: 3\n\n";
+    let health =
+        "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: text/plain\nContent-Length: 3\n\n";
     check(&server, "HEAD /healthz HTTP/1.1\nHost: localhost\n\n", health);
     // No stream was opened.
     let (_, receivers) = Client::connect(&server).publish_text("news", "x");
@@ -161,7 +163,7 @@ fn health_readiness_and_options_are_told(io: DriverKind) {
     let server = Server::start(io, &[]);
     let text = |length: usize, more: &str, body: &str| {
         format!(
-            "HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: {length}\n{more}\n{body}"
+            "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: text/plain\nContent-Length: {length}\n{more}\n{body}"
         )
     };
     check(&server, "GET /healthz HTTP/1.1\nHost: localhost\n\n", &text(3, "", "ok\n"));
@@ -184,7 +186,7 @@ fn health_readiness_and_options_are_told(io: DriverKind) {
         check(
             &server,
             &format!("OPTIONS {target} HTTP/1.1\nHost: localhost\n\n"),
-            &format!("HTTP/1.1 204 No Content\nDate: *\nAllow: {allow}\n\n"),
+            &format!("HTTP/1.1 204 No Content\nDate: *\nCache-Control: no-store\nAllow: {allow}\n\n"),
         );
     }
 }
@@ -199,13 +201,17 @@ fn pipelined_requests_are_answered_in_order(io: DriverKind) {
     let missing = problem("404 Not Found", "", "there is nothing at \"/nothing\"");
     let expected = format!(
         "{}{}{}{}",
-        wire("HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: 3\n\nok\n"),
         wire(
-            "HTTP/1.1 200 OK\nDate: *\nContent-Type: application/json\nContent-Length: 65\n\n\
+            "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: text/plain\nContent-Length: 3\n\nok\n"
+        ),
+        wire(
+            "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: 65\n\n\
               {\"success\":true,\"id\":\"#1\",\"receivers\":0}"
         ),
         wire(&missing),
-        wire("HTTP/1.1 200 OK\nDate: *\nContent-Type: text/plain\nContent-Length: 6\n\nready\n"),
+        wire(
+            "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: text/plain\nContent-Length: 6\n\nready\n"
+        ),
     );
     assert_eq!(exchange(&server, requests), expected);
 }

@@ -212,9 +212,18 @@ impl Parts {
         let Parts { options, driver, mailbox, common } = self;
         let Common { hub, log, mailboxes, keys, board, connections } = common;
         let random = Box::new(SplitMix64::new(options.number as u64));
-        let publishers = mailboxes.into();
-        let links =
-            Links { hub: Arc::clone(&hub), log, mailbox, publishers, keys, connections, board, random };
+        let (publishers, lingering) = (mailboxes.into(), Arc::default());
+        let links = Links {
+            hub: Arc::clone(&hub),
+            log,
+            mailbox,
+            publishers,
+            keys,
+            connections,
+            lingering,
+            board,
+            random,
+        };
         let start = Instant::now();
         let shard = Shard::new(options, driver, links, start);
         Runner { shard, hub, start, date: http_date(SystemTime::UNIX_EPOCH) }

@@ -86,13 +86,21 @@ impl ClientError {
     pub(super) fn refused(status: StatusCode, body: &mut Body) -> ClientError {
         let text =
             body.with_config().limit(REFUSAL_BYTES_MAX).lossy_utf8(true).read_to_string().unwrap_or_default();
-        let detail = match serde_json::from_str::<Problem>(&text) {
+        ClientError::refused_saying(status, &text, None)
+    }
+
+    /// As [`ClientError::refused`], for a body that was read; `published` says how many events were published all the same.
+    pub(super) fn refused_saying(status: StatusCode, text: &str, published: Option<u64>) -> ClientError {
+        let detail = match serde_json::from_str::<Problem>(text) {
             Ok(Problem { detail: Some(detail), .. }) => detail,
             Ok(Problem { title: Some(title), .. }) => title,
             Ok(Problem { .. }) => String::new(),
             Err(_) => text.lines().next().unwrap_or_default().to_owned(),
         };
-        let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+        let mut detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+        if let Some(published) = published {
+            detail.push_str(&format!(" (published before that: {published})"));
+        }
         ClientError::Refused { status, detail }
     }
 }
@@ -118,7 +126,7 @@ pub(super) fn agent(redirects_max: u32) -> Agent {
 }
 
 /// Longer than any handshake on a working network takes, with one lost packet.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a server says of a refusal is shown to a person: a page is more than enough.
 const REFUSAL_BYTES_MAX: u64 = 64 * 1024;

@@ -13,6 +13,7 @@ pub mod publish;
 pub mod serve;
 pub mod signals;
 pub mod subscribe;
+mod upload;
 
 use std::io;
 use std::thread;
@@ -47,7 +48,7 @@ pub fn run(cli: Cli) -> Result<(), AppError> {
         CliCommand::Publish(options) => match options.misuse() {
             Some(misuse) => Err(AppError::Usage(misuse)),
             None => {
-                let published = publish::run(&options, &mut io::stdin().lock(), &mut io::stdout().lock());
+                let published = publish::run(&options, io::stdin(), &mut io::stdout().lock());
                 published.map_err(AppError::Client)
             }
         },

@@ -3,10 +3,11 @@
 use std::io::{Read, Write};
 
 use clap::Args;
-use serde::Serialize;
-use ureq::SendBody;
+use serde::{Deserialize, Serialize};
+use ureq::http::StatusCode;
 
 use super::client::{ClientError, ServerUrl, agent};
+use super::upload;
 
 /// The options of `downpour publish`.
 #[derive(Args, Clone, Debug)]
@@ -111,26 +112,41 @@ struct Envelope<'a> {
 ///
 /// # Errors
 /// [`ClientError`] where no answer came, the server refused, or `out` does not take the answer.
-pub fn run(options: &PublishOptions, input: &mut dyn Read, out: &mut impl Write) -> Result<(), ClientError> {
+pub fn run(
+    options: &PublishOptions,
+    input: impl Read + Send + 'static,
+    out: &mut impl Write,
+) -> Result<(), ClientError> {
     let url = options.url.endpoint("/publish");
-    let request = agent(0).post(&url);
-    let answer = if options.data == "-" {
-        request.content_type("application/x-ndjson").send(SendBody::from_reader(input))
+    let (status, body) = if options.data == "-" {
+        let answer = upload::post(&url, "application/x-ndjson", input)
+            .map_err(|source| ClientError::NoAnswer { url, source })?;
+        (answer.status, answer.body)
     } else {
         let body = serde_json::to_vec(&options.envelope()).expect("an envelope is a map of strings");
-        request.content_type("application/json").send(&body[..])
+        let answer = agent(0).post(&url).content_type("application/json").send(&body[..]);
+        let mut answer = answer.map_err(|error| ClientError::no_answer(&url, error))?;
+        if !answer.status().is_success() {
+            return Err(ClientError::refused(answer.status(), answer.body_mut()));
+        }
+        let body = answer.body_mut().with_config().limit(u64::MAX).read_to_vec();
+        (answer.status(), body.map_err(|error| ClientError::no_answer(&url, error))?)
     };
-    let mut answer = answer.map_err(|error| ClientError::no_answer(&url, error))?;
-    if !answer.status().is_success() {
-        return Err(ClientError::refused(answer.status(), answer.body_mut()));
+    let text = String::from_utf8_lossy(&body);
+    if !status.is_success() {
+        return Err(refused_lines(status, &text));
     }
-    let text = answer
-        .body_mut()
-        .with_config()
-        .limit(u64::MAX)
-        .read_to_string()
-        .map_err(|error| ClientError::no_answer(&url, error))?;
     writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(ClientError::Output)
+}
+
+/// The error for lines of which some were published before one was refused, or none.
+fn refused_lines(status: StatusCode, text: &str) -> ClientError {
+    #[derive(Deserialize)]
+    struct Published {
+        published: Option<u64>,
+    }
+    let published = serde_json::from_str(text).ok().and_then(|Published { published }| published);
+    ClientError::refused_saying(status, text, published)
 }
 
 const EXAMPLES: &str = "\

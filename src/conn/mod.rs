@@ -11,7 +11,8 @@
 //!            all output written ── Shutdown ──► Lingering ── peer ended, time or bytes over ──► Closed
 //! ```
 //!
-//! A peer that resets, and one that ends its side of a stream, goes to `Closed` from anywhere.
+//! A peer that resets goes to `Closed` from anywhere. One that ends its side of a stream, or sends too much on it, has the
+//! stream ended: it may still read, and then finds the stream whole.
 
 mod closing;
 mod exchange;
@@ -29,7 +30,7 @@ use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::http::{RequestHead, Response};
 
-use closing::Lingering;
+use closing::{Farewell, Lingering};
 use exchange::Exchange;
 pub use opening::Opening;
 pub use state::{
@@ -50,6 +51,7 @@ pub struct Connection {
     is_receiving: bool,
     /// The peer has ended its side.
     peer_ended: bool,
+    farewell: Farewell,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ enum Phase {
     Exchange(Box<Exchange>),
     Stream(Stream),
     Lingering(Lingering),
-    Closed { reason: CloseReason, told: bool },
+    Closed { reason: CloseReason, told: bool, has_lingered: bool },
 }
 
 /// What the driver has of ours.
@@ -76,7 +78,8 @@ impl Connection {
     #[must_use]
     pub fn new(now: Instant) -> Connection {
         let phase = Phase::Exchange(Box::new(Exchange::new(now)));
-        Connection { phase, sending: Sending::Idle, offered: 0, is_receiving: false, peer_ended: false }
+        let (sending, farewell) = (Sending::Idle, Farewell::Usual);
+        Connection { phase, sending, offered: 0, is_receiving: false, peer_ended: false, farewell }
     }
 
     /// Takes in what happened. Actions may be due afterwards.
@@ -86,9 +89,14 @@ impl Connection {
                 self.is_receiving = false;
                 match &mut self.phase {
                     Phase::Exchange(exchange) => exchange.received(context, bytes),
-                    Phase::Lingering(lingering) => lingering.received(bytes.len()),
+                    Phase::Lingering(lingering) => lingering.received(context.now, bytes.len()),
                     // A stream is its connection's last response: what comes after its request is not read.
-                    Phase::Stream(_) | Phase::Closed { .. } => {}
+                    Phase::Stream(stream) => {
+                        if stream.received(bytes.len()) {
+                            self.end_stream_as(context.now, Farewell::SentTooMuch);
+                        }
+                    }
+                    Phase::Closed { .. } => {}
                 }
             }
             Input::ReceiveEnded => {
@@ -96,15 +104,17 @@ impl Connection {
                 self.peer_ended = true;
                 match &mut self.phase {
                     Phase::Exchange(exchange) => {
-                        exchange.peer_ended();
+                        exchange.peer_ended(context);
                         if exchange.is_unused() {
                             self.close(CloseReason::Peer); // There is nothing that it should hear.
                         }
                     }
-                    Phase::Stream(_) => self.close(CloseReason::Peer),
+                    Phase::Stream(_) => self.end_stream_as(context.now, Farewell::PeerEnded),
                     Phase::Lingering(_) | Phase::Closed { .. } => {}
                 }
             }
+            // One that has gone is told its end all the same, and answers that with a reset.
+            Input::Failed if self.farewell == Farewell::PeerEnded => self.close(CloseReason::Peer),
             Input::Failed => self.close(CloseReason::Failed),
             // What is told of room while a send is pending is of one that was tried again.
             Input::Writable if self.sending == Sending::Full => self.sending = Sending::Idle,
@@ -126,7 +136,7 @@ impl Connection {
                 }
                 Phase::Lingering(lingering) => {
                     if lingering.is_over(context.now) {
-                        self.close(CloseReason::Finished);
+                        self.close(self.farewell.reason());
                     }
                 }
                 Phase::Closed { .. } => {}
@@ -161,7 +171,7 @@ impl Connection {
                     return self.linger(context);
                 }
                 // A receive stays outstanding all the time: it notices that the client goes.
-                if !self.is_receiving {
+                if !self.is_receiving && !self.peer_ended {
                     self.is_receiving = true;
                     return Some(Action::Receive);
                 }
@@ -169,7 +179,7 @@ impl Connection {
             }
             Phase::Lingering(lingering) => {
                 if self.peer_ended || lingering.is_over(context.now) {
-                    self.close(CloseReason::Finished);
+                    self.close(self.farewell.reason());
                     return self.poll_action(context);
                 }
                 if !self.is_receiving {
@@ -179,7 +189,7 @@ impl Connection {
                 None
             }
             Phase::Closed { told: true, .. } => None,
-            Phase::Closed { reason, told } => {
+            Phase::Closed { reason, told, .. } => {
                 *told = true;
                 Some(Action::Close(*reason))
             }
@@ -421,13 +431,38 @@ impl Connection {
     }
 
     fn linger(&mut self, context: &Context<'_>) -> Option<Action> {
-        self.phase = Phase::Lingering(Lingering::new(context.now));
+        self.phase = Phase::Lingering(Lingering::new(context.now, self.farewell));
         Some(Action::Shutdown)
     }
 
     fn close(&mut self, reason: CloseReason) {
         if !matches!(self.phase, Phase::Closed { .. }) {
-            self.phase = Phase::Closed { reason, told: false };
+            self.phase = Phase::Closed { reason, told: false, has_lingered: self.has_lingered() };
+        }
+    }
+
+    fn end_stream_as(&mut self, now: Instant, farewell: Farewell) {
+        if self.farewell == Farewell::Usual {
+            self.farewell = farewell;
+        }
+        self.end_stream(now);
+    }
+
+    /// Says that the server has no room for this peer: when it was told so, little more of it is read.
+    pub fn turn_away(&mut self) {
+        self.farewell = Farewell::TurnedAway;
+    }
+
+    /// Returns true if and only if its side was shut down and it reads, or has read, what the peer still sends.
+    #[must_use]
+    pub fn has_lingered(&self) -> bool {
+        matches!(self.phase, Phase::Lingering(_) | Phase::Closed { has_lingered: true, .. })
+    }
+
+    /// Reads no more of what the peer still sends behind the end: others have to.
+    pub fn stop_lingering(&mut self) {
+        if matches!(self.phase, Phase::Lingering(_)) {
+            self.close(self.farewell.reason());
         }
     }
 }

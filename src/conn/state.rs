@@ -230,6 +230,8 @@ pub enum CloseReason {
     Stalled,
     /// The server ended it at once.
     Aborted,
+    /// The client sent more on its open stream than is read there.
+    SentTooMuch,
 }
 
 impl CloseReason {
@@ -242,6 +244,7 @@ impl CloseReason {
         CloseReason::TooSlow,
         CloseReason::Stalled,
         CloseReason::Aborted,
+        CloseReason::SentTooMuch,
     ];
 
     /// The reason as metrics say it.
@@ -255,6 +258,7 @@ impl CloseReason {
             CloseReason::TooSlow => "too-slow",
             CloseReason::Stalled => "stalled",
             CloseReason::Aborted => "aborted",
+            CloseReason::SentTooMuch => "sent-too-much",
         }
     }
 }

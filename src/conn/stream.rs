@@ -15,6 +15,8 @@ pub(super) struct Stream {
     last_write: Instant,
     /// When it ends for its age.
     end: Option<Instant>,
+    /// Bytes that the client has sent behind its request.
+    received: u32,
     framing: Framing,
     is_ending: bool,
     room: Room,
@@ -41,10 +43,21 @@ enum Room {
 const FIRST_TRY: Duration = Duration::from_secs(1);
 const FIRST_TRY_PART: u32 = 8;
 
+/// Bytes that a client may send on its open stream. They are thrown away: a stream is its connection's last response.
+pub(super) const RECEIVED_BYTES_MAX: u32 = 64 * 1024;
+
 impl Stream {
     /// A stream that begins with what waits in `outbox`: its head.
     pub(super) fn new(now: Instant, framing: Framing, outbox: Outbox) -> Stream {
-        Stream { outbox, last_write: now, end: None, framing, is_ending: false, room: Room::Enough }
+        Stream {
+            outbox,
+            last_write: now,
+            end: None,
+            received: 0,
+            framing,
+            is_ending: false,
+            room: Room::Enough,
+        }
     }
 
     pub(super) fn outbox(&self) -> &Outbox {
@@ -99,6 +112,12 @@ impl Stream {
         if !self.is_ending {
             self.outbox.push_unbounded(run);
         }
+    }
+
+    /// Takes in that the client has sent so many bytes; returns true if and only if these are too many by now.
+    pub(super) fn received(&mut self, bytes: usize) -> bool {
+        self.received = self.received.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.received > RECEIVED_BYTES_MAX
     }
 
     pub(super) fn set_end(&mut self, at: Instant) {

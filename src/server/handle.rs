@@ -74,6 +74,7 @@ pub(super) struct Shared {
     pub(super) shards: Vec<Sender<Message>>,
     /// How many connections all shards hold.
     pub(super) connections: Arc<AtomicUsize>,
+    pub(super) lingering: Arc<AtomicUsize>,
     /// Where they put up what they have counted.
     pub(super) board: Arc<Board>,
     pub(super) channels_max: usize,

@@ -155,6 +155,7 @@ impl Server {
             board: Arc::new(Board::new(senders.clone())),
             shards: senders,
             connections: Arc::new(AtomicUsize::new(0)),
+            lingering: Arc::new(AtomicUsize::new(0)),
             channels_max: settings.channels_max,
             body_bytes_max: settings.body_bytes_max,
             publish_timeout: settings.publish_timeout,
@@ -263,6 +264,7 @@ impl Server {
                     publishers,
                     keys,
                     connections: Arc::clone(&shared.connections),
+                    lingering: Arc::clone(&shared.lingering),
                     board: Arc::clone(&shared.board),
                     random: Box::new(OsRandom::proven()),
                 };

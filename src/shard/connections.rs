@@ -52,6 +52,9 @@ impl<D: Driver> Shard<D> {
             if let Some(peer) = peers.get_mut(conn) {
                 peer.had_much |= had_much;
                 peer.conn.handle(&context, input);
+                if peer.is_stream && !peer.conn.is_streaming() {
+                    self.leave(conn); // It has the rest of its stream yet to read, but gets no more.
+                }
                 return Some(conn);
             }
         }
@@ -132,9 +135,13 @@ impl<D: Driver> Shard<D> {
                 Some(Action::Shutdown) => {
                     driver.shutdown(conn);
                     self.leave(conn);
+                    self.linger(conn);
                 }
                 Some(Action::Close(reason)) => {
                     tracing::trace!(slot = conn.index, ?reason, "closed");
+                    if peer.conn.has_lingered() {
+                        self.lingerers.end();
+                    }
                     self.leave(conn);
                     self.driver.close(conn);
                     self.forget(conn);

@@ -26,6 +26,7 @@ mod idempotency_tests;
 #[cfg(test)]
 mod keepalive_tests;
 pub mod keys;
+mod lingering;
 #[cfg(test)]
 mod lock_tests;
 mod marked;
@@ -78,6 +79,7 @@ use counters::Counters;
 use drain::Drain;
 use expiry::Hearing;
 use keys::IdempotencyKeys;
+use lingering::Lingerers;
 use marked::Marked;
 use peer::Peer;
 use publish::Tickets;
@@ -188,6 +190,8 @@ pub struct Links {
     pub keys: Arc<IdempotencyKeys>,
     /// How many connections all shards hold together.
     pub connections: Arc<AtomicUsize>,
+    /// How many of them linger.
+    pub lingering: Arc<AtomicUsize>,
     /// Where all shards put up what they have counted.
     pub board: Arc<Board>,
     /// Where its random bits come from. Clients are named by them: nobody may be able to predict them.
@@ -209,6 +213,7 @@ pub struct Shard<D: Driver> {
     publishers: Publishers,
     keys: Arc<IdempotencyKeys>,
     connections: Arc<AtomicUsize>,
+    lingerers: Lingerers,
     board: Arc<Board>,
     random: Box<dyn Random>,
     common: Common,
@@ -275,7 +280,7 @@ impl<D: Driver> Shard<D> {
     /// A shard that accepts from `driver`'s listeners. `now` is the instant from which its times count.
     #[must_use]
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
-        let Links { hub, log, mailbox, publishers, keys, connections, board, random } = links;
+        let Links { hub, log, mailbox, publishers, keys, connections, lingering, board, random } = links;
         let cursor = hub.cursor(options.number);
         let common = Common::new(options.conn.keepalive_style);
         let is_handed_connections = Self::is_handed_connections(&options);
@@ -292,6 +297,7 @@ impl<D: Driver> Shard<D> {
             publishers,
             keys,
             connections,
+            lingerers: Lingerers::new(lingering),
             board,
             random,
             common,
@@ -394,6 +400,7 @@ impl<D: Driver> Shard<D> {
             self.driver.close(conn);
             self.forget(conn);
         }
+        self.lingerers.clear();
         self.timers = Wheel::with_room_for(Self::room(&self.options), self.now, TIMER_TICK);
         self.hearing = None;
         self.index = Index::with_room_for(Self::room(&self.options));

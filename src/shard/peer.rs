@@ -51,8 +51,12 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(now: Instant, listener: usize, is_over_limit: bool) -> Peer {
+        let mut conn = Connection::new(now);
+        if is_over_limit {
+            conn.turn_away();
+        }
         Peer {
-            conn: Connection::new(now),
+            conn,
             subscriptions: Subscriptions::new(),
             behind: None,
             publishing: None,

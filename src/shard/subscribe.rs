@@ -157,6 +157,9 @@ impl<D: Driver> Shard<D> {
         if refusal == StreamRefusal::Draining {
             return self.end_stream_for_drain(conn);
         }
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.conn.turn_away();
+        }
         // Spread, so that those who were refused together do not come again together.
         let retry_after = self.options.retry + self.random_up_to(self.options.retry);
         self.end_stream(conn, &Notice::Overloaded { retry_after });

@@ -95,7 +95,7 @@ impl Servers {
         let applier: Arc<dyn Sink> =
             Arc::new(Applier::new(Arc::clone(&hub), senders.clone(), Arc::clone(&keys)));
         let log = open(applier);
-        let connections = Arc::new(AtomicUsize::new(0));
+        let (connections, lingering) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let board = Arc::new(Board::new(senders.clone()));
         let parts = drivers.into_iter().zip(receivers).enumerate();
         let shards = parts.map(|(number, (driver, mailbox))| {
@@ -111,6 +111,7 @@ impl Servers {
                 publishers: senders.clone().into(),
                 keys: Arc::clone(&keys),
                 connections: Arc::clone(&connections),
+                lingering: Arc::clone(&lingering),
                 board: Arc::clone(&board),
                 random: Box::new(random),
             };

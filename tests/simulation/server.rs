@@ -104,7 +104,7 @@ impl Server {
             eagerness: rules.log_eagerness,
             random: Mutex::new(SplitMix64::new(random.bits())),
         });
-        let connections = Arc::new(AtomicUsize::new(0));
+        let (connections, lingering) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let board = Arc::new(Board::new(senders.clone()));
         let parts = nets.iter().zip(wakers).zip(receivers).enumerate();
         let members = parts.map(|(number, ((net, woken), mailbox))| {
@@ -122,6 +122,7 @@ impl Server {
                 publishers: senders.clone().into(),
                 keys: Arc::clone(&keys),
                 connections: Arc::clone(&connections),
+                lingering: Arc::clone(&lingering),
                 board: Arc::clone(&board),
                 random: Box::new(SplitMix64::new(random.bits())),
             };

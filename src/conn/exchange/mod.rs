@@ -160,9 +160,9 @@ impl Exchange {
         self.advance(context);
     }
 
-    pub(super) fn peer_ended(&mut self) {
+    pub(super) fn peer_ended(&mut self, context: &Context<'_>) {
         self.peer_ended = true;
-        self.end_if_nothing_comes();
+        self.end_if_nothing_comes(context);
     }
 
     pub(super) fn drain(&mut self) {
@@ -248,19 +248,18 @@ impl Exchange {
         if !matches!(self.progress, Progress::Asked) {
             return None;
         }
-        let Asker { version, is_persistent, head_only, .. } = self.asker;
-        let persistent = !head_only || (is_persistent && !self.is_last);
+        let Asker { version, head_only, .. } = self.asker;
         let framing = match version {
             Version::Http11 => StreamFraming::Chunked,
             Version::Http10 => StreamFraming::Unframed,
         };
-        let response = ResponseContext { version, persistent, head_only, date: *context.date };
+        let response = ResponseContext { version, persistent: false, head_only, date: *context.date };
         let opening = Opening::new(framing, |out| stream_head(out, &response, headers));
         if head_only {
             self.put(context, opening.bytes);
             self.has_answered = true;
             self.began = context.now;
-            self.progress = if persistent { Progress::Head } else { Progress::Ended };
+            self.progress = Progress::Ended; // The head says so, as that of the stream would.
             self.advance(context);
             return None;
         }

@@ -23,7 +23,7 @@ impl Exchange {
             }
         }
         self.tidy_input();
-        self.end_if_nothing_comes();
+        self.end_if_nothing_comes(context);
     }
 
     fn read_head(&mut self, context: &Context<'_>) -> bool {
@@ -154,13 +154,30 @@ impl Exchange {
         }
     }
 
-    /// A peer that has ended its side will not finish what it began.
-    pub(super) fn end_if_nothing_comes(&mut self) {
-        if self.peer_ended && self.wants_bytes() {
-            let has_lines = matches!(&self.progress, Progress::Lines(lines) if lines.is_due());
-            if !has_lines {
-                self.progress = Progress::Ended;
+    /// A peer that has ended its side will not finish what it began, and may still read what it is told of that.
+    pub(super) fn end_if_nothing_comes(&mut self, context: &Context<'_>) {
+        if !self.peer_ended || !self.wants_bytes() {
+            return;
+        }
+        let broken_off = |what: &str| {
+            Problem::bad_request(format!("the client ended its side before the request's {what} was whole"))
+        };
+        match &mut self.progress {
+            Progress::Lines(lines) => {
+                if !lines.is_due() {
+                    lines.failure = Some(broken_off("body"));
+                }
             }
+            Progress::Body { .. } => self.refuse(context, broken_off("body")),
+            Progress::Head if self.scanner.has_begun() => {
+                self.asker = UNKNOWN_ASKER;
+                self.refuse(context, broken_off("head"));
+            }
+            Progress::Head
+            | Progress::Ready { .. }
+            | Progress::Asked
+            | Progress::Discard { .. }
+            | Progress::Ended => self.progress = Progress::Ended,
         }
     }
 }

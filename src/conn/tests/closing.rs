@@ -1,6 +1,7 @@
 //! Ends: those that are said, those that the peer brings about, and the draining server's.
 
-use super::super::closing::{LINGER, LINGER_BYTES_MAX};
+use super::super::closing::{LINGER, LINGER_BRIEFLY_BYTES_MAX, LINGER_BYTES_MAX, PAUSE};
+use super::super::stream::RECEIVED_BYTES_MAX;
 use super::*;
 
 const BAD: &[u8] = b"nonsense\r\n\r\n";
@@ -72,9 +73,90 @@ fn a_peer_that_says_no_end_is_heard_out_for_a_bounded_time() {
     bench.receive(BAD);
     bench.at(Duration::from_secs(4));
     bench.receive(b"more");
-    bench.expire(Duration::from_secs(3) + LINGER);
+    bench.expire(Duration::from_secs(4) + PAUSE);
     assert_eq!(bench.seen, [Seen::Shutdown, Seen::Close(CloseReason::Finished)]);
     assert_eq!(bench.deadline(), None);
+}
+
+#[test]
+fn a_peer_that_never_pauses_is_heard_out_for_a_bounded_time() {
+    let mut bench = Bench::new();
+    bench.receive(BAD);
+    for second in 1..30 {
+        bench.at(Duration::from_secs(second));
+        bench.receive(b"more");
+        assert_eq!(bench.deadline(), Some(LINGER.min(Duration::from_secs(second) + PAUSE)));
+    }
+    bench.expire(LINGER);
+    assert_eq!(bench.seen, [Seen::Shutdown, Seen::Close(CloseReason::Finished)]);
+}
+
+/// Feeds what is still read behind the end, and one byte more.
+fn hear_out(bench: &mut Bench, bytes_max: usize) {
+    assert_eq!(bench.seen.last(), Some(&Seen::Shutdown));
+    assert!(bench.feed(&vec![0; bytes_max - 1]).is_empty());
+    assert!(!bench.is_closed() && bench.is_receiving);
+    bench.receive(b"x");
+}
+
+#[test]
+fn a_peer_that_was_turned_away_is_heard_out_briefly() {
+    let mut bench = Bench::new();
+    bench.conn.turn_away();
+    bench.receive(BAD);
+    hear_out(&mut bench, LINGER_BRIEFLY_BYTES_MAX);
+    assert_eq!(bench.seen, [Seen::Shutdown, Seen::Close(CloseReason::Finished)]);
+}
+
+#[test]
+fn a_client_that_sends_too_much_on_its_stream_is_ended_and_heard_out_briefly() {
+    let mut bench = Bench::new();
+    bench.receive(get("/sse").as_bytes());
+    bench.wire.clear();
+    bench.seen.clear();
+    assert!(bench.feed(&vec![b'x'; RECEIVED_BYTES_MAX as usize]).is_empty());
+    assert!(bench.conn.is_streaming() && bench.wire.is_empty(), "so much is thrown away");
+    bench.receive(b"x");
+    assert_eq!(bench.text(), "0\r\n\r\n", "its stream is whole");
+    hear_out(&mut bench, LINGER_BRIEFLY_BYTES_MAX);
+    assert_eq!(bench.seen, [Seen::Shutdown, Seen::Close(CloseReason::SentTooMuch)]);
+}
+
+#[test]
+fn one_that_lingers_may_be_told_to_stop_and_no_other() {
+    for (name, mut bench) in states() {
+        let seen = bench.seen.clone();
+        let lingers = bench.conn.has_lingered();
+        assert_eq!(lingers, name == "lingering", "{name}");
+        bench.conn.stop_lingering();
+        bench.act();
+        let closed = lingers.then_some(Seen::Close(CloseReason::Finished));
+        assert_eq!(bench.seen[seen.len()..], closed.into_iter().collect::<Vec<_>>(), "{name}");
+        assert_eq!(bench.conn.has_lingered(), lingers, "{name}: also when it is closed");
+    }
+}
+
+#[test]
+fn a_stream_whose_client_ends_its_side_ends_with_its_last_chunk() {
+    for room in [usize::MAX, 0] {
+        let mut bench = Bench::new();
+        bench.receive(get("/sse").as_bytes());
+        bench.wire.clear();
+        bench.seen.clear();
+        bench.make_room(room);
+        bench.conn.tell(Run::own(b"waiting".to_vec()));
+        bench.end();
+        assert!(!bench.conn.is_streaming());
+        bench.make_room(usize::MAX);
+        assert_eq!(bench.text(), "waiting0\r\n\r\n");
+        assert_eq!(bench.seen, [Seen::Shutdown, Seen::Close(CloseReason::Peer)]);
+    }
+    // One that has gone altogether answers that with a reset.
+    let mut bench = Bench { room: 0, ..Bench::new() };
+    bench.receive(get("/sse").as_bytes());
+    bench.end();
+    bench.handle(Input::Failed);
+    assert_eq!(bench.seen.last(), Some(&Seen::Close(CloseReason::Peer)));
 }
 
 #[test]
@@ -127,6 +209,8 @@ fn a_connection_that_is_given_up_is_closed_at_once_in_every_state() {
 fn the_peers_end_is_the_connections_once_nothing_is_owed() {
     let finished: &[Seen] = &[Seen::Shutdown, Seen::Close(CloseReason::Finished)];
     let gone: &[Seen] = &[Seen::Close(CloseReason::Peer)];
+    let ended: &[Seen] = &[Seen::Shutdown, Seen::Close(CloseReason::Peer)];
+    let broken_off: &[Seen] = &[broken_lines("", 1, Status::BAD_REQUEST)];
     for (name, mut bench) in states() {
         if !bench.is_receiving {
             continue; // It notices when it asks for bytes again.
@@ -134,12 +218,17 @@ fn the_peers_end_is_the_connections_once_nothing_is_owed() {
         let before = bench.seen.len();
         bench.end();
         let expected = match name {
-            "idle" | "in a head" | "in a body" | "in lines" | "streaming" | "ending" => gone,
+            "idle" => gone,
+            "streaming" => ended,
             "lingering" => &finished[1..],
-            "unread" => &[], // It may still read its answer.
+            "in lines" => broken_off,   // Whose answer says how many were published.
+            "unread" | "ending" => &[], // It may still read what waits.
             _ => finished,
         };
         assert_eq!(&bench.seen[before..], expected, "{name}");
+        if ["in a head", "in a body"].contains(&name) {
+            assert_eq!(bench.statuses(), [400], "{name}");
+        }
         if name == "unread" {
             bench.make_room(usize::MAX);
             assert_eq!(bench.text(), kept("GET /1 "));

@@ -32,7 +32,7 @@ fn a_body_that_is_there_at_once_is_handed_over_at_once() {
         assert_eq!(bench.text(), kept(text) + &kept("GET /next "));
     }
     let mut bench = Bench::new();
-    bench.receive(b"POST /lines HTTP/1.0\r\n\r\n");
+    bench.receive(b"POST /lines HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(bench.seen, [lines("", 1, true), Seen::Shutdown], "a request without a body has no lines");
 }
 
@@ -191,10 +191,31 @@ fn who_waits_to_be_invited_to_send_lines_is() {
 }
 
 #[test]
-fn a_body_that_its_peer_breaks_off_is_not_answered() {
+fn a_body_whose_peer_ends_its_side_too_early_is_answered_behind_its_whole_lines() {
     let mut bench = Bench::new();
     bench.receive((post_chunked("/lines") + &chunk("a\nb")).as_bytes());
     bench.end();
-    assert_eq!(bench.seen[0], lines("a\n", 1, false));
-    assert!(bench.wire.is_empty() && bench.is_closed());
+    assert_eq!(bench.seen[..2], [lines("a\n", 1, false), broken_lines("", 2, Status::BAD_REQUEST)]);
+    assert!(bench.text().contains("ended its side before the request's body was whole"), "{}", bench.text());
+    assert_eq!(bench.seen[2..], [Seen::Shutdown, Seen::Close(CloseReason::Finished)]);
+}
+
+#[test]
+fn a_whole_body_whose_peer_has_ended_its_side_is_answered() {
+    for body in ["a\nb\n", "a\nb"] {
+        let mut bench = Bench::holding();
+        bench.receive((post_chunked("/lines") + &chunk(body)).as_bytes());
+        bench.take_more_lines();
+        bench.receive(b"0\r\n\r\n");
+        if bench.is_receiving {
+            bench.end();
+        }
+        while bench.conn.awaits_answer()
+            && matches!(bench.seen.last(), Some(Seen::Lines { is_end: false, .. }))
+        {
+            bench.take_more_lines();
+        }
+        bench.answer("all");
+        assert_eq!(bench.text(), kept("all"));
+    }
 }

@@ -21,6 +21,7 @@ use super::{
 use crate::base::limits::READ_BUFFER_BYTES;
 use crate::frame::notice::Notice;
 use crate::frame::render::Framing;
+use crate::frame::run::Run;
 use crate::http::{HttpDate, Method, Problem, RequestHead, Response, ResponseContext, Status, Version};
 
 use messages::{

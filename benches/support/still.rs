@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use downpour::Event;
 use downpour::api::{self, ApiOptions, Hosts, Reach};
+use downpour::base::account::Account;
 use downpour::base::id::{ConnId, EpochTag};
 use downpour::base::limits::COMPLETIONS_PER_WAIT_MAX;
 use downpour::base::mailbox::{Receiver, Sender, Wake, mailbox};
@@ -213,6 +214,7 @@ impl Parts {
         let Common { hub, log, mailboxes, keys, board, connections } = common;
         let random = Box::new(SplitMix64::new(options.number as u64));
         let (publishers, lingering) = (mailboxes.into(), Arc::default());
+        let account = Arc::new(Account::new(64 << 20));
         let links = Links {
             hub: Arc::clone(&hub),
             log,
@@ -221,6 +223,7 @@ impl Parts {
             keys,
             connections,
             lingering,
+            account,
             board,
             random,
         };

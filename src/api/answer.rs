@@ -143,6 +143,14 @@ impl LinesAccount {
         Response::json(Status::OK, body)
     }
 
+    /// As [`LinesAccount::answer`], without the ids.
+    #[must_use]
+    pub fn answer_without_ids(&self) -> Response<'static> {
+        let mut body = Vec::new();
+        push_batch(&mut body, self.published, self.duplicates, None);
+        Response::json(Status::OK, body)
+    }
+
     /// Answers a body that goes no further: at a bad line, or as the log or the connection refused more of it. The
     /// answer says how many events are published, and where `line` is given which line is bad.
     #[must_use]

@@ -156,8 +156,9 @@ pub fn plan_body(head: &RequestHead) -> Plan {
         }
         Ok(Endpoint::Client(ClientForm::Body(_))) => {
             let refused = check_type(head, "application/json").err();
-            Plan { body: refused.map_or(BodyPlan::Whole, BodyPlan::Refuse), is_publish: false }
+            Plan { body: refused.map_or(BodyPlan::Short, BodyPlan::Refuse), is_publish: false }
         }
+        Ok(Endpoint::Client(_)) => Plan { body: BodyPlan::Short, is_publish: false },
         // There is hardly ever a body, and it means nothing.
         Ok(_) => Plan { body: BodyPlan::Whole, is_publish: false },
         Err(problem) => Plan { body: BodyPlan::Refuse(problem), is_publish: false },

@@ -332,6 +332,7 @@ fn the_head_says_what_is_done_with_the_body() {
         assert_eq!(plan.is_publish, is_publish, "{line}");
         let found = match plan.body {
             BodyPlan::Whole => "whole".to_owned(),
+            BodyPlan::Short => "short".to_owned(),
             BodyPlan::Lines => "lines".to_owned(),
             BodyPlan::Refuse(problem) => problem.status().code().to_string(),
         };

@@ -57,6 +57,7 @@ fn builder(config: ServeConfig) -> ServerBuilder {
         .channels_max(config.channels_max)
         .idempotency_keys_max(config.idempotency_keys_max)
         .body_bytes_max(config.body_bytes_max)
+        .body_memory_bytes(config.body_memory_bytes)
         .head_timeout(config.head_timeout)
         .body_timeout(config.body_timeout)
         .idle_timeout(config.idle_timeout)

@@ -1,5 +1,6 @@
 //! Floor 0: the small types and containers that every other floor stands on. Imports nothing of ours.
 
+pub mod account;
 pub mod decimal;
 pub mod fingerprint;
 pub mod hashed;

@@ -48,11 +48,16 @@ pub struct Plan {
 pub enum BodyPlan {
     /// It is read whole, up to `ConnOptions::body_bytes_max`.
     Whole,
+    /// It is read whole, up to [`SHORT_BODY_BYTES_MAX`].
+    Short,
     /// It is read as lines, each up to `ConnOptions::body_bytes_max`, and may be of any length.
     Lines,
     /// The request is refused without its body.
     Refuse(Problem),
 }
+
+/// Bytes of a body that only names something.
+pub const SHORT_BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// What a connection needs to know of the moment.
 #[derive(Clone, Copy, Debug)]

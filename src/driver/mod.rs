@@ -20,6 +20,7 @@ mod contract_tests;
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +74,13 @@ pub trait Driver {
     fn take_over(&mut self, descriptor: OwnedFd) -> io::Result<Self::Socket> {
         drop(descriptor);
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Says from which address a connection comes; `None` where it has none, as over a unix socket, and where that cannot be
+    /// found out at present. It may cost a few system calls.
+    fn peer_address(&mut self, conn: ConnId) -> Option<IpAddr> {
+        let _ = conn;
+        None
     }
 
     /// Asks for bytes. Asking again while a receive is outstanding changes nothing.

@@ -11,6 +11,7 @@ use crate::hub::SHARDS_MAX;
 
 /// Below this the history's fixed-size parts leave no room for events, in bytes.
 pub(crate) const HISTORY_BYTES_LEAST: usize = 1 << 20;
+pub(crate) const BODY_MEMORY_LEAST: usize = 64 << 10;
 
 /// Below this a queue could not even hold the events that the server itself sends, in bytes.
 pub(crate) const OUTBOX_BYTES_LEAST: usize = 1 << 10;
@@ -71,6 +72,7 @@ pub struct ServerBuilder {
     pub(super) channels_max: usize,
     pub(super) idempotency_keys_max: usize,
     pub(super) body_bytes_max: usize,
+    pub(super) body_memory_bytes: usize,
     pub(super) head_timeout: Duration,
     pub(super) body_timeout: Duration,
     pub(super) idle_timeout: Duration,
@@ -105,6 +107,7 @@ impl Default for ServerBuilder {
             channels_max: 100_000,
             idempotency_keys_max: 1_000_000,
             body_bytes_max: 1 << 20,
+            body_memory_bytes: 64 << 20,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
@@ -210,6 +213,9 @@ impl ServerBuilder {
         idempotency_keys_max: usize;
         /// The largest request body, and the largest batch of an application, in bytes (`--max-body`, 1 MiB).
         body_bytes_max: usize;
+        /// What bodies that have not come whole and answers that are not read may take together, in bytes
+        /// (`--body-memory`, 64 MiB). No address takes more than an eighth of it.
+        body_memory_bytes: usize;
         /// Time for the head of a request (`--head-timeout`, 10 s).
         head_timeout: Duration;
         /// Time that a body may take (`--body-timeout`, 30 s).
@@ -290,6 +296,8 @@ impl ServerBuilder {
         let body = 1..=self.history_bytes_max.min(BODY_BYTES_MAX);
         let rule = "must be from 1 to 256 MiB and history_bytes_max: an event that is taken must find a place in the history";
         require(body.contains(&self.body_bytes_max), "body_bytes_max", rule)?;
+        let memory = BODY_MEMORY_LEAST..=BYTES_MAX;
+        require(memory.contains(&self.body_memory_bytes), "body_memory_bytes", "must be 64 KiB at least")?;
         let rule = "must be at most channels_max: one stream cannot have more channels than there may be";
         require(self.stream_channels_max <= self.channels_max, "stream_channels_max", rule)
     }
@@ -322,6 +330,7 @@ mod tests {
         assert!(refusal(new().history_bytes_max(1 << 19)).starts_with("history_bytes_max"));
         assert!(refusal(new().outbox_bytes_max(1)).starts_with("outbox_bytes_max"));
         assert!(refusal(new().body_bytes_max(1 << 30)).starts_with("body_bytes_max"));
+        assert!(refusal(new().body_memory_bytes(1 << 15)).starts_with("body_memory_bytes"));
         assert!(refusal(new().idempotency_keys_max(0)).starts_with("idempotency_keys_max"));
         assert!(refusal(new().channels_max(100)).starts_with("stream_channels_max"));
     }

@@ -10,6 +10,7 @@ use super::batch::{Batch, BatchError};
 use super::desk::Desk;
 use super::target::Target;
 use super::waiting::{Closed, Waiter};
+use crate::base::account::Account;
 use crate::base::id::{EventId, Sequence};
 use crate::base::mailbox::Sender;
 use crate::base::name::{ChannelName, UserId};
@@ -75,6 +76,7 @@ pub(super) struct Shared {
     /// How many connections all shards hold.
     pub(super) connections: Arc<AtomicUsize>,
     pub(super) lingering: Arc<AtomicUsize>,
+    pub(super) account: Arc<Account>,
     /// Where they put up what they have counted.
     pub(super) board: Arc<Board>,
     pub(super) channels_max: usize,

@@ -34,10 +34,12 @@ pub use running::RunningServer;
 pub use target::Target;
 
 pub(crate) use builder::{
-    BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST, OUTBOX_BYTES_LEAST,
+    BODY_BYTES_MAX, BODY_MEMORY_LEAST, BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST,
+    OUTBOX_BYTES_LEAST,
 };
 
 use crate::api::{self, ApiOptions, Reach};
+use crate::base::account::Account;
 use crate::base::id::EpochTag;
 use crate::base::mailbox::mailbox;
 use crate::base::random::Random;
@@ -156,6 +158,7 @@ impl Server {
             shards: senders,
             connections: Arc::new(AtomicUsize::new(0)),
             lingering: Arc::new(AtomicUsize::new(0)),
+            account: Arc::new(Account::new(settings.body_memory_bytes)),
             channels_max: settings.channels_max,
             body_bytes_max: settings.body_bytes_max,
             publish_timeout: settings.publish_timeout,
@@ -265,6 +268,7 @@ impl Server {
                     keys,
                     connections: Arc::clone(&shared.connections),
                     lingering: Arc::clone(&shared.lingering),
+                    account: Arc::clone(&shared.account),
                     board: Arc::clone(&shared.board),
                     random: Box::new(OsRandom::proven()),
                 };

@@ -150,6 +150,7 @@ impl<D: Driver> Shard<D> {
                 }
                 Some(Action::Request) => self.handle_request(conn),
                 Some(Action::Lines) => self.handle_lines(conn),
+                None if self.count_held(conn) => {} // It was refused: that is to be said.
                 None => {
                     self.settle(conn);
                     return;

@@ -30,6 +30,7 @@ mod lingering;
 #[cfg(test)]
 mod lock_tests;
 mod marked;
+mod memory;
 mod metrics;
 mod peer;
 mod publish;
@@ -58,6 +59,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::ApiOptions;
+use crate::base::account::Account;
 use crate::base::id::{ConnId, Sequence};
 use crate::base::mailbox::Receiver;
 use crate::base::random::Random;
@@ -192,6 +194,8 @@ pub struct Links {
     pub connections: Arc<AtomicUsize>,
     /// How many of them linger.
     pub lingering: Arc<AtomicUsize>,
+    /// What is held for those whose bodies are unfinished and whose answers are unread.
+    pub account: Arc<Account>,
     /// Where all shards put up what they have counted.
     pub board: Arc<Board>,
     /// Where its random bits come from. Clients are named by them: nobody may be able to predict them.
@@ -214,6 +218,7 @@ pub struct Shard<D: Driver> {
     keys: Arc<IdempotencyKeys>,
     connections: Arc<AtomicUsize>,
     lingerers: Lingerers,
+    account: Arc<Account>,
     board: Arc<Board>,
     random: Box<dyn Random>,
     common: Common,
@@ -280,7 +285,8 @@ impl<D: Driver> Shard<D> {
     /// A shard that accepts from `driver`'s listeners. `now` is the instant from which its times count.
     #[must_use]
     pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
-        let Links { hub, log, mailbox, publishers, keys, connections, lingering, board, random } = links;
+        let Links { hub, log, mailbox, publishers, keys, connections, lingering, account, board, random } =
+            links;
         let cursor = hub.cursor(options.number);
         let common = Common::new(options.conn.keepalive_style);
         let is_handed_connections = Self::is_handed_connections(&options);
@@ -298,6 +304,7 @@ impl<D: Driver> Shard<D> {
             keys,
             connections,
             lingerers: Lingerers::new(lingering),
+            account,
             board,
             random,
             common,

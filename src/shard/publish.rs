@@ -378,7 +378,11 @@ impl<D: Driver> Shard<D> {
         let account = peer.publishing.as_mut().map(|publishing| std::mem::take(&mut publishing.lines));
         let account = account.unwrap_or_default();
         let response = match end {
-            LinesEnd::Whole => account.answer(),
+            LinesEnd::Whole => {
+                let answer = account.answer();
+                let is_refused = self.unless_it_fits(conn, &answer).is_some();
+                if is_refused { account.answer_without_ids() } else { answer }
+            }
             LinesEnd::Failed(problem, line) => account.refuse(problem, line),
         };
         self.answer(conn, &response);
@@ -386,6 +390,8 @@ impl<D: Driver> Shard<D> {
 
     /// Answers the request that a connection has handed over.
     pub(super) fn answer(&mut self, conn: ConnId, response: &Response<'_>) {
+        let refusal = self.unless_it_fits(conn, response);
+        let response = refusal.as_ref().unwrap_or(response);
         let Shard { peers, options, common, now, date, drain, .. } = self;
         let context = Context { now: *now, date, options: &options.conn, common };
         let Some(peer) = peers.get_mut(conn) else { return };

@@ -13,6 +13,7 @@ use super::board::Board;
 use super::keys::IdempotencyKeys;
 use super::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use crate::api::{self, ApiOptions, Hosts, Reach};
+use crate::base::account::Account;
 use crate::base::id::{EpochTag, Sequence};
 use crate::base::mailbox::mailbox;
 use crate::base::random::{Random, SplitMix64};
@@ -95,6 +96,7 @@ impl Servers {
         let applier: Arc<dyn Sink> =
             Arc::new(Applier::new(Arc::clone(&hub), senders.clone(), Arc::clone(&keys)));
         let log = open(applier);
+        let account = Arc::new(Account::new(64 << 20));
         let (connections, lingering) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let board = Arc::new(Board::new(senders.clone()));
         let parts = drivers.into_iter().zip(receivers).enumerate();
@@ -112,6 +114,7 @@ impl Servers {
                 keys: Arc::clone(&keys),
                 connections: Arc::clone(&connections),
                 lingering: Arc::clone(&lingering),
+                account: Arc::clone(&account),
                 board: Arc::clone(&board),
                 random: Box::new(random),
             };

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use downpour::base::account::Account;
 use downpour::base::id::{ConnId, Sequence};
 use downpour::base::mailbox::{Sender, Wake, mailbox};
 use downpour::base::name::Selector;
@@ -104,6 +105,7 @@ impl Server {
             eagerness: rules.log_eagerness,
             random: Mutex::new(SplitMix64::new(random.bits())),
         });
+        let account = Arc::new(Account::new(64 << 20));
         let (connections, lingering) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let board = Arc::new(Board::new(senders.clone()));
         let parts = nets.iter().zip(wakers).zip(receivers).enumerate();
@@ -123,6 +125,7 @@ impl Server {
                 keys: Arc::clone(&keys),
                 connections: Arc::clone(&connections),
                 lingering: Arc::clone(&lingering),
+                account: Arc::clone(&account),
                 board: Arc::clone(&board),
                 random: Box::new(SplitMix64::new(random.bits())),
             };

@@ -15,7 +15,9 @@ use crate::api;
 use crate::app::logging::{LogFormat, LogLevel, LogOptions};
 use crate::frame::notice::KeepaliveStyle;
 use crate::hub::SHARDS_MAX;
-use crate::server::{BODY_BYTES_MAX, BYTES_MAX, COUNT_MAX, HISTORY_BYTES_LEAST, Io, OUTBOX_BYTES_LEAST};
+use crate::server::{
+    BODY_BYTES_MAX, BODY_MEMORY_LEAST, BYTES_MAX, COUNT_MAX, HISTORY_BYTES_LEAST, Io, OUTBOX_BYTES_LEAST,
+};
 
 /// All that `downpour serve` is told, checked. Names say the unit; `None` says that a feature is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct ServeConfig {
     pub idempotency_keys_max: usize,
     /// Largest request body, and largest line of NDJSON; not above `history_bytes_max`.
     pub body_bytes_max: usize,
+    /// Most bytes held of unfinished bodies and unread answers together; at least 64 KiB.
+    pub body_memory_bytes: usize,
     /// Time for the head of a request.
     pub head_timeout: Duration,
     /// Longest pause within a request body.
@@ -123,6 +127,8 @@ impl ServeConfig {
             channels_max: settings.one(&table::MAX_CHANNELS, count_within(1..=COUNT_MAX))?,
             idempotency_keys_max: settings.one(&table::IDEMPOTENCY_KEYS, count_within(1..=COUNT_MAX))?,
             body_bytes_max: settings.one(&table::MAX_BODY, bytes_within(1..=BODY_BYTES_MAX))?,
+            body_memory_bytes: settings
+                .one(&table::BODY_MEMORY, bytes_within(BODY_MEMORY_LEAST..=BYTES_MAX))?,
             head_timeout: settings.one(&table::HEAD_TIMEOUT, duration_above_zero)?,
             body_timeout: settings.one(&table::BODY_TIMEOUT, duration_above_zero)?,
             idle_timeout: settings.one(&table::IDLE_TIMEOUT, duration_above_zero)?,
@@ -223,6 +229,14 @@ impl ServeConfig {
                 Bytes(self.history_bytes_max)
             ));
         }
+        if self.body_bytes_max > self.body_memory_bytes / 8 {
+            warnings.push(format!(
+                "max-body {} is more than an eighth of body-memory {}, which is all that one address may hold: larger \
+                 bodies that do not come at once are answered 503",
+                Bytes(self.body_bytes_max),
+                Bytes(self.body_memory_bytes)
+            ));
+        }
         match self.keepalive_interval {
             None => warnings.push(
                 "keepalive is off: proxies close streams that are silent (nginx after 60s), and lost clients are \
@@ -306,6 +320,7 @@ mod tests {
             channels_max: 100_000,
             idempotency_keys_max: 1_000_000,
             body_bytes_max: 1 << 20,
+            body_memory_bytes: 64 << 20,
             head_timeout: seconds(10),
             body_timeout: seconds(30),
             idle_timeout: seconds(75),

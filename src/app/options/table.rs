@@ -140,6 +140,10 @@ options! {
         "The largest request body, and with it the largest event. Larger ones are answered with 413. A stream of \
          NDJSON may be of any length; each of its lines has this limit.";
 
+    BODY_MEMORY: "body-memory" "SIZE" One ["64MiB"], LIMITS,
+        "How much memory the request bodies that have not come whole and the answers that are not read may take together. \
+         Beyond it requests are answered with 503. No address takes more than an eighth of it. At least 64KiB.";
+
     HEAD_TIMEOUT: "head-timeout" "DURATION" One ["10s"], TIME_LIMITS,
         "How long a client may take to send the head of a request.";
     BODY_TIMEOUT: "body-timeout" "DURATION" One ["30s"], TIME_LIMITS,

@@ -62,6 +62,10 @@ impl LinesProgress {
         consumed
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Returns true if and only if nothing follows behind `lines`.
     pub(super) fn is_at_end(&self) -> bool {
         self.decoder.is_done() || self.failure.is_some()

@@ -7,6 +7,7 @@ mod reading;
 
 use std::time::Instant;
 
+use crate::base::account::Held;
 use crate::conn::opening::Opening;
 use crate::conn::state::{Action, Context, Lines};
 use crate::frame::outbox::Outbox;
@@ -49,6 +50,8 @@ pub(super) struct Exchange {
     /// No further request is taken.
     is_last: bool,
     peer_ended: bool,
+    /// What is counted of `input`, bodies and `out`.
+    held: Option<Held>,
 }
 
 /// How far the present request is read and answered.
@@ -96,6 +99,7 @@ impl Exchange {
             has_answered: false,
             is_last: false,
             peer_ended: false,
+            held: None,
         }
     }
 
@@ -103,6 +107,39 @@ impl Exchange {
     #[cfg(test)]
     pub(super) fn input_capacity(&self) -> usize {
         self.input.capacity()
+    }
+
+    /// Bytes of requests that have not come whole.
+    pub(super) fn read_bytes(&self) -> usize {
+        let body = match &self.progress {
+            Progress::Body { body, .. } => body.len(),
+            Progress::Lines(lines) => lines.held_bytes(),
+            Progress::Head
+            | Progress::Ready { .. }
+            | Progress::Asked
+            | Progress::Discard { .. }
+            | Progress::Ended => 0,
+        };
+        self.input.len() + body
+    }
+
+    pub(super) fn held_mut(&mut self) -> &mut Option<Held> {
+        &mut self.held
+    }
+
+    /// Refuses a request that has not come whole; returns true if and only if there was one.
+    pub(super) fn refuse_unfinished(&mut self, context: &Context<'_>, problem: &Problem) -> bool {
+        match &self.progress {
+            Progress::Head if !self.scanner.has_begun() => return false,
+            Progress::Lines(lines) if lines.failure.is_some() => return false,
+            Progress::Head => self.asker = UNKNOWN_ASKER,
+            Progress::Body { .. } | Progress::Lines(_) => {}
+            Progress::Ready { .. } | Progress::Asked | Progress::Discard { .. } | Progress::Ended => {
+                return false;
+            }
+        }
+        self.refuse_body(context, problem.clone());
+        true
     }
 
     pub(super) fn out(&self) -> &Outbox {
@@ -280,6 +317,7 @@ impl Exchange {
         self.asker.is_persistent = false;
         self.put_answer(context, &problem.into_response(), false);
         self.progress = Progress::Ended;
+        (self.input, self.at) = (Vec::new(), 0); // Nobody reads it any more.
     }
 
     fn put_answer(&mut self, context: &Context<'_>, response: &Response<'_>, is_whole: bool) {

@@ -4,7 +4,7 @@ use super::lines::LinesProgress;
 use super::{
     ANSWER_BYTES_MAX, Asker, DISCARD_BYTES_MAX, Exchange, IDLE_BUFFER_BYTES_MAX, Progress, UNKNOWN_ASKER,
 };
-use crate::conn::state::{BodyPlan, Context, Plan};
+use crate::conn::state::{BodyPlan, Context, Plan, SHORT_BODY_BYTES_MAX};
 use crate::http::{BodyDecoder, CONTINUE, Framing, Method, Problem, RequestError, RequestHead};
 
 impl Exchange {
@@ -61,6 +61,7 @@ impl Exchange {
         };
         let bytes_max = match &plan {
             BodyPlan::Whole => context.options.body_bytes_max as u64,
+            BodyPlan::Short => context.options.body_bytes_max.min(SHORT_BODY_BYTES_MAX) as u64,
             BodyPlan::Lines => u64::MAX,
             BodyPlan::Refuse(_) => DISCARD_BYTES_MAX,
         };
@@ -74,14 +75,16 @@ impl Exchange {
                 self.progress = if is_kept { Progress::Discard { decoder } } else { Progress::Ended };
             }
             (BodyPlan::Refuse(problem), Err(_)) => self.refuse(context, problem),
-            (BodyPlan::Whole | BodyPlan::Lines, Err(error)) => self.refuse(context, Problem::from(error)),
-            (plan @ (BodyPlan::Whole | BodyPlan::Lines), Ok(decoder)) => {
+            (BodyPlan::Whole | BodyPlan::Short | BodyPlan::Lines, Err(error)) => {
+                self.refuse(context, Problem::from(error))
+            }
+            (plan @ (BodyPlan::Whole | BodyPlan::Short | BodyPlan::Lines), Ok(decoder)) => {
                 if head.expects_continue() && !decoder.is_done() && self.at == self.input.len() {
                     self.put(context, CONTINUE.to_vec());
                 }
                 self.progress = match plan {
                     BodyPlan::Lines => Progress::Lines(Box::new(LinesProgress::new(head, decoder))),
-                    BodyPlan::Whole | BodyPlan::Refuse(_) => {
+                    BodyPlan::Whole | BodyPlan::Short | BodyPlan::Refuse(_) => {
                         let body = Vec::with_capacity(match head.framing() {
                             Framing::Length(length) => usize::try_from(length).unwrap_or(0).min(64 * 1024),
                             Framing::None | Framing::Chunked => 0,

@@ -17,6 +17,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
+use std::net::IpAddr;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -239,6 +240,11 @@ impl Driver for EpollDriver {
 
     fn take_over(&mut self, descriptor: OwnedFd) -> io::Result<EpollSocket> {
         Ok(EpollSocket(Socket::from(descriptor)))
+    }
+
+    fn peer_address(&mut self, conn: ConnId) -> Option<IpAddr> {
+        let address = self.table.get_mut(conn)?.socket.peer_addr().ok()?;
+        address.as_socket().map(|address| address.ip())
     }
 
     fn recv(&mut self, conn: ConnId) {

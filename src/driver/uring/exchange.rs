@@ -6,8 +6,11 @@
 
 use std::cell::UnsafeCell;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+use socket2::Socket;
 
 use super::key::Key;
 use super::{UringDriver, UringSocket};
@@ -71,6 +74,18 @@ impl UringDriver {
         self.ring.install(socket.file, Key::HandOver);
         let Some(fd) = self.finish_exchange().filter(|&fd| fd >= 0) else { return Err(socket) };
         Ok(own(fd)) // Dropping the socket closes the direct descriptor alone.
+    }
+
+    /// Makes a file descriptor of an open connection for as long as it takes to ask for its peer's address.
+    pub(super) fn ask_peer_address(&mut self, file: u32) -> Option<IpAddr> {
+        match &mut self.exchange {
+            Some(exchange) if exchange.handing_over + exchange.taking_over == 0 => exchange.handing_over += 1,
+            _ => return None,
+        }
+        self.ring.install(file, Key::HandOver);
+        let fd = self.finish_exchange().filter(|&fd| fd >= 0)?;
+        let address = Socket::from(own(fd)).peer_addr().ok()?;
+        address.as_socket().map(|address| address.ip())
     }
 
     /// Makes a socket of this driver of a file descriptor.

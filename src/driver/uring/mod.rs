@@ -37,6 +37,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -237,6 +238,11 @@ impl Driver for UringDriver {
 
     fn take_over(&mut self, descriptor: OwnedFd) -> io::Result<UringSocket> {
         self.make_socket(&descriptor)
+    }
+
+    fn peer_address(&mut self, conn: ConnId) -> Option<IpAddr> {
+        let file = self.table.get_mut(conn).filter(|connection| !connection.has_failed)?.file;
+        self.ask_peer_address(file)
     }
 
     fn recv(&mut self, conn: ConnId) {

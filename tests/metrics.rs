@@ -168,8 +168,10 @@ fn everything_adds_up(io: DriverKind, shards: &str) {
     assert_eq!(control.ask("POST /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n").status(), 404);
 
     // One leaves.
-    let left = streams.remove(0);
-    let of_the_gone = left.bytes + too_long.bytes;
+    let mut left = streams.remove(0);
+    left.client.shutdown_write();
+    assert_eq!(left.client.rest(), b"0\r\n\r\n", "its stream is whole");
+    let of_the_gone = left.bytes + "0\r\n\r\n".len() as u64 + too_long.bytes;
     drop(left);
     drop(too_long);
     wait_for("the two to be gone", || {
@@ -260,7 +262,7 @@ fn both_endpoints_answer_in_their_form(io: DriverKind) {
     let expected = format!(
         "{{\"total_clients\":0,\"global_channel\":0,\"channels\":{{}},\"users\":0,\"version\":\"{version}\",\"shards\":1,\
          \"shards_late\":0,\"connections\":1,\"connections_accepted\":1,\"connections_closed\":{{\"aborted\":0,\
-         \"failed\":0,\"finished\":0,\"idle\":0,\"panic\":0,\"peer\":0,\"stalled\":0,\"too-slow\":0}},\"streams_catching_up\":0,\
+         \"failed\":0,\"finished\":0,\"idle\":0,\"panic\":0,\"peer\":0,\"sent-too-much\":0,\"stalled\":0,\"too-slow\":0}},\"streams_catching_up\":0,\
          \"streams_begun\":0,\"replays\":0,\"gaps\":{{\"history-expired\":0,\"slow-consumer\":0,\"unknown-id\":0}},\
          \"events_published\":0,\"publishes_refused\":{{}},\"publish_pauses\":0,\"publish_duplicates\":0,\
          \"idempotency_keys\":0,\"deliveries\":0,\"sends\":0,\"sent_bytes\":0,\"history_bytes\":{held},\"history_channels\":0,\"shard_restarts\":0}}"

@@ -203,34 +203,13 @@ impl BodyDecoder {
 
     fn count_line_byte(&mut self) -> Result<(), RequestError> {
         self.line_bytes += 1;
-        match self.state {
-            State::TrailerStart
-            | State::TrailerName
-            | State::TrailerValue
-            | State::TrailerLf
-            | State::EndLf
-                if self.line_bytes > TRAILER_BYTES_MAX =>
-            {
-                Err(RequestError::TrailersTooLong { limit_bytes: TRAILER_BYTES_MAX })
-            }
-            State::SizeStart
-            | State::Size
-            | State::SizeSpace
-            | State::ExtensionStart
-            | State::ExtensionName
-            | State::NameSpace
-            | State::ValueStart
-            | State::Value
-            | State::Quoted
-            | State::QuotedPair
-            | State::QuotedEnd
-            | State::SizeLf
-                if self.line_bytes > CHUNK_LINE_BYTES_MAX =>
-            {
-                Err(RequestError::ChunkLineTooLong { limit_bytes: CHUNK_LINE_BYTES_MAX })
-            }
-            _ => Ok(()),
+        if self.state.is_in_trailers() && self.line_bytes > TRAILER_BYTES_MAX {
+            return Err(RequestError::TrailersTooLong { limit_bytes: TRAILER_BYTES_MAX });
         }
+        if self.state.is_in_size_line() && self.line_bytes > CHUNK_LINE_BYTES_MAX {
+            return Err(RequestError::ChunkLineTooLong { limit_bytes: CHUNK_LINE_BYTES_MAX });
+        }
+        Ok(())
     }
 
     /// Sixteen digits fill the 64 bits of a size exactly; one more may overflow them, even behind zeros.
@@ -258,6 +237,31 @@ impl BodyDecoder {
 }
 
 impl State {
+    fn is_in_trailers(self) -> bool {
+        matches!(
+            self,
+            State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLf | State::EndLf
+        )
+    }
+
+    fn is_in_size_line(self) -> bool {
+        matches!(
+            self,
+            State::SizeStart
+                | State::Size
+                | State::SizeSpace
+                | State::ExtensionStart
+                | State::ExtensionName
+                | State::NameSpace
+                | State::ValueStart
+                | State::Value
+                | State::Quoted
+                | State::QuotedPair
+                | State::QuotedEnd
+                | State::SizeLf
+        )
+    }
+
     /// What is wrong with a byte that may not come here.
     fn problem(self) -> &'static str {
         match self {

@@ -25,7 +25,9 @@ fn json(status: &str, content_type: &str, body: &str) -> String {
     let digits: usize =
         body.split('#').skip(1).map(|rest| rest.bytes().take_while(u8::is_ascii_digit).count()).sum();
     let length = body.len() - ids - digits + 27 * ids;
-    format!("HTTP/1.1 {status}\nDate: *\nContent-Type: {content_type}\nContent-Length: {length}\n\n{body}")
+    format!(
+        "HTTP/1.1 {status}\nDate: *\nCache-Control: no-store\nContent-Type: {content_type}\nContent-Length: {length}\n\n{body}"
+    )
 }
 
 fn ok(body: &str) -> String {

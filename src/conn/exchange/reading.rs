@@ -162,20 +162,15 @@ impl Exchange {
         if !self.peer_ended || !self.wants_bytes() {
             return;
         }
-        let broken_off = |what: &str| {
-            Problem::bad_request(format!("the client ended its side before the request's {what} was whole"))
-        };
+        let broken_off =
+            || Problem::bad_request("the client ended its side before the request's body was whole");
         match &mut self.progress {
             Progress::Lines(lines) => {
                 if !lines.is_due() {
-                    lines.failure = Some(broken_off("body"));
+                    lines.failure = Some(broken_off());
                 }
             }
-            Progress::Body { .. } => self.refuse(context, broken_off("body")),
-            Progress::Head if self.scanner.has_begun() => {
-                self.asker = UNKNOWN_ASKER;
-                self.refuse(context, broken_off("head"));
-            }
+            Progress::Body { .. } => self.refuse(context, broken_off()),
             Progress::Head
             | Progress::Ready { .. }
             | Progress::Asked

@@ -7,6 +7,7 @@
 mod closing;
 mod deadlines;
 mod exchange;
+mod held;
 mod lines;
 mod messages;
 mod splits;

@@ -430,7 +430,7 @@ impl Connection {
     }
 
     /// Where what is held is counted; given back with the exchange of requests and answers. `None` where there is none.
-    pub fn held_mut(&mut self) -> Option<&mut Option<Held>> {
+    pub fn held_mut(&mut self) -> Option<&mut Option<Box<Held>>> {
         match &mut self.phase {
             Phase::Exchange(exchange) => Some(exchange.held_mut()),
             Phase::Stream(_) | Phase::Lingering(_) | Phase::Closed { .. } => None,

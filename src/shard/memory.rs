@@ -54,7 +54,10 @@ impl<D: Driver> Shard<D> {
         match held {
             Some(held) => held.set(bytes),
             None if bytes == 0 => true,
-            None => held.insert(Held::new(Arc::clone(account), driver.peer_address(conn))).set(bytes),
+            None => {
+                let new = Held::new(Arc::clone(account), driver.peer_address(conn));
+                held.insert(Box::new(new)).set(bytes)
+            }
         }
     }
 }

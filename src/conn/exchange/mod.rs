@@ -51,7 +51,7 @@ pub(super) struct Exchange {
     is_last: bool,
     peer_ended: bool,
     /// What is counted of `input`, bodies and `out`.
-    held: Option<Held>,
+    held: Option<Box<Held>>,
 }
 
 /// How far the present request is read and answered.
@@ -123,7 +123,7 @@ impl Exchange {
         self.input.len() + body
     }
 
-    pub(super) fn held_mut(&mut self) -> &mut Option<Held> {
+    pub(super) fn held_mut(&mut self) -> &mut Option<Box<Held>> {
         &mut self.held
     }
 

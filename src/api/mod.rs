@@ -166,7 +166,7 @@ pub fn plan_body(head: &RequestHead) -> Plan {
 }
 
 fn is_event_stream(head: &RequestHead) -> bool {
-    MediaType::of(head.header(Known::ContentType)) == MediaType::EventStream
+    matches!(head.header(Known::ContentType), Ok(value) if MediaType::of(value) == MediaType::EventStream)
 }
 
 /// An event stream in is not there yet, and its bytes are no data.

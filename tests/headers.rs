@@ -158,7 +158,7 @@ fn a_stream_and_a_last_answer_say_that_the_connection_closes(io: DriverKind) {
 
 fn an_empty_host_is_refused(io: DriverKind) {
     let request = |line: &str| format!("{line}\r\nHost:\r\n\r\n").into_bytes();
-    for (options, expected) in [([].as_slice(), 403), (&["--host", "*"], 400)] {
+    for (options, expected) in [([].as_slice(), 403), (&["--host", "*", "--insecure"], 400)] {
         let server = Server::start(io, options);
         for line in ["GET /sse HTTP/1.1", "GET /healthz HTTP/1.0", "GET /metrics HTTP/1.1"] {
             assert_eq!(status(&server, request(line)), expected, "{line} {options:?}");

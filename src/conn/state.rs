@@ -241,7 +241,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order in which they are declared.
-    pub const ALL: [CloseReason; 7] = [
+    pub const ALL: [CloseReason; 8] = [
         CloseReason::Peer,
         CloseReason::Failed,
         CloseReason::Finished,

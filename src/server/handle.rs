@@ -327,7 +327,7 @@ mod tests {
         let bound = Server::builder().listen(([127, 0, 0, 1], 0)).history_age_max(Duration::from_secs(60));
         let server = bound.bind().unwrap();
         let shared = server.handle();
-        let Shared { hub, log, desk, shards, connections, board, .. } = shared.shared();
+        let Shared { hub, log, desk, shards, connections, lingering, account, board, .. } = shared.shared();
         let hour = Duration::from_secs(3600);
         let handle = Handle::new(Shared {
             hub: Arc::clone(hub),
@@ -336,6 +336,8 @@ mod tests {
             desk: Arc::clone(desk),
             shards: shards.clone(),
             connections: Arc::clone(connections),
+            lingering: Arc::clone(lingering),
+            account: Arc::clone(account),
             board: Arc::clone(board),
             ..*shared.shared()
         });

@@ -96,7 +96,7 @@ impl Servers {
         let applier: Arc<dyn Sink> =
             Arc::new(Applier::new(Arc::clone(&hub), senders.clone(), Arc::clone(&keys)));
         let log = open(applier);
-        let account = Arc::new(Account::new(64 << 20));
+        let account = Arc::new(Account::new(1 << 30));
         let (connections, lingering) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let board = Arc::new(Board::new(senders.clone()));
         let parts = drivers.into_iter().zip(receivers).enumerate();

@@ -52,6 +52,9 @@ fn subscribed(hub: &Hub, names: &[String]) -> (Vec<ChannelId>, Cursor) {
         names.iter().map(|name| Selector::parse(name).expect("it is a valid name")).collect();
     let subscribed =
         hub.subscribe(0, &names, None, Begin::AllRetained).expect("there is room for these channels");
+    while hub.is_unfinished() {
+        hub.tidy();
+    }
     let Begun::After(cursor) = subscribed.begun else { panic!("a replay begins after a place") };
     (subscribed.channels, cursor)
 }

@@ -100,6 +100,9 @@ impl Filled {
         for from in (0..retained).step_by(MISSED) {
             filled.publish(from, MISSED);
         }
+        while filled.hub.is_unfinished() {
+            filled.hub.tidy();
+        }
         filled
     }
 
@@ -119,7 +122,7 @@ impl Filled {
 
     fn take(&self) {
         let limits = TakeLimits { frames_max: u32::MAX, large_frames_max: u32::MAX, bytes_max: usize::MAX };
-        self.hub.take(0, limits, &mut Vec::new());
+        while self.hub.take(0, limits, &mut Vec::new()) != self.hub.head() {}
     }
 
     fn subscribe(&self, begin: Begin) -> (Vec<ChannelId>, Cursor) {

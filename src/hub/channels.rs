@@ -9,6 +9,7 @@ use crate::base::heap::block_bytes;
 use crate::base::id::Sequence;
 use crate::frame::batch::{TARGET_ALL, is_channel, is_client};
 use crate::hub::ShardSet;
+use crate::hub::budget::{Budget, CHANNEL_STEPS, NAME_STEPS, steps};
 use crate::hub::channel::{ChannelId, Record, pattern_prefix};
 use crate::hub::entries::Entries;
 use crate::hub::forgotten::{Forgotten, beginning_with};
@@ -27,6 +28,15 @@ pub(super) enum Removal {
     NotYet,
 }
 
+/// The channels in the order of their names, as far as they are put in it.
+#[derive(Debug, Default)]
+struct Sorted {
+    names: BTreeMap<Box<str>, ChannelId>,
+    /// Those of lower numbers are in order.
+    through: usize,
+    is_complete: bool,
+}
+
 /// The table of channels.
 #[derive(Debug)]
 pub(super) struct Channels {
@@ -36,7 +46,7 @@ pub(super) struct Channels {
     named_len: usize,
     pub(super) patterns: Patterns,
     /// The channels in the order of their names, from the first pattern on.
-    sorted: Option<BTreeMap<Box<str>, ChannelId>>,
+    sorted: Option<Sorted>,
     /// Bytes that their order holds.
     sorted_bytes: usize,
     /// The channels that are in the table no more.
@@ -96,51 +106,70 @@ impl Channels {
             return id;
         }
         let prefix = pattern_prefix(name);
-        let (evicted_through, dropped_through) = match prefix {
-            Some(prefix) => {
-                self.sort();
-                (self.evicted_through_of(prefix), self.dropped_through_of(prefix))
-            }
+        let evicted_through = match prefix {
+            // What its channels have lost is gathered from now on.
+            Some(_) => Sequence::START,
             // It is entered once, for a stream that lives, and had nothing before.
-            None if is_client(name) => (Sequence::START, Sequence::START),
-            None => (self.forgotten.evicted_through(name), Sequence::START),
+            None if is_client(name) => Sequence::START,
+            None => self.forgotten.evicted_through(name),
         };
         let id = self.names.insert(name);
         self.entries.insert(id);
-        if evicted_through.max(dropped_through) > Sequence::START {
-            self.entries.change(id, |record| {
-                record.evicted_through = evicted_through;
-                record.dropped_through = dropped_through;
-            });
+        if evicted_through > Sequence::START {
+            self.entries.change(id, |record| record.evicted_through = evicted_through);
+            if is_channel(name) {
+                self.patterns.note_former(name, evicted_through);
+            }
         }
         self.named_len += usize::from(is_channel(name));
-        match (prefix, &mut self.sorted) {
-            (Some(prefix), _) => self.patterns.insert(prefix, id),
-            (None, Some(sorted)) if is_channel(name) => {
-                sorted.insert(Box::from(name), id);
-                self.sorted_bytes += sorted_bytes(name);
-            }
-            (None, _) => {}
+        if let Some(prefix) = prefix {
+            self.sorted.get_or_insert_default();
+            self.patterns.insert(prefix, id);
+        } else if let Some(sorted) = &mut self.sorted
+            && is_channel(name)
+            && (sorted.is_complete || (id.0 as usize) < sorted.through)
+        {
+            sorted.names.insert(Box::from(name), id);
+            self.sorted_bytes += sorted_bytes(name);
         }
         id
     }
 
-    /// Puts the channels in the order of their names, and keeps them so.
-    fn sort(&mut self) {
-        if self.sorted.is_none() {
-            let (channels, _) = self.part(0, usize::MAX);
-            let names = channels.map(|id| (self.name(id), id));
-            let channels = names.filter(|(name, _)| is_channel(name) && pattern_prefix(name).is_none());
-            let sorted: BTreeMap<Box<str>, _> = channels.map(|(name, id)| (Box::from(name), id)).collect();
-            self.sorted_bytes = sorted.keys().map(|name| sorted_bytes(name)).sum();
-            self.sorted = Some(sorted);
-        }
+    /// Returns true if and only if the channels are to be put in the order of their names and are not yet.
+    pub(super) fn is_unsorted(&self) -> bool {
+        self.sorted.as_ref().is_some_and(|sorted| !sorted.is_complete)
     }
 
-    /// The channels whose names begin with a prefix, in the order of their names. There is a pattern of that prefix.
-    pub(super) fn beginning_with(&self, prefix: &str) -> impl Iterator<Item = ChannelId> {
-        let from = self.sorted.iter().flat_map(move |sorted| beginning_with(sorted, prefix));
-        from.map(|(_, &id)| id)
+    /// Goes on putting the channels in the order of their names, if anybody asked for that, as the budget allows.
+    pub(super) fn sort_on(&mut self, budget: &Budget) {
+        let Some(Sorted { mut names, mut through, is_complete: false }) =
+            self.sorted.take_if(|sorted| !sorted.is_complete)
+        else {
+            return;
+        };
+        let (mut is_complete, mut bytes) = (false, 0);
+        while !is_complete && !budget.is_spent() {
+            let (channels, next) = self.part(through, PLACES_PER_LOOK);
+            for id in channels {
+                let name = self.name(id);
+                if is_channel(name) && pattern_prefix(name).is_none() {
+                    bytes += sorted_bytes(name);
+                    names.insert(Box::from(name), id);
+                    budget.spend(NAME_STEPS);
+                }
+            }
+            budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK));
+            is_complete = next.is_none();
+            through = next.unwrap_or(usize::MAX);
+        }
+        self.sorted_bytes += bytes;
+        self.sorted = Some(Sorted { names, through, is_complete });
+    }
+
+    /// The channels whose names begin with a prefix, in the order of their names; `None` where they are not in order yet.
+    pub(super) fn beginning_with(&self, prefix: &str) -> Option<impl Iterator<Item = ChannelId>> {
+        let sorted = self.sorted.as_ref().filter(|sorted| sorted.is_complete)?;
+        Some(beginning_with(&sorted.names, prefix, None).map(|(_, &id)| id))
     }
 
     /// The name of a channel that is in the table.
@@ -164,6 +193,11 @@ impl Channels {
     /// of several channels one may have gone, and another may have its id.
     pub(super) fn peek(&self, id: ChannelId) -> Option<&Record> {
         self.names.has(id).then(|| self.entries.record(id))
+    }
+
+    /// Returns true if and only if this is what a client that is gone has left.
+    pub(super) fn is_left(&self, id: ChannelId) -> bool {
+        self.names.name(id).is_some_and(is_client) && self.subscribers(id) == 0
     }
 
     /// Changes the record of a channel's events.
@@ -285,7 +319,7 @@ impl Channels {
         if let Some(prefix) = pattern_prefix(name) {
             self.patterns.remove(prefix);
         } else {
-            if self.sorted.as_mut().is_some_and(|sorted| sorted.remove(name).is_some()) {
+            if self.sorted.as_mut().is_some_and(|sorted| sorted.names.remove(name).is_some()) {
                 self.sorted_bytes -= sorted_bytes(name);
             }
             if !is_client(name) {
@@ -297,6 +331,9 @@ impl Channels {
         Removal::Removed
     }
 }
+
+/// Places of the table that are looked at before the budget is.
+pub(super) const PLACES_PER_LOOK: usize = 64;
 
 /// What a channel costs in the order of names: its entry, what a B-tree has of free room, and the name, in bytes.
 fn sorted_bytes(name: &str) -> usize {

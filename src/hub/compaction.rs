@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::base::id::Sequence;
 use crate::frame::segment::Segment;
+use crate::hub::budget::{self, Budget, NAME_STEPS};
 use crate::hub::history::{History, PAGE_ENTRIES_MAX};
 use crate::hub::page::{Entry, FramePlace, Page, delta};
 use crate::hub::targets::TargetId;
@@ -54,21 +55,25 @@ impl History {
     }
 
     /// Gives up the pages of which nothing is retained and that every shard is done with; `forget` is told the target of
-    /// each entry that goes. Returns true if and only if there were any.
-    pub(super) fn give_up_dead(&mut self, taken_by_all: Sequence, mut forget: impl FnMut(TargetId)) -> bool {
-        let mut has_made_room = false;
-        while let Some(&first) = self.leftovers.dead.front() {
+    /// each entry that goes.
+    pub(super) fn give_up_dead(
+        &mut self,
+        taken_by_all: Sequence,
+        budget: &Budget,
+        mut forget: impl FnMut(TargetId),
+    ) {
+        while !budget.is_spent_to(3)
+            && let Some(&first) = self.leftovers.dead.front()
+        {
             let found = self.index_of_page(first).filter(|&index| self.pages[index].live_bytes == 0);
             if let Some(index) = found {
                 if self.pages[index].last > taken_by_all {
                     break; // A shard still needs it, and what comes after it.
                 }
-                self.compact_page(index, &mut forget);
-                has_made_room = true;
+                self.compact_page(index, budget, &mut forget);
             }
             self.leftovers.dead.pop_front();
         }
-        has_made_room
     }
 
     /// Returns true if and only if sparse pages hold so much that they are to be compacted without need.
@@ -78,11 +83,16 @@ impl History {
 
     /// Compacts the oldest sparse page, if every shard is done with it; `forget` is told the target of each entry that goes.
     /// Returns true if and only if there was one.
-    pub(super) fn compact(&mut self, taken_by_all: Sequence, mut forget: impl FnMut(TargetId)) -> bool {
+    pub(super) fn compact(
+        &mut self,
+        taken_by_all: Sequence,
+        budget: &Budget,
+        mut forget: impl FnMut(TargetId),
+    ) -> bool {
         let oldest = self.leftovers.sparse.first_key_value();
         let index = oldest.and_then(|(&first, _)| self.index_of_page(first));
         let Some(index) = index.filter(|&index| self.pages[index].last <= taken_by_all) else { return false };
-        self.compact_page(index, &mut forget);
+        self.compact_page(index, budget, &mut forget);
         true
     }
 
@@ -92,8 +102,11 @@ impl History {
         Some(index)
     }
 
-    fn compact_page(&mut self, index: usize, forget: &mut impl FnMut(TargetId)) {
+    /// A page is not left half done: it has at most [`PAGE_ENTRIES_MAX`] entries, and a segment's bytes.
+    fn compact_page(&mut self, index: usize, budget: &Budget, forget: &mut impl FnMut(TargetId)) {
         let from = self.mergeable_from(index);
+        let work = |page: &Page| page.entries.len() / 4 + page.live_bytes / 256;
+        budget.spend(NAME_STEPS + budget::steps(self.pages.range(from..=index).map(work).sum()));
         let dead = |entry: &&Entry| entry.holders == 0;
         let entries = self.pages.range(from..=index).flat_map(|page| &page.entries);
         entries.filter(dead).for_each(|entry| forget(entry.target));

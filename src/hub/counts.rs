@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::base::id::Sequence;
 use crate::frame::batch::{is_channel, user_of};
+use crate::hub::budget::{CHANNEL_STEPS, steps};
 use crate::hub::channels::Channels;
 use crate::hub::{ChannelId, Hub};
 
@@ -138,6 +139,7 @@ impl Hub {
     pub fn look_for_page(&self, page: &mut ChannelPage) -> bool {
         let state = self.lock();
         let (channels, next) = state.channels.part(page.place, PLACES_PER_LOOK_MAX);
+        state.budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK_MAX));
         for id in channels {
             page.offer(&state.channels, id);
         }
@@ -151,6 +153,7 @@ impl Hub {
         while let Some(place) = from {
             let state = self.lock();
             let (channels, next) = state.channels.part(place, PLACES_PER_LOOK_MAX);
+            state.budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK_MAX));
             channels.for_each(|id| visit(&state.channels, id));
             from = next;
         }

@@ -77,7 +77,7 @@ mod tests {
     use crate::frame::batch::{Batch, TARGET_ALL};
     use crate::hub::live::TakeLimits;
     use crate::hub::reader::{Cursor, Gap, Slice, SliceLimits};
-    use crate::hub::tests::{hub, id, publish, publish_to, read, read_as, read_from};
+    use crate::hub::tests::{finish, hub, id, publish, publish_to, read, read_as, read_from};
     use crate::hub::{Begin, Begun, Hub, State};
     use crate::sse::event::Event;
 
@@ -213,6 +213,7 @@ mod tests {
         publish(&hub, [("b".to_owned(), "stays".to_owned())]);
         let held = hub.held_bytes();
         assert_eq!(hub.drop_history("a"), Some(20_000));
+        finish(&hub);
         assert_eq!(hub.channels_len(), 1);
         assert!(hub.held_bytes() < held / 2, "{} bytes are held of {held}", hub.held_bytes());
         assert_eq!(read(&hub, "b", 0).0, None);

@@ -3,7 +3,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound::{Included, Unbounded};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 use crate::base::heap::shared_text_bytes;
@@ -40,12 +40,26 @@ impl Forgotten {
         self.by_name.get(name).copied().unwrap_or(self.through)
     }
 
-    /// The last event that any channel whose name begins so may have lost.
-    pub(super) fn evicted_through_of(&self, prefix: &str) -> Sequence {
-        // What users have lost is no channel's loss, though every name begins with an empty prefix.
-        let channels = beginning_with(&self.by_name, prefix).filter(|(name, _)| is_channel(name));
-        let remembered = channels.map(|(_, &through)| through);
-        remembered.fold(self.through, Sequence::max)
+    /// The last event that any channel may have lost whose name begins so and stands behind `after`, of so many names at the
+    /// most; and the last of these names, if there may be more.
+    pub(super) fn evicted_through_of(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        names_max: usize,
+    ) -> (Sequence, Option<Arc<str>>) {
+        let (mut through, mut looked_at) = (self.through, 0);
+        for (name, &of_name) in beginning_with(&self.by_name, prefix, after) {
+            looked_at += 1;
+            // What users have lost is no channel's loss, though every name begins with an empty prefix.
+            if is_channel(name) {
+                through = through.max(of_name);
+            }
+            if looked_at == names_max {
+                return (through, Some(Arc::clone(name)));
+            }
+        }
+        (through, None)
     }
 
     /// Remembers how far a channel was evicted that leaves the table.
@@ -87,12 +101,13 @@ fn former_bytes(name: &str) -> usize {
     shared_text_bytes(name.len()) + size_of::<(Arc<str>, Sequence)>() * 3 / 2 + size_of::<Arc<str>>() * 2
 }
 
-/// The names that begin with a prefix, and what they are mapped to.
+/// The names that begin with a prefix and stand behind `after`, and what they are mapped to.
 pub(super) fn beginning_with<'m, K: Ord + Borrow<str>, T>(
     map: &'m BTreeMap<K, T>,
     prefix: &str,
+    after: Option<&str>,
 ) -> impl Iterator<Item = (&'m K, &'m T)> {
-    let from = map.range::<str, _>((Included(prefix), Unbounded));
+    let from = map.range::<str, _>((after.map_or(Included(prefix), Excluded), Unbounded));
     from.take_while(move |(name, _)| (*name).borrow().starts_with(prefix))
 }
 
@@ -110,8 +125,8 @@ mod tests {
         forgotten.remember("b", Sequence(8));
         assert_eq!(forgotten.evicted_through("a"), Sequence(5), "a was forgotten, so 5 is all that is known");
         assert_eq!(forgotten.evicted_through("b"), Sequence(8));
-        assert_eq!(forgotten.evicted_through_of("b"), Sequence(8));
-        assert_eq!(forgotten.evicted_through_of("c"), Sequence(5));
+        assert_eq!(forgotten.evicted_through_of("b", None, 10), (Sequence(8), None));
+        assert_eq!(forgotten.evicted_through_of("c", None, 10), (Sequence(5), None));
     }
 
     #[test]
@@ -131,9 +146,15 @@ mod tests {
         let mut forgotten = Forgotten::new(10);
         forgotten.remember(&user_target("ann"), Sequence(8));
         forgotten.remember("a", Sequence(5));
-        assert_eq!(
-            (forgotten.evicted_through_of(""), forgotten.evicted_through_of("b")),
-            (Sequence(5), Sequence::START)
-        );
+        let lost = |prefix, after, names_max| {
+            let (through, last) = forgotten.evicted_through_of(prefix, after, names_max);
+            (through.0, last.as_deref().map(str::to_owned))
+        };
+        assert_eq!([lost("", None, 9), lost("b", None, 9)], [(5, None), (0, None)]);
+        // A name at a time.
+        let ann = user_target("ann");
+        assert_eq!(lost("", None, 1), (0, Some(ann.clone())));
+        assert_eq!(lost("", Some(&ann), 1), (5, Some("a".to_owned())));
+        assert_eq!(lost("", Some("a"), 1), (0, None));
     }
 }

@@ -214,9 +214,31 @@ impl History {
         }
     }
 
+    /// The oldest page, if every shard is done with it and it takes no more frames.
+    pub(super) fn oldest_to_go(&self, taken_by_all: Sequence) -> Option<&Page> {
+        self.pages.front().filter(|page| page.sealed && page.last <= taken_by_all)
+    }
+
+    /// An entry of the oldest page, and its number.
+    pub(super) fn oldest_entry(&self, index: usize) -> Option<(Sequence, Entry)> {
+        let page = self.pages.front()?;
+        page.entries.get(index).map(|entry| (page.sequence(entry), *entry))
+    }
+
+    /// Tells that so many channels fewer retain an event of the oldest page, which is about to go.
+    pub(super) fn release_oldest(&mut self, index: usize, channels: usize) {
+        let Some(page) = self.pages.front_mut() else { return };
+        let gone = u32::try_from(channels).expect("an event's channels are bounded by its body");
+        let entry = &mut page.entries[index];
+        entry.holders -= gone;
+        if entry.holders == 0 {
+            page.live_bytes -= page.place(&page.entries[index]).len();
+        }
+    }
+
     /// Takes the oldest page out if every shard is done with it and it takes no more frames.
     pub(super) fn pop_oldest(&mut self, taken_by_all: Sequence) -> Option<Page> {
-        self.pages.front().filter(|page| page.sealed && page.last <= taken_by_all)?;
+        self.oldest_to_go(taken_by_all)?;
         let page = self.pages.pop_front()?;
         self.forget_page(&page);
         Some(page)

@@ -80,7 +80,8 @@ impl TakeLimits {
 }
 
 impl Hub {
-    /// Moves the shard's cursor on and appends what it passed, and what concerns the shard, to `runs`, in order.
+    /// Moves the shard's cursor on, as far as the limits and one hold of the lock allow, and appends what it passed and what
+    /// concerns the shard to `runs`, in order.
     ///
     /// Returns the new cursor. It equals [`Hub::head`] if and only if nothing more is to be taken now.
     pub fn take(&self, shard: usize, limits: TakeLimits, runs: &mut Vec<LiveRun>) -> Sequence {
@@ -102,7 +103,7 @@ impl Hub {
                 let is_taken = tally.is_some() || state.concerns(entry.target, shard);
                 // What is only passed over is no load, however large it is.
                 let len = if is_taken { (place.to - place.from) as usize } else { 0 };
-                if frames > 0 && !limits.allow(frames + 1, bytes + len) {
+                if frames > 0 && (!limits.allow(frames + 1, bytes + len) || state.budget.is_spent_to(2)) {
                     reached = Sequence(sequence.0 - 1);
                     break 'pages;
                 }
@@ -154,6 +155,7 @@ impl Hub {
 impl State {
     fn concerns(&self, target: TargetId, shard: usize) -> bool {
         let mut concerned = false;
+        self.budget.spend(1);
         self.targets.for_each(target, |channel| {
             concerned |= self.channels.shards(channel).contains(shard);
         });

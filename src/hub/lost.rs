@@ -4,15 +4,57 @@ use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
-use crate::hub::channel::ChannelId;
-use crate::hub::channels::Channels;
+use crate::hub::budget::{Budget, CHANNEL_STEPS, steps};
+use crate::hub::channel::{ChannelId, pattern_prefix};
+use crate::hub::channels::{Channels, PLACES_PER_LOOK};
+use crate::hub::patterns::{Gathering, Stage};
 use crate::hub::reader::Told;
 
 impl Channels {
-    /// The last event that any channel of this prefix has lost, those that are in the table no more included.
-    pub(super) fn evicted_through_of(&self, prefix: &str) -> Sequence {
-        let present = self.beginning_with(prefix).map(|id| self.get(id).lost_through());
-        present.fold(self.forgotten.evicted_through_of(prefix), Sequence::max)
+    /// Goes on gathering what the channels of a pattern had lost when it was entered, as the budget allows. Returns true if and only
+    /// if all of it is known. What they lose meanwhile the pattern is told of as ever.
+    pub(super) fn gather(&mut self, pattern: ChannelId, budget: &Budget) -> bool {
+        let Some(mut gathering) = self.patterns.take_gathering(pattern) else { return true };
+        let prefix = self.prefix(pattern).map(Box::<str>::from).unwrap_or_default();
+        while !budget.is_spent() {
+            match &gathering.stage {
+                Stage::Table(place) => {
+                    let (channels, next) = self.part(*place, PLACES_PER_LOOK);
+                    for id in channels {
+                        let name = self.name(id);
+                        if name.starts_with(&*prefix) && is_channel(name) && pattern_prefix(name).is_none() {
+                            let record = self.get(id);
+                            gathering.take_in(record.lost_through(), record.dropped_through);
+                        }
+                    }
+                    budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK));
+                    gathering.stage = next.map_or(Stage::Former(None), Stage::Table);
+                }
+                Stage::Former(after) => {
+                    let (lost, last) =
+                        self.forgotten.evicted_through_of(&prefix, after.as_deref(), PLACES_PER_LOOK);
+                    gathering.take_in(lost, Sequence::START);
+                    budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK));
+                    if last.is_none() {
+                        self.note_gathered(pattern, &gathering);
+                        return true;
+                    }
+                    gathering.stage = Stage::Former(last);
+                }
+            }
+        }
+        self.patterns.put_back(pattern, gathering);
+        false
+    }
+
+    fn note_gathered(&mut self, pattern: ChannelId, gathering: &Gathering) {
+        let Gathering { lost, dropped, .. } = *gathering;
+        if lost.max(dropped) > Sequence::START {
+            self.change(pattern, |record| {
+                record.evicted_through = record.evicted_through.max(lost);
+                record.dropped_through = record.dropped_through.max(dropped);
+            });
+        }
     }
 
     /// How many events the channels of a pattern have given up since it is in the table; 0 for a channel.
@@ -32,12 +74,6 @@ impl Channels {
             Some(told) => (record.lost_through(), told.through.max(place)),
         };
         (lost > place).then_some(lost)
-    }
-
-    /// Up to where a history of any channel of this prefix was dropped, of those that are in the table.
-    pub(super) fn dropped_through_of(&self, prefix: &str) -> Sequence {
-        let dropped = self.beginning_with(prefix).map(|id| self.get(id).dropped_through);
-        dropped.max().unwrap_or(Sequence::START)
     }
 
     /// Notes that a channel's history is dropped up to `through`. Its patterns too are not read before every event up to
@@ -144,17 +180,26 @@ mod tests {
         assert_eq!(channels.remove_if_idle(gone, ALL), Removal::Removed);
         lose(&mut channels, "chat/2", 3);
         lose(&mut channels, "other", 9);
-        let pattern = channels.enter("chat/*");
+        // A pattern enters, and what was lost before is gathered in small steps.
+        let enter = |channels: &mut Channels, text: &str| {
+            let pattern = channels.enter(text);
+            while !channels.gather(pattern, &Budget::new(4)) || channels.is_unsorted() {
+                channels.sort_on(&Budget::new(4));
+            }
+            pattern
+        };
+        let pattern = enter(&mut channels, "chat/*");
         assert_eq!(channels.get(pattern).evicted_through, Sequence(5), "also of a channel that went");
         lose(&mut channels, "chat/3", 11);
         lose(&mut channels, "other", 12);
         assert_eq!(channels.get(pattern).evicted_through, Sequence(11));
-        let all = channels.enter("*");
+        let all = enter(&mut channels, "*");
         assert_eq!(channels.get(all).evicted_through, Sequence(12));
         lose(&mut channels, TARGET_ALL, 13);
         assert_eq!(channels.get(all).evicted_through, Sequence(12), "what goes to all is no channel's");
         assert_eq!(channels.remove_if_idle(all, ALL), Removal::Removed);
-        let names: Vec<&str> = channels.beginning_with("chat/").map(|id| channels.name(id)).collect();
+        let names: Vec<&str> =
+            channels.beginning_with("chat/").unwrap().map(|id| channels.name(id)).collect();
         assert_eq!(names, ["chat/2", "chat/3"]);
         assert_eq!(channels.len(), 4, "a pattern is a name that somebody subscribes to");
         assert_eq!(channels.remove_if_idle(pattern, ALL), Removal::Removed);

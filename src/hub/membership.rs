@@ -9,8 +9,9 @@ use std::sync::Arc;
 use crate::base::id::{ClientId, Sequence};
 use crate::base::name::Selector;
 use crate::frame::batch::{Addressed, client_target, is_channel, is_client, user_of};
+use crate::hub::budget::EVENT_STEPS;
 use crate::hub::channel::ChannelId;
-use crate::hub::{Hub, State, SubscribeError};
+use crate::hub::{Hub, NAMES_PER_HOLD_MAX, State, SubscribeError};
 
 /// What a subscription of a stream that lives already came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,7 @@ impl Hub {
             return Err(SubscribeError::TooManyChannels { channels_max: self.channels_max });
         }
         let added = state.add(shard, name.as_str());
+        state.gather_and_sort();
         self.publish_counts(state);
         Ok(added)
     }
@@ -65,8 +67,7 @@ impl Hub {
         let state = &mut *state;
         state.count_leaver(shard, &[channel], staying, had);
         state.end_subscription(shard, channel);
-        let taken = state.taken_by_all();
-        state.remove_idle_channels(taken);
+        state.tidy_table();
         self.publish_counts(state);
     }
 
@@ -79,12 +80,18 @@ impl Hub {
     /// Those of `events` that could not be applied for their clients now, of each client the first.
     #[must_use]
     pub fn without_target(&self, events: impl IntoIterator<Item = Addressed>) -> Vec<Addressed> {
-        let state = self.lock();
         let mut seen = HashSet::new();
-        let is_missing = |event: &Addressed| {
-            seen.insert(event.client) && state.find_client(&client_target(event.client)).is_none()
-        };
-        events.into_iter().filter(is_missing).collect()
+        let mut firsts: Vec<Addressed> =
+            events.into_iter().filter(|event| seen.insert(event.client)).collect();
+        let targets: Vec<String> = firsts.iter().map(|event| client_target(event.client)).collect();
+        let mut is_missing = Vec::with_capacity(firsts.len());
+        for part in targets.chunks(NAMES_PER_HOLD_MAX) {
+            let state = self.lock();
+            is_missing.extend(part.iter().map(|target| state.find_client(target).is_none()));
+        }
+        let mut is_missing = is_missing.into_iter();
+        firsts.retain(|_| is_missing.next().unwrap_or(false));
+        firsts
     }
 
     /// Returns true if and only if an event could be applied for this client now.
@@ -115,7 +122,7 @@ impl Hub {
 
 impl State {
     fn add(&mut self, shard: usize, name: &str) -> Added {
-        let channel = self.channels.enter(name);
+        let channel = self.enter_subscribed(name);
         let count = self.begin_subscription(shard, channel);
         Added { channel, count, at: self.epochs.head(), shard_cursor: self.cursors[shard] }
     }
@@ -138,14 +145,29 @@ impl State {
         self.end_subscriptions(shard, id, 1);
     }
 
-    /// Gives up all that is retained of a channel without subscribers. Shards that have yet to take an event of it find
-    /// that it concerns nobody.
+    /// Gives up all that is retained of a channel without subscribers, at once or as the budget allows. Shards that have yet
+    /// to take an event of it find that it concerns nobody.
     pub(super) fn drop_events(&mut self, id: ChannelId) {
         let taken = self.taken_by_all();
-        while let Some(sequence) = self.channels.evict_oldest(id) {
+        while !self.budget.is_spent_to(3) {
+            let Some(sequence) = self.channels.evict_oldest(id) else { return self.idle.push(id) };
             self.history.release(sequence, taken);
+            self.budget.spend(EVENT_STEPS);
         }
-        self.idle.push(id);
+        self.leaving.push_back(id);
+        self.is_unfinished = true;
+    }
+
+    /// Goes on giving up what clients that are gone retained.
+    pub(super) fn go_on_leaving(&mut self) {
+        while !self.budget.is_spent_to(3)
+            && let Some(id) = self.leaving.pop_front()
+        {
+            // It may have left the table meanwhile, and its place may be another's.
+            if self.channels.is_left(id) {
+                self.drop_events(id);
+            }
+        }
     }
 }
 

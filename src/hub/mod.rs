@@ -1,15 +1,16 @@
 //! Floor 3: who gets what. The hub applies what the log commits, keeps the history, and knows which channels are
 //! subscribed to; it knows neither sockets nor streams.
 //!
-//! One hub serves all shards behind one lock, taken once for a batch, a subscribe, or a slice of at most
-//! [`reader::SLICE_FRAMES_MAX`] frames. Nothing under the lock renders, waits, or calls out. A panic under it would
-//! leave an order that nobody can vouch for: the process ends.
+//! One hub serves all shards behind one lock, taken once for a small batch, a subscribe, or a slice of at most
+//! [`reader::SLICE_FRAMES_MAX`] frames. Each hold has a `budget` of steps; what takes more is done in several. Nothing under
+//! the lock renders, waits, or calls out. A panic under it would leave an order that nobody can vouch for: the process ends.
 //!
 //! Each shard is a cursor on the order: it takes what lies after its cursor in [`live`] runs. A stream that resumes, or
 //! that fell behind, has a cursor of its own and reads slices of the history with a [`reader`] up to its shard's cursor,
 //! where it turns live: no event lies between the two, and none is seen by both.
 
 mod audience;
+mod budget;
 mod channel;
 mod channels;
 mod compaction;
@@ -19,8 +20,11 @@ mod entries;
 mod epochs;
 mod forgotten;
 mod history;
+#[cfg(test)]
+mod hold_tests;
 pub mod index;
 pub mod live;
+mod lookout;
 mod lost;
 mod membership;
 mod names;
@@ -31,6 +35,7 @@ mod patterns;
 pub mod reader;
 mod receivers;
 pub mod retention;
+mod seek;
 mod shards;
 mod stream_list;
 mod subscribe;
@@ -42,7 +47,7 @@ mod walk;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 pub use channel::ChannelId;
@@ -53,16 +58,24 @@ pub use subscribe::{Begin, Begun, SubscribeError, Subscribed};
 pub use targets::TargetId;
 
 use crate::base::id::{EpochTag, EventId, Sequence};
-use crate::frame::batch::{Batch, is_channel};
+use crate::frame::batch::{Batch, DraftRef, is_channel};
+use budget::{Budget, EVENT_STEPS, HOLD_STEPS};
 use channels::Channels;
 use epochs::Epochs;
 use history::History;
+use lookout::Lookout;
 use own_ids::OwnIds;
 use retention::Retention;
 use targets::Targets;
 
 /// The step of the hub's clock, by which the age of events is counted.
 pub const TICK: Duration = Duration::from_millis(100);
+
+/// Names that are looked up under one hold of the lock.
+const NAMES_PER_HOLD_MAX: usize = 256;
+
+/// How often the processor is given up for those who wait for the lock: about as long as it takes to wake one.
+const YIELDS_MAX: usize = 256;
 
 /// How far a shard may be behind the head before those who publish wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +130,10 @@ pub struct Hub {
     channels_len: AtomicU32,
     /// A shard is further behind than it should be, readable without the lock.
     is_behind: AtomicBool,
+    /// Something is left to be given up or put in order, readable without the lock.
+    is_unfinished: AtomicBool,
+    /// Threads that wait for the lock.
+    waiting: AtomicU32,
     /// How often the lock was taken.
     #[cfg(test)]
     locks: AtomicU64,
@@ -134,10 +151,18 @@ struct State {
     applied: u64,
     /// How far each shard has taken the order.
     cursors: Vec<Sequence>,
+    /// What may still be done under this hold of the lock.
+    budget: Budget,
     /// Channels that may have become idle.
-    idle: Vec<ChannelId>,
+    idle: Lookout,
     /// Channels with more events than they may have.
-    over: Vec<ChannelId>,
+    over: Lookout,
+    /// Channels of clients that are gone, of whose events some are yet to be given up.
+    leaving: VecDeque<ChannelId>,
+    /// How far the events of the oldest page were given up for want of room.
+    evicted_through: Sequence,
+    /// The budget did not suffice for all that was to be given up or put in order.
+    is_unfinished: bool,
     /// Counts of receivers that shards have yet to make, in order.
     tallies: VecDeque<(Sequence, Arc<Tally>)>,
     /// How far events were given up for their age.
@@ -164,8 +189,12 @@ impl Hub {
                 retention: options.retention,
                 applied: 0,
                 cursors: vec![Sequence::START; options.shards],
-                idle: Vec::new(),
-                over: Vec::new(),
+                budget: Budget::new(HOLD_STEPS),
+                idle: Lookout::default(),
+                over: Lookout::default(),
+                leaving: VecDeque::new(),
+                evicted_through: Sequence::START,
+                is_unfinished: false,
                 tallies: VecDeque::new(),
                 expired_through: Sequence::START,
                 now: 0,
@@ -176,6 +205,8 @@ impl Hub {
             backlog: options.backlog,
             channels_len: AtomicU32::new(0),
             is_behind: AtomicBool::new(false),
+            is_unfinished: AtomicBool::new(false),
+            waiting: AtomicU32::new(0),
             #[cfg(test)]
             locks: AtomicU64::new(0),
         }
@@ -196,54 +227,74 @@ impl Hub {
         self.head.store(opened.0, Ordering::Release);
     }
 
-    /// Applies what the log has committed as the events from `first` on: they are in the history and visible to shards.
+    /// Applies what the log has committed as the events from `first` on: they are in the history and visible to shards. Of a
+    /// large batch that holds a part at a time; between two, others may have the lock.
     ///
     /// # Panics
-    /// If `first` does not continue the order, or the batch is empty.
+    /// If `first` does not continue the order.
     ///
     /// Where a shard waits for it, the receivers of the batch's last event are counted: the distinct streams that were
     /// subscribed when it was applied, in whatever state. Who waits but is no shard has a number from [`SHARDS_MAX`] on.
     pub fn apply(&self, first: Sequence, batch: &Batch, waiting_shard: Option<usize>) -> Applied {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let before = state.epochs.head();
-        let last = Sequence(first.0 + batch.len() as u64 - 1);
-        let tag = state.epochs.extend(first, last);
-        let mut interested = ShardSet::default();
-        let mut receivers = Receivers::Exactly(0);
-        let mut channels = Vec::new();
-        for (draft, number) in batch.iter().zip(first.0..) {
-            let sequence = Sequence(number);
-            channels.clear();
-            channels.extend(draft.targets().filter_map(|name| state.enter_target(name)));
-            let retaining = channels.len();
-            state.add_patterns(draft.targets(), &mut channels);
-            let target = state.targets.enter(&channels);
-            let holders = u32::try_from(retaining).expect("an event's channels are bounded by its body");
-            state.history.append(EventId { tag, sequence }, draft, target, state.now, holders);
-            if let Some(shard) = waiting_shard.filter(|_| sequence == last) {
-                receivers = state.count_receivers(&channels, sequence, shard);
+        let mut drafts = batch.iter();
+        let (mut next, mut parts) = (first, 0);
+        let mut applied = Applied {
+            first: EventId { tag: EpochTag::from_bits(0), sequence: first },
+            receivers: Receivers::Exactly(0),
+            interested: ShardSet::default(),
+        };
+        let mut lacks_room = false;
+        while parts == 0 || drafts.len() > 0 {
+            if parts > 0 {
+                self.let_others();
             }
-            for (index, &channel) in channels.iter().enumerate() {
-                interested.union(state.channels.shards(channel));
-                if index < retaining {
-                    state.retain(channel, sequence, draft.own_id);
-                } else {
-                    state.channels.pass(channel, sequence);
-                }
+            parts += 1;
+            let mut state = self.lock();
+            let state = &mut *state;
+            state.apply_part(&mut drafts, &mut next, waiting_shard, &mut applied);
+            state.enforce_retention();
+            lacks_room = state.is_unfinished && state.lacks_room();
+            self.publish_counts(state);
+            self.head.store(next.0 - 1, Ordering::Release);
+        }
+        if lacks_room {
+            self.make_room();
+        }
+        applied
+    }
+
+    /// Gives up what has to go for what was applied, in as many holds of the lock as it takes: whoever publishes a large
+    /// event pays for the many small ones that go for it.
+    fn make_room(&self) {
+        loop {
+            self.let_others();
+            let mut state = self.lock();
+            let state = &mut *state;
+            let before = (state.held_bytes(), state.evicted_through);
+            state.enforce_retention();
+            let has_got_on = before != (state.held_bytes(), state.evicted_through);
+            self.publish_counts(state);
+            if !state.is_unfinished || !state.lacks_room() || !has_got_on {
+                return;
             }
         }
-        for (shard, cursor) in state.cursors.iter_mut().enumerate() {
-            // A shard that nothing of this concerns, and that is behind with nothing, needs not look at it.
-            if *cursor == before && !interested.contains(shard) {
-                *cursor = last;
-            }
+    }
+
+    /// Returns true if and only if something waits for [`Hub::tidy`].
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.is_unfinished.load(Ordering::Relaxed)
+    }
+
+    /// Goes on with what one hold of the lock did not suffice for, if there is any: giving up what is to go, and putting in order
+    /// what patterns ask for. It is for shards to do, a little in each turn.
+    pub fn tidy(&self) {
+        if self.is_unfinished() {
+            let mut state = self.lock();
+            let state = &mut *state;
+            state.enforce_retention();
+            self.publish_counts(state);
         }
-        state.applied += batch.len() as u64;
-        state.enforce_retention();
-        self.publish_counts(state);
-        self.head.store(last.0, Ordering::Release);
-        Applied { first: EventId { tag, sequence: first }, receivers, interested }
     }
 
     /// Returns true if and only if `id` has the form of those that a server gives, and the tag of an epoch of this history:
@@ -251,6 +302,12 @@ impl Hub {
     #[must_use]
     pub fn is_of_server(&self, id: &str) -> bool {
         EventId::parse(id.as_bytes()).is_some_and(|id| self.lock().epochs.knows(id.tag))
+    }
+
+    /// The id of a place of the order, if an epoch has it.
+    #[must_use]
+    pub fn id_of(&self, place: Sequence) -> Option<EventId> {
+        self.lock().epochs.id_of(place)
     }
 
     /// The last applied number.
@@ -271,15 +328,16 @@ impl Hub {
         if !self.is_near_channels_max(batch.len()) && batch.iter().all(|draft| draft.targets().count() == 1) {
             return false;
         }
-        let state = self.lock();
-        let mut new: Vec<&str> = batch
-            .iter()
-            .flat_map(|draft| draft.targets())
-            .filter(|name| is_channel(name) && state.channels.find(name).is_none())
-            .collect();
-        new.sort_unstable();
-        new.dedup();
-        !new.is_empty() && state.channels.len() + new.len() > self.channels_max
+        let mut names: Vec<&str> =
+            batch.iter().flat_map(|draft| draft.targets()).filter(|name| is_channel(name)).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut new = 0;
+        for part in names.chunks(NAMES_PER_HOLD_MAX) {
+            let state = self.lock();
+            new += part.iter().filter(|name| state.channels.find(name).is_none()).count();
+        }
+        new > 0 && self.channels_len() + new > self.channels_max
     }
 
     /// Sets the clock, by which the age of events is counted, to this long after the hub's start. It never goes back: each of
@@ -324,6 +382,7 @@ impl Hub {
         let len = u32::try_from(state.channels.len()).expect("channels are bounded far below 2^32");
         self.channels_len.store(len, Ordering::Relaxed);
         self.is_behind.store(state.is_behind(self.backlog), Ordering::Release);
+        self.is_unfinished.store(state.is_unfinished, Ordering::Relaxed);
     }
 
     /// How often the lock was taken.
@@ -335,9 +394,20 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, State> {
         #[cfg(test)]
         self.locks.fetch_add(1, Ordering::Relaxed);
-        match self.state.lock() {
+        let locked = match self.state.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let locked = self.state.lock();
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                locked
+            }
+            Err(TryLockError::Poisoned(error)) => Err(error),
+            Ok(state) => Ok(state),
+        };
+        match locked {
             Ok(mut state) => {
                 state.now = self.now.load(Ordering::Relaxed);
+                state.budget.renew();
                 state
             }
             Err(_) => {
@@ -349,12 +419,73 @@ impl Hub {
             }
         }
     }
+
+    /// Lets those have the lock who wait for it, before the same thread takes it again: it would mostly be the first.
+    fn let_others(&self) {
+        for _ in 0..YIELDS_MAX {
+            if self.waiting.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// For whoever writes the log on a thread of its own.
 const LAST_WORDS_WAIT: Duration = Duration::from_millis(200);
 
 impl State {
+    /// Applies events of a batch, one at the least, until half of the budget is spent: the other half is for what they
+    /// drive out.
+    fn apply_part<'b>(
+        &mut self,
+        drafts: &mut impl ExactSizeIterator<Item = DraftRef<'b>>,
+        next: &mut Sequence,
+        waiting_shard: Option<usize>,
+        applied: &mut Applied,
+    ) {
+        let before = self.epochs.head();
+        let mut interested = ShardSet::default();
+        let mut channels = Vec::new();
+        while let Some(draft) = drafts.next() {
+            let sequence = *next;
+            *next = sequence.next();
+            let tag = self.epochs.extend(sequence, sequence);
+            applied.first.tag = tag;
+            channels.clear();
+            channels.extend(draft.targets().filter_map(|name| self.enter_target(name)));
+            let retaining = channels.len();
+            self.add_patterns(draft.targets(), &mut channels);
+            let target = self.targets.enter(&channels);
+            let holders = u32::try_from(retaining).expect("an event's channels are bounded by its body");
+            self.history.append(EventId { tag, sequence }, draft, target, self.now, holders);
+            if let Some(shard) = waiting_shard.filter(|_| drafts.len() == 0) {
+                applied.receivers = self.count_receivers(&channels, sequence, shard);
+            }
+            for (index, &channel) in channels.iter().enumerate() {
+                interested.union(self.channels.shards(channel));
+                if index < retaining {
+                    self.retain(channel, sequence, draft.own_id);
+                } else {
+                    self.channels.pass(channel, sequence);
+                }
+            }
+            self.applied += 1;
+            self.budget.spend(2 * EVENT_STEPS + EVENT_STEPS * budget::steps(channels.len()));
+            if self.budget.is_spent_to(2) {
+                break;
+            }
+        }
+        let head = self.epochs.head();
+        for (shard, cursor) in self.cursors.iter_mut().enumerate() {
+            // A shard that nothing of this concerns, and that is behind with nothing, needs not look at it.
+            if *cursor == before && !interested.contains(shard) {
+                *cursor = head;
+            }
+        }
+        applied.interested.union(interested);
+    }
+
     /// Adds the patterns with subscribers that any of `names` matches to its channels, each once.
     fn add_patterns<'n>(&self, names: impl Iterator<Item = &'n str>, channels: &mut Vec<ChannelId>) {
         if !self.channels.has_patterns() {

@@ -5,7 +5,7 @@
 //! outlasts the channel's entry in the table. Texts are compared whole: no id is ever taken for another.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ops::Bound::{Included, Unbounded};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 use crate::base::heap::shared_text_bytes;
@@ -130,11 +130,27 @@ impl OwnIds {
         self.by_channel.get(channel)?.place_of(text)
     }
 
-    /// The place of the earliest event with this id on any channel whose name begins so.
-    pub(super) fn place_on_any(&self, prefix: &str, text: &str) -> Option<Sequence> {
-        let from = self.names.range::<str, _>((Included(prefix), Unbounded));
-        let names = from.take_while(|name| name.starts_with(prefix)).filter(|name| is_channel(name));
-        names.filter_map(|name| self.place_on(name, text)).min()
+    /// The place of the earliest event with this id, if it is not behind `until`, on any channel whose name begins so and stands
+    /// behind `after`, of so many names at the most; and the last of these names, if there may be more.
+    pub(super) fn place_on_any(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        text: &str,
+        until: Sequence,
+        names_max: usize,
+    ) -> (Option<Sequence>, Option<Arc<str>>) {
+        let from = self.names.range::<str, _>((after.map_or(Included(prefix), Excluded), Unbounded));
+        let (mut least, mut looked_at) = (None, 0);
+        for name in from.take_while(|name| name.starts_with(prefix)) {
+            looked_at += 1;
+            let place = self.place_on(name, text).filter(|&place| is_channel(name) && place <= until);
+            least = least.into_iter().chain(place).min();
+            if looked_at == names_max {
+                return (least, Some(Arc::clone(name)));
+            }
+        }
+        (least, None)
     }
 
     fn forget_first(&mut self, channel: &Arc<str>) {

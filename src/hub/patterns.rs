@@ -1,6 +1,7 @@
 //! The patterns that streams subscribe to: which of them a channel's name matches, and what they have lost of late.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::base::heap::block_bytes;
 use crate::base::id::Sequence;
@@ -18,6 +19,37 @@ pub(super) struct Patterns {
     /// Bytes of the prefixes.
     prefix_bytes: usize,
     evictions: HashMap<ChannelId, Evictions, ChannelHasherBuilder>,
+    /// Those for which it is yet to be gathered what their channels had lost before.
+    gathering: BTreeMap<ChannelId, Gathering>,
+}
+
+/// What is gathered for a pattern that is new: what the channels that it matches had lost by then. It is looked for in the
+/// table, and then among the former channels.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    /// The head when the pattern was entered: what was lost behind it the pattern was told of.
+    pub(super) until: Sequence,
+    pub(super) stage: Stage,
+    /// The last event that was lost, and up to where a history was dropped, as far as was looked.
+    pub(super) lost: Sequence,
+    pub(super) dropped: Sequence,
+}
+
+/// Where to look next.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// From this place of the table on.
+    Table(usize),
+    /// Among the former channels behind this name.
+    Former(Option<Arc<str>>),
+}
+
+impl Gathering {
+    /// Takes in what a channel had lost.
+    pub(super) fn take_in(&mut self, lost: Sequence, dropped: Sequence) {
+        self.lost = self.lost.max(lost.min(self.until));
+        self.dropped = self.dropped.max(dropped);
+    }
 }
 
 /// What was evicted from the channels of a pattern since it is in the table.
@@ -68,6 +100,9 @@ impl Patterns {
         self.by_prefix.insert(prefix.into(), id);
         self.prefix_bytes += block_bytes(prefix.len());
         self.evictions.insert(id, Evictions::default());
+        let (until, start) = (Sequence::MAX, Sequence::START);
+        let gathering = Gathering { until, stage: Stage::Table(0), lost: start, dropped: start };
+        self.gathering.insert(id, gathering);
         *self.lengths.entry(prefix.len()).or_insert(0) += 1;
     }
 
@@ -76,10 +111,46 @@ impl Patterns {
         let Some(id) = self.by_prefix.remove(prefix) else { return };
         self.prefix_bytes -= block_bytes(prefix.len());
         self.evictions.remove(&id);
+        self.gathering.remove(&id);
         if let Some(count) = self.lengths.get_mut(&prefix.len()) {
             *count -= 1;
             if *count == 0 {
                 self.lengths.remove(&prefix.len());
+            }
+        }
+    }
+
+    /// Says where the head was when a pattern was entered for which is being gathered.
+    pub(super) fn gather_until(&mut self, id: ChannelId, head: Sequence) {
+        if let Some(gathering) = self.gathering.get_mut(&id).filter(|new| new.until == Sequence::MAX) {
+            gathering.until = head;
+        }
+    }
+
+    /// A pattern for which it is yet to be gathered what its channels had lost.
+    pub(super) fn first_gathering(&self) -> Option<ChannelId> {
+        self.gathering.first_key_value().map(|(&id, _)| id)
+    }
+
+    /// Takes out what is being gathered for a pattern; `None` where nothing is.
+    pub(super) fn take_gathering(&mut self, id: ChannelId) -> Option<Gathering> {
+        self.gathering.remove(&id)
+    }
+
+    /// Has it be gathered on for a pattern.
+    pub(super) fn put_back(&mut self, id: ChannelId, gathering: Gathering) {
+        self.gathering.insert(id, gathering);
+    }
+
+    /// Takes in what a channel had lost before it came back, for those of its patterns for which is being gathered.
+    pub(super) fn note_former(&mut self, name: &str, lost: Sequence) {
+        if self.gathering.is_empty() {
+            return;
+        }
+        let matching: Vec<ChannelId> = self.matching(name).collect();
+        for id in matching {
+            if let Some(gathering) = self.gathering.get_mut(&id) {
+                gathering.take_in(lost, Sequence::START);
             }
         }
     }

@@ -15,8 +15,10 @@ use smallvec::SmallVec;
 use crate::base::id::{EventId, Sequence};
 use crate::frame::batch::is_channel;
 use crate::frame::segment::Segment;
+use crate::hub::budget::{CHANNEL_STEPS, steps};
 use crate::hub::channel::{ChannelId, Record};
 use crate::hub::page::Place;
+use crate::hub::seek::{Seek, Sought};
 use crate::hub::{Hub, State};
 
 /// References to adjacent frames that one slice has at the most.
@@ -50,6 +52,8 @@ pub struct Cursor {
     stop: Option<Sequence>,
     /// What was told as lost beyond `place`.
     told: Vec<Told>,
+    /// What is yet to be found before its place is known, for a stream that subscribed at `place`.
+    seek: Option<Box<Seek>>,
 }
 
 /// Up to where the loss of a channel was told.
@@ -66,7 +70,7 @@ impl Cursor {
     /// The cursor of a live stream that did not take the events after `place`; `seen` as in [`Cursor::seen`].
     #[must_use]
     pub fn behind(place: Sequence, seen: Option<u64>) -> Cursor {
-        Cursor { place, seen, is_counting: seen.is_some(), stop: None, told: Vec::new() }
+        Cursor { place, seen, is_counting: seen.is_some(), stop: None, told: Vec::new(), seek: None }
     }
 
     /// Has it read no further than `place` for now; with `None` as far as it can.
@@ -90,7 +94,12 @@ impl Cursor {
     /// Returns true if and only if it has read all up to where it is to stop.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
-        self.stop.is_some_and(|stop| self.place >= stop)
+        self.seek.is_none() && self.stop.is_some_and(|stop| self.place >= stop)
+    }
+
+    /// The same cursor, whose place is yet to be found.
+    pub(super) fn seeking(self, seek: Seek) -> Cursor {
+        Cursor { seek: Some(Box::new(seek)), ..self }
     }
 
     fn told_of(&self, channel: ChannelId) -> Option<&Told> {
@@ -134,6 +143,8 @@ pub struct SliceLimits {
 pub struct Slice {
     /// Events that are missing right at the place where the slice begins.
     pub gap: Option<Gap>,
+    /// The id that the stream named and no event has: it begins at the place where it subscribed.
+    pub unknown: Option<Box<str>>,
     /// The frames, in order.
     pub runs: Vec<HistoryRun>,
     /// How many frames.
@@ -152,6 +163,7 @@ pub struct Slice {
 impl Slice {
     fn clear(&mut self) {
         self.gap = None;
+        self.unknown = None;
         self.runs.clear();
         self.frames = 0;
         self.is_live = false;
@@ -210,7 +222,11 @@ impl Hub {
         slice: &mut Slice,
     ) {
         slice.clear();
-        let state = self.lock();
+        let mut state = self.lock();
+        let state = &mut *state;
+        if !state.is_ready_for(channels, cursor, slice) {
+            return;
+        }
         let end = state.cursors[shard];
         if cursor.place > end {
             slice.is_ahead = true; // It subscribed at a place that its shard has yet to reach.
@@ -242,12 +258,37 @@ impl Hub {
 }
 
 impl State {
+    /// Sees to what a stream has to know before it reads: where it begins, and what its patterns had lost by then. Returns
+    /// false where that goes on with its next slice.
+    fn is_ready_for(&mut self, channels: &[ChannelId], cursor: &mut Cursor, slice: &mut Slice) -> bool {
+        if self.channels.has_patterns() {
+            for &id in channels {
+                if !self.channels.gather(id, &self.budget) {
+                    return false;
+                }
+            }
+        }
+        let Some(seek) = cursor.seek.take() else { return true };
+        match self.seek(*seek, channels, cursor.place) {
+            Sought::Place(place) => {
+                cursor.place = place;
+                cursor.told.retain(|told| told.through > place);
+            }
+            Sought::Unknown(id) => slice.unknown = Some(id),
+            Sought::NotYet(seek) => {
+                cursor.seek = Some(Box::new(seek));
+                return false;
+            }
+        }
+        slice.unknown.is_some() || !self.budget.is_spent()
+    }
+
     /// A cursor at `place`. Where the stream `is_counting`, it knows how much it has seen as far as the history shows it.
     pub(super) fn cursor_at(&self, place: Sequence, channels: &[ChannelId], is_counting: bool) -> Cursor {
         let targets = channels.iter().copied().chain([ChannelId::ALL]).map(|id| self.channels.get(id));
         let count = |record: &Record| record.count_through(place).filter(|_| place >= record.lost_through());
         let seen = if is_counting { targets.map(count).sum() } else { None };
-        Cursor { place, seen, is_counting, stop: None, told: Vec::new() }
+        Cursor { place, seen, is_counting, stop: None, told: Vec::new(), seek: None }
     }
 
     /// How many events that reach the stream of a cursor lie at or before its place, or were lost: of what was, it was told.
@@ -265,52 +306,14 @@ impl State {
         is_counting: bool,
     ) -> Cursor {
         let targets = channels.iter().copied().chain([ChannelId::ALL]);
-        let lost = targets.filter_map(|id| Some((id, self.channels.lost_after(id, place, None)?)));
-        let told = lost.map(|(id, through)| self.told(id, through)).collect();
-        Cursor { place, seen: None, is_counting, stop: None, told }
-    }
-
-    /// The place before the last `count` retained events of `channels`; `None` where there are none or `count` is 0.
-    pub(super) fn place_before_last(&self, count: usize, channels: &[ChannelId]) -> Option<Sequence> {
-        let before = |first: Sequence| Sequence(first.0 - 1);
-        let mut ids = Vec::new();
-        for &id in channels {
-            match self.channels.prefix(id) {
-                Some(prefix) => ids.extend(self.channels.beginning_with(prefix)),
-                None => ids.push(id),
-            }
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        let readable = || ids.iter().map(|&id| self.channels.get(id).readable());
-        // A large count is all there is, and one channel has its numbers in order: neither needs a look at each of them.
-        if readable().map(|numbers| numbers.len()).sum::<usize>() <= count {
-            return readable().filter_map(|mut numbers| numbers.next()).min().map(before);
-        }
-        // What has lapsed is not to be had any more; mostly it is out of the channels already.
-        if let &[only] = &ids[..]
-            && !self.has_lapsed()
-        {
-            let mut numbers = self.channels.get(only).readable();
-            return count.checked_sub(1).and_then(|newer| numbers.nth_back(newer)).map(before);
-        }
-        // Merged from the newest backwards.
-        let mut numbers: Vec<_> = readable().map(Iterator::rev).collect();
-        let newest = numbers.iter_mut().enumerate();
-        let mut heap: BinaryHeap<_> =
-            newest.filter_map(|(index, numbers)| Some((numbers.next()?, index))).collect();
-        let (mut found, mut first) = (0, None);
-        while let Some((sequence, index)) = heap.pop() {
-            if first != Some(sequence) && !self.is_lapsed(sequence) {
-                if found == count {
-                    break;
-                }
-                found += 1;
-                first = Some(sequence);
-            }
-            heap.extend(numbers[index].next().map(|sequence| (sequence, index)));
-        }
-        first.map(before)
+        // All that its patterns have lost so far counts as told, also what is yet to be gathered of it.
+        let lost = targets.filter_map(|id| match self.channels.prefix(id) {
+            Some(_) => Some((id, self.epochs.head())),
+            None => Some((id, self.channels.lost_after(id, Sequence::START, None)?)),
+        });
+        let told = lost.map(|(id, through)| self.told(id, through)).filter(|told| told.through > place);
+        let told = told.collect();
+        Cursor { place, seen: None, is_counting, stop: None, told, seek: None }
     }
 
     /// Finds out whether events after the cursor's place are lost, and notes what is told of it.
@@ -386,6 +389,7 @@ impl State {
         }
         // Each channel's next number, by which they are merged.
         let mut next = vec![0; channels.len()];
+        self.budget.spend(CHANNEL_STEPS * steps(channels.len()));
         for (index, &id) in channels.iter().enumerate() {
             let channel = self.channels.get(id);
             next[index] = channel.index_after(cursor.place);
@@ -395,6 +399,7 @@ impl State {
         }
         let (mut page_hint, mut lapsed) = (None, 0);
         while let Some(&Reverse((sequence, index))) = slice.heap.peek() {
+            self.budget.spend(2);
             if sequence > cursor.place {
                 // Not yet taken through another channel of this stream.
                 let (page_index, entry_index) = self.find_from(page_hint, sequence);

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::frame::batch::is_client;
 use crate::hub::State;
+use crate::hub::budget::{self, CHANNEL_STEPS, EVENT_STEPS, NAME_STEPS};
 use crate::hub::channel::ChannelId;
 use crate::hub::channels::Removal;
 use crate::hub::page::Entry;
@@ -50,10 +51,7 @@ pub const SEGMENT_BYTES_MOST: usize = 256 * 1024;
 /// Bytes below which `Retention::bytes_max` makes no sense: a handful of segments.
 pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;
 
-/// Events of a dropped history that one call gives up at the most: they may be very many.
-const DROPPED_PER_CALL_MAX: usize = 1024;
-
-/// Sparse pages that one call compacts at the most while there is room: it holds the lock meanwhile.
+/// Sparse pages that one hold of the lock compacts at the most while there is room.
 const COMPACTIONS_PER_CALL_MAX: usize = 2;
 
 /// The part of `Retention::bytes_max` up to which ids of publishers drive out events. Beyond it those go first whose events
@@ -78,17 +76,20 @@ impl State {
         }
     }
 
-    /// Gives up what is beyond the bounds of bytes and age, as far as every shard has taken it, and tidies up.
+    /// Gives up what is beyond the bounds of bytes and age, as far as every shard has taken it, and tidies up: as much as the
+    /// budget of this hold allows.
     pub(super) fn enforce_retention(&mut self) {
         let taken = self.taken_by_all();
+        // What has lapsed goes first: else a channel would give up events for it that it could keep.
         self.give_up_lapsed(taken);
         self.evict_from_full_channels(taken);
+        self.go_on_leaving();
         if let Some(age_max) = self.retention.age_max {
             self.evict_older_than(age_max, taken);
         }
         self.tidy_pages(taken);
         self.remove_idle_channels(taken);
-        while self.held_bytes() > self.retention.bytes_max {
+        while self.lacks_room() && !self.budget.is_spent() {
             // Bytes that nobody needs go before what is retained does.
             let has_made_room = self.compact(taken)
                 || self.forget_former_channel()
@@ -100,14 +101,23 @@ impl State {
             }
             self.remove_idle_channels(taken);
         }
+        self.is_unfinished = self.budget.is_spent_to(3);
+        self.gather_and_sort();
+    }
+
+    /// Returns true if and only if more is held than may be.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.held_bytes() > self.retention.bytes_max
     }
 
     /// Returns true if something may be given up now that a shard has taken more.
     pub(super) fn has_retention_due(&self) -> bool {
-        !self.over.is_empty()
-            || !self.idle.is_empty()
+        let taken = self.taken_by_all();
+        self.is_unfinished
+            || self.over.has_due(taken)
+            || self.idle.has_due(taken)
             || self.has_lapsed()
-            || self.held_bytes() > self.retention.bytes_max
+            || self.lacks_room()
     }
 
     /// Bytes that history, channels and ids of publishers hold.
@@ -117,30 +127,39 @@ impl State {
 
     /// Gives up the oldest events of channels that have more than they may, or whose history was dropped.
     fn evict_from_full_channels(&mut self, taken: Sequence) {
-        let mut over = std::mem::take(&mut self.over);
-        over.retain(|&channel| {
-            let is_over = self.evict_down_to_bound(channel, taken);
-            self.channels.change(channel, |record| record.is_over = is_over);
-            is_over
-        });
-        self.over = over;
+        while !self.budget.is_spent_to(3)
+            && let Some(channel) = self.over.pop(taken)
+        {
+            self.budget.spend(CHANNEL_STEPS);
+            let reached = self.evict_down_to_bound(channel, taken);
+            match reached {
+                Reached::Bound => {
+                    self.channels.change(channel, |record| record.is_over = false);
+                    if self.channels.get(channel).retained.is_empty() {
+                        self.idle.push(channel); // As long as it was over its bound it could not leave.
+                    }
+                }
+                Reached::Taken => self.over.put_off(channel),
+                Reached::Budget => self.over.push(channel),
+            }
+        }
     }
 
-    /// Returns true if and only if the channel still has too many: since a shard has not taken them, or since so many
-    /// were dropped.
-    fn evict_down_to_bound(&mut self, channel: ChannelId, taken: Sequence) -> bool {
-        let mut dropped = 0;
+    fn evict_down_to_bound(&mut self, channel: ChannelId, taken: Sequence) -> Reached {
         loop {
-            let entry = self.channels.get(channel);
-            let Some(oldest) = entry.retained.first() else { return false };
-            let is_surplus = entry.retained.len() > self.retention.events_max;
-            if !is_surplus && oldest > entry.dropped_through {
-                return false;
+            let record = self.channels.get(channel);
+            let Some(oldest) = record.retained.first() else { return Reached::Bound };
+            let is_surplus = record.retained.len() > self.retention.events_max;
+            if !is_surplus && oldest > record.dropped_through {
+                return Reached::Bound;
             }
-            if oldest > taken || (!is_surplus && dropped == DROPPED_PER_CALL_MAX) {
-                return true;
+            if oldest > taken {
+                return Reached::Taken;
             }
-            dropped += usize::from(!is_surplus);
+            if self.budget.is_spent_to(3) {
+                return Reached::Budget;
+            }
+            self.budget.spend(EVENT_STEPS);
             self.evict_oldest(channel, taken);
         }
     }
@@ -184,6 +203,7 @@ impl State {
     /// Forgets the oldest id of a publisher, where such ids hold more than their share, and its event's place lies before
     /// `end`; returns false where it stays.
     fn forget_own_id(&mut self, end: Sequence) -> bool {
+        self.budget.spend(NAME_STEPS);
         self.own_ids.bytes() > self.retention.bytes_max / OWN_IDS_SHARE
             && self.own_ids.oldest().is_some_and(|oldest| oldest < end)
             && self.own_ids.forget_oldest()
@@ -191,16 +211,17 @@ impl State {
 
     /// Forgets the oldest former channel, where their names hold more than their share; returns false where they do not.
     fn forget_former_channel(&mut self) -> bool {
+        self.budget.spend(NAME_STEPS);
         let forgotten = &mut self.channels.forgotten;
         forgotten.bytes() > self.retention.bytes_max / FORMER_SHARE && forgotten.forget_oldest()
     }
 
     /// Gives up pages of which nothing is retained, and compacts some of which little is, where those hold much.
     fn tidy_pages(&mut self, taken: Sequence) {
-        let targets = &mut self.targets;
-        self.history.give_up_dead(taken, |target| targets.forget(target));
+        let State { targets, history, budget, .. } = self;
+        history.give_up_dead(taken, budget, |target| targets.forget(target));
         for _ in 0..COMPACTIONS_PER_CALL_MAX {
-            if !self.history.is_much_sparse() || !self.compact(taken) {
+            if self.budget.is_spent_to(3) || !self.history.is_much_sparse() || !self.compact(taken) {
                 break;
             }
         }
@@ -208,19 +229,30 @@ impl State {
 
     /// Compacts a sparse page; returns false where there is none that every shard is done with.
     fn compact(&mut self, taken: Sequence) -> bool {
-        let targets = &mut self.targets;
-        self.history.compact(taken, |target| targets.forget(target))
+        let State { targets, history, budget, .. } = self;
+        history.compact(taken, budget, |target| targets.forget(target))
     }
 
-    /// Gives up all events of the oldest page; returns false where it must stay.
+    /// Gives up events of the oldest page, and the page when all of them are; returns false where it must stay.
     fn evict_oldest_page(&mut self, taken: Sequence) -> bool {
-        let Some(page) = self.history.pop_oldest(taken) else { return false };
-        for entry in &page.entries {
-            if entry.holders > 0 {
-                self.evict_from_channels(entry, page.sequence(entry));
+        let Some(page) = self.history.oldest_to_go(taken) else { return false };
+        let mut index = page.index_after(self.evicted_through);
+        while let Some((sequence, entry)) = self.history.oldest_entry(index) {
+            if self.budget.is_spent() {
+                self.history.note_if_sparse(0);
+                return true;
             }
-            self.targets.forget(entry.target);
+            self.budget.spend(1);
+            if entry.holders > 0 {
+                let gone = self.evict_from_channels(&entry, sequence);
+                self.history.release_oldest(index, gone);
+            }
+            self.evicted_through = sequence;
+            index += 1;
         }
+        let Some(page) = self.history.pop_oldest(taken) else { return false };
+        page.entries.iter().for_each(|entry| self.targets.forget(entry.target));
+        self.budget.spend(budget::steps(page.entries.len() / 8));
         true
     }
 
@@ -228,8 +260,10 @@ impl State {
     fn evict_older_than(&mut self, age_max: Duration, taken: Sequence) {
         let age_ticks = u32::try_from(age_max.as_millis() / super::TICK.as_millis()).unwrap_or(u32::MAX);
         let Some(oldest_tick) = self.now.checked_sub(age_ticks) else { return };
-        while let Some(page) = self.history.pages().get(self.history.page_index(self.expired_through.next()))
+        while !self.budget.is_spent_to(3)
+            && let Some(page) = self.history.pages().get(self.history.page_index(self.expired_through.next()))
         {
+            self.budget.spend(2);
             let Some(entry) = page.entries.get(page.index_after(self.expired_through)) else {
                 if page.last() > taken || !page.is_sealed() {
                     return;
@@ -263,6 +297,7 @@ impl State {
         let all = self.targets.channels(entry.target);
         let mut evicted = 0;
         let mut lost: SmallVec<[ChannelId; 4]> = SmallVec::new();
+        self.budget.spend(EVENT_STEPS * budget::steps(all.len()));
         for &channel in &all {
             let oldest = self.channels.peek(channel).and_then(|channel| channel.retained.first());
             if oldest == Some(sequence) {
@@ -278,9 +313,36 @@ impl State {
         evicted
     }
 
+    /// Takes channels out of the table that a subscription has left idle.
+    pub(super) fn tidy_table(&mut self) {
+        let taken = self.taken_by_all();
+        self.remove_idle_channels(taken);
+        self.is_unfinished |= self.budget.is_spent_to(3);
+    }
+
     /// Takes channels that nobody subscribes to and that retain nothing out of the table.
     pub(super) fn remove_idle_channels(&mut self, taken: Sequence) {
-        let channels = &mut self.channels;
-        self.idle.retain(|&channel| channels.remove_if_idle(channel, taken) == Removal::NotYet);
+        while !self.budget.is_spent_to(3)
+            && let Some(channel) = self.idle.pop(taken)
+        {
+            match self.channels.remove_if_idle(channel, taken) {
+                Removal::Removed => self.budget.spend(NAME_STEPS),
+                Removal::NotIdle => self.budget.spend(CHANNEL_STEPS),
+                Removal::NotYet => {
+                    self.budget.spend(CHANNEL_STEPS);
+                    self.idle.put_off(channel);
+                }
+            }
+        }
     }
+}
+
+/// Why no more of a channel's oldest events are given up now.
+enum Reached {
+    /// It has no more than it may.
+    Bound,
+    /// A shard has not taken the next one.
+    Taken,
+    /// Others are to have the lock.
+    Budget,
 }

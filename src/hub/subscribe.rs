@@ -4,10 +4,11 @@ use smallvec::SmallVec;
 
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::Selector;
-use crate::frame::batch::{TARGET_ALL, is_client, user_target};
+use crate::frame::batch::{is_client, user_target};
+use crate::hub::budget::NAME_STEPS;
 use crate::hub::channel::ChannelId;
 use crate::hub::reader::Cursor;
-use crate::hub::{Hub, State};
+use crate::hub::{Hub, NAMES_PER_HOLD_MAX, State};
 
 /// Where a stream is to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,33 +100,28 @@ impl Hub {
         let mut counts = Vec::with_capacity(names.len());
         let user = user.map(user_target);
         for name in names.iter().map(Selector::as_str).chain(user.as_deref()) {
-            let id = state.channels.enter(name);
+            let id = state.enter_subscribed(name);
             counts.push(state.begin_subscription(shard, id));
             channels.push(id);
         }
         let all_count = state.begin_subscription(shard, ChannelId::ALL);
         // Only where no event can reach the stream in two ways does a sum of counts count its events.
         let is_counting = matches!(names, [only] if only.prefix().is_none());
-        let at = |place: Sequence| state.cursor_at(place, &channels, is_counting);
-        let begin_after = |place: Option<Sequence>| match place {
-            Some(place) => Begun::After(at(place)),
-            None => Begun::Unknown(at(head)),
-        };
         let begun = match begin {
-            Begin::AtHead => Begun::AtHead(at(head)),
-            Begin::After(id) => {
-                let own = || state.place_of_own_id(&id.to_string(), names, user.as_deref());
-                begin_after(state.epochs.place_of(id).or_else(own))
-            }
-            Begin::AfterOwn(id) => begin_after(state.place_of_own_id(&id, names, user.as_deref())),
+            Begin::AtHead => Begun::AtHead(state.cursor_at(head, &channels, is_counting)),
+            Begin::After(id) => match state.epochs.place_of(id) {
+                Some(place) => Begun::After(state.cursor_at(place, &channels, is_counting)),
+                None => state.begin_after_own(id.to_string().into(), &channels, is_counting),
+            },
+            Begin::AfterOwn(id) => state.begin_after_own(id, &channels, is_counting),
             Begin::AllRetained => {
                 Begun::After(state.cursor_of_retained(state.epochs.start(), &channels, is_counting))
             }
             Begin::LastRetained(count) => {
-                let place = state.place_before_last(count, &channels[..names.len()]).unwrap_or(head);
-                Begun::After(state.cursor_of_retained(place, &channels, is_counting))
+                Begun::After(state.cursor_before_last(count, &channels, is_counting))
             }
         };
+        state.gather_and_sort();
         self.publish_counts(state);
         let id = state.epochs.id_of(head).expect("the log begins an epoch before anyone subscribes");
         Ok(Subscribed { channels, counts, all_count, id, begun, shard_cursor, is_counting })
@@ -149,8 +145,7 @@ impl Hub {
         for id in channels {
             state.end_subscription(shard, id);
         }
-        let taken = state.taken_by_all();
-        state.remove_idle_channels(taken);
+        state.tidy_table();
         self.publish_counts(state);
     }
 
@@ -158,13 +153,20 @@ impl Hub {
     ///
     /// Returns who waits for counts of receivers that are complete now that this one will add nothing.
     pub fn forget_shard(&self, shard: usize) -> Vec<usize> {
+        let mut from = Some(0);
+        while let Some(place) = from {
+            let mut state = self.lock();
+            let state = &mut *state;
+            let (channels, next) = state.channels.part(place, NAMES_PER_HOLD_MAX);
+            let subscribed = channels.map(|id| (id, state.channels.subscribers_of(id, shard)));
+            for (id, streams) in subscribed.filter(|&(_, streams)| streams > 0).collect::<Vec<_>>() {
+                state.end_subscriptions(shard, id, streams);
+            }
+            state.tidy_table();
+            from = next;
+        }
         let mut state = self.lock();
         let state = &mut *state;
-        let (channels, _) = state.channels.part(0, usize::MAX);
-        let subscribed = channels.map(|id| (id, state.channels.subscribers_of(id, shard)));
-        for (id, streams) in subscribed.filter(|&(_, streams)| streams > 0).collect::<Vec<_>>() {
-            state.end_subscriptions(shard, id, streams);
-        }
         let complete = state.tallies.iter().filter(|(_, tally)| tally.add(shard, 0));
         let waiting = complete.map(|(_, tally)| tally.waiting_shard).collect();
         state.cursors[shard] = state.epochs.head();
@@ -176,14 +178,24 @@ impl Hub {
 }
 
 impl State {
-    /// The place of the earliest event with this id of its publisher's among those that a stream would receive.
-    fn place_of_own_id(&self, id: &str, names: &[Selector], user: Option<&str>) -> Option<Sequence> {
-        let selected = names.iter().map(|name| match name.prefix() {
-            Some(prefix) => self.own_ids.place_on_any(prefix, id),
-            None => self.own_ids.place_on(name.as_str(), id),
-        });
-        let others = user.into_iter().chain([TARGET_ALL]).map(|target| self.own_ids.place_on(target, id));
-        selected.chain(others).flatten().min()
+    /// The channel or pattern of that name, put into the table where it is not yet there.
+    pub(super) fn enter_subscribed(&mut self, name: &str) -> ChannelId {
+        let id = self.channels.enter(name);
+        self.channels.patterns.gather_until(id, self.epochs.head());
+        self.budget.spend(NAME_STEPS);
+        id
+    }
+
+    /// Goes on gathering what patterns have to know, and putting in order what their streams read by.
+    pub(super) fn gather_and_sort(&mut self) {
+        while !self.budget.is_spent()
+            && let Some(pattern) = self.channels.patterns.first_gathering()
+        {
+            self.channels.gather(pattern, &self.budget);
+        }
+        self.channels.sort_on(&self.budget);
+        self.is_unfinished |=
+            self.channels.is_unsorted() || self.channels.patterns.first_gathering().is_some();
     }
 
     /// Adds a stream of a shard to a channel's subscribers; returns how many events that had up to the shard's cursor.

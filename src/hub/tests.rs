@@ -296,6 +296,13 @@ pub(super) fn read_from(
     (missed, data)
 }
 
+/// Does all that is left to be given up or put in order.
+pub(super) fn finish(hub: &Hub) {
+    while hub.is_unfinished() {
+        hub.tidy();
+    }
+}
+
 pub(super) fn publish_to(hub: &Hub, target: &str, data: &str) -> Applied {
     let mut batch = Batch::new();
     batch.push(&[target], &Event::new(data));

@@ -2,7 +2,7 @@
 //! has fallen behind, is sent it any more, and nobody is told of a gap for it.
 //!
 //! Readers pass over what has lapsed from that very tick on. Its memory is given up as soon as every shard has taken it,
-//! [`LAPSES_PER_CALL_MAX`] events a call. What it takes to know the next event that lapses is held by pages, and goes with
+//! as much as the budget of a hold of the lock allows. What it takes to know the next event that lapses is held by pages, and goes with
 //! them.
 
 use std::cmp::Reverse;
@@ -10,12 +10,13 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::num::NonZeroU32;
 
 use crate::base::id::Sequence;
+use crate::hub::budget;
 use crate::hub::history::History;
 use crate::hub::targets::TargetId;
 use crate::hub::{State, TICK};
 
-/// Events of which one call gives up the memory, so that the lock is held for some tenths of a millisecond at the most.
-const LAPSES_PER_CALL_MAX: usize = 1024;
+/// What it takes to give up an event that has lapsed, in steps: it may stand anywhere among those of its channel.
+const LAPSE_STEPS: u32 = 16;
 
 /// Lapsed events whose numbers a channel remembers, so that streams know how many of what they missed had lapsed.
 const NUMBERS_MAX: usize = 1024;
@@ -196,7 +197,11 @@ impl State {
 
     /// Gives up what has lapsed, as far as every shard has taken it.
     pub(super) fn give_up_lapsed(&mut self, taken: Sequence) {
-        for (sequence, target) in self.history.take_lapsed(self.now, taken, LAPSES_PER_CALL_MAX) {
+        let count_max = self.budget.times(LAPSE_STEPS, 3);
+        if count_max == 0 || !self.has_lapsed() {
+            return;
+        }
+        for (sequence, target) in self.history.take_lapsed(self.now, taken, count_max) {
             for _ in 0..self.lapse(target, sequence) {
                 self.history.release(sequence, taken);
             }
@@ -206,6 +211,7 @@ impl State {
     /// Takes an event that has lapsed out of the channels that retain it; returns how many did.
     pub(super) fn lapse(&mut self, target: TargetId, sequence: Sequence) -> usize {
         let mut channels = self.targets.channels(target);
+        self.budget.spend(LAPSE_STEPS * budget::steps(channels.len()));
         channels.retain(|channel| self.channels.lapse(*channel, sequence));
         channels.iter().for_each(|&channel| self.note_given_up(channel));
         channels.len()
@@ -218,7 +224,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::reader::{Cursor, Slice, SliceLimits};
-    use super::super::tests::{hub, id, publish as publish_all, read_from, take_all};
+    use super::super::tests::{finish, hub, id, publish as publish_all, read_from, take_all};
     use super::super::{Begin, Hub};
     use super::*;
     use crate::base::name::Selector;
@@ -280,10 +286,10 @@ mod tests {
         let place = |channels: &[&str], count| {
             let names: Vec<_> = channels.iter().map(|name| Selector::parse(name).unwrap()).collect();
             let ids = hub.subscribe(0, &names, None, Begin::AtHead).unwrap().channels;
-            hub.lock().place_before_last(count, &ids).map(|place| place.0)
+            hub.lock().cursor_before_last(count, &ids, false).place.0
         };
-        assert_eq!([place(&["a"], 1), place(&["a"], 2), place(&["a"], 4)], [Some(12), Some(10), Some(2)]);
-        assert_eq!(place(&["a", "b"], 3), Some(10));
+        assert_eq!([place(&["a"], 1), place(&["a"], 2), place(&["a"], 4)], [12, 10, 2]);
+        assert_eq!(place(&["a", "b"], 3), 10);
     }
 
     #[test]
@@ -344,6 +350,7 @@ mod tests {
         for tick in 1..100 {
             set_seconds(&hub, f64::from(tick) / 10.0 + 1.0);
         }
+        finish(&hub);
         assert_eq!((before, hub.channels_len()), (4, 1));
         let held = hub.held_bytes();
         // A segment is kept for the next page.

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
 use crate::hub::State;
+use crate::hub::budget;
 use crate::hub::channel::{ChannelId, Record, pattern_prefix};
 use crate::hub::page::Entry;
 use crate::hub::reader::{Cursor, Slice, SliceLimits};
@@ -17,8 +18,11 @@ const MERGED_CHANNELS_MAX: usize = 64;
 /// Entries that one slice looks at, so that the lock is held for some tens of microseconds at the most.
 const ENTRIES_PER_WALK_MAX: usize = 2048;
 
+/// Names and channels that are compared in one step.
+const COMPARISONS_PER_STEP: usize = 8;
+
 /// What a stream subscribes to, to look at events one by one.
-struct Selected<'s> {
+pub(super) struct Selected<'s> {
     channels: SmallVec<[ChannelId; 8]>,
     prefixes: SmallVec<[&'s str; 8]>,
 }
@@ -44,7 +48,7 @@ impl State {
             };
             has_patterns = true;
             let room = channels.len() + MERGED_CHANNELS_MAX - merged.len();
-            merged.extend(self.channels.beginning_with(prefix).take(room + 1));
+            merged.extend(self.channels.beginning_with(prefix)?.take(room + 1));
             if merged.len() > channels.len() + MERGED_CHANNELS_MAX {
                 return None;
             }
@@ -66,7 +70,7 @@ impl State {
         limits: SliceLimits,
         slice: &mut Slice,
     ) -> bool {
-        let selected = self.selected(channels);
+        let selected = self.select(channels);
         let (from, mut entries) = (cursor.place, 0);
         for page in self.history.pages().range(self.history.page_index(from.next())..) {
             for entry in &page.entries[page.index_after(from)..] {
@@ -74,10 +78,11 @@ impl State {
                 if sequence > end {
                     return true;
                 }
-                if entries == ENTRIES_PER_WALK_MAX {
+                if entries == ENTRIES_PER_WALK_MAX || (entries > 0 && self.budget.is_spent()) {
                     return false;
                 }
                 entries += 1;
+                self.budget.spend(1);
                 if self.selects(&selected, entry, sequence) && !slice.push(&page.place(entry), limits) {
                     return false;
                 }
@@ -90,7 +95,7 @@ impl State {
     /// Counts the events behind `place` that go to any of `channels`, among the next `entries_max` of all; of those behind them
     /// each one counts.
     pub(super) fn count_walked(&self, channels: &[ChannelId], place: Sequence, entries_max: usize) -> usize {
-        let selected = self.selected(channels);
+        let selected = self.select(channels);
         let (mut entries, mut count) = (0, 0);
         for page in self.history.pages().range(self.history.page_index(place.next())..) {
             let behind = &page.entries[page.index_after(place)..];
@@ -102,16 +107,15 @@ impl State {
         count
     }
 
-    fn selected(&self, channels: &[ChannelId]) -> Selected<'_> {
+    /// What these channels and patterns select.
+    pub(super) fn select(&self, channels: &[ChannelId]) -> Selected<'_> {
+        let prefixes = channels.iter().filter_map(|&id| self.channels.prefix(id)).collect();
         let is_no_pattern = |id: &ChannelId| self.channels.prefix(*id).is_none();
-        Selected {
-            channels: channels.iter().copied().filter(is_no_pattern).collect(),
-            prefixes: channels.iter().filter_map(|&id| self.channels.prefix(id)).collect(),
-        }
+        Selected { channels: channels.iter().copied().filter(is_no_pattern).collect(), prefixes }
     }
 
     /// Returns true if and only if a channel that is selected retains the event.
-    fn selects(&self, selected: &Selected<'_>, entry: &Entry, sequence: Sequence) -> bool {
+    pub(super) fn selects(&self, selected: &Selected<'_>, entry: &Entry, sequence: Sequence) -> bool {
         if entry.holders == 0 || entry.lapses <= self.now {
             return false;
         }
@@ -122,6 +126,8 @@ impl State {
                 present.push(Present { id, name, is_pattern: pattern_prefix(name).is_some(), record });
             }
         });
+        let comparisons = present.len() * (selected.channels.len() + selected.prefixes.len());
+        self.budget.spend(budget::steps(comparisons / COMPARISONS_PER_STEP));
         // Where as many retain it as are in the target without its patterns, each of them does, and nobody's numbers need
         // be looked at. If the place of one that went was given to another, there are more than retain it.
         let retaining_max = present.iter().filter(|channel| !channel.is_pattern).count();

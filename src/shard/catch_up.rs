@@ -45,6 +45,20 @@ impl<D: Driver> Shard<D> {
         };
         hub.read(options.number, &channels, &mut behind.cursor, limits, slice);
 
+        if let Some(id) = slice.unknown.take() {
+            if let Some(replay) = &mut behind.replay {
+                replay.is_complete = false;
+            }
+            let place = hub.id_of(behind.cursor.place);
+            let notice = Notice::Gap {
+                reason: GapReason::UnknownId,
+                missed: None,
+                last_event_id: Some(&id),
+                id: place,
+            };
+            counters.note_gap(GapReason::UnknownId);
+            peer.conn.tell(own(&notice, framing));
+        }
         if let Some(gap) = slice.gap {
             if let Some(replay) = &mut behind.replay {
                 replay.is_complete = false;

@@ -391,6 +391,7 @@ impl<D: Driver> Shard<D> {
         self.settle_tallies();
         self.fan_out();
         self.catch_up();
+        self.hub.tidy();
         self.resume_paused();
         self.resume_retries();
         self.advance_drain();
@@ -468,6 +469,7 @@ impl<D: Driver> Shard<D> {
             || self.board.is_asked(self.options.number)
             || self.has_settled_reports()
             || !self.listings.is_empty()
+            || self.hub.is_unfinished()
     }
 
     /// Returns true if and only if there are events to take. What does not concern this shard the hub passes over for it.

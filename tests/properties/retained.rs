@@ -32,6 +32,9 @@ pub(crate) enum Step {
 impl World {
     /// Finds out what is still retained after a step, and checks that what is not was due, and what was due is not.
     pub(crate) fn settle(&mut self, step: Step) {
+        while self.hub.is_unfinished() {
+            self.hub.tidy(); // As shards do in their turns.
+        }
         let held = self.hub.held_bytes();
         let known = self.hub.channels_len();
         self.note_lapses();

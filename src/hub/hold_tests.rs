@@ -1,0 +1,256 @@
+//! How long the lock is held, in steps: however much there is, and whatever is asked.
+
+use std::time::Duration;
+
+use super::budget::{Budget, HOLD_STEPS};
+use super::counts::ChannelPage;
+use super::live::TakeLimits;
+use super::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
+use super::*;
+use crate::base::id::ClientId;
+use crate::base::name::Selector;
+use crate::sse::event::Event;
+
+/// Events, and the channels over which they are spread.
+const EVENTS: usize = 120_000;
+const CHANNELS: usize = 20_000;
+
+/// A page is compacted at once, and an event goes to all of its channels at once: by so much a hold may be longer.
+const STEPS_MAX: u32 = HOLD_STEPS * 2;
+
+const CLIENT: ClientId = ClientId { secret: 7, shard: 0, slot: 3 };
+
+fn name(number: usize) -> String {
+    format!("room:{:05}", number % CHANNELS)
+}
+
+fn hub(retention: Retention) -> Hub {
+    let hub =
+        Hub::new(HubOptions { retention, channels_max: 100_000, backlog: Backlog::default(), shards: 1 });
+    hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
+    hub
+}
+
+fn unbounded() -> Retention {
+    Retention { events_max: usize::MAX, bytes_max: usize::MAX, age_max: None }
+}
+
+/// A hub with very many events, of which the first to each channel has an id of its publisher's: `own` and the channel's
+/// number.
+fn filled(retention: Retention) -> Hub {
+    let hub = hub(retention);
+    for from in (0..EVENTS).step_by(1000) {
+        let mut batch = Batch::new();
+        for number in from..from + 1000 {
+            let event = Event::new("0123456789");
+            let own = format!("own{number}");
+            let event = if number < CHANNELS { event.with_id(&own).unwrap() } else { event };
+            batch.push(&[&name(number)], &event);
+        }
+        hub.apply(hub.head().next(), &batch, None);
+        take_all(&hub);
+    }
+    hub
+}
+
+fn take_all(hub: &Hub) {
+    let limits = TakeLimits { frames_max: u32::MAX, large_frames_max: u32::MAX, bytes_max: usize::MAX };
+    while hub.take(0, limits, &mut Vec::new()) != hub.head() {}
+}
+
+/// Does something, and holds the longest hold of it against the bound; returns how many holds there were.
+fn measured<T>(hub: &Hub, what: &str, work: impl FnOnce() -> T) -> (T, u64) {
+    hub.lock().budget = Budget::new(HOLD_STEPS);
+    let before = hub.locks();
+    let done = work();
+    tests::finish(hub);
+    let holds = hub.locks() - before;
+    let longest = hub.lock().budget.longest();
+    assert!(longest <= STEPS_MAX, "{what}: {longest} steps under one hold of the lock");
+    (done, holds)
+}
+
+fn subscribe(hub: &Hub, names: &[&str], begin: Begin) -> Subscribed {
+    let names: Vec<_> = names.iter().map(|text| Selector::parse(text).unwrap()).collect();
+    hub.subscribe(0, &names, None, begin).unwrap()
+}
+
+/// Reads until the stream is live or has `frames_max` frames: how many, the first place after which it reads, and the
+/// id that is unknown.
+fn read(hub: &Hub, subscribed: Subscribed, frames_max: u32) -> (u32, Sequence, Option<Box<str>>) {
+    let (Begun::After(mut cursor) | Begun::AtHead(mut cursor) | Begun::Unknown(mut cursor)) =
+        subscribed.begun;
+    let limits = SliceLimits { frames_max: SLICE_FRAMES_MAX, bytes_max: usize::MAX };
+    let (mut slice, mut frames, mut unknown, mut place) = (Slice::default(), 0, None, None);
+    while !slice.is_live && frames < frames_max {
+        let before = cursor.place;
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        assert!(!slice.is_ahead && slice.gap.is_none());
+        unknown = unknown.or(slice.unknown.take());
+        if cursor.place < before {
+            place = Some(cursor.place); // Its place was found and it has read from there on.
+        }
+        frames += slice.frames;
+    }
+    hub.unsubscribe(0, subscribed.channels, |_, _| true);
+    (frames, place.unwrap_or(cursor.place), unknown)
+}
+
+#[test]
+fn what_a_stream_with_patterns_asks_for_is_found_in_as_many_holds_as_it_takes() {
+    let hub = filled(unbounded());
+    let (subscribed, holds) =
+        measured(&hub, "the first pattern", || subscribe(&hub, &["room:*"], Begin::AtHead));
+    assert!(holds > 10, "{holds} holds");
+    hub.unsubscribe(0, subscribed.channels, |_, _| true);
+
+    let patterns: Vec<String> = (0..128).map(|number| format!("room:{number:03}*")).collect();
+    let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+    let (subscribed, _) = measured(&hub, "128 patterns", || subscribe(&hub, &patterns, Begin::AtHead));
+    hub.unsubscribe(0, subscribed.channels, |_, _| true);
+
+    let count = EVENTS - 5000;
+    let ((frames, ..), holds) = measured(&hub, "a long replay", || {
+        read(&hub, subscribe(&hub, &["*"], Begin::LastRetained(count)), u32::MAX)
+    });
+    assert!(frames as usize == count && holds > 50, "{frames} frames in {holds} holds");
+
+    // Of few channels with many events, and of many of which few match.
+    let many = (0..40_000).map(|number| (format!("few:{}", number % 3), "x".to_owned()));
+    tests::publish(&hub, many);
+    take_all(&hub);
+    for (names, count) in
+        [(&["few:0", "few:1", "few:2"][..], 30_000), (&["few:*"], 30_000), (&["room:*"], 20_000)]
+    {
+        let ((frames, ..), _) = measured(&hub, "a replay of some channels", || {
+            read(&hub, subscribe(&hub, names, Begin::LastRetained(count)), u32::MAX)
+        });
+        assert_eq!(frames as usize, count, "of {names:?}");
+    }
+
+    for (id, place) in [("own0", Some(1)), ("own19999", Some(20_000)), ("never", None)] {
+        let ((_, _, unknown), holds) = measured(&hub, "an own id over a pattern", || {
+            let subscribed = subscribe(&hub, &["few:0", "*", "room:0*"], Begin::AfterOwn(id.into()));
+            assert!(matches!(subscribed.begun, Begun::After(_)), "it is not found in one hold");
+            read(&hub, subscribed, 1)
+        });
+        assert!(holds > 10, "{holds} holds");
+        assert_eq!(unknown.as_deref(), place.is_none().then_some(id));
+    }
+}
+
+#[test]
+fn the_place_that_is_found_is_exact_whatever_comes_meanwhile() {
+    let hub = filled(unbounded());
+    // What is published after it subscribed is no part of it, and neither makes it longer nor is it found by its id.
+    let begin = |begin| subscribe(&hub, &["*"], begin);
+    let last = begin(Begin::LastRetained(50_000));
+    let own = begin(Begin::AfterOwn("own15000".into()));
+    let late = begin(Begin::AfterOwn("late".into()));
+    let mut batch = Batch::new();
+    (0..1000).for_each(|at| batch.push(&[&name(at)], &Event::new("x").with_id("late").unwrap()));
+    hub.apply(hub.head().next(), &batch, None);
+    take_all(&hub);
+    let (frames, ..) = read(&hub, last, u32::MAX);
+    assert_eq!(frames, 50_000 + 1000);
+    let (frames, _, unknown) = read(&hub, own, u32::MAX);
+    assert_eq!((frames as usize, unknown), (EVENTS - 15_001 + 1000, None));
+    let (frames, _, unknown) = read(&hub, late, u32::MAX);
+    assert_eq!((frames, unknown.as_deref()), (1000, Some("late")));
+}
+
+#[test]
+fn what_is_given_up_while_a_place_is_sought_is_a_gap() {
+    let hub = filled(Retention { events_max: 6, ..unbounded() });
+    let subscribed = subscribe(&hub, &["*"], Begin::LastRetained(EVENTS - 10));
+    let Begun::After(mut cursor) = subscribed.begun else { panic!("it begins with what is retained") };
+    // Half of the channels give up their three oldest events, of which most lie behind the oldest that is left.
+    for from in (0..CHANNELS / 2 * 3).step_by(1000) {
+        let mut batch = Batch::new();
+        (from..from + 1000).for_each(|at| batch.push(&[&name(at % (CHANNELS / 2))], &Event::new("new")));
+        hub.apply(hub.head().next(), &batch, None);
+        take_all(&hub);
+    }
+    let limits = SliceLimits { frames_max: SLICE_FRAMES_MAX, bytes_max: usize::MAX };
+    let (mut slice, mut frames, mut gaps) = (Slice::default(), 0, 0);
+    while !slice.is_live {
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        (frames, gaps) = (frames + slice.frames as usize, gaps + usize::from(slice.gap.is_some()));
+    }
+    assert_eq!((frames, gaps), (EVENTS, 1), "all that is left comes, and what went is told once");
+}
+
+#[test]
+fn a_pattern_that_is_new_knows_what_its_channels_had_lost_before() {
+    let hub = filled(Retention { events_max: 1, ..unbounded() });
+    let head = hub.head();
+    let subscribed = subscribe(&hub, &["room:19*"], Begin::After(tests::id(1)));
+    let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
+    let limits = SliceLimits { frames_max: SLICE_FRAMES_MAX, bytes_max: usize::MAX };
+    let (mut slice, mut seen) = (Slice::default(), Vec::new());
+    while !slice.is_live {
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        if slice.gap.is_some() || slice.frames > 0 {
+            seen.push((slice.gap.is_some(), slice.frames));
+        }
+    }
+    assert_eq!((seen[0].0, seen.iter().filter(|(is_gap, _)| *is_gap).count()), (true, 1), "first of all");
+    assert_eq!(seen.iter().map(|(_, frames)| frames).sum::<u32>(), 1000);
+    // A live stream of the pattern has lost nothing.
+    let mut cursor = Cursor::behind(head, None);
+    hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+    assert!(slice.gap.is_none() && slice.is_live);
+}
+
+#[test]
+fn what_is_applied_and_what_goes_for_it_is_done_in_parts() {
+    let bytes_max = 16 * 1024 * 1024;
+    let hub = filled(Retention { bytes_max, ..unbounded() });
+    let large = "x".repeat(1024 * 1024);
+    let (_, holds) = measured(&hub, "a large event", || tests::publish_to(&hub, "large", &large));
+    assert!(holds > 2, "{holds} holds");
+    assert!(hub.held_bytes() <= bytes_max, "what is published has its room at once");
+    let events = |count: usize| (0..count).map(|number| (name(number), "x".to_owned()));
+    let (_, holds) = measured(&hub, "a batch", || tests::publish(&hub, events(10_000)));
+    assert!(holds > 10, "{holds} holds");
+    let (_, _) = measured(&hub, "what a shard takes", || take_all(&hub));
+    let channels: Vec<String> = (0..128).map(name).collect();
+    let channels: Vec<&str> = channels.iter().map(String::as_str).collect();
+    let mut batch = Batch::new();
+    (0..100).for_each(|_| batch.push(&channels, &Event::new("to many")));
+    measured(&hub, "events to many channels", || hub.apply(hub.head().next(), &batch, None));
+    measured(&hub, "a check of a batch", || hub.exceeds_channels_max(&batch));
+}
+
+#[test]
+fn what_is_too_old_goes_in_parts() {
+    let hub = filled(Retention { age_max: Some(Duration::from_secs(60)), ..unbounded() });
+    let (_, holds) = measured(&hub, "a pause", || hub.set_now(Duration::from_secs(600)));
+    assert!(holds > 100, "{holds} holds");
+    assert_eq!(hub.channels_len(), 0, "all of it went");
+}
+
+#[test]
+fn what_leaves_goes_in_parts() {
+    let hub = filled(unbounded());
+    let subscribed = subscribe(&hub, &["a"], Begin::AtHead);
+    let client = hub.add_client(0, CLIENT).channel;
+    for _ in 0..20 {
+        let mut batch = Batch::new();
+        (0..1000).for_each(|part| batch.push_to_client(CLIENT, part, &Event::new("x")));
+        hub.apply(hub.head().next(), &batch, None);
+        take_all(&hub);
+    }
+    let leaving = subscribed.channels.into_iter().chain([client]);
+    let (_, holds) = measured(&hub, "a client", || hub.unsubscribe(0, leaving, |_, _| true));
+    assert!(holds > 20, "{holds} holds");
+    assert_eq!(hub.lock().channels.find("a"), None);
+
+    (0..1000).for_each(|at| drop(subscribe(&hub, &[&name(at), "*"], Begin::AtHead)));
+    let (_, holds) = measured(&hub, "a shard", || hub.forget_shard(0));
+    assert!(holds > 50 && hub.subscribers(&name(7)) == 0, "{holds} holds");
+    let mut page = ChannelPage::new("room", None, 1000);
+    let (_, holds) = measured(&hub, "a page of channels", || while !hub.look_for_page(&mut page) {});
+    assert!(holds > 50 && page.into_channels().0.len() == 1000, "{holds} holds");
+    measured(&hub, "who subscribes to what", || hub.subscribed());
+}

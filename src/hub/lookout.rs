@@ -1,0 +1,67 @@
+//! Channels that are to be looked at again: those for which a shard has to take more first are put off until one has, so
+//! that nobody looks at them in vain meanwhile.
+
+use std::collections::VecDeque;
+
+use crate::base::id::Sequence;
+use crate::hub::channel::ChannelId;
+
+/// Channels to look at, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Lookout {
+    due: VecDeque<ChannelId>,
+    put_off: VecDeque<ChannelId>,
+    /// How far every shard had taken the order when channels were put off.
+    taken: Sequence,
+}
+
+impl Lookout {
+    /// Adds a channel.
+    pub(super) fn push(&mut self, channel: ChannelId) {
+        self.due.push_back(channel);
+    }
+
+    /// Has a channel wait until every shard has taken more than now.
+    pub(super) fn put_off(&mut self, channel: ChannelId) {
+        self.put_off.push_back(channel);
+    }
+
+    /// The next channel to look at now that every shard has taken the order up to `taken`.
+    pub(super) fn pop(&mut self, taken: Sequence) -> Option<ChannelId> {
+        if self.taken < taken {
+            self.taken = taken;
+            self.due.append(&mut self.put_off);
+        }
+        let channel = self.due.pop_front();
+        if self.due.is_empty() && self.due.capacity() > 64 {
+            self.due.shrink_to(64); // Very many come together at times, and hardly ever any.
+        }
+        channel
+    }
+
+    /// Returns true if and only if there is a channel to look at.
+    pub(super) fn has_due(&self, taken: Sequence) -> bool {
+        !self.due.is_empty() || (self.taken < taken && !self.put_off.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_off_comes_again_once_more_is_taken() {
+        let mut lookout = Lookout::default();
+        [1, 2].into_iter().for_each(|number| lookout.push(ChannelId(number)));
+        assert_eq!(lookout.pop(Sequence(5)), Some(ChannelId(1)));
+        lookout.put_off(ChannelId(1));
+        assert_eq!(lookout.pop(Sequence(5)), Some(ChannelId(2)));
+        assert!(!lookout.has_due(Sequence(5)) && lookout.pop(Sequence(5)).is_none());
+        lookout.push(ChannelId(3));
+        assert!(lookout.has_due(Sequence(5)) && lookout.has_due(Sequence(6)));
+        assert_eq!(
+            [6, 6, 6].map(|taken| lookout.pop(Sequence(taken))),
+            [Some(ChannelId(3)), Some(ChannelId(1)), None]
+        );
+    }
+}

@@ -1,0 +1,241 @@
+//! Where a stream begins that names no place of the order: after an event of its publisher's id, or before the last
+//! events that are retained.
+//!
+//! What the stream gets ends where it subscribed, which is known at once. Its begin may take long to find; what one hold of
+//! the lock does not suffice for goes on with the stream's slices, before any of them has frames. What is given up meanwhile
+//! is a gap, as any event is that is given up before it is read.
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::base::id::Sequence;
+use crate::frame::batch::{TARGET_ALL, is_channel};
+use crate::hub::budget::{CHANNEL_STEPS, NAME_STEPS, steps};
+use crate::hub::channel::ChannelId;
+use crate::hub::reader::Cursor;
+use crate::hub::{Begun, State};
+
+/// Names of channels with ids that are looked at before the budget is.
+const NAMES_PER_LOOK: usize = 16;
+
+/// What is sought, and how far it was looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seek {
+    /// The place before the last events of the stream's channels.
+    Last {
+        /// How many are yet to be found.
+        count: usize,
+        /// Events from here on were looked at.
+        before: Sequence,
+        /// The first of those that were found.
+        found: Option<Sequence>,
+    },
+    /// The place of the earliest event of this id.
+    Own {
+        id: Box<str>,
+        /// The prefixes of the stream's patterns that are yet to be looked at.
+        prefixes: Vec<Box<str>>,
+        /// The last one was looked at up to this name.
+        after: Option<Arc<str>>,
+        /// What was found.
+        least: Option<Sequence>,
+    },
+}
+
+/// What became of a seek.
+pub(super) enum Sought {
+    /// The stream begins after this place.
+    Place(Sequence),
+    /// No event has this id: it begins where it subscribed.
+    Unknown(Box<str>),
+    /// It goes on with the next slice.
+    NotYet(Seek),
+}
+
+impl State {
+    /// The cursor of a stream that begins after the earliest event with this id of its publisher's among those that it would
+    /// receive.
+    pub(super) fn begin_after_own(
+        &mut self,
+        id: Box<str>,
+        channels: &[ChannelId],
+        is_counting: bool,
+    ) -> Begun {
+        let head = self.epochs.head();
+        let names = channels.iter().map(|&id| self.channels.name(id)).filter(|name| !is_pattern(name));
+        let places = names.chain([TARGET_ALL]).map(|name| self.own_ids.place_on(name, &id));
+        let least = places.flatten().min();
+        let prefixes = channels.iter().filter_map(|&id| self.channels.prefix(id)).map(Box::from).collect();
+        self.budget.spend(NAME_STEPS * steps(channels.len()));
+        match self.seek(Seek::Own { id, prefixes, after: None, least }, channels, head) {
+            Sought::Place(place) => Begun::After(self.cursor_at(place, channels, is_counting)),
+            Sought::Unknown(_) => Begun::Unknown(self.cursor_at(head, channels, is_counting)),
+            Sought::NotYet(seek) => Begun::After(self.cursor_at(head, channels, false).seeking(seek)),
+        }
+    }
+
+    /// The cursor of a stream that begins with the last `count` retained events of its channels, those of its user and those
+    /// to all not counted.
+    pub(super) fn cursor_before_last(
+        &mut self,
+        count: usize,
+        channels: &[ChannelId],
+        is_counting: bool,
+    ) -> Cursor {
+        let head = self.epochs.head();
+        let seek = Seek::Last { count, before: head.next(), found: None };
+        match self.seek(seek, channels, head) {
+            Sought::Place(place) => self.cursor_of_retained(place, channels, is_counting),
+            Sought::Unknown(_) => self.cursor_of_retained(head, channels, is_counting),
+            Sought::NotYet(seek) => {
+                let mut cursor = self.cursor_of_retained(Sequence::START, channels, is_counting);
+                cursor.place = head;
+                cursor.seeking(seek)
+            }
+        }
+    }
+
+    /// Seeks on, as the budget allows, for a stream that subscribed at `head`.
+    pub(super) fn seek(&mut self, seek: Seek, channels: &[ChannelId], head: Sequence) -> Sought {
+        match seek {
+            Seek::Own { id, prefixes, after, least } => self.seek_own(id, prefixes, after, least, head),
+            Seek::Last { count, before, found } => {
+                let targets = channels.iter().copied();
+                let named: SmallVec<[ChannelId; 8]> =
+                    targets.filter(|&id| is_channel(self.channels.name(id))).collect();
+                match self.merged(&named) {
+                    Some(merged) => self.seek_last_in(&merged, count, before, found, head),
+                    None => self.seek_last_of(&named, count, before, found, head),
+                }
+            }
+        }
+    }
+
+    fn seek_own(
+        &mut self,
+        id: Box<str>,
+        mut prefixes: Vec<Box<str>>,
+        mut after: Option<Arc<str>>,
+        mut least: Option<Sequence>,
+        head: Sequence,
+    ) -> Sought {
+        while let Some(prefix) = prefixes.last() {
+            if self.budget.is_spent() {
+                return Sought::NotYet(Seek::Own { id, prefixes, after, least });
+            }
+            let (place, last) =
+                self.own_ids.place_on_any(prefix, after.as_deref(), &id, head, NAMES_PER_LOOK);
+            self.budget.spend(NAME_STEPS * steps(NAMES_PER_LOOK));
+            least = least.into_iter().chain(place).min();
+            if last.is_none() {
+                prefixes.pop();
+            }
+            after = last;
+        }
+        least.map_or(Sought::Unknown(id), Sought::Place)
+    }
+
+    /// Merges a few channels from the newest of their events backwards.
+    fn seek_last_in(
+        &mut self,
+        channels: &[ChannelId],
+        mut count: usize,
+        before: Sequence,
+        mut found: Option<Sequence>,
+        head: Sequence,
+    ) -> Sought {
+        // The events that are left of each channel: where the first of them stands, and where the one before `before`.
+        let left: Vec<(usize, usize)> = channels
+            .iter()
+            .map(|&id| {
+                let record = self.channels.get(id);
+                let from = record.index_after(Sequence::START);
+                (from, record.retained.count_through(Sequence(before.0 - 1)).max(from))
+            })
+            .collect();
+        self.budget.spend(CHANNEL_STEPS * 2 * steps(channels.len()));
+        let number = |channel: usize, index: usize| self.channels.get(channels[channel]).retained.get(index);
+        // A large count is all there is, and one channel has its numbers in order: neither needs a look at each of them.
+        if left.iter().map(|(from, to)| to - from).sum::<usize>() <= count {
+            let firsts = left.iter().enumerate().filter(|(_, (from, to))| from < to);
+            let first = firsts.filter_map(|(channel, &(from, _))| number(channel, from)).min();
+            return place_before(first.into_iter().chain(found).min(), head);
+        }
+        // What has lapsed is not to be had any more; mostly it is out of the channels already.
+        if let [(_, to)] = left[..]
+            && !self.has_lapsed()
+        {
+            let first = to.checked_sub(count).and_then(|index| number(0, index)).filter(|_| count > 0);
+            return place_before(first.or(found), head);
+        }
+        let newest = left.iter().enumerate().filter(|(_, (from, to))| from < to);
+        let mut heap: BinaryHeap<(Sequence, usize, usize)> = newest
+            .filter_map(|(channel, &(_, to))| Some((number(channel, to - 1)?, channel, to - 1)))
+            .collect();
+        let mut last = None;
+        while let Some((sequence, channel, index)) = heap.pop() {
+            if last != Some(sequence) {
+                if count == 0 {
+                    break;
+                }
+                if self.budget.is_spent()
+                    && let Some(before) = last
+                {
+                    return Sought::NotYet(Seek::Last { count, before, found });
+                }
+                self.budget.spend(CHANNEL_STEPS);
+                last = Some(sequence);
+                if !self.is_lapsed(sequence) {
+                    found = last;
+                    count -= 1;
+                }
+            }
+            if index > left[channel].0 {
+                heap.extend(number(channel, index - 1).map(|sequence| (sequence, channel, index - 1)));
+            }
+        }
+        place_before(found, head)
+    }
+
+    /// Walks the order of all events backwards: what patterns match may be spread over very many channels.
+    fn seek_last_of(
+        &mut self,
+        channels: &[ChannelId],
+        mut count: usize,
+        mut before: Sequence,
+        mut found: Option<Sequence>,
+        head: Sequence,
+    ) -> Sought {
+        let selected = self.select(channels);
+        let pages = (self.history.page_index(before) + 1).min(self.history.pages().len());
+        for page in self.history.pages().range(..pages).rev() {
+            for entry in page.entries[..page.index_after(Sequence(before.0 - 1))].iter().rev() {
+                if count == 0 {
+                    return place_before(found, head);
+                }
+                if self.budget.is_spent() {
+                    return Sought::NotYet(Seek::Last { count, before, found });
+                }
+                self.budget.spend(1);
+                let sequence = page.sequence(entry);
+                if self.selects(&selected, entry, sequence) {
+                    found = Some(sequence);
+                    count -= 1;
+                }
+                before = sequence;
+            }
+        }
+        place_before(found, head)
+    }
+}
+
+fn is_pattern(name: &str) -> bool {
+    crate::hub::channel::pattern_prefix(name).is_some()
+}
+
+/// The place of a stream that begins with `first`, or at the head where there is no such event.
+fn place_before(first: Option<Sequence>, head: Sequence) -> Sought {
+    Sought::Place(first.map_or(head, |first| Sequence(first.0 - 1)))
+}

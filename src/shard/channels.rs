@@ -43,7 +43,8 @@ impl<D: Driver> Shard<D> {
                 let detail = "the server is too busy to list its channels";
                 Problem::unavailable(detail, self.options.retry).into_response()
             } else {
-                self.listings.push_back(listing);
+                // Before those that have not begun: only one page is half found, and takes memory, at a time.
+                self.listings.push_front(listing);
                 continue;
             };
             self.answer(listing.conn, &response);

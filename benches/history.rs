@@ -10,15 +10,20 @@ use downpour::base::name::Selector;
 use downpour::frame::batch::Batch;
 use downpour::hub::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::retention::Retention;
-use downpour::hub::{Backlog, Begin, Begun, ChannelId, Hub, HubOptions};
+use downpour::hub::{Backlog, Begin, Begun, ChannelId, HOLD_STEPS, Hub, HubOptions};
 
 /// Events that are retained when they are read.
 const RETAINED: usize = 8192;
 
 fn hub() -> Hub {
     let retention = Retention { events_max: 10_000, bytes_max: 64 * 1024 * 1024, age_max: None };
-    let hub =
-        Hub::new(HubOptions { retention, channels_max: 100_000, backlog: Backlog::default(), shards: 1 });
+    let hub = Hub::new(HubOptions {
+        retention,
+        channels_max: 100_000,
+        backlog: Backlog::default(),
+        shards: 1,
+        hold_steps: HOLD_STEPS,
+    });
     hub.begin_epoch(EpochTag::from_bits(1), Sequence::START.next());
     hub
 }

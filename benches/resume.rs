@@ -24,7 +24,7 @@ use downpour::frame::batch::Batch;
 use downpour::hub::live::TakeLimits;
 use downpour::hub::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::retention::Retention;
-use downpour::hub::{Backlog, Begin, Begun, ChannelId, Hub, HubOptions};
+use downpour::hub::{Backlog, Begin, Begun, ChannelId, HOLD_STEPS, Hub, HubOptions};
 
 use asked::is_asked_to_measure;
 use quartiles::Quartiles;
@@ -89,8 +89,13 @@ struct Filled {
 impl Filled {
     fn new(case: Case, retained: usize) -> Filled {
         let retention = Retention { events_max: usize::MAX, bytes_max: usize::MAX, age_max: None };
-        let hub =
-            Hub::new(HubOptions { retention, channels_max: 100_000, backlog: Backlog::default(), shards: 1 });
+        let hub = Hub::new(HubOptions {
+            retention,
+            channels_max: 100_000,
+            backlog: Backlog::default(),
+            shards: 1,
+            hold_steps: HOLD_STEPS,
+        });
         hub.begin_epoch(EpochTag::from_bits(TAG), Sequence::START.next());
         let selectors: Vec<Selector> =
             (case.names)().iter().map(|name| Selector::parse(name).expect("it is a valid name")).collect();

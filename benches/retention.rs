@@ -27,7 +27,7 @@ use downpour::base::random::SplitMix64;
 use downpour::frame::batch::Batch;
 use downpour::hub::counts::{ChannelCounts, ChannelPage};
 use downpour::hub::retention::Retention;
-use downpour::hub::{Backlog, Hub, HubOptions};
+use downpour::hub::{Backlog, HOLD_STEPS, Hub, HubOptions};
 
 use asked::is_asked_to_measure;
 use memory::{most_resident_bytes, resident_bytes};
@@ -196,8 +196,13 @@ impl Case {
 
 fn hub(events_max: usize) -> Hub {
     let retention = Retention { events_max, bytes_max: usize::MAX, age_max: None };
-    let hub =
-        Hub::new(HubOptions { retention, channels_max: 1_000_000, backlog: Backlog::default(), shards: 1 });
+    let hub = Hub::new(HubOptions {
+        retention,
+        channels_max: 1_000_000,
+        backlog: Backlog::default(),
+        shards: 1,
+        hold_steps: HOLD_STEPS,
+    });
     hub.begin_epoch(EpochTag::from_bits(1), Sequence::START.next());
     hub
 }

@@ -23,7 +23,7 @@ use downpour::frame::outbox::OutboxLimits;
 use downpour::frame::render::render;
 use downpour::http::{HttpDate, http_date};
 use downpour::hub::retention::Retention;
-use downpour::hub::{Backlog, Hub, HubOptions};
+use downpour::hub::{Backlog, HOLD_STEPS, Hub, HubOptions};
 use downpour::log::Log;
 use downpour::log::memory::MemoryLog;
 use downpour::shard::apply::{Applier, application_ticket};
@@ -265,7 +265,13 @@ impl StillServer {
         assert_eq!(streams % shards, 0, "each shard has the same share");
         let retention = Retention { events_max: 1000, bytes_max: 16 * 1024 * 1024, age_max: None };
         let backlog = Backlog::default();
-        let hub = Arc::new(Hub::new(HubOptions { retention, channels_max: 1000, backlog, shards }));
+        let hub = Arc::new(Hub::new(HubOptions {
+            retention,
+            channels_max: 1000,
+            backlog,
+            shards,
+            hold_steps: HOLD_STEPS,
+        }));
         let wakers: Vec<Arc<Woken>> = (0..shards).map(|_| Arc::default()).collect();
         let (mailboxes, receivers): (Vec<_>, Vec<_>) = wakers
             .iter()

@@ -7,7 +7,7 @@ use crate::base::name::Selector;
 use crate::conn::Lines;
 use crate::http::{ResponseContext, Version, http_date, parse};
 use crate::hub::retention::Retention;
-use crate::hub::{Backlog, Begin, HubOptions};
+use crate::hub::{Backlog, Begin, HOLD_STEPS, HubOptions};
 use std::time::SystemTime;
 
 pub(super) fn head(text: &str) -> RequestHead {
@@ -36,7 +36,13 @@ thread_local! {
 /// A hub with one epoch, [`TAG`].
 fn hub() -> Hub {
     let retention = Retention { events_max: 10, bytes_max: usize::MAX, age_max: None };
-    let hub = Hub::new(HubOptions { retention, channels_max: 10, backlog: Backlog::default(), shards: 1 });
+    let hub = Hub::new(HubOptions {
+        retention,
+        channels_max: 10,
+        backlog: Backlog::default(),
+        shards: 1,
+        hold_steps: HOLD_STEPS,
+    });
     hub.begin_epoch(EpochTag::from_bits(TAG), Sequence(1));
     hub
 }

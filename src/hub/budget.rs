@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 /// Steps of one hold. One is about what it takes to look at an entry of the history.
-pub(super) const HOLD_STEPS: u32 = 4096;
+pub const HOLD_STEPS: u32 = 4096;
 
 /// What it takes to put an event into a channel, or to give one up there, in steps.
 pub(super) const EVENT_STEPS: u32 = 8;

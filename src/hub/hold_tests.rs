@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::budget::{Budget, HOLD_STEPS};
+use super::budget::Budget;
 use super::counts::ChannelPage;
 use super::live::TakeLimits;
 use super::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
@@ -25,8 +25,13 @@ fn name(number: usize) -> String {
 }
 
 fn hub(retention: Retention) -> Hub {
-    let hub =
-        Hub::new(HubOptions { retention, channels_max: 100_000, backlog: Backlog::default(), shards: 1 });
+    let hub = Hub::new(HubOptions {
+        retention,
+        channels_max: 100_000,
+        backlog: Backlog::default(),
+        shards: 1,
+        hold_steps: HOLD_STEPS,
+    });
     hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
     hub
 }

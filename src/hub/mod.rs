@@ -50,6 +50,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
+pub use budget::HOLD_STEPS;
 pub use channel::ChannelId;
 pub use membership::Added;
 pub use receivers::{Receivers, Tally};
@@ -59,7 +60,7 @@ pub use targets::TargetId;
 
 use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::frame::batch::{Batch, DraftRef, is_channel};
-use budget::{Budget, EVENT_STEPS, HOLD_STEPS};
+use budget::{Budget, EVENT_STEPS};
 use channels::Channels;
 use epochs::Epochs;
 use history::History;
@@ -103,6 +104,8 @@ pub struct HubOptions {
     pub backlog: Backlog,
     /// How many shards read from it, at most [`SHARDS_MAX`].
     pub shards: usize,
+    /// Steps that each hold of the lock may take, about: [`HOLD_STEPS`], or fewer, to see that what is cut up comes to the same.
+    pub hold_steps: u32,
 }
 
 /// What applying a batch came to.
@@ -189,7 +192,7 @@ impl Hub {
                 retention: options.retention,
                 applied: 0,
                 cursors: vec![Sequence::START; options.shards],
-                budget: Budget::new(HOLD_STEPS),
+                budget: Budget::new(options.hold_steps),
                 idle: Lookout::default(),
                 over: Lookout::default(),
                 leaving: VecDeque::new(),

@@ -13,8 +13,13 @@ use crate::sse::event::Event;
 
 pub(super) fn hub(events_max: usize, bytes_max: usize) -> Hub {
     let retention = Retention { events_max, bytes_max, age_max: None };
-    let hub =
-        Hub::new(HubOptions { retention, channels_max: 100_000, backlog: Backlog::default(), shards: 1 });
+    let hub = Hub::new(HubOptions {
+        retention,
+        channels_max: 100_000,
+        backlog: Backlog::default(),
+        shards: 1,
+        hold_steps: HOLD_STEPS,
+    });
     hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
     hub
 }
@@ -132,7 +137,13 @@ fn a_channel_that_was_forgotten_and_comes_back_tells_a_gap() {
 #[test]
 fn a_channel_that_is_forgotten_twice_tells_what_it_lost_in_between() {
     let retention = Retention { events_max: 100, bytes_max: usize::MAX, age_max: None };
-    let hub = Hub::new(HubOptions { retention, channels_max: 3, backlog: Backlog::default(), shards: 1 });
+    let hub = Hub::new(HubOptions {
+        retention,
+        channels_max: 3,
+        backlog: Backlog::default(),
+        shards: 1,
+        hold_steps: HOLD_STEPS,
+    });
     hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
     let publish = |channel: &str| {
         publish_to(&hub, channel, "x");

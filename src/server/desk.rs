@@ -238,7 +238,7 @@ mod tests {
     use crate::base::id::{EpochTag, Sequence};
     use crate::base::name::Selector;
     use crate::hub::retention::Retention;
-    use crate::hub::{Backlog, Begin, Hub, HubOptions};
+    use crate::hub::{Backlog, Begin, HOLD_STEPS, Hub, HubOptions};
     use crate::sse::event::Event;
 
     const ID: Sequence = Sequence(7);
@@ -267,8 +267,13 @@ mod tests {
     /// A count that one shard has yet to make.
     fn tally() -> Arc<Tally> {
         let retention = Retention { events_max: 10, bytes_max: 1 << 20, age_max: None };
-        let hub =
-            Hub::new(HubOptions { retention, channels_max: 10, backlog: Backlog::default(), shards: 1 });
+        let hub = Hub::new(HubOptions {
+            retention,
+            channels_max: 10,
+            backlog: Backlog::default(),
+            shards: 1,
+            hold_steps: HOLD_STEPS,
+        });
         hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
         let names = ["a", "b"].map(|name| Selector::parse(name).unwrap());
         hub.subscribe(0, &names, None, Begin::AtHead).unwrap();

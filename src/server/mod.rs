@@ -50,7 +50,7 @@ use crate::driver::socket::SocketOptions;
 use crate::driver::unix::SocketFile;
 use crate::frame::outbox::OutboxLimits;
 use crate::hub::retention::Retention;
-use crate::hub::{Backlog, Hub, HubOptions, SHARDS_MAX};
+use crate::hub::{Backlog, HOLD_STEPS, Hub, HubOptions, SHARDS_MAX};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::shard::apply::{Application, Applier, Publishers};
@@ -129,6 +129,7 @@ impl Server {
             channels_max: settings.channels_max,
             backlog: Backlog::default(),
             shards,
+            hold_steps: HOLD_STEPS,
         }));
         let (mut parts, mut senders) = (Vec::new(), Vec::new());
         for (number, listeners) in of_shards.into_iter().enumerate() {

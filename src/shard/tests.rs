@@ -26,7 +26,7 @@ use crate::frame::outbox::OutboxLimits;
 use crate::http::http_date;
 use crate::hub::live::TakeLimits;
 use crate::hub::retention::Retention;
-use crate::hub::{Backlog, Hub, HubOptions};
+use crate::hub::{Backlog, HOLD_STEPS, Hub, HubOptions};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
 use crate::sse::event::Event;
@@ -87,6 +87,7 @@ impl Servers {
             channels_max: 100,
             backlog: Backlog::default(),
             shards: SHARDS,
+            hold_steps: HOLD_STEPS,
         }));
         let nets: Vec<SimNet> = (0..SHARDS as u64).map(|seed| SimNet::new(seed, network.clone())).collect();
         let drivers: Vec<SimDriver> = nets.iter().map(SimNet::driver).collect();

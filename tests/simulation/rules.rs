@@ -9,7 +9,7 @@ use downpour::driver::sim::SimOptions;
 use downpour::frame::notice::KeepaliveStyle;
 use downpour::frame::outbox::OutboxLimits;
 use downpour::hub::retention::Retention;
-use downpour::hub::{Backlog, HubOptions};
+use downpour::hub::{Backlog, HOLD_STEPS, HubOptions};
 use downpour::log::sim::SimLogOptions;
 use downpour::shard::ShardOptions;
 
@@ -71,7 +71,13 @@ impl Rules {
             net,
             log,
             log_eagerness: *pick(random, &[0.0, 0.5, 1.0]),
-            hub: HubOptions { retention, channels_max, backlog, shards: *pick(random, &[1, 2, 2, 8]) },
+            hub: HubOptions {
+                retention,
+                channels_max,
+                backlog,
+                shards: *pick(random, &[1, 2, 2, 8]),
+                hold_steps: HOLD_STEPS,
+            },
             shard: shard(random),
             large_probability: *pick(random, &[0.0, 0.02, 0.2]),
             several_probability: *pick(random, &[0.0, 0.2, 0.5]),

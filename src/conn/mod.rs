@@ -451,10 +451,11 @@ impl Connection {
         is_unread
     }
 
-    /// Finishes what is under way and takes no further request, for a server that drains: an idle connection ends now.
-    pub fn drain(&mut self) {
+    /// Finishes what is under way and takes no further request, for a server that drains: a connection that waits between
+    /// two requests ends now, one that has just come after its first, or when it has none for a second.
+    pub fn drain(&mut self, now: Instant) {
         if let Phase::Exchange(exchange) = &mut self.phase {
-            exchange.drain();
+            exchange.drain(now);
         }
     }
 

@@ -77,7 +77,7 @@ impl<D: Driver> Shard<D> {
             if peer.conn.is_streaming() {
                 self.end_stream_for_drain(conn);
             } else {
-                peer.conn.drain();
+                peer.conn.drain(self.now);
             }
             self.mark(conn);
         }
@@ -100,7 +100,8 @@ impl<D: Driver> Shard<D> {
                 }
                 if self.peers.is_empty() && (self.connections_of_all() == 0 || self.now >= deadline) {
                     // A client that connects in the very moment in which a listener closes is reset, so none closes
-                    // while another shard still serves, and newcomers are to be answered. Whoever is in the backlog is accepted, and answered, before the listeners close.
+                    // while another shard still serves, and newcomers are to be answered. Whoever is in the backlog is
+                    // accepted, and answered, before the listeners close.
                     self.driver.stop_listening();
                     let closing = closing(self.options.drain_timeout);
                     self.drain = Drain::Closing { deadline: self.now + closing };

@@ -396,7 +396,7 @@ impl<D: Driver> Shard<D> {
         let context = Context { now: *now, date, options: &options.conn, common };
         let Some(peer) = peers.get_mut(conn) else { return };
         if drain.is_on() || peer.is_over_limit {
-            peer.conn.drain(); // Its last answer.
+            peer.conn.drain(*now); // Its last answer.
         }
         peer.conn.answer(&context, response);
     }

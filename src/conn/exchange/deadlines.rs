@@ -6,13 +6,14 @@ use super::{Exchange, Progress, UNKNOWN_ASKER};
 use crate::conn::state::{CloseReason, ConnOptions, Context};
 use crate::http::{Problem, Status};
 
+/// How long a connection on which nothing was asked may take to ask, once the server drains.
+pub(super) const NEWCOMER_HEARD: Duration = Duration::from_secs(1);
+
 impl Exchange {
     pub(in crate::conn) fn deadline(&self, options: &ConnOptions) -> Option<Instant> {
         let reading = match &self.progress {
-            Progress::Head if self.scanner.has_begun() || !self.has_answered => {
-                Some(self.began + options.head_timeout)
-            }
-            Progress::Head => Some(self.began + options.idle_timeout),
+            Progress::Head if self.scanner.has_begun() => Some(self.began + options.head_timeout),
+            Progress::Head => Some(self.began + self.patience(options)),
             Progress::Lines(lines) if lines.is_handed_over => Some(self.began + options.publish_timeout),
             Progress::Body { .. } | Progress::Lines(_) | Progress::Discard { .. } => {
                 Some(self.began + options.body_timeout)
@@ -40,8 +41,7 @@ impl Exchange {
                 }
             }
             Progress::Head => {
-                let patience = if self.has_answered { idle_timeout } else { head_timeout };
-                if waited >= patience {
+                if waited >= self.patience(context.options) {
                     return Some(CloseReason::Idle);
                 }
             }
@@ -63,6 +63,15 @@ impl Exchange {
             Progress::Ready { .. } | Progress::Ended => {}
         }
         None
+    }
+
+    /// How long a request may take to begin.
+    fn patience(&self, options: &ConnOptions) -> Duration {
+        match (self.has_answered, self.is_last) {
+            (true, _) => options.idle_timeout,
+            (false, false) => options.head_timeout,
+            (false, true) => options.head_timeout.min(NEWCOMER_HEARD),
+        }
     }
 
     fn time_out_publish(&mut self, context: &Context<'_>, is_due: bool) {

@@ -202,10 +202,16 @@ impl Exchange {
         self.end_if_nothing_comes(context);
     }
 
-    pub(super) fn drain(&mut self) {
+    /// Takes no further request. Who waits between two ends now; who has just come is heard and answered, and has
+    /// [`deadlines::NEWCOMER_HEARD`] to say something: its request may lie in the socket.
+    pub(super) fn drain(&mut self, now: Instant) {
         self.is_last = true;
         if matches!(self.progress, Progress::Head) && !self.scanner.has_begun() {
-            self.progress = Progress::Ended;
+            if self.has_answered {
+                self.progress = Progress::Ended;
+            } else {
+                self.began = now;
+            }
         }
     }
 

@@ -27,7 +27,7 @@ impl Exchange {
     }
 
     fn read_head(&mut self, context: &Context<'_>) -> bool {
-        if self.is_last && !self.scanner.has_begun() {
+        if self.is_last && self.has_answered && !self.scanner.has_begun() {
             self.progress = Progress::Ended;
             return false;
         }

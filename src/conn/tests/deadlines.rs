@@ -176,6 +176,17 @@ fn a_drained_connection_keeps_its_deadlines() {
     assert_eq!(bench.seen, [Seen::Shutdown]);
 }
 
+/// Its request may lie in the socket when the drain begins; but one that asks nothing does not hold the drain up.
+#[test]
+fn a_newcomer_is_heard_for_a_moment_when_the_server_drains() {
+    let mut bench = Bench::new();
+    bench.at(HEAD_TIMEOUT / 2);
+    bench.drain();
+    assert_eq!(bench.seen, []);
+    bench.expire(HEAD_TIMEOUT / 2 + Duration::from_secs(1));
+    assert_eq!(bench.seen, [Seen::Close(CloseReason::Idle)]);
+}
+
 #[test]
 fn a_deadline_that_has_not_come_changes_nothing() {
     let mut bench = Bench::holding();

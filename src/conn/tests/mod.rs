@@ -319,7 +319,7 @@ impl Bench {
     }
 
     fn drain(&mut self) {
-        self.conn.drain();
+        self.conn.drain(self.now);
         self.act();
     }
 

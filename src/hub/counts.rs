@@ -161,7 +161,7 @@ impl Hub {
 
     /// The names of those among `targets` that are channels, and how many retained events after `place` all of them have
     /// together, those that their patterns match included. Where patterns match more channels than are merged for a reader, the
-    /// next events of all are looked at, [`ENTRIES_PER_LOOK_MAX`] of them, and any behind those counts as one of the stream's.
+    /// next events of all are looked at, 2 048 of them, and any behind those counts as one of the stream's.
     ///
     /// # Panics
     /// If nobody subscribes to one of them.

@@ -62,6 +62,21 @@ impl Forgotten {
         (through, None)
     }
 
+    /// Returns false only if no channel may have lost an event behind `place` whose name begins so and `counts`. Where more
+    /// than `names_max` names begin so, it is not looked.
+    pub(super) fn may_have_lost(
+        &self,
+        prefix: &str,
+        place: Sequence,
+        names_max: usize,
+        counts: impl Fn(&str) -> bool,
+    ) -> bool {
+        let mut names = beginning_with(&self.by_name, prefix, None);
+        let has_lost =
+            |(name, &through): (&Arc<str>, &Sequence)| through > place && is_channel(name) && counts(name);
+        self.through > place || names.by_ref().take(names_max).any(has_lost) || names.next().is_some()
+    }
+
     /// Remembers how far a channel was evicted that leaves the table.
     pub(super) fn remember(&mut self, name: &str, evicted_through: Sequence) {
         if let Some(through) = self.by_name.get_mut(name) {

@@ -76,6 +76,28 @@ impl Channels {
         (lost > place).then_some(lost)
     }
 
+    /// Returns false only if no channel whose name begins so, present or former, has lost an event behind `place`, of those
+    /// that `counts` says. Where more than a few names begin so, it is not looked.
+    pub(super) fn may_have_lost(
+        &self,
+        prefix: &str,
+        place: Sequence,
+        counts: impl Fn(&str, Option<ChannelId>) -> bool,
+        budget: &Budget,
+    ) -> bool {
+        let Some(matching) = self.beginning_with(prefix) else { return true };
+        let matching: SmallVec<[ChannelId; 8]> = matching.take(PLACES_PER_LOOK + 1).collect();
+        budget.spend(CHANNEL_STEPS * steps(matching.len() + PLACES_PER_LOOK));
+        let has_lost =
+            |&id: &ChannelId| self.get(id).lost_through() > place && counts(self.name(id), Some(id));
+        if matching.len() > PLACES_PER_LOOK || matching.iter().any(has_lost) {
+            return true;
+        }
+        // One that came back knows itself what it had lost before.
+        let is_former = |name: &str| self.find(name).is_none() && counts(name, None);
+        self.forgotten.may_have_lost(prefix, place, PLACES_PER_LOOK, is_former)
+    }
+
     /// Notes that a channel's history is dropped up to `through`. Its patterns too are not read before every event up to
     /// there is taken; what is lost to them is for [`Channels::note_lost`].
     /// Those of it that had `lapsed` are not lost by it.

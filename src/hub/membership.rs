@@ -307,4 +307,83 @@ mod tests {
         take_all(&hub);
         assert_eq!(hub.channels_len(), 2, "`b` has an event");
     }
+
+    /// The place of a gap that is told next, and the number of the event behind it.
+    fn read_one(hub: &Hub, channels: &[ChannelId], cursor: &mut Cursor) -> (Option<u64>, u64) {
+        let mut slice = Slice::default();
+        hub.read(0, channels, cursor, SliceLimits { frames_max: 1, bytes_max: usize::MAX }, &mut slice);
+        (slice.gap.map(|gap| gap.after.sequence.0), cursor.place.0)
+    }
+
+    fn publish_each(hub: &Hub, names: &[&str]) {
+        publish(hub, names.iter().map(|&name| (name.to_owned(), "x".to_owned())));
+        take_all(hub);
+    }
+
+    #[test]
+    fn a_stream_that_is_to_have_a_pattern_is_not_told_again_of_what_its_channels_lost() {
+        let selector = |text: &str| Selector::parse(text).unwrap();
+        let lose_present = |hub: &Hub| publish_each(hub, &["b", "b"]);
+        let lose_former = |hub: &Hub| {
+            publish_each(hub, &["former"]);
+            hub.drop_history("former");
+            take_all(hub);
+            assert_eq!(hub.find("former"), None);
+        };
+        for lose_of_another in [&lose_present as &dyn Fn(&Hub), &lose_former] {
+            let hub = hub(2, usize::MAX);
+            let subscribed = hub.subscribe(0, &[selector("a"), selector("c")], None, Begin::AtHead).unwrap();
+            let mut channels = subscribed.channels;
+            let mut cursor = Cursor::behind(Sequence(0), None);
+            publish_each(&hub, &["c", "a", "a", "c", "a", "a", "b"]);
+            assert_eq!(read_one(&hub, &channels, &mut cursor), (Some(0), 1), "`a` has lost 2 and 3");
+            channels.push(hub.add(0, &selector("*")).unwrap().channel);
+            assert_eq!(read_one(&hub, &channels, &mut cursor.clone()), (None, 4));
+            // What another channel of the pattern loses is told, and once.
+            lose_of_another(&hub);
+            assert_eq!(read_one(&hub, &channels, &mut cursor), (Some(1), 4));
+            assert_eq!(read_one(&hub, &channels, &mut cursor), (None, 5));
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_to_have_a_wider_pattern_is_not_told_again_of_what_the_narrower_lost() {
+        let hub = hub(2, usize::MAX);
+        let selector = |text: &str| Selector::parse(text).unwrap();
+        let names = [selector("a*"), selector("c")];
+        let mut channels = hub.subscribe(0, &names, None, Begin::AtHead).unwrap().channels;
+        let mut cursor = Cursor::behind(Sequence(0), None);
+        publish_each(&hub, &["c", "a1", "a1", "c", "a1", "a1", "b"]);
+        assert_eq!(read_one(&hub, &channels, &mut cursor), (Some(0), 1), "`a1` has lost 2 and 3");
+        channels.push(hub.add(0, &selector("*")).unwrap().channel);
+        assert_eq!(read_one(&hub, &channels, &mut cursor.clone()), (None, 4));
+        // Where the narrower one has gone, the wider one knows what was told.
+        let mut told = cursor.clone();
+        let mut slice = Slice::default();
+        hub.read(0, &channels, &mut told, SliceLimits { frames_max: 0, bytes_max: usize::MAX }, &mut slice);
+        let narrower = channels.remove(0);
+        told.part(narrower);
+        hub.remove(0, narrower, &channels, |_, _| true);
+        assert_eq!(read_one(&hub, &channels, &mut told.clone()), (None, 4));
+        publish_each(&hub, &["b", "b"]);
+        assert_eq!(read_one(&hub, &channels, &mut told), (Some(1), 4), "`b` has lost 7");
+    }
+
+    #[test]
+    fn a_stream_that_is_to_have_a_channel_is_not_told_again_of_what_its_pattern_lost() {
+        let hub = hub(2, usize::MAX);
+        let selector = |text: &str| Selector::parse(text).unwrap();
+        let mut channels = hub.subscribe(0, &[selector("*")], None, Begin::AtHead).unwrap().channels;
+        let mut cursor = Cursor::behind(Sequence(0), None);
+        publish_each(&hub, &["b", "b", "a", "a", "a", "a"]);
+        assert_eq!(read_one(&hub, &channels, &mut cursor), (Some(0), 1), "`a` has lost 3 and 4");
+        // What the pattern has lost since lies at the cursor's place, and not behind it.
+        publish_each(&hub, &["b"]);
+        for text in ["a*", "a"] {
+            channels.push(hub.add(0, &selector(text)).unwrap().channel);
+            assert_eq!(read_one(&hub, &channels, &mut cursor.clone()), (None, 2), "{text}");
+        }
+        publish_each(&hub, &["b"]);
+        assert_eq!(read_one(&hub, &channels, &mut cursor), (Some(1), 5), "`b` has lost 2");
+    }
 }

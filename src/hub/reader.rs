@@ -316,20 +316,22 @@ impl State {
         Cursor { place, seen: None, is_counting, stop: None, told, seek: None }
     }
 
-    /// Finds out whether events after the cursor's place are lost, and notes what is told of it.
+    /// Finds out whether events after the cursor's place are lost of which the stream was not told, and notes what it is told of.
     fn tell_gap(&self, channels: &[ChannelId], cursor: &mut Cursor) -> Option<Gap> {
         let lost = channels.iter().filter_map(|&channel| {
             let told = cursor.told_of(channel);
-            let through = self.channels.lost_after(channel, cursor.place, told)?;
-            let is_told = told.is_none() && self.is_told_of_pattern(channels, channel, through, cursor);
-            (!is_told).then_some((channel, through))
+            Some((channel, self.channels.lost_after(channel, cursor.place, told)?))
         });
         let lost: Vec<(ChannelId, Sequence)> = lost.collect();
-        if lost.is_empty() {
-            return None;
-        }
-        let after = self.epochs.id_of(cursor.place).expect("a cursor's place lies in an epoch");
-        let missed = cursor.seen.and_then(|seen| self.count_passed(channels, cursor)?.checked_sub(seen));
+        let is_told = |&(channel, through): &(ChannelId, Sequence)| {
+            cursor.told_of(channel).is_none()
+                && (self.is_told_of_pattern(channels, channel, through, cursor)
+                    || self.is_told_of_parts(channels, channel, cursor))
+        };
+        let gap = (!lost.iter().all(is_told)).then(|| Gap {
+            missed: cursor.seen.and_then(|seen| self.count_passed(channels, cursor)?.checked_sub(seen)),
+            after: self.epochs.id_of(cursor.place).expect("a cursor's place lies in an epoch"),
+        });
         for &(channel, through) in &lost {
             let before = cursor.told_of(channel).map_or(through, |told| told.through);
             cursor.told.retain(|told| told.channel != channel);
@@ -337,12 +339,12 @@ impl State {
         }
         let place = cursor.place;
         cursor.told.retain(|told| told.through > place);
-        Some(Gap { missed, after })
+        gap
     }
 
     /// Returns true if and only if a pattern of the stream's `channels` matches a channel, or all that one matches that is a
-    /// pattern, and its loss was told up to `through` and it has lost nothing since. So a stream that is to have a channel by a
-    /// further name is not told again of what the channel has lost.
+    /// pattern, and its loss was told up to `through` and it has lost nothing behind the cursor's place since. So a stream that
+    /// is to have a channel by a further name is not told again of what the channel has lost.
     fn is_told_of_pattern(
         &self,
         channels: &[ChannelId],
@@ -357,8 +359,24 @@ impl State {
         };
         // One that the stream has no more may be out of the table.
         let told = cursor.told.iter().filter(|told| channels.contains(&told.channel)).filter(covers);
-        let is_all = |told: &Told| self.channels.evictions(told.channel) == told.evictions;
+        let is_all = |told: &Told| self.channels.lost_after(told.channel, cursor.place, Some(told)).is_none();
         told.into_iter().any(|told| told.through >= through && is_all(told))
+    }
+
+    /// Returns true if and only if whatever a pattern may have lost behind the cursor's place was lost by channels that the
+    /// stream has by their own names, or by another pattern of whose loss it was told. So a stream that is to have a pattern is not
+    /// told again of what its channels have lost; what else these lose it is told of by those names.
+    fn is_told_of_parts(&self, channels: &[ChannelId], pattern: ChannelId, cursor: &Cursor) -> bool {
+        let Some(prefix) = self.channels.prefix(pattern).filter(|_| !cursor.told.is_empty()) else {
+            return false;
+        };
+        let told = cursor.told.iter().map(|told| told.channel).filter(|id| channels.contains(id));
+        let prefixes: SmallVec<[&str; 4]> = told.filter_map(|id| self.channels.prefix(id)).collect();
+        let is_other = |name: &str, id: Option<ChannelId>| {
+            !id.is_some_and(|id| channels.contains(&id))
+                && !prefixes.iter().any(|&told| name.starts_with(told))
+        };
+        !self.channels.may_have_lost(prefix, cursor.place, is_other, &self.budget)
     }
 
     /// What is told of a channel's loss up to `through`.

@@ -16,6 +16,7 @@ for_each_driver!(
     no_address_takes_more_than_an_eighth,
     what_is_given_back_is_there_for_the_next,
     bodies_of_the_endpoints_of_clients_are_short,
+    what_is_held_is_told_by_a_metric,
 );
 
 /// What the process may grow by beside what is counted: buffers of connections and of the drivers, and what the
@@ -130,4 +131,15 @@ fn bodies_of_the_endpoints_of_clients_are_short(io: DriverKind) {
             format!("POST /events/subscribe HTTP/1.1\r\nHost: localhost\r\nContent-Length: {bytes}\r\n\r\n");
         assert_eq!(client.ask(&(head + &body)).status(), expected, "{bytes} bytes");
     }
+}
+
+fn what_is_held_is_told_by_a_metric(io: DriverKind) {
+    let server = Server::start(io, &["--body-timeout", "10m"]);
+    let held = || server.metric("downpour_body_memory_bytes");
+    assert_eq!(held(), 0);
+    let client = begin(&server, [127, 0, 4, 1]);
+    // All but what a step of the count and the growth of the buffer make of a MiB.
+    wait_for("a body that is held", || (MIB..2 * MIB + 4096).contains(&(held() + 4096)).then_some(()));
+    drop(client);
+    wait_for("a body that was given back", || (held() == 0).then_some(()));
 }

@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -234,26 +234,37 @@ fn a_second_signal_ends_at_once_beside_a_log_that_nobody_reads(io: DriverKind) {
     assert_eq!(server.wait_for_exit().signal(), Some(2));
 }
 
-fn as_the_first_process_a_second_signal_ends_it_with_its_number(io: DriverKind) {
-    let first_process = || {
+/// A command whose words are run as the first process of a namespace; `None` where this process may not make one.
+fn first_process() -> Option<Command> {
+    let unshare = || {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--kill-child=KILL", "--"]);
         command
     };
-    let tried = first_process().arg("/bin/true").output().unwrap();
+    let tried = unshare().arg("/bin/true").output().unwrap();
     if !tried.status.success() {
-        let told = String::from_utf8_lossy(&tried.stderr).into_owned();
+        let reason = String::from_utf8_lossy(&tried.stderr).into_owned();
         let is_strict = std::env::var_os("DOWNPOUR_TEST_STRICT").is_some_and(|strict| strict == "1");
-        assert!(!is_strict, "{told}");
-        return println!("skipped: this process may not make a namespace of processes: {told}");
+        assert!(!is_strict, "{reason}");
+        println!("skipped: this process may not make a namespace of processes: {reason}");
+        return None;
     }
+    let mut command = unshare();
+    command.arg(BINARY);
+    Some(command)
+}
+
+/// The process that `unshare` has started, once it is there.
+fn only_child(unshare: u32) -> u32 {
+    let children = format!("/proc/{unshare}/task/{unshare}/children");
+    wait_for("the first process", || fs::read_to_string(&children).unwrap().trim().parse().ok())
+}
+
+fn as_the_first_process_a_second_signal_ends_it_with_its_number(io: DriverKind) {
     for (name, code) in [("TERM", 143), ("INT", 130)] {
-        let mut command = first_process();
-        command.arg(BINARY);
+        let Some(command) = first_process() else { return };
         let mut server = Server::start(io, command, &["--drain", "1h"], Stdio::null());
-        let outside = server.child.id();
-        let children = fs::read_to_string(format!("/proc/{outside}/task/{outside}/children")).unwrap();
-        let pid = children.trim().parse().unwrap();
+        let pid = only_child(server.child.id());
         let _held = server.begin_publish();
         signal("TERM", pid);
         server.wait_until_draining();
@@ -261,6 +272,38 @@ fn as_the_first_process_a_second_signal_ends_it_with_its_number(io: DriverKind) 
         let status = server.wait_for_exit();
         assert_eq!(status.code(), Some(code), "{status}");
     }
+}
+
+#[test]
+fn as_the_first_process_a_signal_before_it_listens_ends_it_with_its_number() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    // A server gives an address up after 2 s. Where the signal came too late for that, another one is started.
+    for _ in 0..5 {
+        let Some(mut command) = first_process() else { return };
+        command.args(["serve", "--listen", &address]).stdin(Stdio::null()).stderr(Stdio::null());
+        let mut unshare = command.spawn().unwrap();
+        let pid = only_child(unshare.id());
+        wait_for("the watch for signals", || (catches(pid, SIGTERM) != Some(false)).then_some(()));
+        // It may have given up by now.
+        drop(Command::new("/bin/sh").args(["-c", &format!("kill -TERM {pid}")]).output());
+        let status = wait_for("the server's end", || unshare.try_wait().unwrap());
+        match status.code() {
+            Some(143) => return,
+            code => assert_eq!(code, Some(1), "{status}"),
+        }
+    }
+    panic!("no signal ended a server that waited for its address");
+}
+
+const SIGTERM: u32 = 15;
+
+/// Whether a process has a handler for a signal (`proc_pid_status(5)`); `None` where it has ended.
+fn catches(pid: u32, signal: u32) -> Option<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+    Some(mask >> (signal - 1) & 1 == 1)
 }
 
 #[test]

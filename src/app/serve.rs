@@ -1,13 +1,14 @@
 //! `downpour serve`: runs the server until it is told to end, and says so.
 
 use std::io;
+use std::sync::{Arc, OnceLock};
 
 use super::heap::HeapWatch;
 use super::logging;
 use super::options::{ListenAddress, ServeConfig};
 use super::signals::SignalWatch;
 use crate::driver::descriptors::raise_open_files_limit;
-use crate::server::{ServeError, Server, ServerBuilder};
+use crate::server::{Handle, ServeError, Server, ServerBuilder};
 
 /// Runs a server as configured, until it has drained.
 ///
@@ -15,16 +16,13 @@ use crate::server::{ServeError, Server, ServerBuilder};
 /// [`CommandError`] where it cannot start or serve on.
 pub fn run(config: ServeConfig) -> Result<(), CommandError> {
     raise_open_files_limit().map_err(CommandError::Limit)?;
+    let serving: Arc<OnceLock<Handle>> = Arc::default();
+    let _signals = SignalWatch::start(drain(Arc::clone(&serving))).map_err(CommandError::Signals)?;
     let server = builder(config).bind()?;
     if let Some(lines) = logging::lines_dropped() {
         server.report_log_lines_dropped(lines);
     }
-    let handle = server.handle();
-    let drain = move |signal| {
-        tracing::info!(signal, "draining");
-        handle.drain();
-    };
-    let _signals = SignalWatch::start(drain).map_err(CommandError::Signals)?;
+    serving.set(server.handle()).expect("it is set here alone");
     let _heap = HeapWatch::start().map_err(CommandError::Heap)?;
     let (io, shards) = (server.io(), server.shards());
     let addresses = server.addresses().iter().map(ToString::to_string);
@@ -35,6 +33,17 @@ pub fn run(config: ServeConfig) -> Result<(), CommandError> {
     running.wait()?;
     tracing::info!("drained");
     Ok(())
+}
+
+/// Has the server drain at a signal. While there is none yet, as while its address is in use, the process is to end: process 1
+/// would outlive the signal otherwise.
+fn drain(serving: Arc<OnceLock<Handle>>) -> impl FnOnce(&'static str) -> bool + Send + 'static {
+    move |signal| {
+        let Some(handle) = serving.get() else { return false };
+        tracing::info!(signal, "draining");
+        handle.drain();
+        true
+    }
 }
 
 fn builder(config: ServeConfig) -> ServerBuilder {

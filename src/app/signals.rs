@@ -16,12 +16,13 @@ pub struct SignalWatch {
 }
 
 impl SignalWatch {
-    /// Calls `on_first` with the signal's name when the first signal comes; a second one ends the process at once, as
-    /// if it had never been watched for; as process 1, which no signal of its own can end, with 128 and its number.
+    /// Calls `on_first` with the signal's name when the first signal comes. Where that returns false, or a second signal
+    /// comes, the process ends at once, as if signals had never been watched for. Process 1 cannot die of its own signals: it
+    /// ends with 128 and the signal's number.
     ///
     /// # Errors
     /// Where the watch or its thread cannot be set up.
-    pub fn start(on_first: impl FnOnce(&'static str) + Send + 'static) -> io::Result<SignalWatch> {
+    pub fn start(on_first: impl FnOnce(&'static str) -> bool + Send + 'static) -> io::Result<SignalWatch> {
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         let handle = signals.handle();
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -30,8 +31,11 @@ impl SignalWatch {
                 match on_first.take() {
                     Some(on_first) => {
                         let name = low_level::signal_name(signal).unwrap_or("a signal");
-                        // What a panic said is the panic hook's; the second signal is still to be heard.
-                        drop(catch_unwind(AssertUnwindSafe(|| on_first(name))));
+                        // The panic hook reports a panic. The second signal must still be heard then.
+                        let outcome = catch_unwind(AssertUnwindSafe(|| on_first(name)));
+                        if matches!(outcome, Ok(false)) {
+                            end_at_once(signal);
+                        }
                     }
                     None => end_at_once(signal),
                 }
@@ -90,7 +94,7 @@ mod tests {
 
     fn die_of_a_second_signal() {
         let (sender, receiver) = mpsc::channel();
-        let _watch = SignalWatch::start(move |name| sender.send(name).unwrap()).unwrap();
+        let _watch = SignalWatch::start(move |name| sender.send(name).is_ok()).unwrap();
         low_level::raise(SIGTERM).unwrap();
         assert_eq!(receiver.recv_timeout(PATIENCE), Ok("SIGTERM"));
         low_level::raise(SIGINT).unwrap();
@@ -100,7 +104,11 @@ mod tests {
     #[test]
     fn a_dropped_watch_has_ended_its_thread() {
         let (sender, receiver) = mpsc::channel::<()>();
-        let watch = SignalWatch::start(move |_| drop(sender)).unwrap();
+        let watch = SignalWatch::start(move |_| {
+            drop(sender);
+            true
+        })
+        .unwrap();
         drop(watch);
         assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Disconnected));
     }

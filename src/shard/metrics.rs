@@ -121,6 +121,8 @@ impl Metrics {
         out.counter("publish_duplicates", help, None, total.publish_duplicates)?;
         let help = "Idempotency keys that are remembered.";
         out.gauge("idempotency_keys", help, None, self.report.idempotency_keys as u64)?;
+        let help = "Unfinished bodies and unread answers that are held.";
+        out.gauge("body_memory", help, Some(&Unit::Bytes), self.report.body_memory_bytes as u64)?;
         let help = "Memory of the history as held: segments, indexes and names.";
         out.gauge("history", help, Some(&Unit::Bytes), hub.held_bytes as u64)?;
         let help = "Channels that have subscribers or retained events.";
@@ -239,6 +241,7 @@ mod tests {
             late: 1,
             hub: HubCounts { events: 6, held_bytes: 65_536, channels: 2 },
             idempotency_keys: 5,
+            body_memory_bytes: 3072,
             log_lines_dropped: Some(9),
         };
         let text = render(report);
@@ -259,6 +262,7 @@ mod tests {
             "\ndownpour_publishes_refused_total{status=\"400\"} 4\n",
             "\ndownpour_publish_duplicates_total 3\n",
             "\ndownpour_idempotency_keys 5\n",
+            "\ndownpour_body_memory_bytes 3072\n",
             "\ndownpour_history_bytes 65536\n",
             "\ndownpour_mailbox_messages{shard=\"1\"} 7\n",
             "\ndownpour_timer_entries{shard=\"0\"} 2\ndownpour_timer_entries{shard=\"1\"} 0\n",

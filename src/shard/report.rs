@@ -9,6 +9,7 @@ use super::counters::Counters;
 use super::keys::IdempotencyKeys;
 use super::{metrics, stats};
 use crate::api::ReportForm;
+use crate::base::account::Account;
 use crate::base::id::ConnId;
 use crate::driver::Driver;
 use crate::http::{Response, Status};
@@ -34,6 +35,8 @@ pub struct Report {
     pub hub: HubCounts,
     /// Idempotency keys that are remembered.
     pub idempotency_keys: usize,
+    /// Bytes of unfinished bodies and of unread answers that are held for all peers.
+    pub body_memory_bytes: usize,
     /// Lines that the process's log has lost, where that is counted.
     pub log_lines_dropped: Option<u64>,
 }
@@ -41,13 +44,20 @@ pub struct Report {
 impl Report {
     /// Reads what there is after a question, whether or not all shards have answered it.
     #[must_use]
-    pub fn read(board: &Board, question: Question, hub: &Hub, keys: &IdempotencyKeys) -> Report {
+    pub fn read(
+        board: &Board,
+        question: Question,
+        hub: &Hub,
+        keys: &IdempotencyKeys,
+        account: &Account,
+    ) -> Report {
         Report {
             late: board.unanswered(question),
             shards: board.snapshots(),
             mailbox_messages: board.mailbox_messages(),
             hub: hub.counts(),
             idempotency_keys: keys.count(),
+            body_memory_bytes: account.held(),
             log_lines_dropped: board.log_lines_dropped(),
         }
     }
@@ -120,7 +130,7 @@ impl<D: Driver> Shard<D> {
                 self.reports.push(pending);
                 continue;
             }
-            let report = || Report::read(&self.board, pending.question, &self.hub, &self.keys);
+            let report = || Report::read(&self.board, pending.question, &self.hub, &self.keys, &self.account);
             let response = match pending.form {
                 ReportForm::Metrics => as_metrics.get_or_insert_with(|| {
                     Response::new(Status::OK, METRICS_TYPE, metrics::render(report()).into_bytes())

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use super::{DriverKind, PATIENCE, wait_for};
+use super::{Client, DriverKind, PATIENCE, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_downpour");
 
@@ -106,6 +106,13 @@ impl Server {
     /// Returns true if and only if the process still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// A metric without labels, as `/metrics` reports it now.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let text = Client::connect(self).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name} in {text}")).parse().unwrap()
     }
 
     /// The present memory (`proc_pid_smaps(5)`).

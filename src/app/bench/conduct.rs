@@ -43,7 +43,10 @@ pub(super) fn conduct(
     let waker = Waker::new(poll.registry(), WAKER).map_err(BenchError::Setup)?;
     let board = Arc::new(Board::new(Clock::start(), plan.threads + plan.processes - 1, waker));
     let signalled = Arc::clone(&board);
-    let watch = SignalWatch::start(move |_| signalled.is_signalled.store(true, Ordering::Relaxed));
+    let watch = SignalWatch::start(move |_| {
+        signalled.is_signalled.store(true, Ordering::Relaxed);
+        true
+    });
     let _watch = watch.map_err(BenchError::Setup)?;
     let crew = Crew::start(&plan, subscribe_address, &board)?;
     let publisher = Publisher::new(Arc::clone(&plan), Arc::clone(&board), poll, publish_address);

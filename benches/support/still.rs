@@ -26,9 +26,9 @@ use downpour::hub::retention::Retention;
 use downpour::hub::{Backlog, HOLD_STEPS, Hub, HubOptions};
 use downpour::log::Log;
 use downpour::log::memory::MemoryLog;
-use downpour::shard::apply::{Applier, application_ticket};
-use downpour::shard::board::Board;
-use downpour::shard::keys::IdempotencyKeys;
+use downpour::shard::publishing::apply::{Applier, application_ticket};
+use downpour::shard::publishing::keys::IdempotencyKeys;
+use downpour::shard::report::board::Board;
 use downpour::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 
 /// What every connection asks for.
@@ -221,7 +221,7 @@ impl Parts {
             mailbox,
             publishers,
             keys,
-            connections,
+            open_connections: connections,
             lingering,
             account,
             board,

@@ -15,6 +15,19 @@ pub struct ChannelId(pub(super) u32);
 impl ChannelId {
     /// Where events to all streams are kept. Every stream gets them, and none names it.
     pub const ALL: ChannelId = ChannelId(0);
+
+    /// A number of its own for each channel, spread over all numbers.
+    #[must_use]
+    #[inline]
+    pub fn hash(self) -> u32 {
+        self.0.wrapping_mul(0x9e37_79b1)
+    }
+
+    /// The channel at this place of the table.
+    #[cfg(test)]
+    pub(crate) fn numbered(place: u32) -> ChannelId {
+        ChannelId(place)
+    }
 }
 
 /// Makes maps by channel ids.

@@ -22,7 +22,6 @@ mod forgotten;
 mod history;
 #[cfg(test)]
 mod hold_tests;
-pub mod index;
 pub mod live;
 mod lookout;
 mod lost;
@@ -37,7 +36,6 @@ mod receivers;
 pub mod retention;
 mod seek;
 mod shards;
-mod stream_list;
 mod subscribe;
 mod targets;
 #[cfg(test)]

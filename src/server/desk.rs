@@ -19,7 +19,7 @@ use crate::base::id::EventId;
 use crate::frame::batch::Batch as RenderedBatch;
 use crate::hub::{Receivers, Tally};
 use crate::log::Refusal;
-use crate::shard::apply::Application;
+use crate::shard::publishing::apply::Application;
 
 /// Batches that the log may have of the application, those counted whose callback has not returned.
 const BATCHES_UNDER_WAY_MAX: usize = 8192;

@@ -17,8 +17,8 @@ use crate::base::name::{ChannelName, UserId};
 use crate::frame::batch::{TARGET_ALL, user_target};
 use crate::hub::Hub;
 use crate::log::Log;
-use crate::shard::apply::application_ticket;
-use crate::shard::board::Board;
+use crate::shard::publishing::apply::application_ticket;
+use crate::shard::report::board::Board;
 use crate::shard::{Message, PAUSE};
 use crate::sse::event::Event;
 

@@ -53,9 +53,9 @@ use crate::hub::retention::Retention;
 use crate::hub::{Backlog, HOLD_STEPS, Hub, HubOptions, SHARDS_MAX};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
-use crate::shard::apply::{Application, Applier, Publishers};
-use crate::shard::board::Board;
-use crate::shard::keys::IdempotencyKeys;
+use crate::shard::publishing::apply::{Application, Applier, Publishers};
+use crate::shard::publishing::keys::IdempotencyKeys;
+use crate::shard::report::board::Board;
 use crate::shard::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
@@ -267,7 +267,7 @@ impl Server {
                     mailbox,
                     publishers,
                     keys,
-                    connections: Arc::clone(&shared.connections),
+                    open_connections: Arc::clone(&shared.connections),
                     lingering: Arc::clone(&shared.lingering),
                     account: Arc::clone(&shared.account),
                     board: Arc::clone(&shared.board),

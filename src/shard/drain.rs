@@ -50,13 +50,14 @@ impl<D: Driver> Shard<D> {
     /// any more: it looks.
     pub(super) fn drain_deadline(&self) -> Option<Instant> {
         let deadline = self.drain.deadline()?;
-        let waits_for_others = matches!(self.drain, Drain::Ending { .. }) && self.peers.is_empty();
+        let waits_for_others =
+            matches!(self.drain, Drain::Ending { .. }) && self.connections.peers.is_empty();
         Some(if waits_for_others { deadline.min(self.now + OTHERS_LOOKED_AT) } else { deadline })
     }
 
     /// How many connections all shards hold.
     fn connections_of_all(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.links.open_connections.load(Ordering::Relaxed)
     }
 
     /// Begins to drain, once.
@@ -65,15 +66,15 @@ impl<D: Driver> Shard<D> {
             return;
         }
         // What was acknowledged by now reaches the streams before they end: the history may end with the process.
-        let head = self.hub.head();
-        while self.cursor < head && self.has_events() {
+        let head = self.links.hub.head();
+        while self.streams.cursor < head && self.has_events() {
             self.take();
         }
         let timeout = self.options.drain_timeout;
         self.drain = Drain::Ending { deadline: self.now + timeout - closing(timeout) };
         self.tell_all_handed_on();
-        for conn in self.peers.ids().collect::<Vec<_>>() {
-            let Some(peer) = self.peers.get_mut(conn) else { continue };
+        for conn in self.connections.peers.ids().collect::<Vec<_>>() {
+            let Some(peer) = self.connections.peers.get_mut(conn) else { continue };
             if peer.conn.is_streaming() {
                 self.end_stream_for_drain(conn);
             } else {
@@ -95,10 +96,12 @@ impl<D: Driver> Shard<D> {
         match self.drain {
             Drain::No => {}
             Drain::Ending { deadline } => {
-                if !self.peers.is_empty() && self.now >= deadline {
+                if !self.connections.peers.is_empty() && self.now >= deadline {
                     self.cut_off_all();
                 }
-                if self.peers.is_empty() && (self.connections_of_all() == 0 || self.now >= deadline) {
+                if self.connections.peers.is_empty()
+                    && (self.connections_of_all() == 0 || self.now >= deadline)
+                {
                     // A client that connects in the very moment in which a listener closes is reset, so none closes
                     // while another shard still serves, and newcomers are to be answered. Whoever is in the backlog is
                     // accepted, and answered, before the listeners close.
@@ -117,8 +120,8 @@ impl<D: Driver> Shard<D> {
     }
 
     fn cut_off_all(&mut self) {
-        for conn in self.peers.ids().collect::<Vec<_>>() {
-            if let Some(peer) = self.peers.get_mut(conn) {
+        for conn in self.connections.peers.ids().collect::<Vec<_>>() {
+            if let Some(peer) = self.connections.peers.get_mut(conn) {
                 peer.conn.abort();
             }
             self.act(conn);
@@ -128,9 +131,9 @@ impl<D: Driver> Shard<D> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Servers, read};
     use super::*;
     use crate::driver::sim::SimOptions;
+    use crate::shard::tests::{Servers, read};
 
     /// What a container runtime gives a process is more than this, and less than twice as much.
     #[test]

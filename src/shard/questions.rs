@@ -11,7 +11,7 @@ use crate::base::mailbox::Sender;
 use crate::driver::Driver;
 use crate::frame::batch::Addressed;
 
-use super::publish::{Form, LinesEnd, Submission};
+use super::publishing::{Form, LinesEnd, Submission};
 use super::{Message, Shard};
 
 /// Questions of one shard that may be unanswered, and messages in a mailbox that is asked nothing more.
@@ -80,18 +80,9 @@ pub struct Answer {
 /// What a shard has asked others and waits for.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    next: u64,
     /// Questions that are not answered.
     unanswered: usize,
     waiting: HashMap<u64, Asked>,
-}
-
-impl Questions {
-    /// Forgets whom answers are for. Numbers are never given twice, so those that come are nobody's.
-    pub(super) fn forget_all(&mut self) {
-        self.waiting.clear();
-        self.unanswered = 0;
-    }
 }
 
 /// Who waits for answers.
@@ -141,7 +132,7 @@ impl<D: Driver> Shard<D> {
 
     /// Publishes a batch with events for single streams once all of these are known to live.
     pub(super) fn find_clients(&mut self, conn: ConnId, submission: Submission) {
-        let missing = self.hub.without_target(submission.batch.addressed());
+        let missing = self.links.hub.without_target(submission.batch.addressed());
         let mut finding = Box::new(Finding { conn, submission, left: 0, unknown: None, error: None });
         let mut by_shard: BTreeMap<usize, Vec<Addressed>> = BTreeMap::new();
         for event in missing {
@@ -230,9 +221,7 @@ impl<D: Driver> Shard<D> {
                 *end = Some(LinesEnd::Failed(bad.problem, Some(bad.line)));
                 places.truncate(place);
                 submission.batch.retain(|at| at < place);
-                if let Some(reservation) = &mut submission.reservation {
-                    reservation.release_from(place);
-                }
+                submission.release_keys_from(place);
                 if submission.batch.is_empty() {
                     return self.acknowledge_form(conn, submission.form, None, None);
                 }
@@ -251,8 +240,8 @@ impl<D: Driver> Shard<D> {
     /// # Errors
     /// [`ClientError::Unknown`] where there is no such shard, [`ClientError::Busy`] where too many questions wait.
     fn ask(&mut self, shard: usize, serial: u64, order: Order) -> Result<(), ClientError> {
-        let other = self.publishers.mailbox(shard).ok_or(ClientError::Unknown)?;
-        let asker = self.publishers.mailbox(self.options.number).cloned();
+        let other = self.links.publishers.mailbox(shard).ok_or(ClientError::Unknown)?;
+        let asker = self.links.publishers.mailbox(self.options.number).cloned();
         if self.questions.unanswered >= QUESTIONS_MAX || other.len() >= QUESTIONS_MAX {
             return Err(ClientError::Busy);
         }
@@ -267,20 +256,19 @@ impl<D: Driver> Shard<D> {
 
     /// The number of a connection's next question; whatever it had asked before is not waited for any more.
     fn next_question(&mut self, conn: ConnId) -> u64 {
-        let serial = self.questions.next;
-        self.questions.next += 1;
-        if let Some(peer) = self.peers.get_mut(conn) {
-            peer.publishing.get_or_insert_default().question = Some(serial);
+        let serial = self.take_serial();
+        if let Some(peer) = self.connections.peers.get_mut(conn) {
+            peer.open_request.get_or_insert_default().question = Some(serial);
         }
         serial
     }
 
     /// Returns true if and only if the connection still waits for the answer to this question.
     fn claim_answer(&mut self, conn: ConnId, serial: u64) -> bool {
-        let Some(peer) = self.peers.get_mut(conn) else { return false };
-        let Some(publishing) = &mut peer.publishing else { return false };
-        publishing.question == Some(serial) && {
-            publishing.question = None;
+        let Some(peer) = self.connections.peers.get_mut(conn) else { return false };
+        let Some(request) = &mut peer.open_request else { return false };
+        request.question == Some(serial) && {
+            request.question = None;
             peer.conn.awaits_answer()
         }
     }

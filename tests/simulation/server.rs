@@ -22,9 +22,9 @@ use downpour::http::http_date;
 use downpour::hub::{Backlog, Hub, Receivers};
 use downpour::log::sim::SimLog;
 use downpour::log::{Log, Sink, Ticket};
-use downpour::shard::apply::Applier;
-use downpour::shard::board::Board;
-use downpour::shard::keys::IdempotencyKeys;
+use downpour::shard::publishing::apply::Applier;
+use downpour::shard::publishing::keys::IdempotencyKeys;
+use downpour::shard::report::board::Board;
 use downpour::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
 use downpour::sse::event::Event;
 
@@ -123,7 +123,7 @@ impl Server {
                 mailbox,
                 publishers: senders.clone().into(),
                 keys: Arc::clone(&keys),
-                connections: Arc::clone(&connections),
+                open_connections: Arc::clone(&connections),
                 lingering: Arc::clone(&lingering),
                 account: Arc::clone(&account),
                 board: Arc::clone(&board),

@@ -1,0 +1,170 @@
+//! Deadlines that are due. What had come by then is handed over first: a shard that stood still, as its process or machine
+//! was stopped, finds what its peers sent meanwhile together with their deadlines, and is not to hold its own silence
+//! against them.
+
+use std::time::Instant;
+
+use crate::base::id::ConnId;
+use crate::conn::{Context, Input};
+use crate::driver::Driver;
+
+use super::Connections;
+use crate::shard::Shard;
+
+/// Connections whose time has come, or may have, that one turn looks at.
+const EXPIRIES_PER_TURN_MAX: usize = 1024;
+
+/// Turns in which it is waited at the most for what had come when deadlines were due to be handed over.
+const HEARING_TURNS_MAX: u32 = 1024;
+
+/// Bytes of one receive from which on there may be more in the socket: drivers receive no less at once.
+pub(super) const MUCH_BYTES: usize = 4 * 1024;
+
+/// How often a connection whose deadline is due is let be, as it had much to say since it was looked at last.
+const EXTRA_LOOKS_MAX: u8 = 64;
+
+/// What had come by a moment, and whether it was handed over.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    /// Deadlines up to here may be looked at afterwards.
+    at: Instant,
+    /// What the driver says once all of it was handed over; `None` where it has yet to take all of it in.
+    mark: Option<u64>,
+    turns_left: u32,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Looks at connections whose deadlines are due, if what had come by then was handed over.
+    pub(in crate::shard) fn expire(&mut self) {
+        self.hear();
+        if let Some(hearing) = self.connections.hearing.take() {
+            let is_heard = hearing.mark.is_some_and(|mark| self.driver.handed_over() >= mark);
+            if is_heard || hearing.turns_left == 0 {
+                self.connections.timers.advance(hearing.at);
+            } else {
+                self.connections.hearing = Some(hearing);
+            }
+        }
+        for _ in 0..EXPIRIES_PER_TURN_MAX {
+            let Some(slot) = self.connections.timers.pop_due() else { break };
+            let Some(conn) = self.connections.peers.id_at(slot) else { continue };
+            self.expire_connection(conn);
+        }
+        self.streams.forget_old_sources(self.now);
+    }
+
+    /// Begins to hear, or goes on, where a deadline may be due.
+    fn hear(&mut self) {
+        if let Some(hearing) = &mut self.connections.hearing {
+            hearing.turns_left = hearing.turns_left.saturating_sub(1);
+            if hearing.mark.is_none() {
+                (hearing.mark, hearing.at) = (self.driver.hear(), self.now);
+            }
+        } else if self.connections.timers.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            let mark = self.driver.hear();
+            self.connections.hearing = Some(Hearing { at: self.now, mark, turns_left: HEARING_TURNS_MAX });
+        }
+    }
+
+    fn expire_connection(&mut self, conn: ConnId) {
+        let Shard { connections: Connections { peers, .. }, options, common, now, date, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
+        let Some(peer) = peers.get_mut(conn) else { return };
+        peer.is_timed = false;
+        // Most deadlines have moved on meanwhile, which nobody told the wheel.
+        if peer.conn.deadline(&options.conn).is_none_or(|deadline| deadline > *now) {
+            peer.extra_looks = 0;
+        } else if peer.conn.is_overdue(*now) {
+            self.end_stream_for_age(conn);
+        } else if std::mem::take(&mut peer.had_much) && peer.extra_looks < EXTRA_LOOKS_MAX {
+            peer.extra_looks += 1; // More of it may be in the socket, which is heard before the next look.
+        } else {
+            peer.extra_looks = 0;
+            peer.conn.handle(&context, Input::DeadlineReached);
+            if let Some(request) = &mut peer.open_request
+                && !peer.conn.awaits_answer()
+            {
+                request.forget_request(); // Its time is over, and it was answered so.
+            }
+        }
+        self.act(conn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::base::limits::COMPLETIONS_PER_WAIT_MAX;
+    use crate::driver::sim::{SimOptions, SimPeer};
+    use crate::shard::tests::{Servers, read};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A shard, and clients of whom each has begun what `begun` is.
+    fn begin(begun: &str) -> (Servers, Vec<SimPeer>) {
+        let mut servers = Servers::over(&SimOptions::calm(), |options| options.connections_max = 10_000);
+        let clients = (0..2 * COMPLETIONS_PER_WAIT_MAX + 100).map(|_| servers.nets[0].connect());
+        let clients: Vec<SimPeer> = clients.collect();
+        for client in &clients {
+            assert_eq!(client.write(begun.as_bytes()), begun.len());
+        }
+        (0..20).for_each(|_| servers.turn(0));
+        (servers, clients)
+    }
+
+    /// Stands still for an hour in which the clients send `rest`; returns how many are answered that they were too slow.
+    fn too_slow_after_standing_still(begun: &str, rest: &str, expected: &str) -> usize {
+        let (mut servers, clients) = begin(begun);
+        servers.now += HOUR;
+        for client in &clients {
+            assert_eq!(client.write(rest.as_bytes()), rest.len());
+        }
+        for _ in 0..100 {
+            servers.turn(0);
+            servers.now += Duration::from_millis(1);
+        }
+        let answers: Vec<String> = clients.iter().map(read).collect();
+        answers.iter().filter(|answer| !answer.starts_with(expected)).count()
+    }
+
+    #[test]
+    fn requests_that_came_whole_while_the_shard_stood_still_are_answered() {
+        let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let publish = "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6000\r\n\r\n";
+        let body = "x".repeat(6000);
+        for (begun, rest) in
+            [("", request), ("GET ", &request[4..]), (publish, &body), ("", &(publish.to_owned() + &body))]
+        {
+            assert_eq!(too_slow_after_standing_still(begun, rest, "HTTP/1.1 200"), 0, "{begun:?}");
+        }
+    }
+
+    #[test]
+    fn requests_that_did_not_come_whole_meanwhile_are_timed_out_soon() {
+        assert_eq!(too_slow_after_standing_still("GET ", "/healthz HTTP", "HTTP/1.1 408"), 0);
+        let publish = "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n";
+        assert_eq!(too_slow_after_standing_still(publish, &"x".repeat(50_000), "HTTP/1.1 408"), 0);
+    }
+
+    #[test]
+    fn those_who_always_have_something_to_say_put_off_nobodys_deadline_for_long() {
+        let (mut servers, clients) = begin("GET ");
+        let talkers: Vec<SimPeer> =
+            (0..2 * COMPLETIONS_PER_WAIT_MAX).map(|_| servers.nets[0].connect()).collect();
+        (0..20).for_each(|_| servers.turn(0));
+        servers.now += HOUR;
+        let mut turns = 0;
+        let mut waiting: Vec<&SimPeer> = clients.iter().collect();
+        while !waiting.is_empty() {
+            for talker in &talkers {
+                let _ = talker.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                read(talker);
+            }
+            servers.turn(0);
+            turns += 1;
+            assert!(turns < 50, "{} wait", waiting.len());
+            waiting.retain(|client| !read(client).starts_with("HTTP/1.1 408"));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The idempotency keys of all shards: the one table behind a short lock, and who is woken when a key is settled.
+
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::api::Claim;
+use crate::base::fingerprint::{Fingerprint, Fingerprints};
+use crate::base::id::EventId;
+use crate::hub::{Receivers, ShardSet};
+use crate::log::{Refusal, Ticket};
+
+use super::apply::Publishers;
+use super::key_table::{Held, KeyTable, Published};
+
+/// The idempotency keys that were given lately, to whichever shard.
+#[derive(Debug)]
+pub struct IdempotencyKeys {
+    fingerprints: Fingerprints,
+    table: Mutex<KeyTable>,
+    /// The shards that waited for a key which is settled, as bits.
+    told: AtomicU64,
+    publishers: Publishers,
+}
+
+impl IdempotencyKeys {
+    /// Remembers up to so many keys, and wakes `publishers` that wait for one.
+    #[must_use]
+    pub fn new(keys_max: usize, publishers: impl Into<Publishers>) -> IdempotencyKeys {
+        IdempotencyKeys {
+            fingerprints: Fingerprints::new(),
+            table: Mutex::new(KeyTable::new(keys_max)),
+            told: AtomicU64::new(0),
+            publishers: publishers.into(),
+        }
+    }
+
+    /// How many keys are remembered.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.table().len()
+    }
+
+    /// What keys and bodies are told apart by.
+    pub(in crate::shard) fn fingerprints(&self) -> &Fingerprints {
+        &self.fingerprints
+    }
+
+    /// Takes in the keys of a batch as [`KeyTable::begin`] does. The reservation holds those that are under way from now
+    /// on, each with its place among `claims`.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        claims: &[Claim],
+        shard: usize,
+        now: Instant,
+    ) -> Result<(Vec<(usize, Published)>, Reservation), Held> {
+        let known = self.table().begin(claims, shard, now)?;
+        let mut known_places = known.iter().map(|(place, _)| *place).peekable();
+        let is_new = |place: &usize| known_places.next_if_eq(place).is_none();
+        let keys = (0..claims.len()).filter(is_new).map(|place| (claims[place].key, place)).collect();
+        Ok((known, Reservation { keys: Arc::clone(self), reserved: keys }))
+    }
+
+    /// Notes that the log has decided by `now`.
+    pub(super) fn note_time(&self, now: Instant) {
+        self.table().note_time(now);
+    }
+
+    /// Settles the keys of a batch that is committed, the first event as `first`.
+    pub(in crate::shard) fn committed(&self, ticket: Ticket, first: EventId, receivers: Option<&Receivers>) {
+        let waiting = self.table().committed(ticket, first, receivers);
+        self.tell(waiting);
+    }
+
+    /// Settles the keys of a batch that is not.
+    pub(in crate::shard) fn refused(&self, ticket: Ticket, refusal: &Refusal) {
+        let mut table = self.table();
+        let waiting = match refusal {
+            Refusal::Refused { .. } => table.refused(ticket),
+            Refusal::Uncertain => table.uncertain(ticket),
+        };
+        drop(table);
+        self.tell(waiting);
+    }
+
+    /// Returns true if and only if keys are settled that the shard waited for, and it was not told yet.
+    pub(in crate::shard) fn has_told(&self, shard: usize) -> bool {
+        ShardSet::from_bits(self.told.load(Ordering::Acquire)).contains(shard)
+    }
+
+    /// Returns the same, once.
+    pub(super) fn take_told(&self, shard: usize) -> bool {
+        self.has_told(shard) && self.told.fetch_and(!(1 << shard), Ordering::AcqRel) & (1 << shard) != 0
+    }
+
+    fn tell(&self, waiting: ShardSet) {
+        if !waiting.is_empty() {
+            self.told.fetch_or(waiting.bits(), Ordering::AcqRel);
+            self.publishers.wake(waiting);
+        }
+    }
+
+    /// The table is as good as ever where somebody has panicked with it: each step of it leaves it whole.
+    fn table(&self) -> MutexGuard<'_, KeyTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keys whose events are on their way to the log. One that is dropped before it has handed them over gives them free:
+/// whoever waits for them publishes.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    keys: Arc<IdempotencyKeys>,
+    /// Each with the place of its event in the batch.
+    reserved: Vec<(Fingerprint, usize)>,
+}
+
+impl Reservation {
+    /// Changes the places of the events.
+    pub(in crate::shard) fn place(&mut self, place: impl Fn(usize) -> usize) {
+        self.reserved.iter_mut().for_each(|(_, at)| *at = place(*at));
+    }
+
+    /// Gives the keys of the events from the place `event` on free.
+    pub(in crate::shard) fn release_from(&mut self, event: usize) {
+        let (kept, reserved) = mem::take(&mut self.reserved).into_iter().partition(|&(_, at)| at < event);
+        self.reserved = kept;
+        drop(Reservation { keys: Arc::clone(&self.keys), reserved });
+    }
+
+    /// Leaves the keys to the log's outcome. To be called before the batch is appended.
+    pub(in crate::shard) fn hand_over(mut self, ticket: Ticket) {
+        let reserved = mem::take(&mut self.reserved);
+        self.keys.table().hand_over(reserved, ticket);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.reserved.is_empty() {
+            let waiting = self.keys.table().release(&self.reserved);
+            self.keys.tell(waiting);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::base::id::{EpochTag, Sequence};
+    use crate::base::mailbox::{Receiver, Wake, mailbox};
+    use crate::shard::Message;
+
+    #[derive(Default)]
+    struct CountingWake(AtomicUsize);
+
+    impl Wake for CountingWake {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Two shards that sleep, of which only the second waits for the key.
+    struct Bench {
+        keys: Arc<IdempotencyKeys>,
+        wakes: [Arc<CountingWake>; 2],
+        _mailboxes: Vec<Receiver<Message>>,
+        reservation: Option<Reservation>,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let wakes: [Arc<CountingWake>; 2] = [Arc::default(), Arc::default()];
+            let (senders, mailboxes): (Vec<_>, Vec<Receiver<Message>>) =
+                wakes.iter().map(|wake| mailbox(1, Arc::clone(wake) as Arc<dyn Wake>)).unzip();
+            assert!(mailboxes.iter().all(Receiver::prepare_to_sleep));
+            let keys = Arc::new(IdempotencyKeys::new(10, senders));
+            let print = keys.fingerprints().of("k");
+            let (claim, now) = (Claim { key: print, body: print }, Instant::now());
+            let (_, reservation) = keys.begin(&[claim], 0, now).unwrap();
+            assert_eq!(keys.begin(&[claim], 1, now).unwrap_err(), Held::UnderWay);
+            Bench { keys, wakes, _mailboxes: mailboxes, reservation: Some(reservation) }
+        }
+
+        fn hand_over(&mut self) {
+            self.reservation.take().unwrap().hand_over(Ticket(1));
+            assert_eq!((self.woken(), self.keys.has_told(1)), ([0, 0], false));
+        }
+
+        fn woken(&self) -> [usize; 2] {
+            self.wakes.each_ref().map(|wake| wake.0.load(Ordering::Relaxed))
+        }
+
+        #[track_caller]
+        fn check_told(&self) {
+            assert_eq!(self.woken(), [0, 1]);
+            assert!(!self.keys.take_told(0) && self.keys.take_told(1) && !self.keys.take_told(1));
+        }
+    }
+
+    #[test]
+    fn whoever_waits_for_a_key_is_woken_when_it_is_settled() {
+        let mut bench = Bench::new();
+        bench.hand_over();
+        let id = EventId { tag: EpochTag::from_bits(1), sequence: Sequence(1) };
+        bench.keys.committed(Ticket(1), id, None);
+        bench.check_told();
+        assert_eq!(bench.keys.count(), 1);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_key_is_woken_when_it_is_free_again() {
+        let mut refused = Bench::new();
+        refused.hand_over();
+        refused.keys.refused(Ticket(1), &Refusal::Refused { reason: String::new() });
+        refused.check_told();
+        assert_eq!(refused.keys.count(), 0);
+
+        let mut dropped = Bench::new();
+        dropped.reservation = None;
+        dropped.check_told();
+        assert_eq!(dropped.keys.count(), 0);
+    }
+}

@@ -1,0 +1,64 @@
+//! Bodies of lines: they are published part by part as they are read, and answered at their end.
+
+use super::{Form, LinesEnd, Submission};
+use crate::api::{self, BadLine, Checks, LinesAccount, ReadLines};
+use crate::base::id::ConnId;
+use crate::conn::Context;
+use crate::driver::Driver;
+use crate::shard::Shard;
+use crate::shard::connections::Connections;
+
+impl<D: Driver> Shard<D> {
+    /// Publishes the lines that a connection has read.
+    pub(in crate::shard) fn handle_lines(&mut self, conn: ConnId) {
+        let status = self.status();
+        let Some(peer) = self.connections.peers.get_mut(conn) else { return };
+        let Some(lines) = peer.conn.take_lines(self.now) else { return };
+        let is_over_limit = peer.is_over_limit;
+        let request = peer.open_request.get_or_insert_default();
+        if let Some(head) = &lines.head {
+            request.lines = LinesAccount::default();
+            request.forget_request(); // One before ran out of time.
+            match api::admit(head, &self.options.api[usize::from(peer.listener)], status) {
+                Ok(_) if is_over_limit => return self.refuse_over_limit(conn),
+                Ok(permission) => request.permission = Some(permission),
+                Err(problem) => return self.answer(conn, &problem.into_response()),
+            }
+        }
+        let Some(permission) = &request.permission else { return };
+        let ReadLines { batch, places, claims, error } = api::read_lines(
+            &lines,
+            permission,
+            Checks { fingerprints: self.links.keys.fingerprints(), hub: &self.links.hub },
+        );
+        let end = match (error, lines.failure) {
+            (Some(BadLine { line, problem }), _) => Some(LinesEnd::Failed(problem, Some(line))),
+            (None, Some(problem)) => Some(LinesEnd::Failed(problem, None)),
+            (None, None) => lines.is_end.then_some(LinesEnd::Whole),
+        };
+        if batch.is_empty() {
+            self.go_on_with_lines(conn, end);
+        } else {
+            self.publish(conn, Submission::new(batch, Form::Lines(places, end), claims));
+        }
+    }
+
+    /// Reads more lines, or answers the body that has ended.
+    pub(super) fn go_on_with_lines(&mut self, conn: ConnId, end: Option<LinesEnd>) {
+        let Shard { connections: Connections { peers, .. }, options, common, now, date, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
+        let Some(peer) = peers.get_mut(conn) else { return };
+        let Some(end) = end else { return peer.conn.take_more_lines(&context) };
+        let account = peer.open_request.as_mut().map(|request| std::mem::take(&mut request.lines));
+        let account = account.unwrap_or_default();
+        let response = match end {
+            LinesEnd::Whole => {
+                let answer = account.answer();
+                let is_refused = self.unless_it_fits(conn, &answer).is_some();
+                if is_refused { account.answer_without_ids() } else { answer }
+            }
+            LinesEnd::Failed(problem, line) => account.refuse(problem, line),
+        };
+        self.answer(conn, &response);
+    }
+}

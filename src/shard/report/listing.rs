@@ -1,0 +1,54 @@
+//! The list of channels: a page of it is looked for a part of the table at a time, over as many turns as it takes.
+
+use std::time::Instant;
+
+use crate::api::{self, ListRequest};
+use crate::base::id::ConnId;
+use crate::driver::Driver;
+use crate::http::Problem;
+use crate::hub::counts::ChannelPage;
+use crate::shard::Shard;
+
+/// Parts of the table that one turn looks at, for all requests together: a few tenths of a millisecond.
+const PARTS_PER_TURN_MAX: usize = 8;
+
+/// A request for a page of channels that is being looked for.
+#[derive(Debug)]
+pub(super) struct Listing {
+    conn: ConnId,
+    page: ChannelPage,
+    /// It is answered before the connection gives up waiting.
+    deadline: Instant,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Begins to look for a page of channels, for a connection that wants to know.
+    pub(in crate::shard) fn begin_listing(&mut self, conn: ConnId, request: &ListRequest) {
+        let page = ChannelPage::new(&request.prefix, request.after.as_deref(), request.len_max);
+        let deadline = self.now + self.options.conn.publish_timeout / 2;
+        self.reports.listings.push_back(Listing { conn, page, deadline });
+    }
+
+    /// Looks on, a bounded way, and answers those whose pages are found, or for whom that takes too long.
+    pub(in crate::shard) fn go_on_listing(&mut self) {
+        for _ in 0..PARTS_PER_TURN_MAX {
+            let Some(mut listing) = self.reports.listings.pop_front() else { return };
+            if self.connections.peers.get_mut(listing.conn).is_none() {
+                continue;
+            }
+            let response = if self.links.hub.look_for_page(&mut listing.page) {
+                let (channels, has_more) = listing.page.into_channels();
+                api::answer_list(&channels, has_more)
+            } else if self.now >= listing.deadline {
+                let detail = "the server is too busy to list its channels";
+                Problem::unavailable(detail, self.options.retry).into_response()
+            } else {
+                // Before those that have not begun: only one page is half found, and takes memory, at a time.
+                self.reports.listings.push_front(listing);
+                continue;
+            };
+            self.answer(listing.conn, &response);
+            self.act(listing.conn);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Streams that read the history: those that resume, and those that fell behind. Each reads a slice when what it had is
+//! written, and turns live where it meets the shard's cursor.
+
+use std::time::Instant;
+
+use super::Streams;
+use super::sources::unframed_twin;
+use super::state::{Replay, WaitsFor};
+use crate::base::id::ConnId;
+use crate::driver::Driver;
+use crate::frame::notice::{GapReason, Notice};
+use crate::frame::render::Framing;
+use crate::frame::run::Run;
+use crate::hub::reader::{SLICE_FRAMES_MAX, SliceLimits};
+use crate::hub::{ChannelId, Hub};
+use crate::shard::connections::Connections;
+use crate::shard::connections::peer::Peer;
+use crate::shard::report::counters::Counters;
+use crate::shard::{Links, Shard};
+
+/// Slices that one turn reads, for all streams together.
+const SLICES_PER_TURN_MAX: usize = 128;
+
+impl<D: Driver> Shard<D> {
+    /// Lets streams read on, a bounded number of them.
+    pub(in crate::shard) fn catch_up(&mut self) {
+        for _ in 0..SLICES_PER_TURN_MAX.min(self.streams.readers.len()) {
+            let Some(slot) = self.streams.readers.pop_front() else { break };
+            let Some(conn) = self.connections.peers.id_at(slot) else { continue };
+            self.read_slice(conn);
+            self.act(conn);
+        }
+    }
+
+    /// Lets those read on that wait for the shard to reach their place.
+    pub(super) fn requeue_ahead(&mut self) {
+        self.streams.readers.extend(self.streams.ahead.drain(..));
+    }
+
+    fn read_slice(&mut self, conn: ConnId) {
+        let Shard {
+            links: Links { hub, .. },
+            connections: Connections { peers, .. },
+            streams,
+            options,
+            counters,
+            now,
+            ..
+        } = self;
+        let Some(peer) = peers.get_mut(conn) else { return };
+        let channels = peer.targets_now();
+        let Some(behind) = &mut peer.behind else { return };
+        behind.waits_for = WaitsFor::Outbox;
+        let Some(framing) = peer.conn.framing() else { return };
+        let outbox = options.conn.outbox;
+        let limits = SliceLimits {
+            frames_max: SLICE_FRAMES_MAX.min(outbox.frames_max).max(1),
+            bytes_max: outbox.bytes_max,
+        };
+        hub.read(options.number, &channels, &mut behind.cursor, limits, &mut streams.slice);
+        streams.tell_losses(peer, hub, framing, counters);
+        counters.history_reads += u64::from(streams.slice.frames);
+        streams.tell_runs(peer, framing, *now);
+        if peer.behind.as_ref().is_some_and(|behind| behind.cursor.has_stopped()) {
+            tell_at_stop(peer, hub, framing);
+        }
+        let Some(behind) = &mut peer.behind else { return };
+        if streams.slice.is_live && behind.joins.is_empty() {
+            peer.behind = None;
+            counters.streams_catching_up -= 1;
+        } else if streams.slice.is_ahead {
+            behind.waits_for = WaitsFor::Shard;
+            streams.ahead.push(conn.index);
+        }
+    }
+}
+
+impl Streams {
+    /// Tells a stream what it has lost before the slice that was just read.
+    fn tell_losses(&mut self, peer: &mut Peer, hub: &Hub, framing: Framing, counters: &mut Counters) {
+        let Some(behind) = &mut peer.behind else { return };
+        let mut tell = |notice: Notice<'_>, reason: GapReason| {
+            if let Some(replay) = &mut behind.replay {
+                replay.is_complete = false;
+            }
+            counters.note_gap(reason);
+            peer.conn.tell(own(&notice, framing));
+        };
+        if let Some(id) = self.slice.unknown.take() {
+            let reason = GapReason::UnknownId;
+            let id_at_connect = hub.id_of(behind.cursor.place);
+            tell(Notice::Gap { reason, missed: None, last_event_id: Some(&id), id: id_at_connect }, reason);
+        }
+        if let Some(gap) = self.slice.gap {
+            let (reason, after) = (behind.reason, gap.after.to_string());
+            tell(Notice::Gap { reason, missed: gap.missed, last_event_id: Some(&after), id: None }, reason);
+        }
+    }
+
+    /// Queues what the slice has for its stream.
+    fn tell_runs(&mut self, peer: &mut Peer, framing: Framing, now: Instant) {
+        let Streams { slice, sources, sources_used, .. } = self;
+        if !slice.runs.is_empty() {
+            *sources_used = Some(now);
+        }
+        for part in slice.runs.drain(..) {
+            let run = sources.run(&part.segment, part.from, part.to, part.frames);
+            peer.conn.tell(match framing {
+                Framing::Chunked => run,
+                Framing::Unframed => unframed_twin(&run),
+            });
+        }
+        if let Some(replay) = peer.behind.as_mut().and_then(|behind| behind.replay.as_mut()) {
+            replay.replayed += u64::from(slice.frames);
+        }
+    }
+}
+
+/// Tells a stream what belongs where its cursor has stopped, and lets it read on.
+fn tell_at_stop(peer: &mut Peer, hub: &Hub, framing: Framing) {
+    let Some(behind) = &mut peer.behind else { return };
+    // What is applied after the subscription is no part of the replay, also where it is read in the same way.
+    if let Some(replay) = behind.replay.filter(|replay| behind.cursor.place >= replay.until) {
+        behind.replay = None;
+        behind.reason = GapReason::SlowConsumer;
+        let Replay { replayed, is_complete, end_id, .. } = replay;
+        let notice = Notice::CaughtUp { replayed, complete: is_complete, id: end_id };
+        peer.conn.tell(own(&notice, framing));
+    }
+    while let Some(channel) = peer.behind.as_mut().and_then(|behind| behind.join_next()) {
+        tell_subscribed(peer, hub, channel, framing);
+    }
+    if let Some(behind) = &mut peer.behind {
+        behind.set_stop();
+    }
+}
+
+/// Tells a stream that it has a channel from here on.
+pub(super) fn tell_subscribed(peer: &mut Peer, hub: &Hub, channel: ChannelId, framing: Framing) {
+    let (name, (names, _)) = (hub.names(&[channel]).0, hub.names(&peer.targets_now()));
+    for channel in &name {
+        peer.conn.tell(own(&Notice::Subscribed { channel, channels: &names }, framing));
+    }
+}
+
+/// A notice to one stream.
+pub(in crate::shard) fn own(notice: &Notice<'_>, framing: Framing) -> Run {
+    let mut bytes = Vec::new();
+    notice.render(&mut bytes, framing);
+    Run::own(bytes)
+}

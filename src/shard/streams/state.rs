@@ -1,0 +1,125 @@
+//! What a stream is doing. It is live, or it reads the history: then it waits for its outbox, for its turn, or for its
+//! shard.
+//!
+//! ```text
+//!            its outbox is full, or it resumes            its outbox is empty
+//!     Live ───────────────────────────────────► Outbox ─────────────────────────► Turn ──┐
+//!      ▲                                          ▲                                 ▲    │ it reads a slice
+//!      │                                          └── there is more to read ────────│────┤
+//!      │                                                                  the shard │    │
+//!      │                                                                has taken   │    │
+//!      │                                                     Shard ── more events ──┘    │
+//!      │                                                       ▲                         │
+//!      │                                                       └─ it is ahead of it ─────┤
+//!      └────────────────────── it has met its shard's cursor ────────────────────────────┘
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::base::id::{EventId, Sequence};
+use crate::frame::notice::GapReason;
+use crate::hub::ChannelId;
+use crate::hub::reader::Cursor;
+
+/// A stream's place in the history, which it reads until it is live.
+#[derive(Debug)]
+pub(in crate::shard) struct Behind {
+    pub(in crate::shard) cursor: Cursor,
+    pub(in crate::shard) waits_for: WaitsFor,
+    /// Why events may turn out to be missing.
+    pub(in crate::shard) reason: GapReason,
+    /// The replay that the client asked for by its last event id; its end is told.
+    pub(super) replay: Option<Replay>,
+    /// Channels that it was subscribed to meanwhile and that it has yet to come to, in the order of their places, which
+    /// lie at or behind the end of the replay.
+    pub(super) joins: VecDeque<Join>,
+    /// Events up to here were applied before the stream began.
+    pub(super) subscribed_at: Sequence,
+    /// When it began to read the history.
+    pub(in crate::shard) since: Instant,
+}
+
+impl Behind {
+    /// A stream that reads on from `cursor`, which its shard has not taken less than when the stream began.
+    pub(super) fn of_live(cursor: Cursor, now: Instant) -> Behind {
+        Behind {
+            cursor,
+            waits_for: WaitsFor::Outbox,
+            reason: GapReason::SlowConsumer,
+            replay: None,
+            joins: VecDeque::new(),
+            subscribed_at: Sequence::START,
+            since: now,
+        }
+    }
+
+    /// Where the stream is to be told something before it reads on.
+    fn next_stop(&self) -> Option<Sequence> {
+        let replay = self.replay.map(|replay| replay.until);
+        replay.or_else(|| self.joins.front().map(|join| join.at))
+    }
+
+    /// Has the cursor stop where the stream is to be told something next.
+    pub(super) fn set_stop(&mut self) {
+        self.cursor.stop_at(self.next_stop());
+    }
+
+    /// Goes on with the next channel that the stream has come to, if it has come to one, and returns it.
+    pub(super) fn join_next(&mut self) -> Option<ChannelId> {
+        let join = *self.joins.front().filter(|join| self.cursor.place >= join.at)?;
+        self.joins.pop_front();
+        self.cursor.stop_counting(); // Events may reach it in two ways from here on.
+        Some(join.channel)
+    }
+
+    /// Returns true if and only if the stream has the channel only from a place on that it has yet to come to.
+    pub(in crate::shard) fn has_yet_to_join(&self, channel: ChannelId) -> bool {
+        self.joins.iter().any(|join| join.channel == channel)
+    }
+
+    /// Goes on without a channel.
+    pub(in crate::shard) fn part(&mut self, channel: ChannelId) {
+        let before = self.joins.len();
+        self.joins.retain(|join| join.channel != channel);
+        if self.joins.len() == before {
+            self.cursor.part(channel);
+        }
+        self.set_stop();
+    }
+
+    /// Returns true if and only if the stream had the channel when `event` was applied, if it has it now.
+    pub(in crate::shard) fn had(&self, channel: ChannelId, event: Sequence) -> bool {
+        let join = self.joins.iter().find(|join| join.channel == channel);
+        join.map_or(self.subscribed_at, |join| join.at) < event
+    }
+}
+
+/// What a stream that reads the history waits for before it reads its next slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum WaitsFor {
+    /// What it has read is to be written first.
+    Outbox,
+    /// Its slot stands in the shard's queue of readers.
+    Turn,
+    /// It has read what its shard has yet to take. Its slot stands in the shard's list of those.
+    Shard,
+}
+
+/// What a replay has come to so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Replay {
+    /// Its last place.
+    pub(in crate::shard) until: Sequence,
+    /// That place as an id, where the client has none yet.
+    pub(super) end_id: Option<EventId>,
+    pub(in crate::shard) replayed: u64,
+    pub(super) is_complete: bool,
+}
+
+/// A channel whose events are a stream's from a place on that the stream has yet to come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Join {
+    pub(in crate::shard) channel: ChannelId,
+    pub(in crate::shard) at: Sequence,
+}

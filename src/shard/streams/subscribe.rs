@@ -1,0 +1,202 @@
+//! How a connection becomes a stream, and how a stream leaves.
+
+use std::time::Duration;
+
+use super::index::Subscription;
+use crate::api::SubscribeRequest;
+use crate::base::id::{ClientId, ConnId};
+use crate::base::name::UserId;
+use crate::conn::Context;
+use crate::driver::Driver;
+use crate::frame::notice::{GapReason, Notice, Place};
+use crate::hub::{Begin, Begun};
+
+use super::Streams;
+use super::catch_up::own;
+use super::state::{Behind, Replay};
+use crate::shard::connections::Connections;
+use crate::shard::report::counters::StreamRefusal;
+use crate::shard::{Links, Shard};
+
+impl<D: Driver> Shard<D> {
+    /// Answers a subscribe: with a stream, or with one that only says why there is none now.
+    pub(in crate::shard) fn subscribe(&mut self, conn: ConnId, request: &SubscribeRequest) {
+        let Shard {
+            links: Links { hub, .. },
+            connections: Connections { peers, .. },
+            drain,
+            options,
+            common,
+            now,
+            date,
+            ..
+        } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
+        let Some(peer) = peers.get_mut(conn) else { return };
+        let Some(mut opening) = peer.conn.open_stream(&context, &[]) else { return };
+        let number = options.number;
+        let user = request.user.as_ref().map(UserId::as_str);
+        let subscribed = if drain.is_on() {
+            Err(StreamRefusal::Draining)
+        } else if peer.is_over_limit {
+            Err(StreamRefusal::Connections)
+        } else {
+            let subscribed = hub.subscribe(number, &request.channels, user, request.begin.clone());
+            subscribed.map_err(|_| StreamRefusal::Channels)
+        };
+        let subscribed = match subscribed {
+            Ok(subscribed) => subscribed,
+            Err(refusal) => {
+                peer.conn.begin_stream(&context, opening);
+                return self.refuse_stream(conn, refusal);
+            }
+        };
+
+        let client = ClientId {
+            secret: u128::from(self.links.random.bits()) << 64 | u128::from(self.links.random.bits()),
+            shard: u16::try_from(number).expect("there are at most 64 shards"),
+            slot: conn.index,
+        };
+        let retry = self.retry();
+        let end = self.options.stream_age_max.map(|age| self.now + self.give_or_take_a_fifth(age));
+        let connected = Notice::Connected {
+            retry,
+            id: match (&request.begin, request.id_to_give_back()) {
+                (Begin::AllRetained | Begin::LastRetained(_), _) => None,
+                (_, Some(given)) => Some(Place::Given(given)),
+                (_, None) => Some(Place::Server(subscribed.id)),
+            },
+            client,
+            user,
+            channels: &request.channels,
+        };
+        opening.tell(&connected);
+        if let Begun::Unknown(_) = subscribed.begun {
+            let reason = GapReason::UnknownId;
+            let last_event_id = request.id_to_give_back();
+            opening.tell(&Notice::Gap { reason, missed: None, last_event_id, id: Some(subscribed.id) });
+            self.counters.note_gap(reason);
+        }
+
+        let began_s = self.seconds_since_start();
+        let Shard { connections: Connections { peers, .. }, options, common, now, date, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
+        let Some(peer) = peers.get_mut(conn) else { return };
+        peer.conn.begin_stream(&context, opening);
+        if let Some(end) = end {
+            peer.conn.set_stream_end(end);
+        }
+        peer.is_counting = subscribed.is_counting;
+        peer.set_client(client);
+        peer.began_s = began_s;
+        self.streams.all_count = subscribed.all_count;
+        peer.subscriptions = self.streams.rooms.take(subscribed.channels.len());
+        for (&channel, &count) in subscribed.channels.iter().zip(&subscribed.counts) {
+            peer.subscriptions.push(self.streams.index.insert(channel, conn.index, count));
+        }
+        let until = subscribed.id.sequence;
+        // One that resumes has an id that is as good.
+        let end_id = request.last_event_id.is_none().then_some(subscribed.id);
+        let reading = |cursor, replay: Option<bool>| {
+            let replay = replay.map(|is_complete| Replay { until, end_id, replayed: 0, is_complete });
+            let reason = replay.map_or(GapReason::SlowConsumer, |_| GapReason::HistoryExpired);
+            let live = Behind::of_live(cursor, self.now);
+            let mut behind = Behind { reason, replay, subscribed_at: until, ..live };
+            behind.set_stop();
+            behind
+        };
+        let behind = match subscribed.begun {
+            Begun::AtHead(cursor) if cursor.place == subscribed.shard_cursor => None,
+            Begun::AtHead(cursor) => Some(reading(cursor, None)),
+            Begun::After(cursor) => Some(reading(cursor, Some(true))),
+            Begun::Unknown(cursor) => Some(reading(cursor, Some(false))),
+        };
+        peer.is_stream = true;
+        self.counters.streams_begun += 1;
+        self.counters.streams += 1;
+        self.counters.streams_catching_up += u64::from(behind.is_some());
+        self.counters.replays += u64::from(request.begin != Begin::AtHead);
+        peer.behind = behind.map(Box::new);
+    }
+
+    /// Ends the subscriptions of a stream, if it is one.
+    pub(in crate::shard) fn leave(&mut self, conn: ConnId) {
+        let Some(peer) = self.connections.peers.get_mut(conn) else { return };
+        if !std::mem::take(&mut peer.is_stream) {
+            return;
+        }
+        self.counters.streams -= 1;
+        let behind = peer.behind.take();
+        self.counters.streams_catching_up -= u64::from(behind.is_some());
+        let subscriptions = std::mem::take(&mut peer.subscriptions);
+        for &subscription in &subscriptions {
+            self.take_from_index(subscription);
+        }
+        let channels = subscriptions.iter().map(|subscription| subscription.channel);
+        // A live stream had its channels before what its shard has yet to take.
+        let had = |channel, event| behind.as_ref().is_none_or(|behind| behind.had(channel, event));
+        self.links.hub.unsubscribe(self.options.number, channels, had);
+    }
+
+    /// Takes a subscription out of the index; its stream has it no more.
+    pub(super) fn take_from_index(&mut self, subscription: Subscription) {
+        let Shard { connections: Connections { peers, .. }, streams: Streams { index, .. }, .. } = self;
+        index.remove(subscription, |moved| {
+            let kept = peers.get_at_mut(moved).map(|peer| &mut peer.subscriptions);
+            let kept =
+                kept.and_then(|kept| kept.iter_mut().find(|kept| kept.channel == subscription.channel));
+            if let Some(kept) = kept {
+                kept.position = subscription.position;
+            }
+        });
+    }
+
+    /// Whole seconds of the shard's life so far.
+    pub(super) fn seconds_since_start(&self) -> u32 {
+        u32::try_from(self.now.saturating_duration_since(self.start).as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Tells a stream that its time is over, and ends it.
+    pub(in crate::shard) fn end_stream_for_age(&mut self, conn: ConnId) {
+        let retry = self.retry();
+        self.end_stream(conn, &Notice::Shutdown { retry, reason: "age" });
+    }
+
+    /// Tells a stream that the server takes no more now, and ends it.
+    fn refuse_stream(&mut self, conn: ConnId, refusal: StreamRefusal) {
+        self.counters.note_stream_refused(refusal);
+        if refusal == StreamRefusal::Draining {
+            return self.end_stream_for_drain(conn);
+        }
+        if let Some(peer) = self.connections.peers.get_mut(conn) {
+            peer.conn.turn_away();
+        }
+        // Spread, so that those who were refused together do not come again together.
+        let retry_after = self.options.retry + self.random_up_to(self.options.retry);
+        self.end_stream(conn, &Notice::Overloaded { retry_after });
+    }
+
+    /// Tells a stream the last it hears, and ends it behind what waits for it.
+    pub(in crate::shard) fn end_stream(&mut self, conn: ConnId, notice: &Notice<'_>) {
+        self.leave(conn);
+        let Some(peer) = self.connections.peers.get_mut(conn) else { return };
+        if let Some(framing) = peer.conn.framing() {
+            peer.conn.tell(own(notice, framing));
+            peer.conn.end_stream(self.now);
+        }
+    }
+
+    pub(in crate::shard) fn retry(&mut self) -> Duration {
+        self.options.retry + self.random_up_to(self.options.retry_jitter)
+    }
+
+    pub(in crate::shard) fn random_up_to(&mut self, most: Duration) -> Duration {
+        // 53 bits are what an f64 holds exactly.
+        let unit = (self.links.random.bits() >> 11) as f64 / (1_u64 << 53) as f64;
+        most.mul_f64(unit)
+    }
+
+    fn give_or_take_a_fifth(&mut self, span: Duration) -> Duration {
+        span.mul_f64(0.8) + self.random_up_to(span.mul_f64(0.4))
+    }
+}

@@ -1,0 +1,25 @@
+//! How often what is shared by all shards is locked on the way of a delivery.
+
+use crate::driver::sim::SimPeer;
+use crate::frame::batch::Batch;
+use crate::shard::tests::{SHARDS, Servers, read};
+use crate::sse::event::Event;
+
+#[test]
+fn the_hubs_lock_is_taken_a_few_times_for_a_batch_and_never_for_a_delivery() {
+    let locks_of = |streams: usize| {
+        let mut servers = Servers::new(None);
+        let streams: Vec<SimPeer> = (0..streams).map(|at| servers.subscribe(at % SHARDS, "a")).collect();
+        servers.settle();
+        let mut batch = Batch::new();
+        (0..10).for_each(|_| batch.push(&["a"], &Event::new("live")));
+        let before = servers.hub.locks();
+        servers.hub.apply(servers.hub.head().next(), &batch, None);
+        servers.settle();
+        let locks = servers.hub.locks() - before;
+        assert!(streams.iter().all(|stream| read(stream).matches("data: live").count() == 10));
+        locks
+    };
+    // To apply it; and for each shard, to see before it sleeps that something is there for it, and to take it.
+    assert_eq!([2, 80].map(locks_of), [1 + 2 * SHARDS as u64; 2]);
+}

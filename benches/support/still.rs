@@ -2,17 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use downpour::Event;
 use downpour::api::{self, ApiOptions, Hosts, Reach};
-use downpour::base::account::Account;
 use downpour::base::id::{ConnId, EpochTag};
 use downpour::base::limits::COMPLETIONS_PER_WAIT_MAX;
-use downpour::base::mailbox::{Receiver, Sender, Wake, mailbox};
+use downpour::base::mailbox::{Receiver, Wake};
 use downpour::base::random::SplitMix64;
 use downpour::conn::ConnOptions;
 use downpour::driver::{Completion, Driver, SendStart};
@@ -23,13 +22,11 @@ use downpour::frame::outbox::OutboxLimits;
 use downpour::frame::render::render;
 use downpour::http::{HttpDate, http_date};
 use downpour::hub::retention::Retention;
-use downpour::hub::{Backlog, HOLD_STEPS, Hub, HubOptions};
-use downpour::log::Log;
+use downpour::hub::{Hub, HubOptions};
 use downpour::log::memory::MemoryLog;
-use downpour::shard::publishing::apply::{Applier, application_ticket};
-use downpour::shard::publishing::keys::IdempotencyKeys;
-use downpour::shard::report::board::Board;
-use downpour::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
+use downpour::shard::core::{Core, CoreOptions};
+use downpour::shard::publishing::apply::application_ticket;
+use downpour::shard::{Message, Shard, ShardOptions};
 
 /// What every connection asks for.
 const REQUEST: &[u8] = b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -176,7 +173,7 @@ impl fmt::Display for Layout {
 /// Shards with live streams on one channel.
 pub(crate) struct StillServer {
     layout: Layout,
-    common: Common,
+    core: Core,
     told: Vec<Arc<Told>>,
     /// Bytes that the streams of all shards have been sent once what was published is delivered.
     settled: u64,
@@ -189,46 +186,20 @@ enum Runners {
     Threads(Vec<thread::JoinHandle<()>>),
 }
 
-/// What all shards share.
-#[derive(Clone)]
-struct Common {
-    hub: Arc<Hub>,
-    log: Arc<dyn Log>,
-    mailboxes: Vec<Sender<Message>>,
-    keys: Arc<IdempotencyKeys>,
-    board: Arc<Board>,
-    connections: Arc<AtomicUsize>,
-}
-
 /// What a shard is made of, until its thread joins it.
 struct Parts {
     options: ShardOptions,
     driver: StillDriver,
     mailbox: Receiver<Message>,
-    common: Common,
+    core: Core,
 }
 
 impl Parts {
     fn join(self) -> Runner {
-        let Parts { options, driver, mailbox, common } = self;
-        let Common { hub, log, mailboxes, keys, board, connections } = common;
+        let Parts { options, driver, mailbox, core } = self;
         let random = Box::new(SplitMix64::new(options.number as u64));
-        let (publishers, lingering) = (mailboxes.into(), Arc::default());
-        let account = Arc::new(Account::new(64 << 20));
-        let links = Links {
-            hub: Arc::clone(&hub),
-            log,
-            mailbox,
-            publishers,
-            keys,
-            open_connections: connections,
-            lingering,
-            account,
-            board,
-            random,
-        };
-        let start = Instant::now();
-        let shard = Shard::new(options, driver, links, start);
+        let (hub, start) = (Arc::clone(&core.hub), Instant::now());
+        let shard = Shard::new(options, driver, core, mailbox, random, start);
         Runner { shard, hub, start, date: http_date(SystemTime::UNIX_EPOCH) }
     }
 }
@@ -264,26 +235,16 @@ impl StillServer {
         let Layout { streams, shards, has_threads } = layout;
         assert_eq!(streams % shards, 0, "each shard has the same share");
         let retention = Retention { events_max: 1000, bytes_max: 16 * 1024 * 1024, age_max: None };
-        let backlog = Backlog::default();
-        let hub = Arc::new(Hub::new(HubOptions {
-            retention,
-            channels_max: 1000,
-            backlog,
-            shards,
-            hold_steps: HOLD_STEPS,
-        }));
+        let core_options = CoreOptions {
+            hub: HubOptions { retention, channels_max: 1000, ..HubOptions::default() },
+            ..CoreOptions::default()
+        };
         let wakers: Vec<Arc<Woken>> = (0..shards).map(|_| Arc::default()).collect();
-        let (mailboxes, receivers): (Vec<_>, Vec<_>) = wakers
-            .iter()
-            .map(|woken| mailbox(MAILBOX_MESSAGES_MAX, Arc::clone(woken) as Arc<dyn Wake>))
-            .unzip();
-        let keys = Arc::new(IdempotencyKeys::new(1000, mailboxes.clone()));
-        let board = Arc::new(Board::new(mailboxes.clone()));
-        let applier = Arc::new(Applier::new(Arc::clone(&hub), mailboxes.clone(), Arc::clone(&keys)));
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(1), applier));
+        let wake = |woken: &Arc<Woken>| Arc::clone(woken) as Arc<dyn Wake>;
+        let (core, receivers) = Core::new(&core_options, wakers.iter().map(wake), None, |_, sink| {
+            Arc::new(MemoryLog::new(EpochTag::from_bits(1), sink))
+        });
         let told: Vec<Arc<Told>> = (0..shards).map(|_| Arc::default()).collect();
-        let connections = Arc::default();
-        let common = Common { hub, log, mailboxes, keys, board, connections };
         let parts = wakers.into_iter().zip(receivers).enumerate().map(|(number, (woken, mailbox))| {
             let driver = StillDriver {
                 connecting: streams / shards,
@@ -296,18 +257,18 @@ impl StillServer {
                 woken,
                 may_sleep: has_threads,
             };
-            Parts { options: options(number, streams), driver, mailbox, common: common.clone() }
+            Parts { options: options(number, streams), driver, mailbox, core: core.clone() }
         });
         let runners = if has_threads {
             Runners::Threads(parts.map(|parts| thread::spawn(move || parts.join().run())).collect())
         } else {
             Runners::Here(parts.map(Parts::join).collect())
         };
-        let mut server = StillServer { layout, common, told, settled: 0, appended: 0, runners };
+        let mut server = StillServer { layout, core, told, settled: 0, appended: 0, runners };
         server.wait_for("the streams to open", |server| {
             server.told.iter().all(|told| told.is_open.load(Ordering::Acquire))
         });
-        assert_eq!(server.common.hub.subscribers("a") as usize, streams, "every connection has a stream");
+        assert_eq!(server.core.hub.subscribers("a") as usize, streams, "every connection has a stream");
         server.settled = server.taken();
         server
     }
@@ -315,7 +276,7 @@ impl StillServer {
     /// Publishes and waits until every stream's driver has taken all of it.
     pub(crate) fn deliver(&mut self, frames: Frames) {
         self.appended += 1;
-        self.common.log.append(frames.batch, application_ticket(self.appended));
+        self.core.log.append(frames.batch, application_ticket(self.appended));
         self.settled += self.layout.streams as u64 * frames.bytes;
         self.wait_for("the delivery", |server| server.taken() >= server.settled);
         debug_assert_eq!(self.taken(), self.settled, "streams are sent what was published and nothing else");
@@ -351,7 +312,7 @@ impl StillServer {
 impl Drop for StillServer {
     fn drop(&mut self) {
         if let Runners::Threads(threads) = &mut self.runners {
-            for mailbox in &self.common.mailboxes {
+            for mailbox in self.core.publishers.mailboxes() {
                 // A shard that has ended takes no messages.
                 drop(mailbox.try_send(Message::Drain));
             }

@@ -106,6 +106,19 @@ pub struct HubOptions {
     pub hold_steps: u32,
 }
 
+impl Default for HubOptions {
+    /// The bounds of a server that was told none, with one shard.
+    fn default() -> HubOptions {
+        HubOptions {
+            retention: Retention::default(),
+            channels_max: 100_000,
+            backlog: Backlog::default(),
+            shards: 1,
+            hold_steps: HOLD_STEPS,
+        }
+    }
+}
+
 /// What applying a batch came to.
 #[derive(Clone, Debug)]
 pub struct Applied {

@@ -23,6 +23,12 @@ pub struct Retention {
     pub age_max: Option<Duration>,
 }
 
+impl Default for Retention {
+    fn default() -> Retention {
+        Retention { events_max: 10_000, bytes_max: 256 << 20, age_max: None }
+    }
+}
+
 impl Retention {
     /// Capacity of the segments that take several frames, in bytes: the larger they are, the fewer sends take bytes of two. A
     /// segment goes as a whole, so that a history has room for a number of them, unless it is a very small one.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,11 @@ use super::batch::{Batch, BatchError};
 use super::desk::Desk;
 use super::target::Target;
 use super::waiting::{Closed, Waiter};
-use crate::base::account::Account;
 use crate::base::id::{EventId, Sequence};
-use crate::base::mailbox::Sender;
 use crate::base::name::{ChannelName, UserId};
 use crate::frame::batch::{TARGET_ALL, user_target};
-use crate::hub::Hub;
-use crate::log::Log;
+use crate::shard::core::Core;
 use crate::shard::publishing::apply::application_ticket;
-use crate::shard::report::board::Board;
 use crate::shard::{Message, PAUSE};
 use crate::sse::event::Event;
 
@@ -66,19 +62,10 @@ pub struct Handle {
 /// What all handles of a server share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) hub: Arc<Hub>,
+    pub(super) core: Core,
     /// The instant from which the hub's time counts.
     pub(super) start: Instant,
-    pub(super) log: Arc<dyn Log>,
     pub(super) desk: Arc<Desk>,
-    /// The mailboxes of the shards.
-    pub(super) shards: Vec<Sender<Message>>,
-    /// How many connections all shards hold.
-    pub(super) connections: Arc<AtomicUsize>,
-    pub(super) lingering: Arc<AtomicUsize>,
-    pub(super) account: Arc<Account>,
-    /// Where they put up what they have counted.
-    pub(super) board: Arc<Board>,
     pub(super) channels_max: usize,
     pub(super) body_bytes_max: usize,
     pub(super) publish_timeout: Duration,
@@ -159,32 +146,32 @@ impl Handle {
     /// How many connections are open: streams, and those that publish or are idle.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::Relaxed)
+        self.shared.core.open_connections.load(Ordering::Relaxed)
     }
 
     /// How many streams are open, those included that are catching up.
     #[must_use]
     pub fn streams(&self) -> usize {
-        self.shared.hub.subscribers(TARGET_ALL) as usize
+        self.shared.core.hub.subscribers(TARGET_ALL) as usize
     }
 
     /// How many of them are this user's.
     #[must_use]
     pub fn streams_of(&self, user: &UserId) -> usize {
-        self.shared.hub.subscribers(&user_target(user.as_str())) as usize
+        self.shared.core.hub.subscribers(&user_target(user.as_str())) as usize
     }
 
     /// How many channels have subscribers or retained events.
     #[must_use]
     pub fn channels(&self) -> usize {
-        self.shared.hub.channels_len()
+        self.shared.core.hub.channels_len()
     }
 
     /// How many streams subscribe to the channel by its name, those included that are catching up. Streams that have it
     /// by a pattern are not counted.
     #[must_use]
     pub fn subscribers(&self, channel: &ChannelName) -> usize {
-        self.shared.hub.subscribers(channel.as_str()) as usize
+        self.shared.core.hub.subscribers(channel.as_str()) as usize
     }
 
     /// Has the server drain: every stream is told so and ends, requests under way are answered, and nothing new is
@@ -196,7 +183,7 @@ impl Handle {
         if !self.shared.desk.begin_drain() {
             return;
         }
-        for (number, shard) in self.shared.shards.iter().enumerate() {
+        for (number, shard) in self.shared.core.publishers.mailboxes().iter().enumerate() {
             if shard.try_send(Message::Drain).is_err() {
                 tracing::debug!(shard = number, "there is nothing to drain: it has ended");
             }
@@ -205,7 +192,7 @@ impl Handle {
 
     /// Appends a batch to the log for `waiter`; returns the serial number of its ticket.
     fn append(&self, batch: Batch, waiter: impl FnOnce() -> Waiter) -> Result<u64, PublishError> {
-        let Shared { hub, start, log, desk, channels_max, .. } = &*self.shared;
+        let Shared { core: Core { hub, log, .. }, start, desk, channels_max, .. } = &*self.shared;
         if batch.is_empty() {
             return Err(PublishError::Invalid(BatchError::Empty));
         }
@@ -327,22 +314,16 @@ mod tests {
         let bound = Server::builder().listen(([127, 0, 0, 1], 0)).history_age_max(Duration::from_secs(60));
         let server = bound.bind().unwrap();
         let shared = server.handle();
-        let Shared { hub, log, desk, shards, connections, lingering, account, board, .. } = shared.shared();
+        let Shared { core, desk, .. } = shared.shared();
         let hour = Duration::from_secs(3600);
         let handle = Handle::new(Shared {
-            hub: Arc::clone(hub),
+            core: core.clone(),
             start: Instant::now().checked_sub(hour).expect("the machine runs for longer"),
-            log: Arc::clone(log),
             desk: Arc::clone(desk),
-            shards: shards.clone(),
-            connections: Arc::clone(connections),
-            lingering: Arc::clone(lingering),
-            account: Arc::clone(account),
-            board: Arc::clone(board),
             ..*shared.shared()
         });
         handle.publish([&ChannelName::parse("a").unwrap()], &Event::new("now")).unwrap();
-        hub.set_now(hour); // As the first shard does that wakes.
-        assert_eq!(hub.channels_len(), 1, "it is not an hour old");
+        core.hub.set_now(hour); // As the first shard does that wakes.
+        assert_eq!(core.hub.channels_len(), 1, "it is not an hour old");
     }
 }

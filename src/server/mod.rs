@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -39,9 +39,7 @@ pub(crate) use builder::{
 };
 
 use crate::api::{self, ApiOptions, Reach};
-use crate::base::account::Account;
 use crate::base::id::EpochTag;
-use crate::base::mailbox::mailbox;
 use crate::base::random::Random;
 use crate::conn::ConnOptions;
 use crate::driver::affinity::{allowed_cpus, pin_to_cpu};
@@ -50,13 +48,11 @@ use crate::driver::socket::SocketOptions;
 use crate::driver::unix::SocketFile;
 use crate::frame::outbox::OutboxLimits;
 use crate::hub::retention::Retention;
-use crate::hub::{Backlog, HOLD_STEPS, Hub, HubOptions, SHARDS_MAX};
+use crate::hub::{HubOptions, SHARDS_MAX};
 use crate::log::memory::MemoryLog;
-use crate::log::{Log, Sink};
-use crate::shard::publishing::apply::{Application, Applier, Publishers};
-use crate::shard::publishing::keys::IdempotencyKeys;
-use crate::shard::report::board::Board;
-use crate::shard::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
+use crate::shard::core::{Core, CoreOptions};
+use crate::shard::publishing::apply::Application;
+use crate::shard::{Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
 use io::Room;
@@ -93,8 +89,6 @@ pub struct Server {
     parts: Vec<ShardParts>,
     /// Each shard stays on one processor.
     pin_shards: bool,
-    publishers: Publishers,
-    keys: Arc<IdempotencyKeys>,
     /// The instant from which the server's times count.
     start: Instant,
     desk: OpenDesk,
@@ -120,46 +114,29 @@ impl Server {
             is_spread: socket_files.is_empty(),
         };
         let chosen = io::choose(settings.io, settings.connections_max, room)?;
-        let hub = Arc::new(Hub::new(HubOptions {
-            retention: Retention {
-                events_max: settings.history_events_max,
-                bytes_max: settings.history_bytes_max,
-                age_max: settings.history_age_max,
-            },
-            channels_max: settings.channels_max,
-            backlog: Backlog::default(),
-            shards,
-            hold_steps: HOLD_STEPS,
-        }));
-        let (mut parts, mut senders) = (Vec::new(), Vec::new());
+        let mut parts = Vec::new();
         for (number, listeners) in of_shards.into_iter().enumerate() {
             let driver = ShardDriver::new(chosen.choice, listeners)?;
-            let (sender, mailbox) = mailbox(MAILBOX_MESSAGES_MAX, driver.waker());
             let options = shard_options(&settings, number, &addresses, chosen.connections_max);
-            senders.push(sender);
-            parts.push(ShardParts { options, driver, mailbox });
+            parts.push((options, driver));
         }
         let desk = Arc::new(Desk::new());
-        let publishers =
-            Publishers::from(senders.clone()).with_application(Arc::clone(&desk) as Arc<dyn Application>);
-        let keys = Arc::new(IdempotencyKeys::new(settings.idempotency_keys_max, publishers.clone()));
-        let applier: Arc<dyn Sink> =
-            Arc::new(Applier::new(Arc::clone(&hub), publishers.clone(), Arc::clone(&keys)));
-        let log: Arc<dyn Log> = Arc::new(MemoryLog::new(EpochTag::from_bits(random.bits()), applier));
+        let application = Arc::clone(&desk) as Arc<dyn Application>;
+        let wakers: Vec<_> = parts.iter().map(|(_, driver)| driver.waker()).collect();
+        let tag = EpochTag::from_bits(random.bits());
+        let (core, mailboxes) = Core::new(&core_options(&settings), wakers, Some(application), |_, sink| {
+            Arc::new(MemoryLog::new(tag, sink))
+        });
+        let parts = parts.into_iter().zip(mailboxes);
+        let parts = parts.map(|((options, driver), mailbox)| ShardParts { options, driver, mailbox });
         let calling = Arc::clone(&desk);
         let caller = thread::Builder::new().name("callbacks".to_owned()).spawn(move || calling.call_back());
         let caller = caller.map_err(ServeError::Thread)?;
         let start = Instant::now();
         let handle = Handle::new(Shared {
-            hub,
+            core,
             start,
-            log,
             desk: Arc::clone(&desk),
-            board: Arc::new(Board::new(senders.clone())),
-            shards: senders,
-            connections: Arc::new(AtomicUsize::new(0)),
-            lingering: Arc::new(AtomicUsize::new(0)),
-            account: Arc::new(Account::new(settings.body_memory_bytes)),
             channels_max: settings.channels_max,
             body_bytes_max: settings.body_bytes_max,
             publish_timeout: settings.publish_timeout,
@@ -172,10 +149,8 @@ impl Server {
             io,
             socket_files,
             handle,
-            parts,
+            parts: parts.collect(),
             pin_shards,
-            publishers,
-            keys,
             start,
             desk,
             caller,
@@ -213,7 +188,7 @@ impl Server {
 
     /// Has the metrics tell how many lines of the process's log were lost.
     pub(crate) fn report_log_lines_dropped(&self, lines: Arc<AtomicU64>) {
-        self.handle.shared().board.report_log_lines_dropped(lines);
+        self.handle.shared().core.board.report_log_lines_dropped(lines);
     }
 
     /// Serves until it has drained ([`Handle::drain`]).
@@ -229,19 +204,7 @@ impl Server {
     /// # Errors
     /// [`ServeError::Thread`]; what had begun to serve by then drains.
     pub fn start(self) -> Result<RunningServer, ServeError> {
-        let Server {
-            addresses,
-            mut socket_files,
-            handle,
-            parts,
-            pin_shards,
-            publishers,
-            keys,
-            start,
-            desk,
-            caller,
-            ..
-        } = self;
+        let Server { addresses, mut socket_files, handle, parts, pin_shards, start, desk, caller, .. } = self;
         let desk = Arc::new(desk);
         let mut running =
             RunningServer { addresses, handle, threads: Vec::new(), desk, caller: Some(caller) };
@@ -249,7 +212,6 @@ impl Server {
         for ShardParts { options, driver, mailbox } in parts {
             let cpu = cpus.iter().cycle().nth(options.number).copied();
             let (handle, desk) = (running.handle.clone(), Arc::clone(&running.desk));
-            let (publishers, keys) = (publishers.clone(), Arc::clone(&keys));
             let name = format!("shard-{}", options.number);
             // Unix sockets are the first shard's: it is the first one that is made, and takes all files.
             let socket_files = std::mem::take(&mut socket_files);
@@ -260,27 +222,18 @@ impl Server {
                 {
                     tracing::warn!(cpu, %error, "a shard is not pinned to its processor, and runs on any");
                 }
-                let shared = handle.shared();
-                let links = Links {
-                    hub: Arc::clone(&shared.hub),
-                    log: Arc::clone(&shared.log),
-                    mailbox,
-                    publishers,
-                    keys,
-                    open_connections: Arc::clone(&shared.connections),
-                    lingering: Arc::clone(&shared.lingering),
-                    account: Arc::clone(&shared.account),
-                    board: Arc::clone(&shared.board),
-                    random: Box::new(OsRandom::proven()),
-                };
+                let core = handle.shared().core.clone();
+                let (hub, random) = (Arc::clone(&core.hub), Box::new(OsRandom::proven()));
                 // A shard counts by plain integers, so it is made where it stays.
                 let run = || match driver {
                     ShardDriver::Epoll(driver) => {
-                        run_shard(Shard::new(options, driver, links, start), &shared.hub, start)
+                        run_shard(Shard::new(options, driver, core, mailbox, random, start), &hub, start)
                     }
-                    ShardDriver::Uring(prepared) => {
-                        run_shard(Shard::new(options, prepared.start()?, links, start), &shared.hub, start)
-                    }
+                    ShardDriver::Uring(prepared) => run_shard(
+                        Shard::new(options, prepared.start()?, core, mailbox, random, start),
+                        &hub,
+                        start,
+                    ),
                 };
                 let served = match catch_unwind(AssertUnwindSafe(run)) {
                     Ok(served) => served.map_err(ServeError::Driver),
@@ -306,6 +259,20 @@ impl fmt::Debug for Server {
 /// The processors that this process may run on.
 fn cpus() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn core_options(settings: &ServerBuilder) -> CoreOptions {
+    let retention = Retention {
+        events_max: settings.history_events_max,
+        bytes_max: settings.history_bytes_max,
+        age_max: settings.history_age_max,
+    };
+    CoreOptions {
+        hub: HubOptions { retention, channels_max: settings.channels_max, ..HubOptions::default() },
+        idempotency_keys_max: settings.idempotency_keys_max,
+        body_memory_bytes: settings.body_memory_bytes,
+        ..CoreOptions::default()
+    }
 }
 
 fn shard_options(
@@ -375,7 +342,7 @@ mod tests {
         let handle = server.handle();
         // A shard that has a subscriber and does not serve yet is behind as soon as more is published than it may be.
         let channel = ChannelName::parse("a").unwrap();
-        handle.shared().hub.subscribe(0, &[channel.clone().into()], None, Begin::AtHead).unwrap();
+        handle.shared().core.hub.subscribe(0, &[channel.clone().into()], None, Begin::AtHead).unwrap();
         let mut batch = handle.batch();
         (0..10_000).for_each(|_| batch.push([&channel], &Event::new("x")).unwrap());
         assert_eq!(handle.publish_batch(batch.clone()).unwrap().events, 10_000);

@@ -57,7 +57,7 @@ impl<D: Driver> Shard<D> {
 
     /// How many connections all shards hold.
     fn connections_of_all(&self) -> usize {
-        self.links.open_connections.load(Ordering::Relaxed)
+        self.core.open_connections.load(Ordering::Relaxed)
     }
 
     /// Begins to drain, once.
@@ -66,7 +66,7 @@ impl<D: Driver> Shard<D> {
             return;
         }
         // What was acknowledged by now reaches the streams before they end: the history may end with the process.
-        let head = self.links.hub.head();
+        let head = self.core.hub.head();
         while self.streams.cursor < head && self.has_events() {
             self.take();
         }

@@ -7,6 +7,7 @@
 //! waits for the end of a fan-out. Nothing in a shard blocks but the driver's wait.
 
 mod connections;
+pub mod core;
 mod drain;
 pub mod publishing;
 mod questions;
@@ -19,28 +20,24 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::ApiOptions;
-use crate::base::account::Account;
 use crate::base::mailbox::Receiver;
 use crate::base::random::Random;
 use crate::conn::{Common, ConnOptions};
 use crate::driver::Driver;
 use crate::http::{HttpDate, http_date};
-use crate::hub::{Hub, SHARDS_MAX};
-use crate::log::Log;
+use crate::hub::SHARDS_MAX;
 
+use self::core::Core;
 use connections::{Connections, HANDED_ON_MAX};
 use drain::Drain;
-use publishing::apply::{Outcome, Publishers};
-use publishing::keys::IdempotencyKeys;
+use publishing::apply::Outcome;
 use publishing::{BATCHES_UNDER_WAY_MAX, Publishing};
 use questions::Questions;
 pub use questions::{Answer, Question};
 use report::Reports;
-use report::board::Board;
 use report::counters::Counters;
 use streams::Streams;
 
@@ -98,31 +95,6 @@ pub struct ShardOptions {
     pub drain_timeout: Duration,
 }
 
-/// What joins a shard to the rest of the server.
-#[derive(Debug)]
-pub struct Links {
-    /// The hub that it reads from.
-    pub hub: Arc<Hub>,
-    /// The log that it appends to.
-    pub log: Arc<dyn Log>,
-    /// What other threads tell it.
-    pub mailbox: Receiver<Message>,
-    /// Who is told when this shard has completed a count of receivers.
-    pub publishers: Publishers,
-    /// The idempotency keys that all shards were given, as what the log commits settles them.
-    pub keys: Arc<IdempotencyKeys>,
-    /// How many connections all shards hold together.
-    pub open_connections: Arc<AtomicUsize>,
-    /// How many of them linger.
-    pub lingering: Arc<AtomicUsize>,
-    /// What is held for those whose bodies are unfinished and whose answers are unread.
-    pub account: Arc<Account>,
-    /// Where all shards put up what they have counted.
-    pub board: Arc<Board>,
-    /// Where its random bits come from. Clients are named by them: nobody may be able to predict them.
-    pub random: Box<dyn Random>,
-}
-
 /// One core's worth of server.
 ///
 /// What it knows of its connections is in four parts, each of which owns its state. A panic has all of them made anew
@@ -130,7 +102,10 @@ pub struct Links {
 pub struct Shard<D: Driver> {
     options: ShardOptions,
     driver: D,
-    links: Links,
+    core: Core,
+    /// What other threads tell it.
+    mailbox: Receiver<Message>,
+    random: Box<dyn Random>,
     common: Common,
     counters: Counters,
     drain: Drain,
@@ -153,9 +128,17 @@ pub struct Shard<D: Driver> {
 }
 
 impl<D: Driver> Shard<D> {
-    /// A shard that accepts from `driver`'s listeners. `now` is the instant from which its times count.
+    /// A shard of `core` that accepts from `driver`'s listeners and reads `mailbox`, the one of its number. `random` names
+    /// its clients: nobody may be able to predict it. `now` is the instant from which its times count.
     #[must_use]
-    pub fn new(options: ShardOptions, driver: D, links: Links, now: Instant) -> Shard<D> {
+    pub fn new(
+        options: ShardOptions,
+        driver: D,
+        core: Core,
+        mailbox: Receiver<Message>,
+        random: Box<dyn Random>,
+        now: Instant,
+    ) -> Shard<D> {
         let room = Self::room(&options);
         Shard {
             common: Common::new(options.conn.keepalive_style),
@@ -166,14 +149,16 @@ impl<D: Driver> Shard<D> {
             start: now,
             now,
             date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
-            connections: Connections::new(room, now, Arc::clone(&links.lingering)),
-            streams: Streams::new(room, links.hub.cursor(options.number)),
+            connections: Connections::new(room, now, Arc::clone(&core.lingering)),
+            streams: Streams::new(room, core.hub.cursor(options.number)),
             publishing: Publishing::default(),
             questions: Questions::default(),
             reports: Reports::default(),
             options,
             driver,
-            links,
+            core,
+            mailbox,
+            random,
         }
     }
 
@@ -189,7 +174,7 @@ impl<D: Driver> Shard<D> {
     pub fn wait(&mut self, now: Instant) -> io::Result<()> {
         let timeout = self.prepare_to_wait(now);
         let waited = self.driver.wait(timeout);
-        self.links.mailbox.awake();
+        self.mailbox.awake();
         waited
     }
 
@@ -198,7 +183,7 @@ impl<D: Driver> Shard<D> {
     pub fn prepare_to_wait(&mut self, now: Instant) -> Option<Duration> {
         self.note_durations(now);
         // Looked at after the sleep is announced: whoever applies later finds this shard asleep, and wakes it.
-        let may_sleep = self.links.mailbox.prepare_to_sleep() && !self.has_events() && !self.has_work();
+        let may_sleep = self.mailbox.prepare_to_sleep() && !self.has_events() && !self.has_work();
         if may_sleep {
             self.next_deadline().map(|deadline| deadline.saturating_duration_since(now))
         } else {
@@ -220,7 +205,7 @@ impl<D: Driver> Shard<D> {
         self.settle_tallies();
         self.fan_out();
         self.catch_up();
-        self.links.hub.tidy();
+        self.core.hub.tidy();
         self.resume_paused();
         self.resume_retries();
         self.advance_drain();
@@ -234,14 +219,14 @@ impl<D: Driver> Shard<D> {
         self.counters.connections = self.connections.len() as u64;
         self.counters.note_restart();
         self.close_all();
-        for waiting in self.links.hub.forget_shard(self.options.number) {
-            self.links.publishers.tell_counted(waiting);
+        for waiting in self.core.hub.forget_shard(self.options.number) {
+            self.core.publishers.tell_counted(waiting);
         }
-        self.links.board.stop_waiting(self.options.number);
+        self.core.board.stop_waiting(self.options.number);
 
         let room = Self::room(&self.options);
-        self.connections.restart(room, self.now, Arc::clone(&self.links.lingering));
-        self.streams = Streams::new(room, self.links.hub.cursor(self.options.number));
+        self.connections.restart(room, self.now, Arc::clone(&self.core.lingering));
+        self.streams = Streams::new(room, self.core.hub.cursor(self.options.number));
         self.publishing = Publishing::default();
         self.questions = Questions::default();
         self.reports = Reports::default();
@@ -274,15 +259,15 @@ impl<D: Driver> Shard<D> {
         self.connections.has_work()
             || self.streams.has_work()
             || self.publishing.has_work()
-            || self.links.keys.has_told(self.options.number)
-            || self.links.board.is_asked(self.options.number)
-            || self.reports.has_work(&self.links.board)
-            || self.links.hub.is_unfinished()
+            || self.core.keys.has_told(self.options.number)
+            || self.core.board.is_asked(self.options.number)
+            || self.reports.has_work(&self.core.board)
+            || self.core.hub.is_unfinished()
     }
 
     /// Returns true if and only if there are events to take. What does not concern this shard the hub passes over for it.
     fn has_events(&mut self) -> bool {
-        let (hub, cursor) = (&self.links.hub, &mut self.streams.cursor);
+        let (hub, cursor) = (&self.core.hub, &mut self.streams.cursor);
         if hub.head() != *cursor {
             *cursor = hub.cursor(self.options.number);
         }
@@ -308,7 +293,7 @@ impl<D: Driver> Shard<D> {
 
     fn take_messages(&mut self) {
         self.publishing.held_back = Some(Vec::new());
-        while let Some(message) = self.links.mailbox.try_recv() {
+        while let Some(message) = self.mailbox.try_recv() {
             match message {
                 Message::Outcome(outcome) => self.take_outcome(outcome),
                 Message::Question(question) => self.take_question(*question),

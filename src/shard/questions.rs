@@ -132,7 +132,7 @@ impl<D: Driver> Shard<D> {
 
     /// Publishes a batch with events for single streams once all of these are known to live.
     pub(super) fn find_clients(&mut self, conn: ConnId, submission: Submission) {
-        let missing = self.links.hub.without_target(submission.batch.addressed());
+        let missing = self.core.hub.without_target(submission.batch.addressed());
         let mut finding = Box::new(Finding { conn, submission, left: 0, unknown: None, error: None });
         let mut by_shard: BTreeMap<usize, Vec<Addressed>> = BTreeMap::new();
         for event in missing {
@@ -240,8 +240,8 @@ impl<D: Driver> Shard<D> {
     /// # Errors
     /// [`ClientError::Unknown`] where there is no such shard, [`ClientError::Busy`] where too many questions wait.
     fn ask(&mut self, shard: usize, serial: u64, order: Order) -> Result<(), ClientError> {
-        let other = self.links.publishers.mailbox(shard).ok_or(ClientError::Unknown)?;
-        let asker = self.links.publishers.mailbox(self.options.number).cloned();
+        let other = self.core.publishers.mailbox(shard).ok_or(ClientError::Unknown)?;
+        let asker = self.core.publishers.mailbox(self.options.number).cloned();
         if self.questions.unanswered >= QUESTIONS_MAX || other.len() >= QUESTIONS_MAX {
             return Err(ClientError::Busy);
         }

@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use downpour::base::account::Account;
 use downpour::base::id::{ConnId, Sequence};
-use downpour::base::mailbox::{Sender, Wake, mailbox};
+use downpour::base::mailbox::{Sender, Wake};
 use downpour::base::name::Selector;
 use downpour::base::random::SplitMix64;
 use downpour::driver::sim::{SimDriver, SimNet, SimSocket};
@@ -21,11 +20,9 @@ use downpour::frame::offer::Offer;
 use downpour::http::http_date;
 use downpour::hub::{Backlog, Hub, Receivers};
 use downpour::log::sim::SimLog;
-use downpour::log::{Log, Sink, Ticket};
-use downpour::shard::publishing::apply::Applier;
-use downpour::shard::publishing::keys::IdempotencyKeys;
-use downpour::shard::report::board::Board;
-use downpour::shard::{Links, MAILBOX_MESSAGES_MAX, Message, Shard, ShardOptions};
+use downpour::log::{Log, Ticket};
+use downpour::shard::core::{Core, CoreOptions};
+use downpour::shard::{Message, Shard, ShardOptions};
 use downpour::sse::event::Event;
 
 use crate::model::{Recorder, TARGETS, target_name};
@@ -87,27 +84,26 @@ impl Server {
     /// Starts a server on what the world's medium holds, and lets the world reach it.
     pub(crate) fn start(world: &mut World) -> Server {
         let World { rules, random, model, nets, medium, now, reach, .. } = world;
-        let hub = Arc::new(Hub::new(rules.hub));
         let wakers: Vec<Arc<Woken>> = nets.iter().map(|_| Arc::default()).collect();
         let wake = |woken: &Arc<Woken>| Arc::clone(woken) as Arc<dyn Wake>;
-        let (senders, receivers): (Vec<_>, Vec<_>) =
-            wakers.iter().map(|woken| mailbox(MAILBOX_MESSAGES_MAX, wake(woken))).unzip();
-        let keys = Arc::new(IdempotencyKeys::new(1_000_000, senders.clone()));
-        let inner: Arc<dyn Sink> =
-            Arc::new(Applier::new(Arc::clone(&hub), senders.clone(), Arc::clone(&keys)));
-        let recorder = Arc::new(Recorder { model: Arc::clone(model), inner });
-        let log = Arc::new(SimLog::open(medium, random.bits(), rules.log, recorder));
-        let eager: Arc<dyn Log> = Arc::new(EagerLog {
-            inner: Arc::clone(&log),
-            hub: Arc::clone(&hub),
-            backlog: rules.hub.backlog,
-            shards: nets.len(),
-            eagerness: rules.log_eagerness,
-            random: Mutex::new(SplitMix64::new(random.bits())),
+        let options =
+            CoreOptions { hub: rules.hub, idempotency_keys_max: 1_000_000, ..CoreOptions::default() };
+        let mut inner = None;
+        let (core, receivers) = Core::new(&options, wakers.iter().map(wake), None, |hub, sink| {
+            let recorder = Arc::new(Recorder { model: Arc::clone(model), inner: sink });
+            let log = Arc::new(SimLog::open(medium, random.bits(), rules.log, recorder));
+            inner = Some(Arc::clone(&log));
+            Arc::new(EagerLog {
+                inner: log,
+                hub: Arc::clone(hub),
+                backlog: rules.hub.backlog,
+                shards: nets.len(),
+                eagerness: rules.log_eagerness,
+                random: Mutex::new(SplitMix64::new(random.bits())),
+            })
         });
-        let account = Arc::new(Account::new(64 << 20));
-        let (connections, lingering) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let board = Arc::new(Board::new(senders.clone()));
+        let log = inner.expect("the log was opened");
+        let hub = Arc::clone(&core.hub);
         let parts = nets.iter().zip(wakers).zip(receivers).enumerate();
         let members = parts.map(|(number, ((net, woken), mailbox))| {
             let meddling = Rc::new(Meddling {
@@ -117,20 +113,9 @@ impl Server {
                 panics: Cell::new(false),
             });
             let driver = MeddlingDriver { inner: net.driver(), meddling: Rc::clone(&meddling) };
-            let links = Links {
-                hub: Arc::clone(&hub),
-                log: Arc::clone(&eager),
-                mailbox,
-                publishers: senders.clone().into(),
-                keys: Arc::clone(&keys),
-                open_connections: Arc::clone(&connections),
-                lingering: Arc::clone(&lingering),
-                account: Arc::clone(&account),
-                board: Arc::clone(&board),
-                random: Box::new(SplitMix64::new(random.bits())),
-            };
+            let random = Box::new(SplitMix64::new(random.bits()));
             let options = ShardOptions { number, ..rules.shard.clone() };
-            let shard = Shard::new(options, driver, links, *now);
+            let shard = Shard::new(options, driver, core.clone(), mailbox, random, *now);
             let net = net.clone();
             Member { shard, net, meddling, woken, is_sleeping: false, deadline: None, lags_until: 0 }
         });
@@ -141,8 +126,9 @@ impl Server {
                 hub.add(0, &name.expect("it is a name")).expect("there is room");
             }
         }
-        *reach = Some(Reach { hub: Arc::clone(&hub), log, start: *now, mailboxes: senders });
-        Server { members, hub, connections, start: *now }
+        let mailboxes = core.publishers.mailboxes().to_vec();
+        *reach = Some(Reach { hub: Arc::clone(&hub), log, start: *now, mailboxes });
+        Server { members, hub, connections: core.open_connections, start: *now }
     }
 
     /// One turn of the loop that a shard's thread runs, up to its next sleep.

@@ -10,7 +10,8 @@ use crate::base::id::ConnId;
 use crate::conn::Context;
 use crate::driver::Driver;
 use crate::http::{Problem, Response};
-use crate::shard::{Links, Shard};
+use crate::shard::Shard;
+use crate::shard::core::Core;
 
 /// When to try again: what is held is given back as bodies end and answers are read, at the latest by their time limits.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn may_hold(&mut self, conn: ConnId, bytes: usize) -> bool {
-        let Shard { links: Links { account, .. }, connections: Connections { peers, .. }, driver, .. } = self;
+        let Shard { core: Core { account, .. }, connections: Connections { peers, .. }, driver, .. } = self;
         let Some(held) = peers.get_mut(conn).and_then(|peer| peer.conn.held_mut()) else { return true };
         match held {
             Some(held) => held.set(bytes),

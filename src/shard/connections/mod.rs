@@ -173,7 +173,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn accept(&mut self, socket: D::Socket, listener: usize) -> Option<ConnId> {
-        let (len, most) = (self.links.open_connections.load(Ordering::Relaxed), self.options.connections_max);
+        let (len, most) = (self.core.open_connections.load(Ordering::Relaxed), self.options.connections_max);
         if len >= most + CONNECTIONS_OVER_LIMIT_MAX {
             self.driver.refuse(socket);
             self.counters.dropped += 1;
@@ -182,7 +182,7 @@ impl<D: Driver> Shard<D> {
         let conn = self.connections.peers.insert(Peer::new(self.now, listener, len >= most));
         match self.driver.adopt(socket, conn) {
             Ok(()) => {
-                self.links.open_connections.fetch_add(1, Ordering::Relaxed);
+                self.core.open_connections.fetch_add(1, Ordering::Relaxed);
                 self.counters.accepted += 1;
                 Some(conn)
             }
@@ -206,7 +206,7 @@ impl<D: Driver> Shard<D> {
     fn forget(&mut self, conn: ConnId) {
         self.connections.timers.disarm(conn.index);
         self.connections.peers.remove(conn);
-        self.links.open_connections.fetch_sub(1, Ordering::Relaxed);
+        self.core.open_connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Goes on with connections that had more to do than they were given, a bounded amount.
@@ -311,7 +311,7 @@ impl<D: Driver> Shard<D> {
             request.forget_request(); // One before ran out of time.
         }
         let api = &self.options.api[usize::from(listener)];
-        let checks = Checks { fingerprints: self.links.keys.fingerprints(), hub: &self.links.hub };
+        let checks = Checks { fingerprints: self.core.keys.fingerprints(), hub: &self.core.hub };
         match api::handle(&head, &body, api, status, checks) {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),
@@ -322,7 +322,7 @@ impl<D: Driver> Shard<D> {
             }
             Reply::Client(request) => self.begin_client_request(conn, request),
             Reply::DropHistory(channel) => {
-                let dropped = self.links.hub.drop_history(channel.as_str());
+                let dropped = self.core.hub.drop_history(channel.as_str());
                 self.answer(conn, &api::answer_dropped(&channel, dropped));
             }
             Reply::Publish { batch, form, claims } => {

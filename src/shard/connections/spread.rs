@@ -24,7 +24,7 @@ impl<D: Driver> Shard<D> {
 
     /// Hands a connection on if another shard's turn has come; returns it where it is this shard's to keep.
     fn hand_on(&mut self, socket: D::Socket, listener: usize) -> Option<D::Socket> {
-        let mailboxes = self.links.publishers.mailboxes();
+        let mailboxes = self.core.publishers.mailboxes();
         if !self.options.api[listener].reach.is_spread() || self.drain.is_on() || mailboxes.len() < 2 {
             return Some(socket);
         }
@@ -68,7 +68,7 @@ impl<D: Driver> Shard<D> {
         if self.options.number != 0 || !self.options.api.iter().any(|api| api.reach.is_spread()) {
             return;
         }
-        for (number, mailbox) in self.links.publishers.mailboxes().iter().enumerate() {
+        for (number, mailbox) in self.core.publishers.mailboxes().iter().enumerate() {
             if number != self.options.number && mailbox.try_send(Message::AllHandedOn).is_err() {
                 tracing::debug!(shard = number, "it has ended and waits for nothing");
             }

@@ -49,14 +49,14 @@ impl<D: Driver> Shard<D> {
             let problem = Problem::unavailable("the server is draining", Duration::from_secs(1));
             return self.refuse_batch(conn, submission.form, problem);
         }
-        if self.links.hub.exceeds_channels_max(&submission.batch) {
+        if self.core.hub.exceeds_channels_max(&submission.batch) {
             let detail = "the server has as many channels as it keeps; publish to one that exists, or later";
             return self.refuse_batch(conn, submission.form, Problem::too_many(detail, self.options.retry));
         }
         let serial = self.take_serial();
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         let request = peer.open_request.get_or_insert_default();
-        if self.publishing.tickets.is_full() || self.links.hub.is_behind() {
+        if self.publishing.tickets.is_full() || self.core.hub.is_behind() {
             request.waiting = Some(Waiting::Shards(submission));
             self.publishing.paused.push_back(conn);
             self.counters.publish_pauses += 1;
@@ -70,13 +70,13 @@ impl<D: Driver> Shard<D> {
         if let Some(reservation) = reservation {
             reservation.hand_over(ticket); // From here on it is the log's word that counts.
         }
-        self.links.log.append(batch, ticket);
+        self.core.log.append(batch, ticket);
     }
 
     /// Publishes what waited, unless it would have to wait again.
     pub(in crate::shard) fn resume_paused(&mut self) {
         for _ in 0..self.publishing.paused.len() {
-            if self.links.hub.is_behind() || self.publishing.tickets.is_full() {
+            if self.core.hub.is_behind() || self.publishing.tickets.is_full() {
                 return;
             }
             let Some(conn) = self.publishing.paused.pop_front() else { return };

@@ -55,7 +55,8 @@ impl From<Vec<Sender<Message>>> for Publishers {
 
 impl Publishers {
     /// The mailboxes of the shards, by their numbers.
-    pub(in crate::shard) fn mailboxes(&self) -> &[Sender<Message>] {
+    #[must_use]
+    pub fn mailboxes(&self) -> &[Sender<Message>] {
         &self.shards
     }
 

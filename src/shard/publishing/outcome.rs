@@ -38,7 +38,7 @@ impl<D: Driver> Shard<D> {
     pub(in crate::shard) fn take_outcome(&mut self, outcome: Outcome) {
         let Outcome { ticket, result } = outcome;
         if TicketParts::of(ticket).is_keyed() {
-            self.links.keys.note_time(self.now);
+            self.core.keys.note_time(self.now);
         }
         match result {
             Ok((first, Receivers::Exactly(receivers))) => self.acknowledge(ticket, first, receivers),

@@ -29,7 +29,7 @@ impl<D: Driver> Shard<D> {
         let ReadLines { batch, places, claims, error } = api::read_lines(
             &lines,
             permission,
-            Checks { fingerprints: self.links.keys.fingerprints(), hub: &self.links.hub },
+            Checks { fingerprints: self.core.keys.fingerprints(), hub: &self.core.hub },
         );
         let end = match (error, lines.failure) {
             (Some(BadLine { line, problem }), _) => Some(LinesEnd::Failed(problem, Some(line))),

@@ -40,7 +40,7 @@ impl<D: Driver> Shard<D> {
                 Claims::Request(claim) => vec![*claim],
                 Claims::Events(claims) => claims.iter().map(|claim| claim.claim).collect(),
             };
-            match self.links.keys.begin(&claims, self.options.number, self.now) {
+            match self.core.keys.begin(&claims, self.options.number, self.now) {
                 Ok((known, reservation)) => return self.take_known(conn, submission, known, reservation),
                 Err(Held::UnderWay) => {
                     self.hold_for_key(conn, submission);
@@ -171,7 +171,7 @@ impl<D: Driver> Shard<D> {
 
     /// Goes on with what waited for keys, and for counts.
     pub(in crate::shard) fn resume_retries(&mut self) {
-        if self.links.keys.take_told(self.options.number) {
+        if self.core.keys.take_told(self.options.number) {
             for _ in 0..self.publishing.waiting_for_keys.len() {
                 let Some(conn) = self.publishing.waiting_for_keys.pop_front() else { break };
                 let Some(peer) = self.connections.peers.get_mut(conn) else { continue };

@@ -36,7 +36,7 @@ impl<D: Driver> Shard<D> {
             if self.connections.peers.get_mut(listing.conn).is_none() {
                 continue;
             }
-            let response = if self.links.hub.look_for_page(&mut listing.page) {
+            let response = if self.core.hub.look_for_page(&mut listing.page) {
                 let (channels, has_more) = listing.page.into_channels();
                 api::answer_list(&channels, has_more)
             } else if self.now >= listing.deadline {

@@ -119,7 +119,7 @@ struct PendingReport {
 impl<D: Driver> Shard<D> {
     /// Asks all shards what they have counted, for a connection that wants to know.
     pub(super) fn begin_report(&mut self, conn: ConnId, form: ReportForm) {
-        let question = self.links.board.ask(Some(self.options.number));
+        let question = self.core.board.ask(Some(self.options.number));
         // Answered before the connection gives up waiting for its answer.
         let wait = REPORT_WAIT.min(self.options.conn.publish_timeout / 2);
         self.reports.pending.push(PendingReport { conn, form, question, deadline: self.now + wait });
@@ -129,19 +129,19 @@ impl<D: Driver> Shard<D> {
     pub(super) fn put_up_counters(&mut self) {
         let number = self.options.number;
         let is_over = self.is_drained();
-        if !is_over && !self.links.board.is_asked(number) {
+        if !is_over && !self.core.board.is_asked(number) {
             return;
         }
-        let question = self.links.board.last_question();
+        let question = self.core.board.last_question();
         self.counters.connections = self.connections.peers.len() as u64;
         self.counters.timers = self.connections.timers.len() as u64;
         self.counters.publishers_paused = self.publishing.paused_len() as u64;
         self.counters.publishes_refused = self.common.refusals.by_status();
         let snapshot = self.counters.clone();
         if is_over {
-            self.links.board.answer_for_good(number, snapshot);
+            self.core.board.answer_for_good(number, snapshot);
         } else {
-            self.links.board.answer(number, question, snapshot);
+            self.core.board.answer(number, question, snapshot);
         }
     }
 
@@ -152,17 +152,17 @@ impl<D: Driver> Shard<D> {
         }
         let (mut as_metrics, mut as_stats) = (None, None); // What is told to several is rendered once.
         for pending in std::mem::take(&mut self.reports.pending) {
-            if self.links.board.unanswered(pending.question) > 0 && self.now < pending.deadline {
+            if self.core.board.unanswered(pending.question) > 0 && self.now < pending.deadline {
                 self.reports.pending.push(pending);
                 continue;
             }
             let report = || {
                 Report::read(
-                    &self.links.board,
+                    &self.core.board,
                     pending.question,
-                    &self.links.hub,
-                    &self.links.keys,
-                    &self.links.account,
+                    &self.core.hub,
+                    &self.core.keys,
+                    &self.core.account,
                 )
             };
             let response = match pending.form {
@@ -170,7 +170,7 @@ impl<D: Driver> Shard<D> {
                     Response::new(Status::OK, METRICS_TYPE, metrics::render(report()).into_bytes())
                 }),
                 ReportForm::Stats => as_stats.get_or_insert_with(|| {
-                    let text = stats::render(&report(), &self.links.hub.subscribed());
+                    let text = stats::render(&report(), &self.core.hub.subscribed());
                     Response::json(Status::OK, text.into_bytes())
                 }),
             }
@@ -179,7 +179,7 @@ impl<D: Driver> Shard<D> {
             self.act(pending.conn);
         }
         if self.reports.pending.is_empty() {
-            self.links.board.stop_waiting(self.options.number);
+            self.core.board.stop_waiting(self.options.number);
         }
     }
 

@@ -13,10 +13,11 @@ use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::hub::reader::{SLICE_FRAMES_MAX, SliceLimits};
 use crate::hub::{ChannelId, Hub};
+use crate::shard::Shard;
 use crate::shard::connections::Connections;
 use crate::shard::connections::peer::Peer;
+use crate::shard::core::Core;
 use crate::shard::report::counters::Counters;
-use crate::shard::{Links, Shard};
 
 /// Slices that one turn reads, for all streams together.
 const SLICES_PER_TURN_MAX: usize = 128;
@@ -39,7 +40,7 @@ impl<D: Driver> Shard<D> {
 
     fn read_slice(&mut self, conn: ConnId) {
         let Shard {
-            links: Links { hub, .. },
+            core: Core { hub, .. },
             connections: Connections { peers, .. },
             streams,
             options,

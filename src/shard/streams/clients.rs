@@ -61,11 +61,11 @@ impl<D: Driver> Shard<D> {
     /// Makes a stream a target of its own, once; returns false where it does not live.
     fn attach(&mut self, client: ClientId) -> bool {
         let Some(conn) = self.find_client(client) else { return false };
-        if self.links.hub.has_target(client) {
+        if self.core.hub.has_target(client) {
             return true;
         }
         // There was nothing for it so far, so that it may begin with whatever place the stream is at.
-        let added = self.links.hub.add_client(self.options.number, client);
+        let added = self.core.hub.add_client(self.options.number, client);
         self.add_to_index(conn, added);
         true
     }
@@ -84,8 +84,8 @@ impl<D: Driver> Shard<D> {
         self.take_if_calm(); // And the stream needs no detour.
         let peer = self.connections.peers.get(conn).ok_or(ClientError::Unknown)?;
         let (targets, is_live) = (peer.targets(), peer.behind.is_none());
-        let (names, _) = self.links.hub.names(&targets);
-        if self.links.hub.find(name.as_str()).is_some_and(|id| targets.contains(&id)) {
+        let (names, _) = self.core.hub.names(&targets);
+        if self.core.hub.find(name.as_str()).is_some_and(|id| targets.contains(&id)) {
             return Ok(ClientAnswer::Channels(names));
         }
         let channels_max = self.options.api[usize::from(peer.listener)].stream_channels_max;
@@ -93,7 +93,7 @@ impl<D: Driver> Shard<D> {
             return Err(ClientError::StreamFull { channels_max });
         }
         self.check_queue(peer)?;
-        let added = self.links.hub.add(self.options.number, name).map_err(|_| ClientError::ServerFull)?;
+        let added = self.core.hub.add(self.options.number, name).map_err(|_| ClientError::ServerFull)?;
         if is_live && added.shard_cursor == added.at {
             self.add_to_index(conn, added);
             self.tell_joined(conn, added.channel);
@@ -123,9 +123,9 @@ impl<D: Driver> Shard<D> {
     /// Ends one subscription of a stream, at once.
     fn part(&mut self, conn: ConnId, name: &Selector) -> Result<ClientAnswer, ClientError> {
         let peer = self.connections.peers.get(conn).ok_or(ClientError::Unknown)?;
-        let channel = self.links.hub.find(name.as_str());
+        let channel = self.core.hub.find(name.as_str());
         let Some(place) = peer.subscriptions.iter().position(|kept| Some(kept.channel) == channel) else {
-            return Ok(ClientAnswer::Channels(self.links.hub.names(&peer.targets()).0));
+            return Ok(ClientAnswer::Channels(self.core.hub.names(&peer.targets()).0));
         };
         self.check_queue(peer)?;
         let peer = self.connections.peers.get_mut(conn).ok_or(ClientError::Unknown)?;
@@ -133,7 +133,7 @@ impl<D: Driver> Shard<D> {
         peer.subscriptions.shrink_to_fit();
         let staying = peer.targets();
         let had = |channel, event| peer.behind.as_ref().is_none_or(|behind| behind.had(channel, event));
-        self.links.hub.remove(self.options.number, subscription.channel, &staying, had);
+        self.core.hub.remove(self.options.number, subscription.channel, &staying, had);
         if let Some(behind) = &mut peer.behind {
             behind.part(subscription.channel);
         }
@@ -141,7 +141,7 @@ impl<D: Driver> Shard<D> {
         if let Some(peer) = self.connections.peers.get_mut(conn)
             && let Some(framing) = peer.conn.framing()
         {
-            let (names, _) = self.links.hub.names(&peer.targets_now());
+            let (names, _) = self.core.hub.names(&peer.targets_now());
             let notice = Notice::Unsubscribed { channel: name.as_str(), channels: &names };
             peer.conn.tell(own(&notice, framing));
         }
@@ -169,29 +169,29 @@ impl<D: Driver> Shard<D> {
     fn tell_joined(&mut self, conn: ConnId, channel: ChannelId) {
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         if let Some(framing) = peer.conn.framing() {
-            tell_subscribed(peer, &self.links.hub, channel, framing);
+            tell_subscribed(peer, &self.core.hub, channel, framing);
         }
     }
 
     /// Answers with the channels that a stream has now, and notes whether its events can be counted.
     fn channels_changed(&mut self, conn: ConnId) -> Result<ClientAnswer, ClientError> {
         let peer = self.connections.peers.get_mut(conn).ok_or(ClientError::Unknown)?;
-        let (names, _) = self.links.hub.names(&peer.targets());
+        let (names, _) = self.core.hub.names(&peer.targets());
         peer.is_counting = matches!(&names[..], [only] if prefix_of(only).is_none());
         Ok(ClientAnswer::Channels(names))
     }
 
     fn describe(&self, conn: ConnId) -> Result<ClientReport, ClientError> {
         let peer = self.connections.peers.get(conn).ok_or(ClientError::Unknown)?;
-        let (channels, user) = self.links.hub.names(&peer.targets());
+        let (channels, user) = self.core.hub.names(&peer.targets());
         let mut targets = peer.targets_now();
         targets.push(ChannelId::ALL);
         let behind = peer.behind.as_ref();
         let place =
-            behind.map_or_else(|| self.links.hub.cursor(self.options.number), |behind| behind.cursor.place);
-        let (_, mut lag_events) = self.links.hub.names_and_lag(&targets, place);
+            behind.map_or_else(|| self.core.hub.cursor(self.options.number), |behind| behind.cursor.place);
+        let (_, mut lag_events) = self.core.hub.names_and_lag(&targets, place);
         for join in behind.iter().flat_map(|behind| &behind.joins) {
-            lag_events += self.links.hub.names_and_lag(&[join.channel], join.at).1;
+            lag_events += self.core.hub.names_and_lag(&[join.channel], join.at).1;
         }
         Ok(ClientReport {
             user,

@@ -19,9 +19,10 @@ use crate::hub::reader::Cursor;
 use super::Streams;
 use super::sources::unframed_twin;
 use super::state::Behind;
+use crate::shard::Shard;
 use crate::shard::connections::Connections;
 use crate::shard::connections::peer::Peer;
-use crate::shard::{Links, Shard};
+use crate::shard::core::Core;
 
 /// Marked streams that one turn sends to before it looks at completions again.
 const FLUSHES_PER_TURN_MAX: usize = 256;
@@ -87,12 +88,12 @@ impl<D: Driver> Shard<D> {
 
     /// Takes what lies after the shard's cursor, as much as an empty outbox takes, and queues it for its streams.
     pub(in crate::shard) fn take(&mut self) {
-        if self.links.hub.head() == self.streams.cursor {
+        if self.core.hub.head() == self.streams.cursor {
             return;
         }
         let limits = TakeLimits::of(self.options.conn.outbox);
         let mut taken = std::mem::take(&mut self.streams.taken);
-        self.streams.cursor = self.links.hub.take(self.options.number, limits, &mut taken);
+        self.streams.cursor = self.core.hub.take(self.options.number, limits, &mut taken);
         for runs in taken.chunk_by(|run, next| {
             run.channels == next.channels && run.tally.is_none() && next.tally.is_none()
         }) {
@@ -142,7 +143,7 @@ impl<D: Driver> Shard<D> {
         let everyone = (live.channels == RunChannels::One(ChannelId::ALL)).then(|| self.streams());
         let mut twin: Option<Run> = None; // Made once, on first need.
         let Shard {
-            links: Links { publishers, .. },
+            core: Core { publishers, .. },
             connections: Connections { peers, .. },
             streams: Streams { index, marked, fallen, .. },
             options,

@@ -81,7 +81,7 @@ impl<D: Driver> Shard<D> {
             let seconds = self.now.saturating_duration_since(behind.since).as_secs();
             let channels: Vec<_> =
                 peer.subscriptions.iter().map(|subscription| subscription.channel).collect();
-            let (mut channels, lag_events) = self.links.hub.names_and_lag(&channels, place);
+            let (mut channels, lag_events) = self.core.hub.names_and_lag(&channels, place);
             channels.truncate(CHANNELS_NAMED_MAX);
             let shard = u16::try_from(self.options.number).expect("there are at most 64 shards");
             let client = ClientId { secret: 0, shard, slot }; // Shown without its secret.

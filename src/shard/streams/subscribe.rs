@@ -14,15 +14,16 @@ use crate::hub::{Begin, Begun};
 use super::Streams;
 use super::catch_up::own;
 use super::state::{Behind, Replay};
+use crate::shard::Shard;
 use crate::shard::connections::Connections;
+use crate::shard::core::Core;
 use crate::shard::report::counters::StreamRefusal;
-use crate::shard::{Links, Shard};
 
 impl<D: Driver> Shard<D> {
     /// Answers a subscribe: with a stream, or with one that only says why there is none now.
     pub(in crate::shard) fn subscribe(&mut self, conn: ConnId, request: &SubscribeRequest) {
         let Shard {
-            links: Links { hub, .. },
+            core: Core { hub, .. },
             connections: Connections { peers, .. },
             drain,
             options,
@@ -53,7 +54,7 @@ impl<D: Driver> Shard<D> {
         };
 
         let client = ClientId {
-            secret: u128::from(self.links.random.bits()) << 64 | u128::from(self.links.random.bits()),
+            secret: u128::from(self.random.bits()) << 64 | u128::from(self.random.bits()),
             shard: u16::try_from(number).expect("there are at most 64 shards"),
             slot: conn.index,
         };
@@ -135,7 +136,7 @@ impl<D: Driver> Shard<D> {
         let channels = subscriptions.iter().map(|subscription| subscription.channel);
         // A live stream had its channels before what its shard has yet to take.
         let had = |channel, event| behind.as_ref().is_none_or(|behind| behind.had(channel, event));
-        self.links.hub.unsubscribe(self.options.number, channels, had);
+        self.core.hub.unsubscribe(self.options.number, channels, had);
     }
 
     /// Takes a subscription out of the index; its stream has it no more.
@@ -192,7 +193,7 @@ impl<D: Driver> Shard<D> {
 
     pub(in crate::shard) fn random_up_to(&mut self, most: Duration) -> Duration {
         // 53 bits are what an f64 holds exactly.
-        let unit = (self.links.random.bits() >> 11) as f64 / (1_u64 << 53) as f64;
+        let unit = (self.random.bits() >> 11) as f64 / (1_u64 << 53) as f64;
         most.mul_f64(unit)
     }
 

@@ -22,7 +22,7 @@ fn servers() -> Servers {
 fn apply(servers: &Servers, channel: &str, data: &str) {
     let mut batch = Batch::new();
     batch.push(&[channel], &Event::new(data));
-    servers.log.append(batch, application_ticket(0)); // Of nobody.
+    servers.core.log.append(batch, application_ticket(0)); // Of nobody.
 }
 
 /// One turn of the shard that is busy, and one of the other, so that nobody waits for it.

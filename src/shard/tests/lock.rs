@@ -13,10 +13,10 @@ fn the_hubs_lock_is_taken_a_few_times_for_a_batch_and_never_for_a_delivery() {
         servers.settle();
         let mut batch = Batch::new();
         (0..10).for_each(|_| batch.push(&["a"], &Event::new("live")));
-        let before = servers.hub.locks();
-        servers.hub.apply(servers.hub.head().next(), &batch, None);
+        let before = servers.core.hub.locks();
+        servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
         servers.settle();
-        let locks = servers.hub.locks() - before;
+        let locks = servers.core.hub.locks() - before;
         assert!(streams.iter().all(|stream| read(stream).matches("data: live").count() == 10));
         locks
     };

@@ -10,18 +10,15 @@ mod timer;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::publishing::keys::IdempotencyKeys;
-use super::report::board::Board;
-use super::{Links, MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
+use super::core::{Core, CoreOptions};
+use super::{MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use crate::api::{self, ApiOptions, Hosts, Reach};
-use crate::base::account::Account;
 use crate::base::id::{EpochTag, Sequence};
-use crate::base::mailbox::mailbox;
 use crate::base::random::{Random, SplitMix64};
 use crate::conn::ConnOptions;
 use crate::driver::Driver;
@@ -32,10 +29,10 @@ use crate::frame::outbox::OutboxLimits;
 use crate::http::http_date;
 use crate::hub::live::TakeLimits;
 use crate::hub::retention::Retention;
-use crate::hub::{Backlog, HOLD_STEPS, Hub, HubOptions};
+use crate::hub::{Backlog, HubOptions};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
-use crate::shard::publishing::apply::{Applier, application_ticket};
+use crate::shard::publishing::apply::application_ticket;
 use crate::sse::event::Event;
 
 pub(in crate::shard) const SHARDS: usize = 2;
@@ -44,9 +41,7 @@ pub(in crate::shard) const SHARDS: usize = 2;
 pub(in crate::shard) struct Servers {
     pub(in crate::shard) nets: Vec<SimNet>,
     pub(in crate::shard) shards: Vec<Shard<SimDriver>>,
-    pub(in crate::shard) hub: Arc<Hub>,
-    pub(in crate::shard) log: Arc<dyn Log>,
-    connections: Arc<AtomicUsize>,
+    pub(in crate::shard) core: Core,
     pub(in crate::shard) now: Instant,
 }
 
@@ -89,47 +84,32 @@ impl Servers {
         open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
     ) -> Servers {
         let now = Instant::now();
-        let hub = Arc::new(Hub::new(HubOptions {
-            retention: Retention { events_max: 100, bytes_max: 1 << 20, age_max: None },
-            channels_max: 100,
-            backlog: Backlog::default(),
-            shards: SHARDS,
-            hold_steps: HOLD_STEPS,
-        }));
         let nets: Vec<SimNet> = (0..SHARDS as u64).map(|seed| SimNet::new(seed, network.clone())).collect();
         let drivers: Vec<SimDriver> = nets.iter().map(SimNet::driver).collect();
-        let (senders, receivers): (Vec<_>, Vec<_>) =
-            drivers.iter().map(|driver| mailbox(messages_max, driver.waker())).unzip();
-        let keys = Arc::new(IdempotencyKeys::new(100, senders.clone()));
-        let applier: Arc<dyn Sink> =
-            Arc::new(Applier::new(Arc::clone(&hub), senders.clone(), Arc::clone(&keys)));
-        let log = open(applier);
-        let account = Arc::new(Account::new(1 << 30));
-        let (connections, lingering) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let board = Arc::new(Board::new(senders.clone()));
-        let parts = drivers.into_iter().zip(receivers).enumerate();
+        let core_options = CoreOptions {
+            hub: HubOptions {
+                retention: Retention { events_max: 100, bytes_max: 1 << 20, age_max: None },
+                channels_max: 100,
+                ..HubOptions::default()
+            },
+            idempotency_keys_max: 100,
+            body_memory_bytes: 1 << 30,
+            mailbox_messages_max: messages_max,
+            ..CoreOptions::default()
+        };
+        let wakers = drivers.iter().map(Driver::waker);
+        let (core, mailboxes) = Core::new(&core_options, wakers, None, |_, sink| open(sink));
+        let parts = drivers.into_iter().zip(mailboxes).enumerate();
         let shards = parts.map(|(number, (driver, mailbox))| {
             let random = Brittle {
                 inner: SplitMix64::new(number as u64),
                 draws: 0,
                 panics_at: panics_at.filter(|_| number == 0),
             };
-            let links = Links {
-                hub: Arc::clone(&hub),
-                log: Arc::clone(&log),
-                mailbox,
-                publishers: senders.clone().into(),
-                keys: Arc::clone(&keys),
-                open_connections: Arc::clone(&connections),
-                lingering: Arc::clone(&lingering),
-                account: Arc::clone(&account),
-                board: Arc::clone(&board),
-                random: Box::new(random),
-            };
-            Shard::new(options(number), driver, links, now)
+            Shard::new(options(number), driver, core.clone(), mailbox, Box::new(random), now)
         });
         let shards = shards.collect();
-        Servers { nets, shards, hub, log, connections, now }
+        Servers { nets, shards, core, now }
     }
 
     /// Lets every shard do what it has to do; a panic of one is got over as its thread would.
@@ -257,7 +237,7 @@ fn what_comes_together_goes_out_in_one_send_to_each_stream_also_where_a_queue_wo
     let mut batch = Batch::new();
     (0..events).for_each(|_| batch.push(&["a"], &Event::new("live")));
     let before = servers.shards[0].counters.sends();
-    servers.hub.apply(servers.hub.head().next(), &batch, None);
+    servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
     servers.settle();
     let received = streams.each_ref().map(|stream| read(stream).matches("data: live").count());
     assert_eq!(received, [events as usize, events as usize, 0]);
@@ -282,7 +262,7 @@ fn what_many_streams_get_at_once_is_what_was_published_wherever_it_lies() {
                 batch.push(&["b"], &Event::new("between"));
             }
         }
-        servers.hub.apply(servers.hub.head().next(), &batch, None);
+        servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
         servers.settle();
         let is_data = |line: &&str| line.starts_with("data: ");
         let lines: Vec<String> = data.iter().map(|data| format!("data: {data}")).collect();
@@ -318,7 +298,7 @@ fn an_event_to_all_reaches_every_stream_once() {
     servers.settle();
     let mut batch = Batch::new();
     batch.push(&[TARGET_ALL], &Event::new("to all"));
-    servers.hub.apply(servers.hub.head().next(), &batch, None);
+    servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
     servers.settle();
     for stream in &streams {
         assert_eq!(read(stream).matches("data: to all").count(), 1);
@@ -351,7 +331,7 @@ fn a_panic_ends_the_streams_of_its_shard_alone_and_the_shard_serves_again() {
     let _culprit = servers.subscribe(0, "a");
     assert_eq!(servers.settle(), 1);
     assert!(read(&lost).contains("connected") && lost.is_ended());
-    assert_eq!(servers.connections.load(Ordering::Relaxed), 1);
+    assert_eq!(servers.core.open_connections.load(Ordering::Relaxed), 1);
 
     let back = servers.subscribe(0, "a");
     servers.settle();
@@ -418,7 +398,7 @@ fn a_count_does_not_wait_for_a_shard_that_has_panicked() {
     let mut servers = Servers::new(None);
     let _streams = [servers.subscribe(0, "a"), servers.subscribe(1, "b")];
     servers.settle();
-    let applied = servers.hub.apply(servers.hub.head().next(), &two_channels(), Some(1));
+    let applied = servers.core.hub.apply(servers.core.hub.head().next(), &two_channels(), Some(1));
     let crate::hub::Receivers::Counting(tally) = applied.receivers else { panic!("two shards count") };
     servers.shards[1].turn(servers.now, http_date(SystemTime::UNIX_EPOCH));
     assert_eq!(tally.total(), None);
@@ -431,11 +411,11 @@ fn a_count_does_not_wait_for_a_shard_that_panicked_after_it_had_taken_the_event(
     let mut servers = Servers::new(None);
     let _streams = [servers.subscribe(0, "a"), servers.subscribe(1, "b")];
     servers.settle();
-    let applied = servers.hub.apply(servers.hub.head().next(), &two_channels(), Some(1));
+    let applied = servers.core.hub.apply(servers.core.hub.head().next(), &two_channels(), Some(1));
     let crate::hub::Receivers::Counting(tally) = applied.receivers else { panic!("two shards count") };
     servers.shards[1].turn(servers.now, http_date(SystemTime::UNIX_EPOCH));
     let limits = TakeLimits { frames_max: 10, large_frames_max: 10, bytes_max: 1000 };
-    servers.hub.take(0, limits, &mut Vec::new()); // And lost, as in a panic that comes before the count.
+    servers.core.hub.take(0, limits, &mut Vec::new()); // And lost, as in a panic that comes before the count.
     servers.shards[0].restart();
     assert_eq!(tally.total(), Some(1));
 }
@@ -455,24 +435,24 @@ fn a_publisher_waits_for_another_shard_that_is_behind_and_is_forgotten_once_its_
     servers.settle();
     let mut batch = Batch::new();
     (0..=Backlog::default().events_max).for_each(|_| batch.push(&["a"], &Event::new("x")));
-    servers.log.append(batch, application_ticket(0)); // Of nobody.
+    servers.core.log.append(batch, application_ticket(0)); // Of nobody.
     publish("late");
-    let before = servers.hub.head();
+    let before = servers.core.hub.head();
     for _ in 0..8 {
         servers.now += Duration::from_secs(1);
         servers.turn(0);
     }
     assert!(read(&publisher).starts_with("HTTP/1.1 503"), "it waits until its time is over");
-    assert_eq!(servers.hub.head(), before);
+    assert_eq!(servers.core.hub.head(), before);
 
     publish("next");
-    while servers.hub.is_behind() {
+    while servers.core.hub.is_behind() {
         servers.turn(1);
     }
     servers.settle();
     assert!(read(&publisher).starts_with("HTTP/1.1 200"));
     let seen = read(&slow);
-    assert!(!seen.contains("data: late") && servers.hub.head() == before.next());
+    assert!(!seen.contains("data: late") && servers.core.hub.head() == before.next());
 }
 
 fn two_channels() -> Batch {
@@ -487,9 +467,9 @@ fn a_panic_under_the_hubs_lock_ends_the_process() {
     if std::env::var_os(CHILD).is_some() {
         let servers = Servers::new(None);
         // Numbers with a hole cannot be vouched for.
-        let broken = AssertUnwindSafe(|| servers.hub.apply(Sequence(100), &two_channels(), None));
+        let broken = AssertUnwindSafe(|| servers.core.hub.apply(Sequence(100), &two_channels(), None));
         assert!(catch_unwind(broken).is_err());
-        let _ = servers.hub.held_bytes();
+        let _ = servers.core.hub.held_bytes();
         return; // Not reached: the process has ended.
     }
     let this = std::env::current_exe().unwrap();

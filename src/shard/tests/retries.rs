@@ -145,7 +145,7 @@ fn where_the_first_is_refused_one_that_waits_publishes_and_the_others_wait_for_t
     let mut answers: Vec<_> = retries.iter().map(answer).collect();
     answers.sort_by_key(|answer| answer.as_ref().map(|(_, body)| body.len()));
     assert_eq!(answers, [first(1), duplicate(1), duplicate(1)]);
-    assert_eq!(servers.hub.head(), Sequence(1));
+    assert_eq!(servers.core.hub.head(), Sequence(1));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_key_whose_request_timed_out_before_the_log_had_it_is_free() {
     servers.settle();
     let mut batch = Batch::new();
     (0..=Backlog::default().events_max).for_each(|_| batch.push(&["a"], &Event::new("x")));
-    servers.log.append(batch, application_ticket(0)); // Of nobody.
+    servers.core.log.append(batch, application_ticket(0)); // Of nobody.
     assert_eq!(log.commit(), 1);
     let asker = servers.request(0, &keyed());
     servers.turn(0);
@@ -314,7 +314,7 @@ fn requests_with_the_same_keys_in_another_order_do_not_wait_for_each_other() {
         answers.iter().map(count).sum()
     };
     assert_eq!((total("published"), total("duplicates")), (3, 6));
-    assert_eq!(servers.hub.head(), Sequence(3));
+    assert_eq!(servers.core.hub.head(), Sequence(3));
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn lines_are_published_up_to_one_whose_key_was_given_for_another_event() {
         r#"{{"type":"about:blank","title":"Conflict","status":409,"detail":"{detail}","published":1,"duplicates":1,"line":4}}"#
     );
     assert_eq!(answer(&refused), Some((409, body)));
-    assert_eq!(servers.hub.head(), Sequence(3));
+    assert_eq!(servers.core.hub.head(), Sequence(3));
     let at_once = servers.request(1, &lines(&line("y", 3)));
     servers.settle();
     let (status, body) = answer(&at_once).unwrap();

@@ -18,7 +18,7 @@ fn unsubscribed(channel: &str, channels: &str) -> String {
 fn apply(servers: &Servers, targets: &[&str], texts: &[&str]) {
     let mut batch = Batch::new();
     texts.iter().for_each(|text| batch.push(targets, &Event::new(text)));
-    servers.hub.apply(servers.hub.head().next(), &batch, None);
+    servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_stream_is_changed_over_whichever_shard_and_once() {
         servers.publish(0, r#"{"userId":"ann","text":"4"}"#);
         let expected = [&subscribed("b", r#""a","b""#), "1", "2", &unsubscribed("a", r#""b""#), "4"];
         assert_eq!(events(&read(&peer)), expected);
-        assert_eq!(servers.hub.subscribers("a"), 0);
+        assert_eq!(servers.core.hub.subscribers("a"), 0);
     }
 }
 
@@ -62,7 +62,7 @@ fn a_stream_may_have_no_channel_and_gets_what_goes_to_it_otherwise() {
     drop(peer);
     servers.settle();
     assert!(servers.publish(1, r#"{"all":true,"text":"3"}"#).ends_with("\"receivers\":0}"));
-    assert_eq!(servers.hub.subscribers("b*"), 0);
+    assert_eq!(servers.core.hub.subscribers("b*"), 0);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_stream_is_counted_only_for_what_was_applied_after_it_subscribed() {
     let count = |servers: &Servers, targets: &[&str]| {
         let mut batch = Batch::new();
         batch.push(targets, &Event::new("x"));
-        let applied = servers.hub.apply(servers.hub.head().next(), &batch, Some(1));
+        let applied = servers.core.hub.apply(servers.core.hub.head().next(), &batch, Some(1));
         let Receivers::Counting(tally) = applied.receivers else { panic!("two shards count") };
         tally
     };

@@ -44,12 +44,12 @@ fn an_event_to_one_client_reaches_it_alone_in_its_place_and_no_other_connection(
     let text = read(&peer);
     assert_eq!(events(&text), ["1", "mine", "2", "mine", "2"]);
     assert_eq!(events(&read(&other)), ["1", "2", "2"]);
-    assert_eq!(servers.hub.channels_len(), 1);
+    assert_eq!(servers.core.hub.channels_len(), 1);
 
-    let held = servers.hub.held_bytes();
+    let held = servers.core.hub.held_bytes();
     drop(peer);
     servers.settle();
-    assert!(servers.hub.held_bytes() < held, "what was its own goes with it");
+    assert!(servers.core.hub.held_bytes() < held, "what was its own goes with it");
     let body = format!(r#"{{"clientId":"{client}","text":"late"}}"#);
     assert!(servers.publish(0, &body).contains(r#""status":404"#));
     let (again, _) = stream(&mut servers, 1, "channel=a&replay=all");
@@ -64,12 +64,12 @@ fn an_array_and_lines_name_what_goes_to_no_client() {
     let gone = "0000000000000000000000000000002a-1-7";
     let to = |client: &str, text: &str| format!(r#"{{"clientId":"{client}","text":"{text}"}}"#);
     let (good, bad, other) = (to(&client, "mine"), to(gone, "x"), r#"{"channel":"a","text":"all's"}"#);
-    let head = servers.hub.head();
+    let head = servers.core.hub.head();
     let answer = servers.publish(0, &format!("[{other},{good},{bad},{good}]"));
     assert!(
         answer.contains(r#""status":404,"detail":"item 2: no client with this `clientId` is connected""#)
     );
-    assert_eq!(servers.hub.head(), head, "nothing is published");
+    assert_eq!(servers.core.hub.head(), head, "nothing is published");
     let answer = servers.publish(0, &format!("[{other},{good},{good}]"));
     assert!(answer.starts_with(r#"{"success":true,"published":3"#), "{answer}");
 
@@ -107,7 +107,7 @@ fn a_stream_is_described_and_ended_by_its_id() {
     assert_eq!(events(&text), ["last", r#"shutdown {"reason":"deleted"}"#]);
     assert!(text.contains("retry: 1000") && peer.is_ended());
     assert_eq!(ask(&mut servers, 0, "GET", &client).0, 404);
-    assert_eq!(servers.hub.subscribers("a"), 0);
+    assert_eq!(servers.core.hub.subscribers("a"), 0);
 }
 
 #[test]

@@ -1,11 +1,17 @@
-//! Properties of what lies between a publisher and a socket: the code agrees with models too naive to be wrong.
+//! Properties of what lies between a publisher and a socket: the code agrees with models too naive to be wrong, and the codec
+//! with vectors.
 //!
-//! Everything goes through the public API. The codec's properties stand in `tests/properties_sse.rs`.
+//! Everything goes through the public API.
 
 mod hub;
+#[path = "../../benches/support/interval.rs"]
+mod interval;
+mod intervals;
 mod outbox;
 mod records;
 mod retained;
+mod sse;
 mod stream;
+mod vectors;
 mod wire;
 mod world;

@@ -95,7 +95,6 @@ impl Servers {
             idempotency_keys_max: 100,
             body_memory_bytes: 1 << 30,
             mailbox_messages_max: messages_max,
-            ..CoreOptions::default()
         };
         let wakers = drivers.iter().map(Driver::waker);
         let (core, mailboxes) = Core::new(&core_options, wakers, None, |_, sink| open(sink));

@@ -1,0 +1,9 @@
+//! The other commands, as processes.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by panicking")]
+
+mod bench;
+mod client_commands;
+mod command_line;
+#[path = "../common/mod.rs"]
+mod common;

@@ -1,0 +1,9 @@
+//! Very many streams, and what each of them and each delivery costs.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by panicking")]
+
+mod allocations;
+#[path = "../common/mod.rs"]
+mod common;
+mod idle_streams;
+mod many_streams;

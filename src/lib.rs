@@ -19,21 +19,36 @@
 //! ```
 //!
 //! [`Server`] sets one up and runs it, [`Handle`] publishes, counts and drains; `examples/embed.rs` is a whole
-//! application. The modules are the floors that the server is built of, from [`base`] to [`server`]; what is not named
-//! here may change between versions.
+//! application. With `default-features = false` the crate has no command line, and about half as many dependencies.
+//!
+//! The modules are the floors that the server is built of. They are public for its tests and benches, and may change between
+//! versions.
 
+#[doc(hidden)]
 pub mod api;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod app;
+#[doc(hidden)]
 pub mod auth;
+#[doc(hidden)]
 pub mod base;
+#[doc(hidden)]
 pub mod conn;
+#[doc(hidden)]
 pub mod driver;
+#[doc(hidden)]
 pub mod frame;
+#[doc(hidden)]
 pub mod http;
+#[doc(hidden)]
 pub mod hub;
+#[doc(hidden)]
 pub mod log;
-pub mod server;
+mod server;
+#[doc(hidden)]
 pub mod shard;
+#[doc(hidden)]
 pub mod sse;
 
 pub use base::id::EventId;

@@ -144,6 +144,7 @@ pub fn prefix_of(text: &str) -> Option<&str> {
 
 /// Why a text is not a channel's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NameError {
     /// There is no text.
     #[error("a channel name must not be empty")]
@@ -224,6 +225,7 @@ impl fmt::Debug for UserId {
 
 /// Why a text is not a user's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UserIdError {
     /// There is no text.
     #[error("a user's id must not be empty")]

@@ -87,6 +87,7 @@ const BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Why an event is not one that can be published. Every variant is the application's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BatchError {
     /// No channel was named.
     #[error("an event goes to one channel at least")]

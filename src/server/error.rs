@@ -9,6 +9,7 @@ use crate::driver::uring::UringError;
 
 /// Why a server could not start or serve on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServeError {
     /// A setting has a value that it cannot have.
     #[error("{setting} {rule}")]

@@ -255,6 +255,7 @@ impl Published {
 
 /// Why nothing was published, or why that is not known. Only [`PublishError::Uncertain`] leaves it open.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PublishError {
     /// It is nothing that can be published.
     #[error(transparent)]

@@ -21,7 +21,6 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -33,6 +32,7 @@ pub use io::Io;
 pub use running::RunningServer;
 pub use target::Target;
 
+#[cfg(feature = "cli")]
 pub(crate) use builder::{
     BODY_BYTES_MAX, BODY_MEMORY_LEAST, BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST,
     OUTBOX_BYTES_LEAST,
@@ -187,7 +187,8 @@ impl Server {
     }
 
     /// Has the metrics tell how many lines of the process's log were lost.
-    pub(crate) fn report_log_lines_dropped(&self, lines: Arc<AtomicU64>) {
+    #[cfg(feature = "cli")]
+    pub(crate) fn report_log_lines_dropped(&self, lines: Arc<std::sync::atomic::AtomicU64>) {
         self.handle.shared().core.board.report_log_lines_dropped(lines);
     }
 

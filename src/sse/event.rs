@@ -127,6 +127,7 @@ impl Field {
 
 /// Why something is not an event. Every variant is the publisher's doing, and answered with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EventError {
     /// The field is there and empty.
     #[error("`{}` must not be empty; leave it out instead", field.name())]

@@ -1,6 +1,6 @@
-//! Publishing, in the order of its stages: a request is read ([`read`]), its idempotency keys are reserved ([`reserve`]), the
-//! single streams that it goes to are found ([`super::questions`]), it waits while shards are behind and is appended to the
-//! log ([`append`]), the log's outcome is applied for all ([`apply`]) and answers the request ([`outcome`]).
+//! Publishing, in the order of its stages: a request is read (`read`), its idempotency keys are reserved (`reserve`), the
+//! single streams that it goes to are found (`shard::questions`), it waits while shards are behind and is appended to the
+//! log (`append`), the log's outcome is applied for all (`apply`) and answers the request (`outcome`).
 
 mod append;
 pub mod apply;

@@ -1,7 +1,7 @@
 //! Publishes under idempotency keys: those that were published before are answered as then, those whose first is under
 //! way wait for what becomes of it, and the others go their way with their keys reserved.
 //!
-//! What settles a key is the log's word ([`super::apply::Applier`]), whatever has become of the connection that gave it.
+//! What settles a key is the log's word (`super::apply::Applier`), whatever has become of the connection that gave it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

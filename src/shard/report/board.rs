@@ -47,6 +47,7 @@ impl Board {
     }
 
     /// Whoever owns the process counts here the lines that its log has lost.
+    #[cfg(feature = "cli")]
     pub(crate) fn report_log_lines_dropped(&self, lines: Arc<AtomicU64>) {
         drop(self.log_lines_dropped.set(lines)); // The first one counts.
     }

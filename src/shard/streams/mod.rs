@@ -1,7 +1,7 @@
 //! The shard's streams: who subscribes to what, what has been taken for them and waits to be sent, and which of them read
 //! the history.
 //!
-//! What a stream is doing is in [`StreamState`]. Events go from the hub by [`fan_out`] to live streams, and by [`catch_up`]
+//! What a stream is doing is in `StreamState`. Events go from the hub by `fan_out` to live streams, and by `catch_up`
 //! to those that read the history.
 
 mod catch_up;

@@ -1,7 +1,11 @@
-//! A table by hashes that stays nearly full as it grows: small values of which there may be millions.
+//! A table by hashes that stays nearly full as it grows, and that no call moves as a whole: small values of which there may
+//! be millions.
 //!
 //! A table that doubles has between half and all of its room taken, and leaves behind what it outgrew. This one grows by an
-//! eighth at a time, in place, and reads and writes its memory from one end to the other when it does.
+//! eighth at a time, in place. Entries stand in the order of their hashes, so that those above a hash may stand where the
+//! larger table has them while those below still stand where the smaller one has. Each call moves a few more.
+
+use smallvec::SmallVec;
 
 /// Values of 32 bits by hashes of 32 bits. Several values may have the same hash.
 ///
@@ -10,8 +14,13 @@
 #[derive(Debug, Default)]
 pub struct Hashed {
     entries: Vec<Entry>,
-    /// How many places hashes are spread over. Entries that find none free at the end stand behind them.
-    homes: usize,
+    /// How many places hashes from `boundary` on are spread over, and those below. Entries that find none free at the end
+    /// stand behind them. While the two differ, the larger number is what it grows to, or the smaller what it shrinks to.
+    upper: usize,
+    lower: usize,
+    boundary: u64,
+    /// It grows, or shrinks where it does not.
+    is_growing: bool,
     len: usize,
     /// Entries for which there was room from the beginning. That room stays, as address space.
     room: usize,
@@ -32,6 +41,16 @@ const FREE: Entry = Entry { hash: 0, value: NO_VALUE };
 
 /// Places of the smallest table.
 const HOMES_MIN: usize = 16;
+
+/// Behind all hashes.
+const HASHES_END: u64 = 1 << 32;
+
+/// Places that each call looks at while entries move. A table that grows has a sixteenth of its room taken until the next time
+/// it has to: so it is done with each time before.
+const PLACES_PER_CALL: usize = 24;
+
+/// Free places that each call makes behind the others before the first entry moves.
+const NEW_PLACES_PER_CALL: usize = 256;
 
 impl Hashed {
     /// A table that grows to `count` values without being moved, where the system promises so much room. What is not taken
@@ -65,7 +84,7 @@ impl Hashed {
     /// hashes there are.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.homes * size_of::<Entry>()
+        self.target() * size_of::<Entry>()
     }
 
     /// A value with this hash of which `is_it` returns true.
@@ -82,18 +101,12 @@ impl Hashed {
     /// If the value is `u32::MAX`.
     pub fn insert(&mut self, hash: u32, value: u32) {
         assert_ne!(value, NO_VALUE, "it marks free places");
-        if (self.len + 1) * 8 > self.homes * 7 {
-            self.spread_over((self.homes + self.homes / 8).max(HOMES_MIN));
+        if self.is_at_rest() && (self.len + 1) * 8 > self.upper * 7 {
+            self.upper = (self.upper + self.upper / 8).max(HOMES_MIN);
+            (self.is_growing, self.boundary) = (true, HASHES_END);
         }
-        let is_behind = |entry: &Entry| entry.value == NO_VALUE || entry.hash > hash;
-        let home = self.home(hash);
-        let at = self.first_from(home, is_behind);
-        let free = self.first_from(at, |entry| entry.value == NO_VALUE);
-        if free == self.entries.len() {
-            self.entries.push(FREE);
-        }
-        self.entries.copy_within(at..free, at + 1);
-        self.entries[at] = Entry { hash, value };
+        self.go_on();
+        self.put(hash, value);
         self.len += 1;
     }
 
@@ -110,26 +123,17 @@ impl Hashed {
     /// Takes out a value with this hash of which `is_it` returns true, if there is one.
     pub fn remove(&mut self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let at = self.position(hash, is_it)?;
-        let value = self.entries[at].value;
-        // Those behind it that do not stand where their hashes say move up.
-        let mut end = at + 1;
-        while self
-            .entries
-            .get(end)
-            .is_some_and(|entry| entry.value != NO_VALUE && self.home(entry.hash) < end)
-        {
-            end += 1;
-        }
-        self.entries.copy_within(at + 1..end, at);
-        self.entries[end - 1] = FREE;
-        while self.entries.len() > self.homes
-            && self.entries.last().is_some_and(|last| last.value == NO_VALUE)
-        {
-            self.entries.pop();
-        }
+        let value = self.take_out(at).value;
         self.len -= 1;
-        if self.homes > HOMES_MIN && self.len < self.homes / 2 {
-            self.spread_over((self.len + self.len / 3).max(HOMES_MIN));
+        if self.is_at_rest() && self.lower > HOMES_MIN && self.len < self.lower / 2 {
+            self.lower = (self.len + self.len / 3).max(HOMES_MIN);
+            (self.is_growing, self.boundary) = (false, 0);
+        }
+        self.go_on();
+        let homes = self.upper.max(self.lower);
+        let is_free = |entry: &Entry| entry.value == NO_VALUE;
+        while self.entries.len() > homes && self.entries.last().is_some_and(is_free) {
+            self.entries.pop();
         }
         Some(value)
     }
@@ -149,6 +153,33 @@ impl Hashed {
         None
     }
 
+    /// Puts an entry where its hash says, or as near behind it as there is room.
+    fn put(&mut self, hash: u32, value: u32) {
+        let is_behind = |entry: &Entry| entry.value == NO_VALUE || entry.hash > hash;
+        let home = self.home(hash);
+        let at = self.first_from(home, is_behind);
+        let free = self.first_from(at, |entry| entry.value == NO_VALUE);
+        if free == self.entries.len() {
+            self.entries.push(FREE);
+        }
+        self.entries.copy_within(at..free, at + 1);
+        self.entries[at] = Entry { hash, value };
+    }
+
+    /// Takes out the entry at a place. Those behind it that do not stand where their hashes say move up.
+    fn take_out(&mut self, at: usize) -> Entry {
+        let entry = self.entries[at];
+        let is_displaced =
+            |table: &Hashed, at: usize, entry: &Entry| entry.value != NO_VALUE && table.home(entry.hash) < at;
+        let mut end = at + 1;
+        while self.entries.get(end).is_some_and(|entry| is_displaced(self, end, entry)) {
+            end += 1;
+        }
+        self.entries.copy_within(at + 1..end, at);
+        self.entries[end - 1] = FREE;
+        entry
+    }
+
     /// The first place from `from` on whose entry is so; behind all places if there is none.
     fn first_from(&self, from: usize, is_so: impl FnMut(&Entry) -> bool) -> usize {
         let found = self.entries[from..].iter().position(is_so);
@@ -158,34 +189,106 @@ impl Hashed {
     /// The place that a hash says.
     #[inline]
     fn home(&self, hash: u32) -> usize {
-        home(hash, self.homes)
+        home(hash, if u64::from(hash) < self.boundary { self.lower } else { self.upper })
     }
 
-    /// Spreads the hashes over another number of places, which the values leave some of free.
-    fn spread_over(&mut self, homes: usize) {
-        self.homes = homes;
-        let mut places = 0;
-        for entry in self.entries.iter().filter(|entry| entry.value != NO_VALUE) {
-            places = home(entry.hash, homes).max(places) + 1;
+    #[inline]
+    fn is_at_rest(&self) -> bool {
+        self.upper == self.lower
+    }
+
+    /// The number of places that hashes are, or come to be spread over.
+    fn target(&self) -> usize {
+        if self.is_growing { self.upper } else { self.lower }
+    }
+
+    /// Goes on with moving entries, if some are yet to be moved.
+    fn go_on(&mut self) {
+        if self.is_at_rest() {
+            return;
         }
-        let places = places.max(homes);
-        // All to the end, and from there to their places, which lie before: none is in the way of another.
-        let mut first = self.entries.len().max(places);
-        let before = self.entries.len();
-        self.entries.resize(first, FREE);
-        for at in (0..before).rev() {
-            if self.entries[at].value != NO_VALUE {
-                first -= 1;
-                self.entries.swap(at, first);
+        if self.is_growing {
+            self.grow_on();
+        } else {
+            self.shrink_on();
+        }
+    }
+
+    /// Moves some more entries of a table that grows, the highest hashes first: what is above them has moved already.
+    fn grow_on(&mut self) {
+        if self.boundary == HASHES_END && self.entries.len() < self.upper {
+            let places = self.upper.min(self.entries.len() + NEW_PLACES_PER_CALL);
+            self.entries.resize(places, FREE);
+            self.touched = self.touched.max(places);
+            if places < self.upper {
+                return;
             }
         }
-        let mut next = 0;
-        for at in first..self.entries.len() {
-            let place = home(self.entries[at].hash, homes).max(next);
-            self.entries.swap(at, place);
-            next = place + 1;
+        let is_below = |table: &Hashed, at: usize| {
+            let entry = table.entries.get(at);
+            entry.is_some_and(|entry| entry.value != NO_VALUE && u64::from(entry.hash) < table.boundary)
+        };
+        // Those that are yet to move stand below the place of the boundary, or behind it without a free place.
+        let mut end = place_of(self.boundary, self.lower);
+        while is_below(self, end) {
+            end += 1;
         }
-        self.touched = self.touched.max(self.entries.len());
+        let mut left = PLACES_PER_CALL;
+        while left > 0 && end > 0 {
+            end -= 1;
+            left -= usize::from(end < self.lower); // How many stand behind is a matter of hashes.
+            let entry = self.entries[end];
+            if entry.value == NO_VALUE {
+                self.boundary = self.boundary.min(first_hash_of(end, self.lower));
+                continue;
+            }
+            if u64::from(entry.hash) < self.boundary {
+                // All of one hash move together: their place depends on it alone.
+                self.boundary = u64::from(entry.hash);
+            }
+            if home(entry.hash, self.upper) > end {
+                self.entries[end] = FREE;
+                self.put(entry.hash, entry.value);
+            }
+            left += usize::from(left == 0 && end > 0 && self.entries[end - 1].has_hash(entry.hash));
+        }
+        if end == 0 {
+            self.lower = self.upper;
+        }
+    }
+
+    /// Moves some more entries of a table that shrinks, the lowest hashes first: what is below them has moved already.
+    fn shrink_on(&mut self) {
+        let mut at = place_of(self.boundary, self.upper);
+        let mut left = PLACES_PER_CALL;
+        while left > 0 {
+            let Some(&entry) = self.entries.get(at) else { return self.end_shrinking() };
+            let is_home = at < self.upper; // How many stand behind is a matter of hashes.
+            if entry.value == NO_VALUE {
+                at += 1;
+                self.boundary = self.boundary.max(first_hash_of(at, self.upper)).min(HASHES_END);
+            } else if u64::from(entry.hash) < self.boundary {
+                at += 1; // It has moved, and found no free place before.
+                continue;
+            } else {
+                let mut values: SmallVec<[u32; 4]> = SmallVec::new();
+                while self.entries.get(at).is_some_and(|next| next.has_hash(entry.hash)) {
+                    values.push(self.take_out(at).value);
+                }
+                self.boundary = u64::from(entry.hash) + 1;
+                values.into_iter().for_each(|value| self.put(entry.hash, value));
+            }
+            left -= usize::from(is_home);
+        }
+    }
+
+    /// Gives up the places that are free now that all entries have moved.
+    fn end_shrinking(&mut self) {
+        self.upper = self.lower;
+        let mut places = self.upper;
+        while self.entries.get(places).is_some_and(|entry| entry.value != NO_VALUE) {
+            places += 1;
+        }
         self.entries.truncate(places);
         if places < self.touched / 4 {
             // What was written to goes back to the system. The room is made anew: nothing of it is written to yet.
@@ -196,16 +299,52 @@ impl Hashed {
     }
 }
 
+impl Entry {
+    fn has_hash(&self, hash: u32) -> bool {
+        self.value != NO_VALUE && self.hash == hash
+    }
+}
+
 /// The place of a hash among so many: the higher a hash, the further behind.
 #[inline]
 fn home(hash: u32, homes: usize) -> usize {
-    ((u64::from(hash) * homes as u64) >> 32) as usize
+    place_of(u64::from(hash), homes)
+}
+
+/// The same for a boundary between hashes.
+#[inline]
+fn place_of(boundary: u64, homes: usize) -> usize {
+    ((boundary * homes as u64) >> 32) as usize
+}
+
+/// The first hash whose place among so many is `place`, or a later one.
+fn first_hash_of(place: usize, homes: usize) -> u64 {
+    ((place as u64) << 32).div_ceil(homes as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::random::SplitMix64;
+
+    impl Hashed {
+        /// Entries stand in the order of hashes, and none behind its place with a free one between.
+        fn check(&self) {
+            let mut taken = self.entries.iter().filter(|entry| entry.value != NO_VALUE);
+            let mut before = 0;
+            assert!(
+                taken.all(|entry| std::mem::replace(&mut before, entry.hash) <= entry.hash),
+                "they are in order"
+            );
+            let mut free_before = 0;
+            for (at, entry) in self.entries.iter().enumerate() {
+                match entry.value {
+                    NO_VALUE => free_before = at + 1,
+                    _ => assert!((free_before..=at).contains(&self.home(entry.hash)), "{at} of {self:?}"),
+                }
+            }
+        }
+    }
 
     #[test]
     fn values_are_found_by_their_hashes_until_they_are_removed() {
@@ -244,6 +383,7 @@ mod tests {
                     assert_eq!(table.get(hash, |found| found == value), None);
                 }
                 if step % 50 == 0 {
+                    table.check();
                     assert!(
                         plain.iter().all(|&(hash, value)| table.get(hash, |found| found == value).is_some())
                     );
@@ -267,6 +407,41 @@ mod tests {
             other.remove(value << 20, |found| found == value);
             assert_eq!(one.bytes(), other.bytes());
         }
+    }
+
+    /// Each call moves a few entries: none puts off what the next then has to do.
+    #[test]
+    fn no_call_moves_it_as_a_whole() {
+        let (mut table, mut random, mut hashes) = (Hashed::default(), SplitMix64::new(7), Vec::new());
+        let moves = |before: &[Entry], after: &[Entry]| {
+            let is_other =
+                |(one, other): &(&Entry, &Entry)| (one.hash, one.value) != (other.hash, other.value);
+            before.iter().zip(after).filter(is_other).count()
+        };
+        let (mut moved_most, mut made_most) = (0, 0);
+        for step in 0..40_000_u32 {
+            let before = (step % 20 == 0).then(|| table.entries.clone());
+            let (len, is_at_rest) = (table.entries.len(), table.is_at_rest());
+            if step < 20_000 {
+                hashes.push(u32::try_from(random.bits() >> 32).unwrap());
+                table.insert(hashes[step as usize], step);
+            } else {
+                table.remove(hashes[(39_999 - step) as usize], |value| value == 39_999 - step);
+            }
+            made_most = made_most.max(table.entries.len().saturating_sub(len));
+            if let Some(before) = before {
+                moved_most = moved_most.max(moves(&before, &table.entries));
+            }
+            assert!(is_at_rest || table.len == 0 || table.len * 16 <= table.upper.max(table.lower) * 15);
+        }
+        assert!(
+            (PLACES_PER_CALL..1000).contains(&moved_most),
+            "{moved_most} places were written to by one call"
+        );
+        assert!(
+            (2..=NEW_PLACES_PER_CALL + 1).contains(&made_most),
+            "{made_most} places were made by one call"
+        );
     }
 
     #[test]

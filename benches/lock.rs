@@ -34,7 +34,7 @@ const P999_MAX: Duration = Duration::from_micros(100);
 const LONGEST_MAX: Duration = Duration::from_millis(1);
 
 /// Events of one batch, of which few fit into one hold, and many do not.
-const FEW_TOGETHER: usize = 64;
+const FEW_TOGETHER: usize = 16;
 const MANY_TOGETHER: usize = 1000;
 
 const TAG: u64 = 1;

@@ -6,8 +6,12 @@
 
 use std::cell::Cell;
 
-/// Steps of one hold. One is about what it takes to look at an entry of the history.
-pub const HOLD_STEPS: u32 = 4096;
+/// Steps of one hold. One is about what it takes to look at an entry of the history, 35 ns: a hold that takes all of its steps
+/// is to be far below 100 µs.
+pub const HOLD_STEPS: u32 = 1024;
+
+/// The least steps of a hold. With so many whatever is left to be done gets on with every hold, as a share of them is for each.
+pub const HOLD_STEPS_MIN: u32 = 64;
 
 /// What it takes to put an event into a channel, or to give one up there, in steps.
 pub(super) const EVENT_STEPS: u32 = 8;
@@ -17,6 +21,9 @@ pub(super) const CHANNEL_STEPS: u32 = 2;
 
 /// What it takes to take something out of a table by its name, in steps.
 pub(super) const NAME_STEPS: u32 = 16;
+
+/// Names and channels that are compared in one step.
+pub(super) const COMPARISONS_PER_STEP: usize = 8;
 
 /// The steps of one hold, and how many of them were taken.
 #[derive(Debug)]
@@ -28,10 +35,10 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// A budget of so many steps for each hold.
+    /// A budget of so many steps for each hold, or of [`HOLD_STEPS_MIN`].
     pub(super) fn new(steps: u32) -> Budget {
         Budget {
-            steps,
+            steps: steps.max(HOLD_STEPS_MIN),
             spent: Cell::new(0),
             #[cfg(test)]
             longest: 0,

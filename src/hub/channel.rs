@@ -1,7 +1,5 @@
 //! Which channel is meant, and what is remembered of a channel's events.
 
-use std::hash::{BuildHasherDefault, Hasher};
-
 use crate::base::id::Sequence;
 use crate::base::name::prefix_of;
 use crate::frame::batch::is_channel;
@@ -27,27 +25,6 @@ impl ChannelId {
     #[cfg(test)]
     pub(crate) fn numbered(place: u32) -> ChannelId {
         ChannelId(place)
-    }
-}
-
-/// Makes maps by channel ids.
-pub(super) type ChannelHasherBuilder = BuildHasherDefault<ChannelHasher>;
-
-/// Spreads channel ids, small numbers that no peer chooses.
-#[derive(Debug, Default)]
-pub(super) struct ChannelHasher(u64);
-
-impl Hasher for ChannelHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u32(u32::from(byte)));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
 }
 

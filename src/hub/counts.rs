@@ -11,10 +11,7 @@ use crate::hub::channels::Channels;
 use crate::hub::{ChannelId, Hub};
 
 /// Places of the channel table that are looked at under one lock: the names among them are copied.
-const PLACES_PER_LOOK_MAX: usize = 256;
-
-/// Events that are looked at under one lock to count those that patterns match.
-const ENTRIES_PER_LOOK_MAX: usize = 2048;
+const PLACES_PER_LOOK_MAX: usize = 128;
 
 /// How much went through the hub, and how much it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,17 +118,23 @@ impl Hub {
     #[must_use]
     pub fn subscribed(&self) -> Subscribed {
         let mut subscribed = Subscribed::default();
-        self.look_at_all(|channels, id| {
-            let (name, subscribers) = (channels.name(id), channels.subscribers(id));
-            if subscribers == 0 {
-                return;
+        let mut from = Some(0);
+        while let Some(place) = from {
+            subscribed.channels.reserve(PLACES_PER_LOOK_MAX); // A list that grows is moved as a whole.
+            let state = self.lock();
+            let (channels, next) = state.channels.part(place, PLACES_PER_LOOK_MAX);
+            state.budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK_MAX));
+            for id in channels {
+                let (name, subscribers) = (state.channels.name(id), state.channels.subscribers(id));
+                if subscribers > 0 && is_channel(name) {
+                    state.budget.spend(CHANNEL_STEPS);
+                    subscribed.channels.push((Arc::from(name), subscribers));
+                } else if subscribers > 0 && user_of(name).is_some() {
+                    subscribed.users += 1;
+                }
             }
-            if is_channel(name) {
-                subscribed.channels.push((Arc::from(name), subscribers));
-            } else if user_of(name).is_some() {
-                subscribed.users += 1;
-            }
-        });
+            from = next;
+        }
         subscribed
     }
 
@@ -147,35 +150,26 @@ impl Hub {
         next.is_none()
     }
 
-    /// Shows `visit` all channels, a part of the table under one lock.
-    fn look_at_all(&self, mut visit: impl FnMut(&Channels, ChannelId)) {
-        let mut from = Some(0);
-        while let Some(place) = from {
-            let state = self.lock();
-            let (channels, next) = state.channels.part(place, PLACES_PER_LOOK_MAX);
-            state.budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK_MAX));
-            channels.for_each(|id| visit(&state.channels, id));
-            from = next;
-        }
-    }
-
     /// The names of those among `targets` that are channels, and how many retained events after `place` all of them have
-    /// together, those that their patterns match included. Where patterns match more channels than are merged for a reader, the
-    /// next events of all are looked at, 2 048 of them, and any behind those counts as one of the stream's.
+    /// together, those that their patterns match included. Where patterns match more channels than are merged for a reader, as
+    /// many of the next events of all are looked at as one hold of the lock allows, and any behind those counts as one of the
+    /// stream's.
     ///
     /// # Panics
     /// If nobody subscribes to one of them.
     #[must_use]
     pub fn names_and_lag(&self, targets: &[ChannelId], place: Sequence) -> (Vec<Arc<str>>, usize) {
         let state = self.lock();
+        state.budget.spend(CHANNEL_STEPS * 2 * steps(targets.len()));
         let names = targets.iter().map(|&id| state.channels.name(id)).filter(|name| is_channel(name));
         let names = names.map(Arc::from).collect();
         let lag = match state.merged(targets) {
             Some(merged) => {
+                state.budget.spend(CHANNEL_STEPS * 2 * steps(merged.len()));
                 let records = merged.iter().map(|&id| state.channels.get(id));
                 records.map(|record| record.retained.len() - record.index_after(place)).sum()
             }
-            None => state.count_walked(targets, place, ENTRIES_PER_LOOK_MAX),
+            None => state.count_walked(targets, place),
         };
         (names, lag)
     }
@@ -186,8 +180,8 @@ mod tests {
     use super::*;
     use crate::base::name::Selector;
     use crate::frame::batch::{TARGET_ALL, user_target};
-    use crate::hub::Begin;
     use crate::hub::tests::{hub, publish, publish_to};
+    use crate::hub::{Begin, HOLD_STEPS};
 
     /// The pages of so many names, and how many parts of the table were looked at for the first.
     fn pages(hub: &Hub, prefix: &str, len_max: usize) -> (Vec<Vec<ChannelCounts>>, usize) {
@@ -222,8 +216,11 @@ mod tests {
             assert_eq!([0, 2, 2 * channels].map(lag), [len + 1, len, 1]);
             assert_eq!(lag(2 * channels + 1), 0);
             if channels == 100 {
-                let state = hub.lock();
-                let bounded = |most| state.count_walked(&ids, Sequence(0), most);
+                let bounded = |most: u32| {
+                    let state = hub.lock();
+                    state.budget.spend(HOLD_STEPS - most);
+                    state.count_walked(&ids, Sequence(0))
+                };
                 assert_eq!([201, 200, 2].map(bounded), [101, 101, 1 + 199], "what lies beyond counts");
             }
         }

@@ -3,6 +3,8 @@
 //! For whoever reads the history, all that was dropped is gone at once. Live streams notice nothing: what a shard has yet
 //! to take stays until every shard has, as with all that is given up.
 
+use std::sync::MutexGuard;
+
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
 use crate::hub::channel::ChannelId;
@@ -14,45 +16,85 @@ impl Hub {
     ///
     /// Returns `None` if there is no such channel: it has neither subscribers nor events that can be read.
     pub fn drop_history(&self, name: &str) -> Option<usize> {
-        let mut state = self.lock();
+        let mut state = self.lock_without_lapsed();
         let id = state.channels.find(name).filter(|_| is_channel(name))?;
         if state.channels.prefix(id).is_some() {
             return None;
         }
         let subscribers = state.channels.subscribers(id);
-        let (lapsed, dropped): (Vec<Sequence>, Vec<Sequence>) =
-            state.channels.get(id).readable().partition(|&sequence| state.is_lapsed(sequence));
-        let Some(&newest) = dropped.last() else {
+        let Some(Droppable { lapsed, newest, count }) = state.droppable(id) else {
             return (subscribers > 0).then_some(0);
         };
-        let lapsed = &lapsed[..lapsed.partition_point(|&sequence| sequence < newest)];
         if !state.channels.change(id, |record| std::mem::replace(&mut record.is_over, true)) {
             state.over.push(id);
         }
-        state.drop_through(id, &dropped, lapsed);
+        state.drop_through(id, newest, &lapsed);
         // Very many are given up in parts, between which others have the lock. What a shard has yet to take goes later.
         while state.has_droppable(name) {
             state.enforce_retention();
             self.publish_counts(&state);
             drop(state);
+            self.let_others();
             state = self.lock();
         }
-        Some(dropped.len())
+        Some(count)
+    }
+
+    /// The lock, when what has lapsed and was taken by all is given up, in as many holds as that takes: what has lapsed has
+    /// to be told from what is dropped, and is so by a look at each event while there is any.
+    fn lock_without_lapsed(&self) -> MutexGuard<'_, State> {
+        loop {
+            let mut state = self.lock();
+            let taken = state.taken_by_all();
+            if !state.give_up_lapsed(taken) {
+                return state;
+            }
+            self.publish_counts(&state);
+            drop(state);
+            self.let_others();
+        }
     }
 }
 
+/// What of a channel's history is to be dropped.
+struct Droppable {
+    /// Events before the newest of the others that have lapsed and are still retained.
+    lapsed: Vec<Sequence>,
+    /// The last one that has not.
+    newest: Sequence,
+    /// How many have not.
+    count: usize,
+}
+
 impl State {
-    /// Makes `dropped`, all of a channel's events that can be read, unreadable, and notes for its patterns what they lose by
-    /// it: the last event that no other channel of a pattern has says it of all that go now. Those among them that had
-    /// `lapsed` are not lost by it.
-    fn drop_through(&mut self, id: ChannelId, dropped: &[Sequence], lapsed: &[Sequence]) {
+    /// What a channel has to be dropped; `None` where that is nothing.
+    fn droppable(&self, id: ChannelId) -> Option<Droppable> {
+        let readable = self.channels.get(id).readable();
+        // What has lapsed and was taken is given up: what was not is known.
+        let count = readable.len();
+        let untaken = self.history.untaken_lapsed.iter().copied();
+        let mut lapsed: Vec<Sequence> =
+            untaken.filter(|&sequence| self.channels.get(id).holds(sequence)).collect();
+        let newest = readable.rev().find(|sequence| lapsed.binary_search(sequence).is_err())?;
+        let count = count - lapsed.len();
+        lapsed.truncate(lapsed.partition_point(|&sequence| sequence < newest));
+        Some(Droppable { lapsed, newest, count })
+    }
+
+    /// Makes all of a channel's events up to `newest` unreadable, and notes for its patterns what they lose by it: the last
+    /// event that no other channel of a pattern has says it of all that go now. Those among them that had `lapsed` are not
+    /// lost by it.
+    fn drop_through(&mut self, id: ChannelId, newest: Sequence, lapsed: &[Sequence]) {
         let mut patterns = self.channels.all_patterns_of(id);
-        let Some(&newest) = dropped.last() else { return };
+        let from = self.channels.get(id).index_after(Sequence::START);
         self.channels.drop_through(id, newest, lapsed.iter().copied());
-        for &sequence in dropped.iter().rev() {
-            if patterns.is_empty() {
-                break;
-            }
+        let mut index = self.channels.get(id).retained.count_through(newest);
+        while index > from && !patterns.is_empty() {
+            index -= 1;
+            let sequence = self.channels.get(id).retained.get(index);
+            let Some(sequence) = sequence.filter(|number| lapsed.binary_search(number).is_err()) else {
+                continue;
+            };
             let Some(target) = self.history.target_of(sequence) else { continue };
             let lost_to = self.channels.note_lost_to(&patterns, &self.targets.channels(target), sequence);
             patterns.retain(|pattern| !lost_to.contains(pattern));

@@ -2,12 +2,13 @@
 //! one.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 use crate::base::heap::shared_text_bytes;
 use crate::base::id::Sequence;
+use crate::base::queue::Queue;
 use crate::frame::batch::is_channel;
 
 /// Former channels, a bounded number of them.
@@ -15,7 +16,7 @@ use crate::frame::batch::is_channel;
 pub(super) struct Forgotten {
     by_name: BTreeMap<Arc<str>, Sequence>,
     /// Their names, the oldest first.
-    order: VecDeque<Arc<str>>,
+    order: Queue<Arc<str>>,
     len_max: usize,
     /// Bytes held, by its own account.
     bytes: usize,
@@ -28,7 +29,7 @@ impl Forgotten {
     pub(super) fn new(len_max: usize) -> Forgotten {
         Forgotten {
             by_name: BTreeMap::new(),
-            order: VecDeque::new(),
+            order: Queue::default(),
             len_max,
             bytes: 0,
             through: Sequence::START,
@@ -111,7 +112,7 @@ impl Forgotten {
 }
 
 /// What a former channel costs in bytes: its name, its entry with what a B-tree has of free room, and its place in the
-/// order of names, of which there may be room for twice as many.
+/// order of names, where few have room for twice as many.
 fn former_bytes(name: &str) -> usize {
     shared_text_bytes(name.len()) + size_of::<(Arc<str>, Sequence)>() * 3 / 2 + size_of::<Arc<str>>() * 2
 }

@@ -40,6 +40,8 @@ pub(super) struct History {
     pub(super) leftovers: Leftovers,
     /// When the next event of each page lapses, and the page's first number.
     pub(super) next_lapses: BTreeSet<(u32, Sequence)>,
+    /// Events that have lapsed and that a shard has yet to take.
+    pub(super) untaken_lapsed: BTreeSet<Sequence>,
 }
 
 impl History {
@@ -53,6 +55,7 @@ impl History {
             spare: None,
             leftovers: Leftovers::default(),
             next_lapses: BTreeSet::new(),
+            untaken_lapsed: BTreeSet::new(),
         }
     }
 

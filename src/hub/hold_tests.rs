@@ -1,5 +1,7 @@
 //! How long the lock is held, in steps: however much there is, and whatever is asked.
 
+use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::budget::Budget;
@@ -15,8 +17,10 @@ use crate::sse::event::Event;
 const EVENTS: usize = 120_000;
 const CHANNELS: usize = 20_000;
 
-/// A page is compacted at once, and an event goes to all of its channels at once: by so much a hold may be longer.
-const STEPS_MAX: u32 = HOLD_STEPS * 2;
+/// A page is compacted at once, of which this is the most, and an event goes to all of its channels at once, which is less: by so
+/// much a hold may be longer.
+const PAGE_STEPS: u32 = 8192 / 4 + 256 * 1024 / 256 + 16;
+const STEPS_MAX: u32 = HOLD_STEPS + PAGE_STEPS;
 
 const CLIENT: ClientId = ClientId { secret: 7, shard: 0, slot: 3 };
 
@@ -225,6 +229,153 @@ fn what_is_applied_and_what_goes_for_it_is_done_in_parts() {
     (0..100).for_each(|_| batch.push(&channels, &Event::new("to many")));
     measured(&hub, "events to many channels", || hub.apply(hub.head().next(), &batch, None));
     measured(&hub, "a check of a batch", || hub.exceeds_channels_max(&batch));
+}
+
+#[test]
+fn a_history_is_dropped_without_a_look_at_each_of_its_events() {
+    for is_lapsing in [false, true] {
+        let hub = hub(unbounded());
+        let _ = subscribe(&hub, &["a"], Begin::AtHead);
+        for _ in 0..20 {
+            let mut batch = Batch::new();
+            for _ in 0..1000 {
+                batch.push(&["a"], &Event::new("x"));
+                batch.set_ttl(NonZeroU32::new(u32::from(is_lapsing)));
+            }
+            hub.apply(hub.head().next(), &batch, None);
+            take_all(&hub);
+        }
+        tests::publish_to(&hub, "a", "stays");
+        take_all(&hub);
+        // A tick passes of which no shard has told the hub by the time of the drop.
+        hub.now.store(100, Ordering::Relaxed);
+        let (dropped, holds) = measured(&hub, "a drop", || hub.drop_history("a"));
+        assert_eq!(dropped, Some(if is_lapsing { 1 } else { 20_001 }), "what has lapsed is none of it");
+        assert!(holds > 100, "{holds} holds");
+    }
+}
+
+#[test]
+fn a_stream_that_leaves_is_counted_for_many_events_in_parts() {
+    let hub = hub(unbounded());
+    let subscribed = subscribe(&hub, &["a", "b"], Begin::AtHead);
+    let mut tallies = Vec::new();
+    for _ in 0..2000 {
+        let mut batch = Batch::new();
+        batch.push(&["a", "b"], &Event::new("x"));
+        match hub.apply(hub.head().next(), &batch, Some(0)).receivers {
+            Receivers::Counting(tally) => tallies.push(tally),
+            Receivers::Exactly(count) => panic!("{count} of two channels"),
+        }
+    }
+    let others = subscribe(&hub, &["b"], Begin::AtHead);
+    let (_, holds) = measured(&hub, "one leaves", || {
+        hub.remove(0, subscribed.channels[0], &subscribed.channels[1..], |_, _| true)
+    });
+    assert!(holds > 10, "{holds} holds");
+    let (_, holds) =
+        measured(&hub, "all leave", || hub.unsubscribe(0, subscribed.channels[1..].to_vec(), |_, _| true));
+    assert!(holds > 10, "{holds} holds");
+    hub.unsubscribe(0, others.channels, |_, _| false);
+    assert!(tallies.iter().all(|tally| tally.add(0, 0) && tally.total() == Some(1)), "each counts it once");
+}
+
+#[test]
+fn those_who_wait_have_the_lock_between_two_holds() {
+    let hub = hub(unbounded());
+    let yields = |work: &dyn Fn()| {
+        let before = hub.yields.load(Ordering::Relaxed);
+        let locks = hub.locks();
+        work();
+        (hub.yields.load(Ordering::Relaxed) - before, hub.locks() - locks)
+    };
+    let publish = || tests::publish(&hub, (0..1000).map(|at| (name(at), "x".to_owned())));
+    assert_eq!(yields(&publish).0, 0, "nobody waits");
+    hub.waiting.store(1, Ordering::Relaxed);
+    let (count, holds) = yields(&publish);
+    assert!(holds > 10, "{holds} holds");
+    assert_eq!(count, (holds - 1) * super::YIELDS_MAX as u64, "between any two of them");
+    take_all(&hub);
+    let (count, holds) = yields(&|| assert_eq!(hub.drop_history(&name(7)), Some(2)));
+    assert_eq!(count, (holds - 1) * super::YIELDS_MAX as u64);
+}
+
+#[test]
+fn a_hold_has_a_least_number_of_steps_with_which_all_gets_on() {
+    let retention =
+        Retention { events_max: 3, bytes_max: 1024 * 1024, age_max: Some(Duration::from_secs(60)) };
+    let hub = Hub::new(HubOptions {
+        retention,
+        channels_max: 100_000,
+        backlog: Backlog::default(),
+        shards: 1,
+        hold_steps: 0,
+    });
+    hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
+    let subscribed = subscribe(&hub, &["room:1*"], Begin::AtHead);
+    for round in 0..20 {
+        let mut batch = Batch::new();
+        for at in 0..200 {
+            let own = format!("own{round}/{at}");
+            batch.push(&[&name(at), &name(at + 1)], &Event::new(&"x".repeat(500)).with_id(&own).unwrap());
+            batch.set_ttl(NonZeroU32::new(round % 3));
+        }
+        hub.apply(hub.head().next(), &batch, None);
+        take_all(&hub);
+        hub.set_now(Duration::from_secs(u64::from(round)));
+    }
+    tests::finish(&hub);
+    assert!(hub.held_bytes() <= retention.bytes_max, "{} bytes are held", hub.held_bytes());
+    read(&hub, subscribe(&hub, &["room:0*"], Begin::AfterOwn("own19/7".into())), u32::MAX);
+    hub.unsubscribe(0, subscribed.channels, |_, _| true);
+    hub.set_now(Duration::from_secs(600));
+    tests::finish(&hub);
+    assert_eq!(hub.channels_len(), 0, "all of it went");
+}
+
+#[test]
+fn what_has_lapsed_and_is_yet_to_be_taken_hides_nothing_that_has_too() {
+    let retention = Retention { events_max: 2, ..unbounded() };
+    let hub = hub(retention);
+    let _ = subscribe(&hub, &["a"], Begin::AtHead);
+    let publish = |name: &str, ttl: u32| {
+        let mut batch = Batch::new();
+        batch.push(&[name], &Event::new("x"));
+        batch.set_ttl(NonZeroU32::new(ttl));
+        hub.apply(hub.head().next(), &batch, None);
+    };
+    publish("b", 0);
+    publish("b", 2);
+    take_all(&hub);
+    (0..200).for_each(|_| publish("a", 1)); // They lapse before, and nobody takes them.
+    hub.now.store(100, Ordering::Relaxed);
+    publish("b", 0);
+    tests::finish(&hub);
+    take_all(&hub);
+    tests::finish(&hub);
+    assert_eq!(hub.drop_history("b"), Some(2), "the second one went for the third, and not the first");
+}
+
+#[test]
+fn what_goes_anyway_goes_before_what_would_stay_if_there_were_room() {
+    let hub = Hub::new(HubOptions {
+        retention: Retention { events_max: 2, bytes_max: 1024 * 1024, age_max: None },
+        channels_max: 10,
+        backlog: Backlog::default(),
+        shards: 1,
+        hold_steps: HOLD_STEPS_MIN,
+    });
+    hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
+    let _ = subscribe(&hub, &["a"], Begin::AtHead);
+    tests::publish_to(&hub, "b", "stays");
+    take_all(&hub);
+    let large = "x".repeat(10_000);
+    tests::publish(&hub, (0..200).map(|_| ("a".to_owned(), large.clone())));
+    assert!(hub.held_bytes() > 2_000_000, "nothing goes before it is taken");
+    take_all(&hub);
+    tests::finish(&hub);
+    assert!(hub.held_bytes() < 500_000, "{} bytes are held", hub.held_bytes());
+    assert_eq!(["a", "b"].map(|name| hub.drop_history(name)), [Some(2), Some(1)]);
 }
 
 #[test]

@@ -1,16 +1,17 @@
 //! Channels that are to be looked at again: those for which a shard has to take more first are put off until one has, so
 //! that nobody looks at them in vain meanwhile.
 
-use std::collections::VecDeque;
-
 use crate::base::id::Sequence;
+use crate::base::queue::Queue;
 use crate::hub::channel::ChannelId;
 
 /// Channels to look at, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Lookout {
-    due: VecDeque<ChannelId>,
-    put_off: VecDeque<ChannelId>,
+    due: Queue<ChannelId>,
+    put_off: Queue<ChannelId>,
+    /// How many of those that were put off first are to be looked at again.
+    ready: usize,
     /// How far every shard had taken the order when channels were put off.
     taken: Sequence,
 }
@@ -30,18 +31,19 @@ impl Lookout {
     pub(super) fn pop(&mut self, taken: Sequence) -> Option<ChannelId> {
         if self.taken < taken {
             self.taken = taken;
-            self.due.append(&mut self.put_off);
+            self.ready = self.put_off.len();
         }
         let channel = self.due.pop_front();
-        if self.due.is_empty() && self.due.capacity() > 64 {
-            self.due.shrink_to(64); // Very many come together at times, and hardly ever any.
+        if channel.is_some() || self.ready == 0 {
+            return channel;
         }
-        channel
+        self.ready -= 1;
+        self.put_off.pop_front()
     }
 
     /// Returns true if and only if there is a channel to look at.
     pub(super) fn has_due(&self, taken: Sequence) -> bool {
-        !self.due.is_empty() || (self.taken < taken && !self.put_off.is_empty())
+        !self.due.is_empty() || self.ready > 0 || (self.taken < taken && !self.put_off.is_empty())
     }
 }
 

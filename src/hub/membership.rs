@@ -63,9 +63,14 @@ impl Hub {
         staying: &[ChannelId],
         had: impl Fn(ChannelId, Sequence) -> bool,
     ) {
+        let mut counted = Sequence::START;
         let mut state = self.lock();
+        while !state.count_leaver(shard, &[channel], staying, &had, &mut counted) {
+            drop(state);
+            self.let_others();
+            state = self.lock();
+        }
         let state = &mut *state;
-        state.count_leaver(shard, &[channel], staying, had);
         state.end_subscription(shard, channel);
         state.tidy_table();
         self.publish_counts(state);
@@ -385,5 +390,19 @@ mod tests {
         }
         publish_each(&hub, &["b"]);
         assert_eq!(read_one(&hub, &channels, &mut cursor), (Some(1), 5), "`b` has lost 2");
+    }
+
+    #[test]
+    fn what_has_the_place_of_a_client_that_is_gone_keeps_its_events() {
+        let hub = hub(100, usize::MAX);
+        publish(&hub, [("a".to_owned(), "1".to_owned())]);
+        let living = hub.add_client(0, CLIENT).channel;
+        publish_to_client(&hub, "2");
+        let named = hub.find("a").unwrap();
+        hub.lock().leaving.extend([named, living, ChannelId(7)]); // As if a client that is gone had had these.
+        hub.lock().enforce_retention();
+        let state = hub.lock();
+        assert!(state.leaving.is_empty());
+        assert_eq!([named, living].map(|id| state.channels.get(id).retained.len()), [1, 1]);
     }
 }

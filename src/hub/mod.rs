@@ -48,7 +48,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-pub use budget::HOLD_STEPS;
+pub use budget::{HOLD_STEPS, HOLD_STEPS_MIN};
 pub use channel::ChannelId;
 pub use membership::Added;
 pub use receivers::{Receivers, Tally};
@@ -102,7 +102,8 @@ pub struct HubOptions {
     pub backlog: Backlog,
     /// How many shards read from it, at most [`SHARDS_MAX`].
     pub shards: usize,
-    /// Steps that each hold of the lock may take, about: [`HOLD_STEPS`], or fewer, to see that what is cut up comes to the same.
+    /// Steps that each hold of the lock may take, about: [`HOLD_STEPS`], or fewer, to see that what is cut up comes to the
+    /// same. Fewer than [`HOLD_STEPS_MIN`] are as many.
     pub hold_steps: u32,
 }
 
@@ -151,6 +152,9 @@ pub struct Hub {
     /// How often the lock was taken.
     #[cfg(test)]
     locks: AtomicU64,
+    /// How often the processor was given up for those who wait for it.
+    #[cfg(test)]
+    yields: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -197,7 +201,7 @@ impl Hub {
             state: Mutex::new(State {
                 epochs: Epochs::default(),
                 channels: Channels::new(options.channels_max),
-                targets: Targets::default(),
+                targets: Targets::new(),
                 history: History::new(options.retention.segment_bytes()),
                 own_ids: OwnIds::default(),
                 retention: options.retention,
@@ -223,6 +227,8 @@ impl Hub {
             waiting: AtomicU32::new(0),
             #[cfg(test)]
             locks: AtomicU64::new(0),
+            #[cfg(test)]
+            yields: AtomicU64::new(0),
         }
     }
 
@@ -286,7 +292,8 @@ impl Hub {
             let state = &mut *state;
             let before = (state.held_bytes(), state.evicted_through);
             state.enforce_retention();
-            let has_got_on = before != (state.held_bytes(), state.evicted_through);
+            let has_got_on =
+                state.budget.is_spent_to(3) || before != (state.held_bytes(), state.evicted_through);
             self.publish_counts(state);
             if !state.is_unfinished || !state.lacks_room() || !has_got_on {
                 return;
@@ -440,6 +447,8 @@ impl Hub {
             if self.waiting.load(Ordering::Relaxed) == 0 {
                 return;
             }
+            #[cfg(test)]
+            self.yields.fetch_add(1, Ordering::Relaxed);
             std::thread::yield_now();
         }
     }

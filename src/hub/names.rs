@@ -24,12 +24,13 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn new() -> Names {
-        let mut places = Vec::new();
+        let (mut places, mut free) = (Vec::new(), Vec::new());
         let _ = places.try_reserve_exact(CHANNELS_ROOM);
+        let _ = free.try_reserve_exact(CHANNELS_ROOM);
         Names {
             texts: Texts::default(),
             places,
-            free: Vec::new(),
+            free,
             by_name: Hashed::with_room_for(CHANNELS_ROOM),
             hasher: RandomState::new(),
         }

@@ -4,22 +4,24 @@
 //! would have driven its event out, whatever became of that meanwhile. So it is known by the channel's name, and
 //! outlasts the channel's entry in the table. Texts are compared whole: no id is ever taken for another.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::heap::shared_text_bytes;
 use crate::base::id::Sequence;
+use crate::base::queue::Queue;
 use crate::frame::batch::is_channel;
+use crate::hub::budget::{Budget, NAME_STEPS};
+use crate::hub::forgotten::beginning_with;
 
 /// The ids of all channels.
 #[derive(Debug, Default)]
 pub(super) struct OwnIds {
-    by_channel: HashMap<Arc<str>, ChannelIds>,
-    /// The names of the channels, for patterns.
-    names: BTreeSet<Arc<str>>,
+    by_channel: BTreeMap<Arc<str>, ChannelIds>,
     /// Each channel's oldest id, by the place of its event.
     oldest: BTreeSet<(Sequence, Arc<str>)>,
+    /// Channels of whose ids some are yet to be forgotten.
+    unfinished: Queue<Arc<str>>,
     /// Bytes that all of it holds, by its own account.
     bytes: usize,
 }
@@ -30,10 +32,12 @@ struct ChannelIds {
     /// How many events have come since the channel has ids.
     events: u64,
     /// Its ids, in the order of their events.
-    ids: VecDeque<OwnId>,
+    ids: Queue<OwnId>,
     /// How many ids have been taken off the front of `ids`.
     forgotten: u64,
-    by_text: HashMap<Arc<str>, Uses>,
+    /// How many ids are places no more, those that have been taken off and those that are yet to be.
+    passed: u64,
+    by_text: BTreeMap<Arc<str>, Uses>,
 }
 
 /// One use of an id.
@@ -54,9 +58,9 @@ struct Uses {
     last: u64,
 }
 
-/// What a channel costs beside its name: its entries in the map and in both orders, and its maps, in bytes.
+/// What a channel costs beside its name: its entries in both orders, and its maps, in bytes.
 const CHANNEL_BYTES: usize =
-    size_of::<(Arc<str>, ChannelIds)>() * 2 + size_of::<(Sequence, Arc<str>)>() * 4 + 128;
+    size_of::<(Arc<str>, ChannelIds)>() * 2 + size_of::<(Sequence, Arc<str>)>() * 2 + 128;
 
 /// What an id costs beside its text: itself, an entry in the map of texts, and the text's allocation, in bytes.
 const ID_BYTES: usize = size_of::<OwnId>() * 2 + size_of::<(Arc<str>, Uses)>() * 2 + 32;
@@ -90,7 +94,6 @@ impl OwnIds {
             None => {
                 let channel: Arc<str> = channel.into();
                 self.bytes += CHANNEL_BYTES + shared_text_bytes(channel.len());
-                self.names.insert(Arc::clone(&channel));
                 self.oldest.insert((sequence, Arc::clone(&channel)));
                 self.by_channel.entry(channel).or_default()
             }
@@ -101,20 +104,52 @@ impl OwnIds {
     }
 
     /// Forgets the ids of a channel after whose events `events_max` further ones have come, but for those from whose place
-    /// on the channel has lost nothing: it retains an event from `retained_from` on.
+    /// on the channel has lost nothing: it retains an event from `retained_from` on. They are places no more at once; what the
+    /// budget does not suffice for of giving them up is left to be done.
     pub(super) fn forget_passed(
         &mut self,
         channel: &str,
         events_max: usize,
         retained_from: Option<Sequence>,
+        budget: &Budget,
     ) {
-        let Some((channel, ids)) = self.by_channel.get_key_value(channel) else { return };
+        let Some(ids) = self.by_channel.get_mut(channel) else { return };
+        let events = ids.events;
         let is_passed = |id: &OwnId| {
-            ids.events - id.nth >= events_max as u64 && retained_from.is_none_or(|from| from > id.sequence)
+            events - id.nth >= events_max as u64 && retained_from.is_none_or(|from| from > id.sequence)
         };
-        let (channel, passed) = (Arc::clone(channel), ids.ids.iter().take_while(|id| is_passed(id)).count());
-        for _ in 0..passed {
-            self.forget_first(&channel);
+        if !ids.ids.get(0).is_some_and(is_passed) {
+            return; // As nearly always.
+        }
+        let was_finished = ids.passed <= ids.forgotten;
+        ids.passed = ids.forgotten + ids.ids.partition_point(is_passed) as u64;
+        let Some((channel, _)) = self.by_channel.get_key_value(channel) else { return };
+        let channel = Arc::clone(channel);
+        if was_finished && !self.give_up_passed(&channel, budget) {
+            self.unfinished.push_back(channel);
+        }
+    }
+
+    /// Gives up ids of a channel that are places no more. Returns true if and only if none is left.
+    fn give_up_passed(&mut self, channel: &Arc<str>, budget: &Budget) -> bool {
+        while self.by_channel.get(channel).is_some_and(|ids| ids.forgotten < ids.passed) {
+            if budget.is_spent_to(3) {
+                return false;
+            }
+            budget.spend(NAME_STEPS);
+            self.forget_first(channel);
+        }
+        true
+    }
+
+    /// Goes on giving up ids that are places no more, as the budget allows.
+    pub(super) fn go_on(&mut self, budget: &Budget) {
+        while !budget.is_spent_to(3)
+            && let Some(channel) = self.unfinished.pop_front()
+        {
+            if !self.give_up_passed(&channel, budget) {
+                self.unfinished.push_back(channel);
+            }
         }
     }
 
@@ -140,11 +175,10 @@ impl OwnIds {
         until: Sequence,
         names_max: usize,
     ) -> (Option<Sequence>, Option<Arc<str>>) {
-        let from = self.names.range::<str, _>((after.map_or(Included(prefix), Excluded), Unbounded));
         let (mut least, mut looked_at) = (None, 0);
-        for name in from.take_while(|name| name.starts_with(prefix)) {
+        for (name, ids) in beginning_with(&self.by_channel, prefix, after) {
             looked_at += 1;
-            let place = self.place_on(name, text).filter(|&place| is_channel(name) && place <= until);
+            let place = ids.place_of(text).filter(|&place| is_channel(name) && place <= until);
             least = least.into_iter().chain(place).min();
             if looked_at == names_max {
                 return (least, Some(Arc::clone(name)));
@@ -158,11 +192,10 @@ impl OwnIds {
         let Some(id) = ids.pop() else { return };
         self.bytes -= ID_BYTES + id.text.len();
         self.oldest.remove(&(id.sequence, Arc::clone(channel)));
-        if let Some(next) = ids.ids.front() {
+        if let Some(next) = ids.ids.get(0) {
             self.oldest.insert((next.sequence, Arc::clone(channel)));
         } else {
             self.by_channel.remove(channel);
-            self.names.remove(channel);
             self.bytes -= CHANNEL_BYTES + shared_text_bytes(channel.len());
         }
     }
@@ -175,8 +208,9 @@ impl ChannelIds {
             Some(uses) => {
                 let before = std::mem::replace(&mut uses.last, place);
                 let index = usize::try_from(before - self.forgotten).expect("it is one of the ids");
-                self.ids[index].next = Some(place);
-                Arc::clone(&self.ids[index].text)
+                let last = self.ids.get_mut(index).expect("it is one of the ids");
+                last.next = Some(place);
+                Arc::clone(&last.text)
             }
             None => {
                 let text: Arc<str> = text.into();
@@ -198,18 +232,18 @@ impl ChannelIds {
             }
             None => drop(self.by_text.remove(&id.text)),
         }
-        let capacity = self.ids.capacity();
-        if capacity > 64 && self.ids.len() < capacity / 4 {
-            self.ids.shrink_to(capacity / 2);
-            self.by_text.shrink_to(capacity / 2);
-        }
         Some(id)
     }
 
     fn place_of(&self, text: &str) -> Option<Sequence> {
-        let first = self.by_text.get(text)?.first;
-        let index = usize::try_from(first - self.forgotten).ok()?;
-        Some(self.ids.get(index)?.sequence)
+        let mut place = self.by_text.get(text)?.first;
+        loop {
+            let id = self.ids.get(usize::try_from(place - self.forgotten).ok()?)?;
+            if place >= self.passed {
+                return Some(id.sequence);
+            }
+            place = id.next?;
+        }
     }
 }
 
@@ -320,12 +354,42 @@ mod tests {
         let channel: Arc<str> = "a".into();
         for number in 1..=1000 {
             ids.note_event(&channel, Sequence(number), Some("same"));
-            ids.forget_passed(&channel, 100, Some(Sequence(number.saturating_sub(99).max(1))));
+            ids.forget_passed(
+                &channel,
+                100,
+                Some(Sequence(number.saturating_sub(99).max(1))),
+                &Budget::new(1024),
+            );
             let expected = number.saturating_sub(99).max(1);
             assert_eq!(ids.place_on("a", "same"), Some(Sequence(expected)));
         }
         assert_eq!(ids.oldest(), Some(Sequence(901)));
         while ids.forget_oldest() {}
-        assert_eq!((ids.bytes(), ids.by_channel.len(), ids.names.len()), (0, 0, 0));
+        assert_eq!((ids.bytes(), ids.by_channel.len(), ids.oldest.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn ids_that_are_passed_are_places_no_more_and_are_given_up_in_parts() {
+        let mut ids = OwnIds::default();
+        for number in 1..=1000 {
+            // Each is used twice: once among the first half, and once among the others.
+            ids.note_event("a", Sequence(number), Some(&format!("{}", number % 500)));
+            ids.forget_passed("a", 100, Some(Sequence(1)), &Budget::new(64));
+        }
+        assert_eq!((ids.place_on("a", "7"), ids.oldest()), (Some(Sequence(7)), Some(Sequence(1))));
+        ids.forget_passed("a", 100, Some(Sequence(901)), &Budget::new(64));
+        let held = ids.bytes();
+        assert_eq!(
+            [7, 400, 401].map(|n| ids.place_on("a", &n.to_string()).map(|place| place.0)),
+            [None, None, Some(901)]
+        );
+        assert!(ids.oldest() < Some(Sequence(20)), "most of them are yet to be given up");
+        let mut holds = 0;
+        while !ids.unfinished.is_empty() {
+            ids.go_on(&Budget::new(64));
+            holds += 1;
+        }
+        assert!(holds > 200 && ids.bytes() < held / 5, "{holds} holds");
+        assert_eq!((ids.oldest(), ids.place_on("a", "499")), (Some(Sequence(901)), Some(Sequence(999))));
     }
 }

@@ -1,11 +1,13 @@
 //! The patterns that streams subscribe to: which of them a channel's name matches, and what they have lost of late.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use crate::base::hashed::Hashed;
 use crate::base::heap::block_bytes;
 use crate::base::id::Sequence;
-use crate::hub::channel::{ChannelHasherBuilder, ChannelId};
+use crate::hub::channel::ChannelId;
 
 /// The patterns in the table of channels, by their prefixes.
 ///
@@ -13,14 +15,24 @@ use crate::hub::channel::{ChannelHasherBuilder, ChannelId};
 /// number of patterns.
 #[derive(Debug, Default)]
 pub(super) struct Patterns {
-    by_prefix: HashMap<Box<str>, ChannelId>,
+    patterns: BTreeMap<ChannelId, Pattern>,
+    /// The ids of patterns by their prefixes.
+    by_prefix: Hashed,
+    /// Spreads prefixes, in a way that no peer can foresee.
+    hasher: RandomState,
     /// How many prefixes there are of each length in bytes.
     lengths: BTreeMap<usize, usize>,
     /// Bytes of the prefixes.
     prefix_bytes: usize,
-    evictions: HashMap<ChannelId, Evictions, ChannelHasherBuilder>,
     /// Those for which it is yet to be gathered what their channels had lost before.
     gathering: BTreeMap<ChannelId, Gathering>,
+}
+
+/// A pattern.
+#[derive(Debug)]
+struct Pattern {
+    prefix: Box<str>,
+    evictions: Evictions,
 }
 
 /// What is gathered for a pattern that is new: what the channels that it matches had lost by then. It is looked for in the
@@ -68,9 +80,10 @@ struct Evictions {
 /// Evictions that are remembered of a pattern. Beyond, some are taken for later ones.
 const LATEST_MAX: usize = 64;
 
-/// What a pattern costs beside its prefix: its entries in two maps, of which half may be free, and its evictions, of which
-/// there is room for a power of two.
-const PATTERN_BYTES: usize = 2 * (size_of::<(Box<str>, ChannelId)>() + size_of::<(ChannelId, Evictions)>())
+/// What a pattern costs beside its prefix: its entries in a tree, of which half may be free, and in a table, and its evictions, of
+/// which there is room for a power of two.
+const PATTERN_BYTES: usize = 2 * size_of::<(ChannelId, Pattern)>()
+    + 10
     + block_bytes((LATEST_MAX + 1).next_power_of_two() * size_of::<(u64, Sequence)>());
 
 impl Evictions {
@@ -88,18 +101,30 @@ impl Evictions {
 impl Patterns {
     /// Bytes held; of each pattern as many as it may come to hold.
     pub(super) fn bytes(&self) -> usize {
-        self.by_prefix.len() * PATTERN_BYTES + self.prefix_bytes
+        self.patterns.len() * PATTERN_BYTES + self.prefix_bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.by_prefix.is_empty()
+        self.patterns.is_empty()
+    }
+
+    /// The pattern of this prefix.
+    fn find(&self, prefix: &str) -> Option<ChannelId> {
+        let is_it = |number: u32| {
+            self.patterns.get(&ChannelId(number)).is_some_and(|pattern| *pattern.prefix == *prefix)
+        };
+        self.by_prefix.get(self.hash(prefix), is_it).map(|&number| ChannelId(number))
+    }
+
+    fn hash(&self, prefix: &str) -> u32 {
+        (self.hasher.hash_one(prefix) >> 32) as u32
     }
 
     /// Adds a pattern that is not there yet.
     pub(super) fn insert(&mut self, prefix: &str, id: ChannelId) {
-        self.by_prefix.insert(prefix.into(), id);
+        self.by_prefix.insert(self.hash(prefix), id.0);
         self.prefix_bytes += block_bytes(prefix.len());
-        self.evictions.insert(id, Evictions::default());
+        self.patterns.insert(id, Pattern { prefix: prefix.into(), evictions: Evictions::default() });
         let (until, start) = (Sequence::MAX, Sequence::START);
         let gathering = Gathering { until, stage: Stage::Table(0), lost: start, dropped: start };
         self.gathering.insert(id, gathering);
@@ -108,9 +133,10 @@ impl Patterns {
 
     /// Takes a pattern out.
     pub(super) fn remove(&mut self, prefix: &str) {
-        let Some(id) = self.by_prefix.remove(prefix) else { return };
+        let Some(id) = self.find(prefix) else { return };
+        self.by_prefix.remove(self.hash(prefix), |number| number == id.0);
         self.prefix_bytes -= block_bytes(prefix.len());
-        self.evictions.remove(&id);
+        self.patterns.remove(&id);
         self.gathering.remove(&id);
         if let Some(count) = self.lengths.get_mut(&prefix.len()) {
             *count -= 1;
@@ -158,24 +184,24 @@ impl Patterns {
     /// The patterns that a channel's name matches, each once.
     pub(super) fn matching(&self, name: &str) -> impl Iterator<Item = ChannelId> {
         let prefixes = self.lengths.range(..=name.len()).filter_map(|(&length, _)| name.get(..length));
-        prefixes.filter_map(|prefix| self.by_prefix.get(prefix).copied())
+        prefixes.filter_map(|prefix| self.find(prefix))
     }
 
     /// Notes that a channel of a pattern has given up an event.
     pub(super) fn note_eviction(&mut self, pattern: ChannelId, sequence: Sequence) {
-        if let Some(evictions) = self.evictions.get_mut(&pattern) {
-            evictions.note(sequence);
+        if let Some(pattern) = self.patterns.get_mut(&pattern) {
+            pattern.evictions.note(sequence);
         }
     }
 
     /// How many events the channels of a pattern have given up.
     pub(super) fn evictions(&self, pattern: ChannelId) -> u64 {
-        self.evictions.get(&pattern).map_or(0, |evictions| evictions.count)
+        self.patterns.get(&pattern).map_or(0, |pattern| pattern.evictions.count)
     }
 
     /// The last in the order of events that the channels of a pattern have given up since they had given up `count`.
     pub(super) fn evicted_since(&self, pattern: ChannelId, count: u64) -> Option<Sequence> {
-        let latest = &self.evictions.get(&pattern)?.latest;
+        let latest = &self.patterns.get(&pattern)?.evictions.latest;
         latest.iter().find(|(nth, _)| *nth > count).map(|&(_, sequence)| sequence)
     }
 }

@@ -36,9 +36,6 @@ const FEW_CHANNELS_MAX: usize = 16;
 /// they have to wait, they are copied. Otherwise it ends with its segment, which all streams that read there share.
 const DENSE_SHARE: usize = 4;
 
-/// Lapsed events that one slice passes over, where their memory is yet to be given up.
-const LAPSED_PER_SLICE_MAX: usize = 2048;
-
 /// A stream's place in the order, and what it knows of what it has lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
@@ -94,7 +91,13 @@ impl Cursor {
     /// Returns true if and only if it has read all up to where it is to stop.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
-        self.seek.is_none() && self.stop.is_some_and(|stop| self.place >= stop)
+        self.has_place() && self.stop.is_some_and(|stop| self.place >= stop)
+    }
+
+    /// Returns true if and only if its place is known, and not yet to be found by its next slices.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        self.seek.is_none()
     }
 
     /// The same cursor, whose place is yet to be found.
@@ -415,7 +418,7 @@ impl State {
                 slice.heap.push(Reverse((sequence, index)));
             }
         }
-        let (mut page_hint, mut lapsed) = (None, 0);
+        let (mut page_hint, mut has_passed) = (None, false);
         while let Some(&Reverse((sequence, index))) = slice.heap.peek() {
             self.budget.spend(2);
             if sequence > cursor.place {
@@ -425,10 +428,10 @@ impl State {
                 let page = &self.history.pages()[page_index];
                 let entry = &page.entries[entry_index];
                 if entry.lapses <= self.now {
-                    lapsed += 1;
-                    if lapsed > LAPSED_PER_SLICE_MAX {
+                    if has_passed && self.budget.is_spent() {
                         return false;
                     }
+                    has_passed = true;
                 } else if !slice.push(&page.place(entry), limits) {
                     return false;
                 }

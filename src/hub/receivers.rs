@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::id::Sequence;
+use crate::hub::budget::{CHANNEL_STEPS, COMPARISONS_PER_STEP, EVENT_STEPS, steps};
 use crate::hub::channel::ChannelId;
 use crate::hub::{ShardSet, State};
 
@@ -86,22 +87,36 @@ impl State {
 
     /// Counts a stream of a shard that leaves some channels and stays with others, for each event that it got by one of those
     /// that it leaves alone, and that its shard has yet to take and count. `had` says whether it had a channel when an event
-    /// was applied.
+    /// was applied. Returns true if and only if it was counted for all of them, and not only for those up to `counted` for which
+    /// the budget sufficed.
     pub(super) fn count_leaver(
         &self,
         shard: usize,
         leaving: &[ChannelId],
         staying: &[ChannelId],
         had: impl Fn(ChannelId, Sequence) -> bool,
-    ) {
-        for (sequence, tally) in self.tallies.iter().filter(|(_, tally)| tally.awaits(shard)) {
+        counted: &mut Sequence,
+    ) -> bool {
+        let from = self.tallies.partition_point(|(sequence, _)| sequence <= counted);
+        for (sequence, tally) in self.tallies.range(from..) {
+            if self.budget.is_spent_to(2) {
+                return false;
+            }
+            *counted = *sequence;
+            self.budget.spend(CHANNEL_STEPS);
+            if !tally.awaits(shard) {
+                continue;
+            }
             let Some(target) = self.history.target_of(*sequence) else { continue };
             let channels = self.targets.channels(target);
+            let comparisons = channels.len() * (leaving.len() + staying.len());
+            self.budget.spend(EVENT_STEPS + steps(comparisons / COMPARISONS_PER_STEP));
             let has_way = |of: &[ChannelId]| of.iter().any(|id| channels.contains(id) && had(*id, *sequence));
             if has_way(leaving) && !has_way(staying) {
                 tally.add_leaver();
             }
         }
+        true
     }
 
     /// The count that is to be made of an event.
@@ -125,10 +140,13 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::id::EpochTag;
     use crate::base::name::Selector;
     use crate::frame::batch::Batch;
+    use crate::frame::batch::TARGET_ALL;
+    use crate::hub::retention::Retention;
     use crate::hub::tests::hub;
-    use crate::hub::{Begin, Hub};
+    use crate::hub::{Backlog, Begin, HOLD_STEPS, Hub, HubOptions};
     use crate::sse::event::Event;
 
     fn subscribe(hub: &Hub, names: &[&str]) -> Vec<ChannelId> {
@@ -170,5 +188,39 @@ mod tests {
         hub.remove(0, joins[0], &joins[1..], |id, _| id == joins[0]);
         assert!(tally.add(0, 1), "one is found by its other channel");
         assert_eq!(tally.total(), Some(3));
+    }
+
+    #[test]
+    fn a_shard_that_lost_its_streams_has_none_and_nobody_waits_for_it() {
+        let hub = Hub::new(HubOptions {
+            retention: Retention { events_max: 1, bytes_max: usize::MAX, age_max: None },
+            channels_max: 100,
+            backlog: Backlog { events_max: 0, bytes_max: usize::MAX },
+            shards: 2,
+            hold_steps: HOLD_STEPS,
+        });
+        hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
+        let names = ["a", "b", "x*"].map(|name| Selector::parse(name).unwrap());
+        for shard in [0, 0, 1] {
+            hub.subscribe(shard, &names, Some("ann"), Begin::AtHead).unwrap();
+        }
+        let (first, second) = (publish(&hub), publish(&hub));
+        assert!(!first.add(1, 1), "shard 0 has yet to count");
+        assert!(hub.is_behind(), "it has yet to take them");
+        assert_eq!(hub.forget_shard(0), [0], "whoever waits for the first event's count is told");
+        assert_eq!([first.total(), second.total()], [Some(1), None]);
+        assert_eq!(["a", "b", "x*"].map(|name| hub.subscribers(name)), [1; 3]);
+        assert_eq!(hub.subscribers(TARGET_ALL), 1);
+        assert_eq!((hub.cursor(0), hub.is_behind()), (hub.head(), true), "the other shard is");
+        assert!(second.add(1, 1), "nothing is waited for but the other shard");
+        assert!(hub.forget_shard(1).is_empty());
+        assert_eq!((hub.channels_len(), hub.is_behind()), (2, false), "what is retained is left");
+        let state = hub.lock();
+        assert!(state.tallies.is_empty() && state.cursors == [Sequence(2); 2]);
+        assert_eq!(
+            state.channels.get(state.channels.find("a").unwrap()).retained.len(),
+            1,
+            "its bound holds again"
+        );
     }
 }

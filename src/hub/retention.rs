@@ -78,6 +78,7 @@ impl State {
             // What goes to one client is kept for its stream alone, and none can resume after it.
             let own_id = own_id.filter(|_| !is_client(name));
             self.own_ids.note_event(name, sequence, own_id);
+            self.budget.spend(NAME_STEPS);
             self.forget_passed_ids(channel);
         }
     }
@@ -93,9 +94,12 @@ impl State {
         if let Some(age_max) = self.retention.age_max {
             self.evict_older_than(age_max, taken);
         }
+        self.own_ids.go_on(&self.budget);
         self.tidy_pages(taken);
         self.remove_idle_channels(taken);
-        while self.lacks_room() && !self.budget.is_spent() {
+        // What goes anyway goes before what would stay if there were room.
+        let is_left = self.budget.is_spent_to(3);
+        while !is_left && self.lacks_room() && !self.budget.is_spent() {
             // Bytes that nobody needs go before what is retained does.
             let has_made_room = self.compact(taken)
                 || self.forget_former_channel()
@@ -203,23 +207,25 @@ impl State {
             return;
         }
         let (name, oldest) = (self.channels.name(channel), self.channels.get(channel).retained.first());
-        self.own_ids.forget_passed(name, self.retention.events_max, oldest);
+        self.own_ids.forget_passed(name, self.retention.events_max, oldest, &self.budget);
     }
 
     /// Forgets the oldest id of a publisher, where such ids hold more than their share, and its event's place lies before
     /// `end`; returns false where it stays.
     fn forget_own_id(&mut self, end: Sequence) -> bool {
-        self.budget.spend(NAME_STEPS);
-        self.own_ids.bytes() > self.retention.bytes_max / OWN_IDS_SHARE
+        let is_forgotten = self.own_ids.bytes() > self.retention.bytes_max / OWN_IDS_SHARE
             && self.own_ids.oldest().is_some_and(|oldest| oldest < end)
-            && self.own_ids.forget_oldest()
+            && self.own_ids.forget_oldest();
+        self.budget.spend(if is_forgotten { NAME_STEPS } else { 1 });
+        is_forgotten
     }
 
     /// Forgets the oldest former channel, where their names hold more than their share; returns false where they do not.
     fn forget_former_channel(&mut self) -> bool {
-        self.budget.spend(NAME_STEPS);
-        let forgotten = &mut self.channels.forgotten;
-        forgotten.bytes() > self.retention.bytes_max / FORMER_SHARE && forgotten.forget_oldest()
+        let former = &mut self.channels.forgotten;
+        let is_forgotten = former.bytes() > self.retention.bytes_max / FORMER_SHARE && former.forget_oldest();
+        self.budget.spend(if is_forgotten { NAME_STEPS } else { 1 });
+        is_forgotten
     }
 
     /// Gives up pages of which nothing is retained, and compacts some of which little is, where those hold much.

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::Selector;
 use crate::frame::batch::{is_client, user_target};
-use crate::hub::budget::NAME_STEPS;
+use crate::hub::budget::{CHANNEL_STEPS, NAME_STEPS, steps};
 use crate::hub::channel::ChannelId;
 use crate::hub::reader::Cursor;
 use crate::hub::{Hub, NAMES_PER_HOLD_MAX, State};
@@ -139,9 +139,15 @@ impl Hub {
         had: impl Fn(ChannelId, Sequence) -> bool,
     ) {
         let channels: SmallVec<[ChannelId; 8]> = channels.into_iter().chain([ChannelId::ALL]).collect();
+        let mut counted = Sequence::START;
         let mut state = self.lock();
+        while !state.count_leaver(shard, &channels, &[], &had, &mut counted) {
+            drop(state);
+            self.let_others();
+            state = self.lock();
+        }
         let state = &mut *state;
-        state.count_leaver(shard, &channels, &[], had);
+        state.budget.spend(CHANNEL_STEPS * steps(channels.len()));
         for id in channels {
             state.end_subscription(shard, id);
         }

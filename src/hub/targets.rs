@@ -1,10 +1,11 @@
 //! Which channels an event went to, as one small number for each entry of the history.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
 
 use smallvec::SmallVec;
 
+use crate::base::hashed::Hashed;
+use crate::base::heap::small_block_bytes;
 use crate::hub::channel::ChannelId;
 
 /// Where an event went: one channel, or a set of several.
@@ -14,30 +15,47 @@ pub struct TargetId(u32);
 /// Marks a set of several channels.
 const SET: u32 = 1 << 31;
 
+/// Sets for which there is room from the beginning, as address space: a list that outgrows it is moved by the system and
+/// copied by nobody.
+const SETS_ROOM: usize = 1 << 16;
+
 /// The sets of several channels; a single channel needs no entry. Events to the same channels share one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Targets {
     sets: Vec<Option<Set>>,
-    by_channels: HashMap<Arc<[ChannelId]>, u32>,
+    by_channels: Hashed,
     free: Vec<u32>,
     bytes: usize,
+    /// Spreads sets, in a way that no peer can foresee.
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
 struct Set {
-    channels: Arc<[ChannelId]>,
+    channels: Box<[ChannelId]>,
     /// How many entries of the history have it as their target.
     entries: u32,
 }
 
 impl Targets {
+    pub(super) fn new() -> Targets {
+        let (mut sets, mut free) = (Vec::new(), Vec::new());
+        let _ = sets.try_reserve_exact(SETS_ROOM);
+        let _ = free.try_reserve_exact(SETS_ROOM);
+        let by_channels = Hashed::with_room_for(SETS_ROOM);
+        Targets { sets, by_channels, free, bytes: 0, hasher: RandomState::new() }
+    }
+
     /// The target that is these channels: one or more, each once. It is given up by [`Targets::forget`], once for each
     /// time it was entered.
     pub(super) fn enter(&mut self, channels: &[ChannelId]) -> TargetId {
         if let [channel] = channels {
             return TargetId(channel.0);
         }
-        if let Some(&slot) = self.by_channels.get(channels) {
+        let hash = self.hash(channels);
+        let has_these =
+            |slot: u32| self.sets[slot as usize].as_ref().is_some_and(|set| *set.channels == *channels);
+        if let Some(&slot) = self.by_channels.get(hash, has_these) {
             let set =
                 self.sets[slot as usize].as_mut().expect("a set that is known by its channels is there");
             set.entries += 1;
@@ -48,9 +66,8 @@ impl Targets {
             self.sets.push(None);
             u32::try_from(self.sets.len() - 1).expect("sets are bounded by the history")
         });
-        let channels: Arc<[ChannelId]> = channels.into();
-        self.by_channels.insert(Arc::clone(&channels), slot);
-        self.sets[slot as usize] = Some(Set { channels, entries: 1 });
+        self.by_channels.insert(hash, slot);
+        self.sets[slot as usize] = Some(Set { channels: channels.into(), entries: 1 });
         TargetId(SET | slot)
     }
 
@@ -62,12 +79,17 @@ impl Targets {
         let slot = target.0 & !SET;
         let Some(set) = &mut self.sets[slot as usize] else { return };
         set.entries -= 1;
-        if set.entries == 0 {
+        if set.entries == 0
+            && let Some(set) = self.sets[slot as usize].take()
+        {
             self.bytes -= set_bytes(&set.channels);
-            self.by_channels.remove(&set.channels);
-            self.sets[slot as usize] = None;
+            self.by_channels.remove(self.hash(&set.channels), |other| other == slot);
             self.free.push(slot);
         }
+    }
+
+    fn hash(&self, channels: &[ChannelId]) -> u32 {
+        (self.hasher.hash_one(channels) >> 32) as u32
     }
 
     /// Calls `visit` with each channel of a target.
@@ -93,9 +115,10 @@ impl Targets {
     }
 }
 
-/// What a set costs: its channels with their counts, its place, and its entry in the map, in bytes.
+/// What a set costs: its channels, its place, the place's among those that are free at other times, and its entry in the table,
+/// of which a fifth may be free, in bytes.
 fn set_bytes(channels: &[ChannelId]) -> usize {
-    size_of_val(channels) + 16 + size_of::<Option<Set>>() + 2 * size_of::<(Arc<[ChannelId]>, u32)>()
+    small_block_bytes(size_of_val(channels)) + size_of::<Option<Set>>() + size_of::<u32>() + 10
 }
 
 #[cfg(test)]
@@ -104,7 +127,7 @@ mod tests {
 
     #[test]
     fn events_to_the_same_channels_have_one_target_until_all_are_given_up() {
-        let mut targets = Targets::default();
+        let mut targets = Targets::new();
         let (a, b, c) = (ChannelId(1), ChannelId(2), ChannelId(3));
         let first = targets.enter(&[a, b]);
         assert_eq!(targets.enter(&[a, b]), first);

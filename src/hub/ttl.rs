@@ -140,38 +140,45 @@ impl History {
     }
 
     /// Takes out of those that lapse what has done so by `now` and was taken by all shards: the events and where they went.
-    /// It looks at `count_max` events at the most.
+    /// It looks at `count_max` events at the most; returns also at how many. Those that a shard has yet to take are put off,
+    /// and hide none.
     pub(super) fn take_lapsed(
         &mut self,
         now: u32,
         taken_by_all: Sequence,
         count_max: usize,
-    ) -> Vec<(Sequence, TargetId)> {
-        let (mut lapsed, mut untaken) = (Vec::new(), Vec::new());
-        while lapsed.len() + untaken.len() < count_max
-            && let Some(&(tick, first)) = self.next_lapses.first()
-            && tick <= now
-        {
-            let index = self.pages.partition_point(|page| page.first < first);
-            let page = &mut self.pages[index];
-            let Some((lapses, delta)) = page.lapsing.pop() else { break };
-            let (sequence, next) = (first.plus(u64::from(delta)), page.lapsing.next());
-            self.note_next_lapse(first, Some(lapses), next);
+    ) -> (Vec<(Sequence, TargetId)>, usize) {
+        let (mut lapsed, mut looked_at) = (Vec::new(), 0);
+        while looked_at < count_max {
+            let sequence = match self.untaken_lapsed.first() {
+                Some(&sequence) if sequence <= taken_by_all => {
+                    self.untaken_lapsed.pop_first();
+                    sequence
+                }
+                _ => match self.pop_lapsed(now) {
+                    Some(sequence) => sequence,
+                    None => break,
+                },
+            };
+            looked_at += 1;
             if sequence > taken_by_all {
-                untaken.push((first, lapses, delta));
+                self.untaken_lapsed.insert(sequence);
             } else if let Some(entry) = self.entry(sequence).filter(|entry| entry.holders > 0) {
                 lapsed.push((sequence, entry.target));
             }
         }
-        for (first, lapses, delta) in untaken {
-            let index = self.pages.partition_point(|page| page.first < first);
-            let page = &mut self.pages[index];
-            let before = page.lapsing.next();
-            page.lapsing.push(lapses, delta);
-            let next = page.lapsing.next();
-            self.note_next_lapse(first, before, next);
-        }
-        lapsed
+        (lapsed, looked_at)
+    }
+
+    /// The next event that has lapsed by `now`.
+    fn pop_lapsed(&mut self, now: u32) -> Option<Sequence> {
+        let &(_, first) = self.next_lapses.first().filter(|&&(tick, _)| tick <= now)?;
+        let index = self.pages.partition_point(|page| page.first < first);
+        let page = &mut self.pages[index];
+        let (lapses, delta) = page.lapsing.pop()?;
+        let next = page.lapsing.next();
+        self.note_next_lapse(first, Some(lapses), next);
+        Some(first.plus(u64::from(delta)))
     }
 
     /// Keeps the order of pages by their next lapse.
@@ -186,7 +193,8 @@ impl History {
 impl State {
     /// Returns true if and only if the memory of something lapsed is yet to be given up.
     pub(super) fn has_lapsed(&self) -> bool {
-        self.history.next_lapse().is_some_and(|tick| tick <= self.now)
+        !self.history.untaken_lapsed.is_empty()
+            || self.history.next_lapse().is_some_and(|tick| tick <= self.now)
     }
 
     /// Returns true if and only if a retained event has lapsed.
@@ -195,17 +203,23 @@ impl State {
         self.has_lapsed() && self.history.entry(sequence).is_some_and(|entry| entry.lapses <= self.now)
     }
 
-    /// Gives up what has lapsed, as far as every shard has taken it.
-    pub(super) fn give_up_lapsed(&mut self, taken: Sequence) {
+    /// Gives up what has lapsed, as far as every shard has taken it and the budget allows; returns true if and only if there was
+    /// something to be done.
+    pub(super) fn give_up_lapsed(&mut self, taken: Sequence) -> bool {
         let count_max = self.budget.times(LAPSE_STEPS, 3);
         if count_max == 0 || !self.has_lapsed() {
-            return;
+            return false;
         }
-        for (sequence, target) in self.history.take_lapsed(self.now, taken, count_max) {
+        let (lapsed, looked_at) = self.history.take_lapsed(self.now, taken, count_max);
+        // Where there may be more of them, nothing else goes before it is their turn.
+        let others = looked_at - lapsed.len() + usize::from(looked_at == count_max);
+        self.budget.spend(LAPSE_STEPS * budget::steps(others));
+        for (sequence, target) in lapsed {
             for _ in 0..self.lapse(target, sequence) {
                 self.history.release(sequence, taken);
             }
         }
+        looked_at > 0
     }
 
     /// Takes an event that has lapsed out of the channels that retain it; returns how many did.

@@ -15,12 +15,6 @@ use crate::hub::reader::{Cursor, Slice, SliceLimits};
 /// entries as a slice may.
 const MERGED_CHANNELS_MAX: usize = 64;
 
-/// Entries that one slice looks at, so that the lock is held for some tens of microseconds at the most.
-const ENTRIES_PER_WALK_MAX: usize = 2048;
-
-/// Names and channels that are compared in one step.
-const COMPARISONS_PER_STEP: usize = 8;
-
 /// What a stream subscribes to, to look at events one by one.
 pub(super) struct Selected<'s> {
     channels: SmallVec<[ChannelId; 8]>,
@@ -71,17 +65,17 @@ impl State {
         slice: &mut Slice,
     ) -> bool {
         let selected = self.select(channels);
-        let (from, mut entries) = (cursor.place, 0);
+        let (from, mut is_begun) = (cursor.place, false);
         for page in self.history.pages().range(self.history.page_index(from.next())..) {
             for entry in &page.entries[page.index_after(from)..] {
                 let sequence = page.sequence(entry);
                 if sequence > end {
                     return true;
                 }
-                if entries == ENTRIES_PER_WALK_MAX || (entries > 0 && self.budget.is_spent()) {
+                if is_begun && self.budget.is_spent() {
                     return false;
                 }
-                entries += 1;
+                is_begun = true;
                 self.budget.spend(1);
                 if self.selects(&selected, entry, sequence) && !slice.push(&page.place(entry), limits) {
                     return false;
@@ -92,17 +86,21 @@ impl State {
         true
     }
 
-    /// Counts the events behind `place` that go to any of `channels`, among the next `entries_max` of all; of those behind them
-    /// each one counts.
-    pub(super) fn count_walked(&self, channels: &[ChannelId], place: Sequence, entries_max: usize) -> usize {
+    /// Counts the events behind `place` that go to any of `channels`, among as many of the next ones of all as the budget
+    /// allows; of those behind them each one counts.
+    pub(super) fn count_walked(&self, channels: &[ChannelId], place: Sequence) -> usize {
         let selected = self.select(channels);
-        let (mut entries, mut count) = (0, 0);
+        let mut count = 0;
         for page in self.history.pages().range(self.history.page_index(place.next())..) {
-            let behind = &page.entries[page.index_after(place)..];
-            let looked_at = behind.len().min(entries_max - entries);
-            entries += looked_at;
-            let is_selected = |entry: &&Entry| self.selects(&selected, entry, page.sequence(entry));
-            count += behind[..looked_at].iter().filter(is_selected).count() + behind.len() - looked_at;
+            for entry in &page.entries[page.index_after(place)..] {
+                let sequence = page.sequence(entry);
+                if self.budget.is_spent() {
+                    let behind = self.epochs.head().0 - sequence.0 + 1;
+                    return count + usize::try_from(behind).unwrap_or(usize::MAX);
+                }
+                self.budget.spend(1);
+                count += usize::from(self.selects(&selected, entry, sequence));
+            }
         }
         count
     }
@@ -127,7 +125,7 @@ impl State {
             }
         });
         let comparisons = present.len() * (selected.channels.len() + selected.prefixes.len());
-        self.budget.spend(budget::steps(comparisons / COMPARISONS_PER_STEP));
+        self.budget.spend(budget::steps(comparisons / budget::COMPARISONS_PER_STEP));
         // Where as many retain it as are in the target without its patterns, each of them does, and nobody's numbers need
         // be looked at. If the place of one that went was given to another, there are more than retain it.
         let retaining_max = present.iter().filter(|channel| !channel.is_pattern).count();
@@ -147,7 +145,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::super::retention::RETENTION_BYTES_MIN;
-    use super::super::tests::{hub, id, publish, take_all};
+    use super::super::tests::{finish, hub, id, publish, take_all};
     use super::super::{Begin, Begun, Hub};
     use super::*;
     use crate::base::name::Selector;
@@ -218,6 +216,7 @@ mod tests {
         take_all(&hub);
         let names = [Selector::parse("chat/*").unwrap()];
         let subscribed = hub.subscribe(0, &names, None, Begin::After(id(50))).unwrap();
+        finish(&hub); // It knows what its channels had lost before.
         let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
         let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
         let (mut slice, mut frames, mut slices) = (Slice::default(), 0, 0);
@@ -225,7 +224,11 @@ mod tests {
             let before = cursor.place;
             hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
             assert!(!slice.is_ahead && slice.gap.is_none());
-            assert!(cursor.place > before && cursor.place.0 - before.0 <= 2048, "{before} {}", cursor.place);
+            assert!(
+                cursor.place > before && cursor.place.0 - before.0 <= u64::from(crate::hub::HOLD_STEPS),
+                "{before} {}",
+                cursor.place
+            );
             (frames, slices) = (frames + slice.frames, slices + 1);
         }
         assert_eq!(frames, 150);
@@ -244,7 +247,14 @@ mod tests {
             let names = [Selector::parse(text).unwrap(), Selector::parse("chat/0").unwrap()];
             let names = if text == "none*" { &names[..1] } else { &names[..] };
             let subscribed = hub.subscribe(0, names, None, Begin::LastRetained(count)).unwrap();
-            let Begun::After(cursor) = subscribed.begun else { panic!("it begins with what is retained") };
+            let Begun::After(mut cursor) = subscribed.begun else {
+                panic!("it begins with what is retained")
+            };
+            cursor.stop_at(Some(Sequence(0))); // It is to be found, and nothing to be read.
+            let limits = SliceLimits { frames_max: 1, bytes_max: 1 };
+            while !cursor.has_place() {
+                hub.read(0, &subscribed.channels, &mut cursor, limits, &mut Slice::default());
+            }
             assert_eq!(cursor.place.0, place, "{count} of {text}");
             hub.unsubscribe(0, subscribed.channels, |_, _| true);
         }

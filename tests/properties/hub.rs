@@ -6,7 +6,7 @@ use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::hub::live::TakeLimits;
 use downpour::hub::reader::SliceLimits;
 use downpour::hub::retention::{RETENTION_BYTES_MIN, Retention, SEGMENT_BYTES_MOST};
-use downpour::hub::{Backlog, Begin, HOLD_STEPS, HubOptions, TICK};
+use downpour::hub::{Backlog, Begin, HOLD_STEPS, HOLD_STEPS_MIN, HubOptions, TICK};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
@@ -111,7 +111,7 @@ fn options() -> impl Strategy<Value = HubOptions> {
     let bytes_max = prop_oneof![RETENTION_BYTES_MIN..RETENTION_BYTES_MIN * 5 / 4, Just(usize::MAX / 2)];
     let age_max = proptest::option::of((0..60_u32).prop_map(|ticks| TICK * ticks));
     let channels_max = prop_oneof![4 => Just(SELECTORS), 1 => 3..NAMES.len()];
-    let hold_steps = prop_oneof![1024..HOLD_STEPS, Just(HOLD_STEPS)];
+    let hold_steps = prop_oneof![HOLD_STEPS_MIN..HOLD_STEPS, Just(HOLD_STEPS)];
     (events_max, bytes_max, age_max, channels_max, select(vec![1, 2, 8]), hold_steps).prop_map(
         |(events_max, bytes_max, age_max, channels_max, shards, hold_steps)| HubOptions {
             retention: Retention { events_max, bytes_max, age_max },

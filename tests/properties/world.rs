@@ -11,7 +11,7 @@ use std::time::Duration;
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::frame::batch::Batch;
 use downpour::hub::live::{LiveRun, TakeLimits};
-use downpour::hub::{Hub, HubOptions, Receivers, ShardSet, TICK, Tally};
+use downpour::hub::{HOLD_STEPS, Hub, HubOptions, Receivers, ShardSet, TICK, Tally};
 use downpour::sse::event::Event;
 
 use crate::records::{
@@ -37,6 +37,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// Returns true if and only if a hold of the lock has fewer steps than by default: what takes one then may take several.
+    pub(crate) fn is_cut_up(&self) -> bool {
+        self.options.hold_steps < HOLD_STEPS
+    }
+
     pub(crate) fn new(options: HubOptions) -> World {
         let mut world = World {
             hub: Hub::new(options),
@@ -226,6 +231,14 @@ impl World {
         for shard in 0..self.options.shards {
             if self.concerns(&concerned, shard) {
                 interested.insert(shard);
+                if self.cursors[shard] == before {
+                    // Parts of a batch that concern it no more than all before are not its to look at.
+                    let reached = self.hub.cursor(shard).0;
+                    let passed = published.iter().filter(|(number, _)| *number <= reached);
+                    let concerns = |event: &Published| self.concerns(&event.selectors, shard);
+                    assert!(reached >= before && !passed.into_iter().any(|(_, event)| concerns(event)));
+                    self.cursors[shard] = reached;
+                }
             } else if self.cursors[shard] == before {
                 self.cursors[shard] = last;
             }

@@ -9,7 +9,7 @@ use downpour::driver::sim::SimOptions;
 use downpour::frame::notice::KeepaliveStyle;
 use downpour::frame::outbox::OutboxLimits;
 use downpour::hub::retention::Retention;
-use downpour::hub::{Backlog, HOLD_STEPS, HubOptions};
+use downpour::hub::{Backlog, HOLD_STEPS, HOLD_STEPS_MIN, HubOptions};
 use downpour::log::sim::SimLogOptions;
 use downpour::shard::ShardOptions;
 
@@ -76,7 +76,7 @@ impl Rules {
                 channels_max,
                 backlog,
                 shards: *pick(random, &[1, 2, 2, 8]),
-                hold_steps: HOLD_STEPS,
+                hold_steps: *pick(random, &[HOLD_STEPS, HOLD_STEPS, 256, HOLD_STEPS_MIN]),
             },
             shard: shard(random),
             large_probability: *pick(random, &[0.0, 0.02, 0.2]),

@@ -11,8 +11,8 @@ use crate::driver::Driver;
 use super::Connections;
 use crate::shard::Shard;
 
-/// Connections whose time has come, or may have, that one turn looks at.
-const EXPIRIES_PER_TURN_MAX: usize = 1024;
+/// Connections whose time has come, or may have, that one turn looks at: a keepalive for each takes it 0.7 ms.
+const EXPIRIES_PER_TURN_MAX: usize = 128;
 
 /// Turns in which it is waited at the most for what had come when deadlines were due to be handed over.
 const HEARING_TURNS_MAX: u32 = 1024;

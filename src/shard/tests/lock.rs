@@ -1,7 +1,9 @@
 //! How often what is shared by all shards is locked on the way of a delivery.
 
+use crate::base::name::Selector;
 use crate::driver::sim::SimPeer;
 use crate::frame::batch::Batch;
+use crate::hub::Begin;
 use crate::shard::tests::{SHARDS, Servers, read};
 use crate::sse::event::Event;
 
@@ -22,4 +24,18 @@ fn the_hubs_lock_is_taken_a_few_times_for_a_batch_and_never_for_a_delivery() {
     };
     // To apply it; and for each shard, to see before it sleeps that something is there for it, and to take it.
     assert_eq!([2, 80].map(locks_of), [1 + 2 * SHARDS as u64; 2]);
+}
+
+#[test]
+fn what_one_hold_does_not_suffice_for_goes_on_with_each_turn() {
+    let mut servers = Servers::new(None);
+    let mut batch = Batch::new();
+    (0..90).for_each(|at| batch.push(&[&format!("room:{at}")], &Event::new("x")));
+    servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
+    servers.settle();
+    let names = [Selector::parse("room:*").unwrap()];
+    let _ = servers.core.hub.subscribe(0, &names, None, Begin::AtHead).unwrap(); // The names are to be put in order for it.
+    assert!(servers.core.hub.is_unfinished());
+    (0..10).for_each(|_| servers.turn(0));
+    assert!(!servers.core.hub.is_unfinished());
 }

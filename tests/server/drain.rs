@@ -107,7 +107,10 @@ fn the_last_bytes_of_a_stream_are_its_shutdown_and_the_last_chunk(io: DriverKind
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
+/// Of two drains, the one that began later ends first: each takes the time that it was given.
 fn a_drain_waits_no_longer_than_it_may(io: DriverKind) {
+    let mut patient = Server::start(io, &["--drain", "1h"]);
+    let mut waited_for = begin_publish(&patient);
     let mut server = Server::start(io, &["--drain", "300ms", "--history-events", "100000"]);
     let mut slow = Client::connect_as(&server, [127, 0, 0, 1], Some(8 * 1024));
     slow.send("GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -117,9 +120,17 @@ fn a_drain_waits_no_longer_than_it_may(io: DriverKind) {
         publisher.publish_text("a", &"x".repeat(64 * 1024)); // More than the kernel takes for it.
     }
     let held = begin_publish(&server);
+    patient.signal("TERM");
+    wait_until_draining(&patient);
     server.signal("TERM");
     assert_eq!(server.wait_for_exit().code(), Some(0), "neither a slow client nor half a request keeps it");
     drop((slow, held));
+
+    assert!(patient.is_running(), "it has an hour");
+    waited_for.send("i");
+    assert_eq!(waited_for.answer().status(), 503);
+    drop(waited_for);
+    assert_eq!(patient.wait_for_exit().code(), Some(0));
 }
 
 fn a_second_signal_ends_at_once(io: DriverKind) {

@@ -59,6 +59,11 @@ impl Chunks {
         Ok(())
     }
 
+    /// True if and only if the last chunk and the line end behind it have come.
+    pub(crate) fn are_done(&self) -> bool {
+        self.at == At::End && self.line == b"\r\n"
+    }
+
     fn after_line(&self) -> Result<At, String> {
         let text = std::str::from_utf8(&self.line).ok().and_then(|line| line.strip_suffix('\r'));
         match (self.at, text) {
@@ -89,7 +94,7 @@ mod tests {
                 Ok(())
             })?;
         }
-        Ok((String::from_utf8(data).unwrap(), chunks.at == At::End))
+        Ok((String::from_utf8(data).unwrap(), chunks.are_done()))
     }
 
     #[test]
@@ -100,6 +105,7 @@ mod tests {
             assert_eq!(decoded(&[&body[..at], &body[at..]]), expected, "cut at {at}");
         }
         assert_eq!(decoded(&[&body[..10]]), Ok(("abc".to_owned(), false)));
+        assert_eq!(decoded(&[&body[..body.len() - 1]]), Ok(("abc0123456789".to_owned(), false)));
     }
 
     #[test]

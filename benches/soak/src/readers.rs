@@ -168,11 +168,15 @@ impl Reader {
         shared.count_many(Count::Received, received);
         match polled {
             Ok(Polled::Open) => {}
-            Ok(Polled::Ended { told }) => {
+            Ok(Polled::Ended { told, is_whole }) => {
                 stream.last_event_id().clone_into(&mut self.last_event_id);
                 self.stream = None;
+                let (kind, target) = (self.kind, &self.request.target);
                 if !self.may_be_ended(told) && !shared.is_over() {
-                    shared.fault(format!("{:?} {}: ended by the server", self.kind, self.request.target));
+                    shared.fault(format!("{kind:?} {target}: ended by the server"));
+                }
+                if !is_whole && !kind.stalls() && !shared.is_over() {
+                    shared.fault(format!("{kind:?} {target}: ended without its last chunk"));
                 }
                 if told {
                     self.until = tick + ticks(1.0);

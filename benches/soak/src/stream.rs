@@ -39,9 +39,10 @@ pub(crate) struct Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Polled {
     Open,
-    /// The server has ended the stream; `told` if it said so by an event.
+    /// The server has ended the stream: `told` if it said so by an event, `is_whole` if all of the answer has come.
     Ended {
         told: bool,
+        is_whole: bool,
     },
 }
 
@@ -85,11 +86,11 @@ impl Stream {
     ) -> Result<Polled, String> {
         for _ in 0..READS_MAX {
             let read = match self.socket.read(buffer) {
-                Ok(0) => return Ok(Polled::Ended { told: self.told_end }),
+                Ok(0) => return Ok(self.ended()),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => return Ok(Polled::Ended { told: self.told_end }),
+                Err(_) => return Ok(self.ended()),
             };
             let mut told_end = false;
             self.feed(&buffer[..read], tracker, &mut |event| {
@@ -99,6 +100,12 @@ impl Stream {
             self.told_end |= told_end;
         }
         Ok(Polled::Open)
+    }
+
+    /// What the end of the connection comes to. Without chunks, every end behind the head is as good as any other.
+    fn ended(&self) -> Polled {
+        let is_whole = self.has_head && self.chunks.as_ref().is_none_or(Chunks::are_done);
+        Polled::Ended { told: self.told_end, is_whole }
     }
 
     fn feed(
@@ -168,3 +175,42 @@ impl Stream {
 const READS_MAX: usize = 16;
 
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// What reading comes to where the server answers with these bytes and ends the connection.
+    fn polled(answer: &str, is_old: bool) -> Polled {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let request = Request { target: "/sse".to_owned(), is_old, is_narrow: false };
+        let mut stream = Stream::open(listener.local_addr().unwrap(), &request, "").unwrap();
+        let mut server = listener.accept().unwrap().0;
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            server.read_exact(&mut byte).unwrap();
+            asked.extend(byte);
+        }
+        server.write_all(answer.as_bytes()).unwrap();
+        drop(server);
+        stream.socket.set_nonblocking(false).unwrap();
+        stream.poll(&mut [0; 100], &mut Tracker::default(), &mut |_| ()).unwrap()
+    }
+
+    #[test]
+    fn a_stream_is_whole_if_and_only_if_its_last_chunk_has_come() {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let body = "3\r\n: \n\r\n0\r\n\r\n";
+        let whole = format!("{head}{body}");
+        assert_eq!(polled(&whole, false), Polled::Ended { told: false, is_whole: true });
+        for missing in [1, 5, body.len(), body.len() + 1, whole.len()] {
+            let cut = &whole[..whole.len() - missing];
+            assert_eq!(polled(cut, false), Polled::Ended { told: false, is_whole: false }, "{cut:?}");
+        }
+        let old = "HTTP/1.0 200 OK\r\n\r\n: \n";
+        assert_eq!(polled(old, true), Polled::Ended { told: false, is_whole: true });
+    }
+}

@@ -61,7 +61,7 @@ fn subscribed(hub: &Hub, names: &[String]) -> (Vec<ChannelId>, Cursor) {
         hub.tidy();
     }
     let Begun::After(cursor) = subscribed.begun else { panic!("a replay begins after a place") };
-    (subscribed.channels, cursor)
+    (subscribed.channels.to_vec(), cursor)
 }
 
 /// Reads everything from a cursor on, as a stream that catches up does.

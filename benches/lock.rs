@@ -177,7 +177,7 @@ impl Stream {
     fn of(hub: &Hub, names: &[Selector], begin: Begin) -> Stream {
         let subscribed = hub.subscribe(0, names, None, begin).expect("there is room for these channels");
         let (Begun::After(cursor) | Begun::AtHead(cursor) | Begun::Unknown(cursor)) = subscribed.begun;
-        Stream { channels: subscribed.channels, cursor }
+        Stream { channels: subscribed.channels.to_vec(), cursor }
     }
 
     fn read(&mut self, hub: &Hub, slice: &mut Slice) {

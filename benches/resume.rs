@@ -136,7 +136,7 @@ impl Filled {
         let (Begun::After(cursor) | Begun::AtHead(cursor)) = subscribed.begun else {
             panic!("its place is known")
         };
-        (subscribed.channels, cursor)
+        (subscribed.channels.to_vec(), cursor)
     }
 
     /// A stream that has missed the last 1000 events.

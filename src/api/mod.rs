@@ -48,7 +48,7 @@ use crate::base::fingerprint::Fingerprints;
 use crate::base::name::ChannelName;
 use crate::conn::{BodyPlan, Plan};
 use crate::frame::batch::Batch;
-use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status, decode_path};
+use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status};
 use crate::hub::Hub;
 use clients::ClientForm;
 use error::ApiError;
@@ -140,7 +140,7 @@ pub enum ReportForm {
 /// Says by a request's head alone what is to be done with its body. What it refuses needs no body to be refused.
 #[must_use]
 pub fn plan_body(head: &RequestHead) -> Plan {
-    let path = match decode_path(head.path_raw()) {
+    let path = match head.path() {
         Ok(path) => path,
         Err(error) => return Plan { body: BodyPlan::Refuse(error.into()), is_publish: false },
     };
@@ -214,7 +214,7 @@ fn check_type(head: &RequestHead, expected: &'static str) -> Result<(), Problem>
 /// 403 for a `Host` that is not the server's, for a request that publishes or manages and comes through a proxy, and for
 /// one that does so or changes anything and comes from a web page of another origin; 503 for a request that changes something, to a server that drains.
 pub fn admit(head: &RequestHead, options: &ApiOptions, status: ServerStatus) -> Result<Permission, Problem> {
-    let path = decode_path(head.path_raw())?;
+    let path = head.path()?;
     admit_to(&routes::find(&path, head.method())?, head, options, status)
 }
 
@@ -279,7 +279,7 @@ fn try_handle(
     status: ServerStatus,
     checks: Checks<'_>,
 ) -> Result<Reply, Problem> {
-    let path = decode_path(head.path_raw())?;
+    let path = head.path()?;
     let endpoint = routes::find(&path, head.method())?;
     let permission = admit_to(&endpoint, head, options, status)?;
     let respond = |response| Ok(Reply::Respond(response));

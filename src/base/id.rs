@@ -49,20 +49,19 @@ impl ClientId {
 
 impl ClientId {
     /// Most bytes of an id's text.
-    pub const TEXT_BYTES_MAX: usize = 32 + 1 + 4 + 1 + 8;
+    pub const TEXT_BYTES_MAX: usize = SECRET_DIGITS + 1 + 4 + 1 + 8;
 
     /// Writes the id's text to `room`, and returns it. Each stream is told its own, which is worth not going through
     /// `fmt`.
     pub fn write<'r>(&self, room: &'r mut [u8; ClientId::TEXT_BYTES_MAX]) -> &'r [u8] {
-        let mut len = 0;
+        for (digits, byte) in room.as_chunks_mut().0.iter_mut().zip(self.secret.to_be_bytes()) {
+            *digits = [hex(u32::from(byte >> 4)), hex(u32::from(byte))];
+        }
+        let mut len = SECRET_DIGITS;
         let mut push = |byte| {
             room[len] = byte;
             len += 1;
         };
-        for byte in self.secret.to_be_bytes() {
-            push(hex(u32::from(byte >> 4)));
-            push(hex(u32::from(byte)));
-        }
         for part in [u32::from(self.shard), self.slot] {
             push(b'-');
             let digits = (32 - part.leading_zeros()).div_ceil(4).max(1);
@@ -71,6 +70,9 @@ impl ClientId {
         &room[..len]
     }
 }
+
+/// Digits of a client id's secret.
+const SECRET_DIGITS: usize = 32;
 
 /// The last hexadecimal digit of a number.
 fn hex(number: u32) -> u8 {
@@ -196,6 +198,9 @@ impl EventId {
         text[EpochTag::WIDTH] = b'.';
         let mut rest = self.sequence.0;
         for digit in text[EpochTag::WIDTH + 1..].iter_mut().rev() {
+            if rest == 0 {
+                break; // The zeros before the number stand there already.
+            }
             *digit = b'0' + (rest % 10) as u8;
             rest /= 10;
         }

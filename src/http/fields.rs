@@ -292,8 +292,8 @@ pub(super) fn is_host_and_port(text: &[u8]) -> bool {
             None => return false,
         },
         None => {
-            let end = memchr::memchr(b':', text).unwrap_or(text.len());
-            (end > 0 && is_name(&text[..end]), &text[end..])
+            let end = name_end(text);
+            (end > 0, &text[end..])
         }
     };
     host_is_good
@@ -304,23 +304,50 @@ pub(super) fn is_host_and_port(text: &[u8]) -> bool {
         }
 }
 
-/// Unreserved characters, sub-delims without the comma, and bytes that are percent-encoded by two digits each.
-fn is_name(text: &[u8]) -> bool {
-    let mut rest = text;
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = match (byte, behind) {
-            (b'%', [high, low, behind @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => behind,
-            _ if is_plain(byte) => behind,
-            _ => return false,
+/// Where the name ends that `text` begins with: unreserved characters, sub-delims without the comma, and bytes that are
+/// percent-encoded by two digits each.
+fn name_end(text: &[u8]) -> usize {
+    let mut end = 0;
+    loop {
+        end += match text[end..] {
+            [byte, ..] if is_plain(byte) => 1,
+            [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => 3,
+            _ => return end,
         };
     }
-    true
 }
 
 /// Unreserved characters, and sub-delims without the comma.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
+    IS_PLAIN[usize::from(byte)]
 }
+
+/// Looked up, since every request has its host's name looked at.
+const IS_PLAIN: [bool; 256] = {
+    let mut is_plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < u8::MAX {
+        is_plain[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b';'
+                    | b'='
+            );
+        byte += 1;
+    }
+    is_plain
+};
 
 /// What may stand in brackets: an IPv6 address, or one of a version yet to come.
 fn is_ip_literal(text: &[u8]) -> bool {
@@ -401,6 +428,10 @@ mod tests {
             "a\u{7f}",
         ] {
             assert!(!is_host_and_port(bad.as_bytes()), "{bad:?}");
+        }
+        for byte in 0..=u8::MAX {
+            let is_good = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:".contains(&byte);
+            assert_eq!(is_host_and_port(&[b'a', byte]), is_good, "{byte:#x}");
         }
     }
 }

@@ -176,6 +176,7 @@ fn split(tamed: &[u8], head: &[u8]) -> Result<RequestHead, RequestError> {
         contradicted: fields.contradicted(),
         path: target.path,
         query: target.query,
+        has_escape: target.has_escape,
         framing,
         method,
         version,
@@ -245,6 +246,8 @@ struct Target<'h> {
     authority: Option<Span>,
     path: Span,
     query: Span,
+    /// The path has something that is percent-encoded.
+    has_escape: bool,
 }
 
 impl<'h> Target<'h> {
@@ -266,6 +269,7 @@ impl<'h> Target<'h> {
                     authority: Some(authority),
                     path: Span::ABSENT,
                     query: Span::ABSENT,
+                    has_escape: false,
                 });
             }
             bytes => {
@@ -280,14 +284,18 @@ impl<'h> Target<'h> {
             }
         };
         let rest = &text.as_bytes()[path_start..];
+        let path = span(path_start, text.len());
+        if memchr::memchr3(b'?', b'#', b'%', rest).is_none() {
+            return Ok(Target { text, authority, path, query: Span::ABSENT, has_escape: false });
+        }
         if memchr::memchr(b'#', rest).is_some() {
             return Err(refuse("a fragment is not sent to a server"));
         }
-        let (path_end, query) = match memchr::memchr(b'?', rest) {
-            Some(offset) => (path_start + offset, span(path_start + offset + 1, text.len())),
-            None => (text.len(), Span::ABSENT),
-        };
-        Ok(Target { text, authority, path: span(path_start, path_end), query })
+        let path_bytes = memchr::memchr(b'?', rest).unwrap_or(rest.len());
+        let path_end = path_start + path_bytes;
+        let query = if path_bytes < rest.len() { span(path_end + 1, text.len()) } else { Span::ABSENT };
+        let has_escape = memchr::memchr(b'%', &rest[..path_bytes]).is_some();
+        Ok(Target { text, authority, path: span(path_start, path_end), query, has_escape })
     }
 }
 
@@ -442,6 +450,23 @@ mod tests {
         let root = head("GET HTTPS://b?y HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!((root.path_raw(), root.query_raw()), ("/", Some("y")));
         assert_eq!(head("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").path_raw(), "*");
+    }
+
+    #[test]
+    fn a_path_is_decoded_and_its_query_is_not() {
+        for (target, path, query) in [
+            ("/a%2Fb", "/a/b", None),
+            ("/a%2Fb?c=%41", "/a/b", Some("c=%41")),
+            ("/a?%41", "/a", Some("%41")),
+            ("/a?", "/a", Some("")),
+            ("http://b/%61?c", "/a", Some("c")),
+            ("http://%62", "/", None),
+            ("/a", "/a", None),
+        ] {
+            let head = head(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!((head.path().as_deref(), head.query_raw()), (Ok(path), query), "{target}");
+        }
+        assert!(head("GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n").path().is_err());
     }
 
     #[test]

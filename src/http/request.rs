@@ -1,7 +1,9 @@
 //! A request's head, read: its method, its target and the few headers that the server looks at.
 
+use std::borrow::Cow;
+
 use super::error::RequestError;
-use super::uri;
+use super::uri::{self, UriError};
 
 /// The methods that the server tells apart (RFC 9110 9, RFC 5789). They are case-sensitive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -233,6 +235,8 @@ pub struct RequestHead {
     pub(super) contradicted: u16,
     pub(super) path: Span,
     pub(super) query: Span,
+    /// The path has something that is percent-encoded.
+    pub(super) has_escape: bool,
     pub(super) framing: Framing,
     pub(super) method: Method,
     pub(super) version: Version,
@@ -260,6 +264,17 @@ impl RequestHead {
         match self.path.of(&self.text) {
             Some("") | None => "/", // `http://host` means its root (RFC 9110 4.2.3).
             Some(path) => path,
+        }
+    }
+
+    /// The path, percent-decoded: see [`uri::decode_path`].
+    ///
+    /// # Errors
+    /// [`UriError`] says what cannot be decoded and where.
+    pub fn path(&self) -> Result<Cow<'_, str>, UriError> {
+        match self.has_escape {
+            true => uri::decode_path(self.path_raw()),
+            false => Ok(Cow::Borrowed(self.path_raw())),
         }
     }
 

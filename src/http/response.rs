@@ -125,11 +125,10 @@ pub fn stream_head(out: &mut Vec<u8>, context: &ResponseContext, headers: &[(&st
     for (name, value) in headers {
         push_header(out, name, value);
     }
-    if context.version == Version::Http11 {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-    }
-    push_connection(out, context.version, false);
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(match context.version {
+        Version::Http11 => b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+        Version::Http10 => b"Connection: close\r\n\r\n",
+    });
 }
 
 fn begin(out: &mut Vec<u8>, status: Status, context: &ResponseContext) {
@@ -141,11 +140,11 @@ fn begin(out: &mut Vec<u8>, status: Status, context: &ResponseContext) {
 
 /// Says what the version does not mean by itself (RFC 9112 9.3).
 fn push_connection(out: &mut Vec<u8>, version: Version, persistent: bool) {
-    match (version, persistent) {
-        (Version::Http11, true) => {}
-        (Version::Http10, true) => push_header(out, "Connection", "keep-alive"),
-        (Version::Http11 | Version::Http10, false) => push_header(out, "Connection", "close"),
-    }
+    out.extend_from_slice(match (version, persistent) {
+        (Version::Http11, true) => b"",
+        (Version::Http10, true) => b"Connection: keep-alive\r\n",
+        (Version::Http11 | Version::Http10, false) => b"Connection: close\r\n",
+    });
 }
 
 /// A control character in a value becomes a space, so that a value never makes a line of its own (RFC 9110 5.5).

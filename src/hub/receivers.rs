@@ -151,7 +151,7 @@ mod tests {
 
     fn subscribe(hub: &Hub, names: &[&str]) -> Vec<ChannelId> {
         let names: Vec<_> = names.iter().map(|name| Selector::parse(name).unwrap()).collect();
-        hub.subscribe(0, &names, None, Begin::AtHead).unwrap().channels
+        hub.subscribe(0, &names, None, Begin::AtHead).unwrap().channels.to_vec()
     }
 
     fn publish(hub: &Hub) -> Arc<Tally> {

@@ -42,9 +42,9 @@ pub enum Begun {
 #[derive(Debug)]
 pub struct Subscribed {
     /// The channels and patterns, in the order they were named, and behind them that of the user, if there is one.
-    pub channels: Vec<ChannelId>,
+    pub channels: SmallVec<[ChannelId; 4]>,
     /// How many events each of them had up to the shard's cursor.
-    pub counts: Vec<u64>,
+    pub counts: SmallVec<[u64; 2]>,
     /// How many events to all there were up to the shard's cursor.
     pub all_count: u64,
     /// The place of the subscription as an id.
@@ -96,8 +96,9 @@ impl Hub {
         }
         let shard_cursor = state.cursors[shard];
         let head = state.epochs.head();
-        let mut channels = Vec::with_capacity(names.len());
-        let mut counts = Vec::with_capacity(names.len());
+        // Few streams have more channels than there is room for in place.
+        let mut channels = SmallVec::with_capacity(names.len());
+        let mut counts = SmallVec::with_capacity(names.len());
         let user = user.map(user_target);
         for name in names.iter().map(Selector::as_str).chain(user.as_deref()) {
             let id = state.enter_subscribed(name);

@@ -237,7 +237,7 @@ impl World {
         assert_eq!(subscribed.id, self.id_of(self.head()));
         let count = |&selector: &usize| self.channels.get(selector).map_or(0, |c| c.count(shard_cursor));
         let counts: Vec<u64> = selectors.iter().map(count).collect();
-        assert_eq!(subscribed.counts, counts, "events up to the shard's cursor");
+        assert_eq!(subscribed.counts.to_vec(), counts, "events up to the shard's cursor");
         let channels: Vec<usize> = selectors.iter().flat_map(|&selector| channels_of(selector)).collect();
         let (begun, told) = self.placed(shard, &subscribed.channels, subscribed.begun);
         let own_places = |id: &str| self.places_of_own_id(id, &channels);
@@ -265,7 +265,7 @@ impl World {
             shard,
             selectors: selectors.to_vec(),
             channels,
-            ids: subscribed.channels,
+            ids: subscribed.channels.to_vec(),
             is_live: place == shard_cursor && place >= live_from,
             cursor,
             place,

@@ -193,7 +193,9 @@ impl Exchange {
         if matches!(self.progress, Progress::Head) && !self.scanner.has_begun() {
             self.began = context.now; // A head is timed from its first byte.
         }
-        self.input.extend_from_slice(bytes);
+        if !self.read_whole_head(context, bytes) {
+            self.input.extend_from_slice(bytes);
+        }
         self.advance(context);
     }
 

@@ -26,8 +26,27 @@ impl Exchange {
         self.end_if_nothing_comes(context);
     }
 
+    /// Reads a head that `bytes` have whole where it lies, as most come, and keeps what is behind it. Returns false if and
+    /// only if nothing was read: whoever reads on from the input finds the same.
+    pub(super) fn read_whole_head(&mut self, context: &Context<'_>, bytes: &[u8]) -> bool {
+        let is_next = matches!(self.progress, Progress::Head) && self.input.is_empty();
+        if !is_next || self.takes_no_more() || self.out.bytes() > ANSWER_BYTES_MAX {
+            return false;
+        }
+        let Ok(Some((head, consumed))) = self.scanner.parse(bytes) else { return false };
+        self.input.extend_from_slice(&bytes[consumed..]);
+        self.began = context.now;
+        self.begin_request(context, head);
+        true
+    }
+
+    /// Returns true if and only if the connection ends before another head.
+    fn takes_no_more(&self) -> bool {
+        self.is_last && self.has_answered && !self.scanner.has_begun()
+    }
+
     fn read_head(&mut self, context: &Context<'_>) -> bool {
-        if self.is_last && self.has_answered && !self.scanner.has_begun() {
+        if self.takes_no_more() {
             self.progress = Progress::Ended;
             return false;
         }
@@ -84,6 +103,9 @@ impl Exchange {
                 }
                 self.progress = match plan {
                     BodyPlan::Lines => Progress::Lines(Box::new(LinesProgress::new(head, decoder))),
+                    BodyPlan::Whole | BodyPlan::Short | BodyPlan::Refuse(_) if decoder.is_done() => {
+                        Progress::Ready { head, body: Vec::new() }
+                    }
                     BodyPlan::Whole | BodyPlan::Short | BodyPlan::Refuse(_) => {
                         let body = Vec::with_capacity(match head.framing() {
                             Framing::Length(length) => usize::try_from(length).unwrap_or(0).min(64 * 1024),

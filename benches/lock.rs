@@ -3,7 +3,7 @@
 //! With `--bench` it times each call that takes the lock, from outside, in a thread that nobody disturbs by taking the lock
 //! too: an upper bound of the hold. Prints a Markdown table, and ends with an error where a budget is missed. Calls that
 //! take the lock several times stand in a second table, without a verdict. Without `--bench` it does the same once with few
-//! events, to see that it runs. See `docs/benchmarks.md`.
+//! events, to see that it runs. See `docs/benchmarks/benches.md`.
 
 #[path = "support/asked.rs"]
 mod asked;

@@ -2,7 +2,7 @@
 //! nothing but send, and peers. All run in one go and take turns, so that what disturbs one disturbs the others too;
 //! each is compared with the bare `send()` of the same round. All are started several times.
 //!
-//! Prints a table at its end. Settings are variables of the environment: see `docs/benchmarks.md`.
+//! Prints a table at its end. Settings are variables of the environment: see `docs/benchmarks/benches.md`.
 
 #[path = "support/asked.rs"]
 mod asked;

@@ -3,7 +3,7 @@
 //! With `--bench`: the CPU time of resuming after 1000 events with a million retained against with a thousand retained,
 //! round by round in turns, and how long the lock is held while very many streams resume. Prints a Markdown table, and
 //! ends with an error where a budget is missed. `resume CASE RETAINED RESUMES` does so many and nothing else, for
-//! `scripts/instructions` to count. See `docs/benchmarks.md`.
+//! `scripts/instructions` to count. See `docs/benchmarks/benches.md`.
 
 #[path = "support/asked.rs"]
 mod asked;

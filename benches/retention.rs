@@ -1,7 +1,7 @@
 //! What the history takes up: for each event that it retains, for each channel, and a whole server's after ten million
 //! events. Each case is measured in a process of its own, as resident memory hardly ever shrinks.
 //!
-//! Prints a Markdown table, and ends with an error where a budget is missed: see `docs/benchmarks.md`.
+//! Prints a Markdown table, and ends with an error where a budget is missed: see `docs/benchmarks/benches.md`.
 
 #[path = "support/asked.rs"]
 mod asked;

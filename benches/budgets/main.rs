@@ -1,4 +1,4 @@
-//! The budgets of `docs/benchmarks.md` that need sockets: each is measured with both drivers, and said to hold or to be
+//! The budgets of `docs/benchmarks/benches.md` that need sockets: each is measured with both drivers, and said to hold or to be
 //! missed. A word after `--` selects the rows whose names contain it.
 //!
 //! Each row is printed as soon as it is known, and all of them at the end, as the table of that document.

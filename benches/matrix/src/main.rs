@@ -2,7 +2,7 @@
 //! `downpour bench` (`load`) against a server of its own (`server`), and a row of a CSV (`row`). Medians (`figures`) are
 //! drawn (`plot`) and written as Markdown (`summary`).
 //!
-//! `scripts/bench` builds and runs it; `docs/benchmarks.md` says what for.
+//! `scripts/bench` builds and runs it; `docs/benchmarks/measuring.md` says what for.
 
 mod campaign;
 mod cell;

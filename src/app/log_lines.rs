@@ -3,6 +3,9 @@
 //!
 //! Lines wait in memory, in a bounded number of bytes, for a thread that does nothing but write them. One that finds no room,
 //! or that cannot be written, is lost and counted; once lines can be written again the log says how many were.
+//!
+//! `tracing-appender` has such a writer, but it bounds lines and not bytes, does not count what a failed write loses, and
+//! has no place in its order for lines that are not the subscriber's, such as `listening on`.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};

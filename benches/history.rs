@@ -8,8 +8,8 @@ use downpour::Event;
 use downpour::base::id::{EpochTag, Sequence};
 use downpour::base::name::Selector;
 use downpour::frame::batch::Batch;
-use downpour::hub::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
-use downpour::hub::retention::Retention;
+use downpour::hub::Retention;
+use downpour::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Backlog, Begin, Begun, ChannelId, HOLD_STEPS, Hub, HubOptions};
 
 /// Events that are retained when they are read.

@@ -19,10 +19,10 @@ use downpour::Event;
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::base::name::Selector;
 use downpour::frame::batch::Batch;
+use downpour::hub::Retention;
 use downpour::hub::counts::ChannelPage;
-use downpour::hub::live::TakeLimits;
-use downpour::hub::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
-use downpour::hub::retention::Retention;
+use downpour::hub::reading::TakeLimits;
+use downpour::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Backlog, Begin, Begun, ChannelId, HOLD_STEPS, Hub, HubOptions};
 
 use asked::is_asked_to_measure;

@@ -25,8 +25,8 @@ use downpour::Event;
 use downpour::base::id::{EpochTag, Sequence};
 use downpour::base::random::SplitMix64;
 use downpour::frame::batch::Batch;
+use downpour::hub::Retention;
 use downpour::hub::counts::{ChannelCounts, ChannelPage};
-use downpour::hub::retention::Retention;
 use downpour::hub::{Backlog, HOLD_STEPS, Hub, HubOptions};
 
 use asked::is_asked_to_measure;

@@ -21,7 +21,7 @@ use downpour::frame::offer::Offer;
 use downpour::frame::outbox::OutboxLimits;
 use downpour::frame::render::render;
 use downpour::http::{HttpDate, http_date};
-use downpour::hub::retention::Retention;
+use downpour::hub::Retention;
 use downpour::hub::{Hub, HubOptions};
 use downpour::log::memory::MemoryLog;
 use downpour::shard::core::{Core, CoreOptions};

@@ -6,7 +6,7 @@ use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::base::name::Selector;
 use crate::conn::Lines;
 use crate::http::{ResponseContext, Version, http_date, parse};
-use crate::hub::retention::Retention;
+use crate::hub::Retention;
 use crate::hub::{Backlog, Begin, HOLD_STEPS, HubOptions};
 use std::time::SystemTime;
 

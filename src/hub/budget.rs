@@ -25,6 +25,9 @@ pub(super) const NAME_STEPS: u32 = 16;
 /// Names and channels that are compared in one step.
 pub(super) const COMPARISONS_PER_STEP: usize = 8;
 
+/// Names that are looked up under one hold of the lock.
+pub(super) const NAMES_PER_HOLD_MAX: usize = 256;
+
 /// The steps of one hold, and how many of them were taken.
 #[derive(Debug)]
 pub(super) struct Budget {

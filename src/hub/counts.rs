@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::base::id::Sequence;
 use crate::frame::batch::{is_channel, user_of};
 use crate::hub::budget::{CHANNEL_STEPS, steps};
-use crate::hub::channels::Channels;
+use crate::hub::channels::table::Channels;
 use crate::hub::{ChannelId, Hub};
 
 /// Places of the channel table that are looked at under one lock: the names among them are copied.

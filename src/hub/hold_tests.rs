@@ -4,13 +4,15 @@ use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::budget::Budget;
-use super::counts::ChannelPage;
-use super::live::TakeLimits;
-use super::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use super::*;
 use crate::base::id::ClientId;
+use crate::base::id::{EpochTag, Sequence};
 use crate::base::name::Selector;
+use crate::frame::batch::Batch;
+use crate::hub::budget::Budget;
+use crate::hub::counts::ChannelPage;
+use crate::hub::reading::TakeLimits;
+use crate::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use crate::sse::event::Event;
 
 /// Events, and the channels over which they are spread.
@@ -294,10 +296,10 @@ fn those_who_wait_have_the_lock_between_two_holds() {
     hub.waiting.store(1, Ordering::Relaxed);
     let (count, holds) = yields(&publish);
     assert!(holds > 10, "{holds} holds");
-    assert_eq!(count, (holds - 1) * super::YIELDS_MAX as u64, "between any two of them");
+    assert_eq!(count, (holds - 1) * crate::hub::lock::YIELDS_MAX as u64, "between any two of them");
     take_all(&hub);
     let (count, holds) = yields(&|| assert_eq!(hub.drop_history(&name(7)), Some(2)));
-    assert_eq!(count, (holds - 1) * super::YIELDS_MAX as u64);
+    assert_eq!(count, (holds - 1) * crate::hub::lock::YIELDS_MAX as u64);
 }
 
 #[test]

@@ -10,8 +10,11 @@ use crate::base::id::{ClientId, Sequence};
 use crate::base::name::Selector;
 use crate::frame::batch::{Addressed, client_target, is_channel, is_client, user_of};
 use crate::hub::budget::EVENT_STEPS;
-use crate::hub::channel::ChannelId;
-use crate::hub::{Hub, NAMES_PER_HOLD_MAX, State, SubscribeError};
+use crate::hub::budget::NAMES_PER_HOLD_MAX;
+use crate::hub::channel_id::ChannelId;
+use crate::hub::lock::Hub;
+use crate::hub::state::State;
+use crate::hub::subscribe::SubscribeError;
 
 /// What a subscription of a stream that lives already came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,9 +183,9 @@ impl State {
 mod tests {
     use super::*;
     use crate::frame::batch::Batch;
-    use crate::hub::live::TakeLimits;
-    use crate::hub::reader::{Cursor, Slice, SliceLimits};
-    use crate::hub::retention::SEGMENT_BYTES_MOST;
+    use crate::hub::SEGMENT_BYTES_MOST;
+    use crate::hub::reading::TakeLimits;
+    use crate::hub::reading::{Cursor, Slice, SliceLimits};
     use crate::hub::tests::{hub, publish, take_all};
     use crate::hub::{Begin, Receivers};
     use crate::sse::event::Event;

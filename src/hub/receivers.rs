@@ -4,64 +4,13 @@
 //! from its own index, when it takes the event and before it sends it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::id::Sequence;
 use crate::hub::budget::{CHANNEL_STEPS, COMPARISONS_PER_STEP, EVENT_STEPS, steps};
-use crate::hub::channel::ChannelId;
-use crate::hub::{ShardSet, State};
-
-/// How many distinct streams were subscribed when an event was applied.
-#[derive(Clone, Debug)]
-pub enum Receivers {
-    /// So many.
-    Exactly(u64),
-    /// The shards are counting.
-    Counting(Arc<Tally>),
-}
-
-/// A count that several shards make together.
-#[derive(Debug)]
-pub struct Tally {
-    /// The shard that waits for the sum, or who else appends batches, by a number beyond those of shards.
-    pub waiting_shard: usize,
-    /// The shards that have yet to count, as bits: those that had subscribers when the event was applied.
-    shards_left: AtomicU64,
-    receivers: AtomicU64,
-}
-
-impl Tally {
-    fn new(waiting_shard: usize, shards: ShardSet) -> Tally {
-        Tally { waiting_shard, shards_left: AtomicU64::new(shards.bits()), receivers: AtomicU64::new(0) }
-    }
-
-    /// Adds what a shard has counted, once. Of one that had no subscribers when the event was applied, nothing counts.
-    ///
-    /// Returns true if and only if this completed the count: the waiting shard is to be told.
-    pub fn add(&self, shard: usize, receivers: u64) -> bool {
-        if !self.awaits(shard) {
-            return false;
-        }
-        self.receivers.fetch_add(receivers, Ordering::Relaxed);
-        self.shards_left.fetch_and(!(1 << shard), Ordering::AcqRel) == 1 << shard
-    }
-
-    /// Adds a stream of a shard that has yet to count, and that will not find the stream any more when it does.
-    fn add_leaver(&self) {
-        self.receivers.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Returns true if and only if the shard has yet to count.
-    pub(super) fn awaits(&self, shard: usize) -> bool {
-        self.shards_left.load(Ordering::Relaxed) & (1 << shard) != 0
-    }
-
-    /// The sum, once every shard has added its own.
-    #[must_use]
-    pub fn total(&self) -> Option<u64> {
-        (self.shards_left.load(Ordering::Acquire) == 0).then(|| self.receivers.load(Ordering::Relaxed))
-    }
-}
+use crate::hub::channel_id::ChannelId;
+use crate::hub::shards::ShardSet;
+use crate::hub::state::State;
+use crate::hub::tally::{Receivers, Tally};
 
 impl State {
     /// Counts the receivers of an event to `channels` for a shard, or has the shards count them when they take it.
@@ -144,7 +93,7 @@ mod tests {
     use crate::base::name::Selector;
     use crate::frame::batch::Batch;
     use crate::frame::batch::TARGET_ALL;
-    use crate::hub::retention::Retention;
+    use crate::hub::Retention;
     use crate::hub::tests::hub;
     use crate::hub::{Backlog, Begin, HOLD_STEPS, Hub, HubOptions};
     use crate::sse::event::Event;

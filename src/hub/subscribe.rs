@@ -5,10 +5,12 @@ use smallvec::SmallVec;
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::Selector;
 use crate::frame::batch::{is_client, user_target};
+use crate::hub::budget::NAMES_PER_HOLD_MAX;
 use crate::hub::budget::{CHANNEL_STEPS, NAME_STEPS, steps};
-use crate::hub::channel::ChannelId;
-use crate::hub::reader::Cursor;
-use crate::hub::{Hub, NAMES_PER_HOLD_MAX, State};
+use crate::hub::channel_id::ChannelId;
+use crate::hub::lock::Hub;
+use crate::hub::reading::Cursor;
+use crate::hub::state::State;
 
 /// Where a stream is to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]

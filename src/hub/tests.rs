@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::live::TakeLimits;
-use super::reader::{Cursor, Gap, SLICE_FRAMES_MAX, SLICE_RUNS_MAX, Slice, SliceLimits};
-use super::retention::{RETENTION_BYTES_MIN, SEGMENT_BYTES_LEAST};
 use super::*;
+use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::base::name::Selector;
+use crate::frame::batch::Batch;
 use crate::frame::batch::{TARGET_ALL, user_target};
+use crate::hub::reading::TakeLimits;
+use crate::hub::reading::{Cursor, Gap, SLICE_FRAMES_MAX, SLICE_RUNS_MAX, Slice, SliceLimits};
+use crate::hub::{RETENTION_BYTES_MIN, SEGMENT_BYTES_LEAST};
 use crate::sse::event::Event;
 
 pub(super) fn hub(events_max: usize, bytes_max: usize) -> Hub {

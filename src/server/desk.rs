@@ -237,7 +237,7 @@ mod tests {
     use super::*;
     use crate::base::id::{EpochTag, Sequence};
     use crate::base::name::Selector;
-    use crate::hub::retention::Retention;
+    use crate::hub::Retention;
     use crate::hub::{Backlog, Begin, HOLD_STEPS, Hub, HubOptions};
     use crate::sse::event::Event;
 

@@ -47,7 +47,7 @@ use crate::driver::descriptors::open_files_limit;
 use crate::driver::socket::SocketOptions;
 use crate::driver::unix::SocketFile;
 use crate::frame::outbox::OutboxLimits;
-use crate::hub::retention::Retention;
+use crate::hub::Retention;
 use crate::hub::{HubOptions, SHARDS_MAX};
 use crate::log::memory::MemoryLog;
 use crate::shard::core::{Core, CoreOptions};

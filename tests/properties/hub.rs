@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 
 use downpour::base::id::{EpochTag, EventId, Sequence};
-use downpour::hub::live::TakeLimits;
-use downpour::hub::reader::SliceLimits;
-use downpour::hub::retention::{RETENTION_BYTES_MIN, Retention, SEGMENT_BYTES_MOST};
+use downpour::hub::reading::SliceLimits;
+use downpour::hub::reading::TakeLimits;
 use downpour::hub::{Backlog, Begin, HOLD_STEPS, HOLD_STEPS_MIN, HubOptions, TICK};
+use downpour::hub::{RETENTION_BYTES_MIN, Retention, SEGMENT_BYTES_MOST};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use downpour::base::id::Sequence;
 use downpour::base::name::Selector;
-use downpour::hub::reader::{Cursor, Slice, SliceLimits};
-use downpour::hub::retention::SEGMENT_BYTES_MOST;
+use downpour::hub::SEGMENT_BYTES_MOST;
+use downpour::hub::reading::{Cursor, Slice, SliceLimits};
 use downpour::hub::{Begin, ChannelId, TICK};
 
 use crate::records::{NAMES, SELECTORS};

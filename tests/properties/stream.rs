@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use downpour::base::id::Sequence;
 use downpour::base::name::Selector;
-use downpour::hub::reader::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
+use downpour::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Begin, Begun, ChannelId, SubscribeError};
 
 use crate::records::{NAMES, channels_of, selector_text};

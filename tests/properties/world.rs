@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::frame::batch::Batch;
-use downpour::hub::live::{LiveRun, TakeLimits};
+use downpour::hub::reading::{LiveRun, TakeLimits};
 use downpour::hub::{HOLD_STEPS, Hub, HubOptions, Receivers, ShardSet, TICK, Tally};
 use downpour::sse::event::Event;
 

@@ -8,7 +8,7 @@ use downpour::conn::ConnOptions;
 use downpour::driver::sim::SimOptions;
 use downpour::frame::notice::KeepaliveStyle;
 use downpour::frame::outbox::OutboxLimits;
-use downpour::hub::retention::Retention;
+use downpour::hub::Retention;
 use downpour::hub::{Backlog, HOLD_STEPS, HOLD_STEPS_MIN, HubOptions};
 use downpour::log::sim::SimLogOptions;
 use downpour::shard::ShardOptions;

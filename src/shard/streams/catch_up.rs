@@ -11,7 +11,7 @@ use crate::driver::Driver;
 use crate::frame::notice::{GapReason, Notice};
 use crate::frame::render::Framing;
 use crate::frame::run::Run;
-use crate::hub::reader::{SLICE_FRAMES_MAX, SliceLimits};
+use crate::hub::reading::{SLICE_FRAMES_MAX, SliceLimits};
 use crate::hub::{ChannelId, Hub};
 use crate::shard::Shard;
 use crate::shard::connections::Connections;

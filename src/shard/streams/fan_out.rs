@@ -13,8 +13,8 @@ use crate::frame::outbox::{PushLimits, Pushed};
 use crate::frame::render::Framing;
 use crate::frame::run::{Run, Source};
 use crate::hub::ChannelId;
-use crate::hub::live::{LiveRun, RunChannels, TakeLimits};
-use crate::hub::reader::Cursor;
+use crate::hub::reading::Cursor;
+use crate::hub::reading::{LiveRun, RunChannels, TakeLimits};
 
 use super::Streams;
 use super::sources::unframed_twin;

@@ -20,8 +20,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::base::id::{ConnId, Sequence};
-use crate::hub::live::LiveRun;
-use crate::hub::reader::Slice;
+use crate::hub::reading::LiveRun;
+use crate::hub::reading::Slice;
 
 use index::Index;
 use marked::Marked;

@@ -20,7 +20,7 @@ use std::time::Instant;
 use crate::base::id::{EventId, Sequence};
 use crate::frame::notice::GapReason;
 use crate::hub::ChannelId;
-use crate::hub::reader::Cursor;
+use crate::hub::reading::Cursor;
 
 /// A stream's place in the history, which it reads until it is live.
 #[derive(Debug)]

@@ -1,50 +1,28 @@
-//! Which channel is meant, and what is remembered of a channel's events.
+//! What is remembered of a channel's events.
 
 use crate::base::id::Sequence;
 use crate::base::name::prefix_of;
 use crate::frame::batch::is_channel;
-use crate::hub::numbers::Numbers;
-use crate::hub::ttl::Lapsed;
-
-/// A channel's place in the table; it names the same channel as long as that has subscribers or retained events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelId(pub(super) u32);
-
-impl ChannelId {
-    /// Where events to all streams are kept. Every stream gets them, and none names it.
-    pub const ALL: ChannelId = ChannelId(0);
-
-    /// A number of its own for each channel, spread over all numbers.
-    #[must_use]
-    #[inline]
-    pub fn hash(self) -> u32 {
-        self.0.wrapping_mul(0x9e37_79b1)
-    }
-
-    /// The channel at this place of the table.
-    #[cfg(test)]
-    pub(crate) fn numbered(place: u32) -> ChannelId {
-        ChannelId(place)
-    }
-}
+use crate::hub::channels::lapsed::Lapsed;
+use crate::hub::channels::numbers::Numbers;
 
 /// What is remembered of the events of one channel, or of one pattern. One that had none has none of this.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(in crate::hub) struct Record {
     /// The numbers of its retained events, in order.
-    pub(super) retained: Numbers,
+    pub(in crate::hub) retained: Numbers,
     /// The last of its events that is no longer retained though it had not lapsed.
-    pub(super) evicted_through: Sequence,
+    pub(in crate::hub) evicted_through: Sequence,
     /// How many of its events are no longer retained, since it has been in the table, but for those that lapsed.
     pub(super) evicted_count: u64,
     /// Its events that lapsed, where any did.
-    pub(super) lapsed: Option<Box<Lapsed>>,
+    pub(in crate::hub) lapsed: Option<Box<Lapsed>>,
     /// Its history was dropped up to here: what is still retained of that is for nobody to read.
-    pub(super) dropped_through: Sequence,
+    pub(in crate::hub) dropped_through: Sequence,
     /// Its last event since it has been in the table, retained or not.
-    pub(super) last: Sequence,
+    pub(in crate::hub) last: Sequence,
     /// It waits for its oldest events to be given up.
-    pub(super) is_over: bool,
+    pub(in crate::hub) is_over: bool,
 }
 
 impl Record {
@@ -72,42 +50,42 @@ impl Record {
     }
 
     /// The last of its events that nobody can read any more.
-    pub(super) fn lost_through(&self) -> Sequence {
+    pub(in crate::hub) fn lost_through(&self) -> Sequence {
         self.evicted_through.max(self.dropped_through)
     }
 
     /// The index of its first retained event after `place` that can be read.
-    pub(super) fn index_after(&self, place: Sequence) -> usize {
+    pub(in crate::hub) fn index_after(&self, place: Sequence) -> usize {
         let place = place.max(self.dropped_through);
         self.retained.count_through(place)
     }
 
     /// Returns true if and only if the event is retained and can be read.
-    pub(super) fn holds(&self, sequence: Sequence) -> bool {
+    pub(in crate::hub) fn holds(&self, sequence: Sequence) -> bool {
         sequence > self.dropped_through && self.retained.index_of(sequence).is_some()
     }
 
     /// The numbers of its events that can be read, in order.
-    pub(super) fn readable(&self) -> impl DoubleEndedIterator<Item = Sequence> + ExactSizeIterator {
+    pub(in crate::hub) fn readable(&self) -> impl DoubleEndedIterator<Item = Sequence> + ExactSizeIterator {
         self.retained.from(self.index_after(Sequence::START))
     }
 
     /// How many events it had up to `place`, since it has been in the table, where none after `place` was evicted or has
     /// lapsed, which holds for every shard's cursor.
-    pub(super) fn count_taken(&self, place: Sequence) -> u64 {
+    pub(in crate::hub) fn count_taken(&self, place: Sequence) -> u64 {
         let lapsed = self.lapsed.as_ref().map_or(0, |lapsed| lapsed.count);
         self.evicted_count + lapsed + self.retained.count_through(place) as u64
     }
 
     /// How many events it had up to `place`, since it has been in the table, where none after `place` was lost. `None`
     /// where it is not remembered how many have lapsed.
-    pub(super) fn count_through(&self, place: Sequence) -> Option<u64> {
+    pub(in crate::hub) fn count_through(&self, place: Sequence) -> Option<u64> {
         let lapsed_after = self.lapsed.as_ref().map_or(Some(0), |lapsed| lapsed.count_after(place))?;
         Some(self.count_taken(place) - lapsed_after)
     }
 
     /// As [`Record::count_through`], and how many it has lost after `place`.
-    pub(super) fn count_through_or_lost(&self, place: Sequence) -> Option<u64> {
+    pub(in crate::hub) fn count_through_or_lost(&self, place: Sequence) -> Option<u64> {
         let lost_through = |place: Sequence| {
             let lapsed = self.lapsed.as_ref().map_or(0, |lapsed| lapsed.count_dropped_through(place));
             self.retained.count_through(place) - lapsed
@@ -123,6 +101,6 @@ impl Record {
 }
 
 /// What the names of a pattern's channels begin with; `None` if and only if `name` is no pattern's.
-pub(super) fn pattern_prefix(name: &str) -> Option<&str> {
+pub(in crate::hub) fn pattern_prefix(name: &str) -> Option<&str> {
     prefix_of(name).filter(|_| is_channel(name))
 }

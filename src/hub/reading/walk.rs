@@ -5,18 +5,20 @@ use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
-use crate::hub::State;
 use crate::hub::budget;
-use crate::hub::channel::{ChannelId, Record, pattern_prefix};
-use crate::hub::page::Entry;
-use crate::hub::reader::{Cursor, Slice, SliceLimits};
+use crate::hub::channel_id::ChannelId;
+use crate::hub::channels::record::{Record, pattern_prefix};
+use crate::hub::history::page::Entry;
+use crate::hub::reading::cursor::Cursor;
+use crate::hub::reading::slice::{Slice, SliceLimits};
+use crate::hub::state::State;
 
 /// Channels that a slice merges for patterns. With more, finding each one's place costs more than looking at as many
 /// entries as a slice may.
 const MERGED_CHANNELS_MAX: usize = 64;
 
 /// What a stream subscribes to, to look at events one by one.
-pub(super) struct Selected<'s> {
+pub(in crate::hub) struct Selected<'s> {
     channels: SmallVec<[ChannelId; 8]>,
     prefixes: SmallVec<[&'s str; 8]>,
 }
@@ -32,7 +34,7 @@ struct Present<'s> {
 
 impl State {
     /// The channels that these channels and patterns come to; `None` where they are too many to be merged.
-    pub(super) fn merged(&self, channels: &[ChannelId]) -> Option<SmallVec<[ChannelId; 8]>> {
+    pub(in crate::hub) fn merged(&self, channels: &[ChannelId]) -> Option<SmallVec<[ChannelId; 8]>> {
         let mut merged = SmallVec::new();
         let mut has_patterns = false;
         for &id in channels {
@@ -88,7 +90,7 @@ impl State {
 
     /// Counts the events behind `place` that go to any of `channels`, among as many of the next ones of all as the budget
     /// allows; of those behind them each one counts.
-    pub(super) fn count_walked(&self, channels: &[ChannelId], place: Sequence) -> usize {
+    pub(in crate::hub) fn count_walked(&self, channels: &[ChannelId], place: Sequence) -> usize {
         let selected = self.select(channels);
         let mut count = 0;
         for page in self.history.pages().range(self.history.page_index(place.next())..) {
@@ -144,13 +146,13 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::retention::RETENTION_BYTES_MIN;
-    use super::super::tests::{finish, hub, id, publish, take_all};
-    use super::super::{Begin, Begun, Hub};
     use super::*;
     use crate::base::name::Selector;
     use crate::base::random::SplitMix64;
     use crate::frame::batch::{Batch, TARGET_ALL, user_target};
+    use crate::hub::RETENTION_BYTES_MIN;
+    use crate::hub::tests::{finish, hub, id, publish, take_all};
+    use crate::hub::{Begin, Begun, Hub};
     use crate::sse::event::Event;
 
     /// The data of all that is read from a place on, through `merged` channels or else by a walk, in slices of three.

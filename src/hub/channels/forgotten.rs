@@ -13,7 +13,7 @@ use crate::frame::batch::is_channel;
 
 /// Former channels, a bounded number of them.
 #[derive(Debug)]
-pub(super) struct Forgotten {
+pub(in crate::hub) struct Forgotten {
     by_name: BTreeMap<Arc<str>, Sequence>,
     /// Their names, the oldest first.
     order: Queue<Arc<str>>,
@@ -26,7 +26,7 @@ pub(super) struct Forgotten {
 
 impl Forgotten {
     /// Remembers up to `len_max` former channels.
-    pub(super) fn new(len_max: usize) -> Forgotten {
+    pub(in crate::hub) fn new(len_max: usize) -> Forgotten {
         Forgotten {
             by_name: BTreeMap::new(),
             order: Queue::default(),
@@ -37,7 +37,7 @@ impl Forgotten {
     }
 
     /// The last event that a channel of this name may have lost.
-    pub(super) fn evicted_through(&self, name: &str) -> Sequence {
+    pub(in crate::hub) fn evicted_through(&self, name: &str) -> Sequence {
         self.by_name.get(name).copied().unwrap_or(self.through)
     }
 
@@ -65,7 +65,7 @@ impl Forgotten {
 
     /// Returns false only if no channel may have lost an event behind `place` whose name begins so and `counts`. Where more
     /// than `names_max` names begin so, it is not looked.
-    pub(super) fn may_have_lost(
+    pub(in crate::hub) fn may_have_lost(
         &self,
         prefix: &str,
         place: Sequence,
@@ -96,7 +96,7 @@ impl Forgotten {
 
     /// Forgets the oldest former channel, which counts as having lost something from then on, as any channel does that
     /// nothing is remembered of; returns false where there is none.
-    pub(super) fn forget_oldest(&mut self) -> bool {
+    pub(in crate::hub) fn forget_oldest(&mut self) -> bool {
         let Some(oldest) = self.order.pop_front() else { return false };
         self.bytes -= former_bytes(&oldest);
         if let Some(through) = self.by_name.remove(&oldest) {
@@ -106,7 +106,7 @@ impl Forgotten {
     }
 
     /// Bytes held.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::hub) fn bytes(&self) -> usize {
         self.bytes
     }
 }
@@ -118,7 +118,7 @@ fn former_bytes(name: &str) -> usize {
 }
 
 /// The names that begin with a prefix and stand behind `after`, and what they are mapped to.
-pub(super) fn beginning_with<'m, K: Ord + Borrow<str>, T>(
+pub(in crate::hub) fn beginning_with<'m, K: Ord + Borrow<str>, T>(
     map: &'m BTreeMap<K, T>,
     prefix: &str,
     after: Option<&str>,

@@ -3,7 +3,7 @@
 //! A [`Page`] is one segment of adjacent frames, the few frames that were too large for it, and an entry for each. Pages
 //! stand in the order of the sequence, so that a frame is found by two binary searches and no index is dense in the
 //! sequence. An entry outlives its retention until its page goes: a shard that has not yet taken the event still needs
-//! it. Which events are retained is decided by [`super::retention`].
+//! it. Which events are retained is decided by [`crate::hub::retention`].
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use crate::base::id::{EventId, Sequence};
 use crate::base::search::partition_point_near;
 use crate::frame::batch::DraftRef;
 use crate::frame::segment::{Appender, Patch, Segment};
-use crate::hub::compaction::Leftovers;
-use crate::hub::page::{Entry, FramePlace, Page, SEGMENT_BYTES_BESIDE, SHARED_FRAME_BYTES_MAX, delta};
-use crate::hub::targets::TargetId;
-use crate::hub::ttl::lapses_at;
+use crate::hub::history::lapsing::lapses_at;
+use crate::hub::history::leftovers::Leftovers;
+use crate::hub::history::page::{
+    Entry, FramePlace, Page, SEGMENT_BYTES_BESIDE, SHARED_FRAME_BYTES_MAX, delta,
+};
+use crate::hub::history::targets::TargetId;
 
 /// Bytes of large frames after which a page takes no more: what one retained frame of a page can pin is bounded.
 const PAGE_LARGE_BYTES_MAX: usize = 256 * 1024;
@@ -26,13 +28,13 @@ pub(super) const PAGE_ENTRIES_MAX: usize = 8192;
 
 /// All pages.
 #[derive(Debug)]
-pub(super) struct History {
+pub(in crate::hub) struct History {
     /// Capacity of a segment that takes several frames.
-    pub(super) segment_bytes: usize,
-    pub(super) pages: VecDeque<Page>,
+    pub(in crate::hub) segment_bytes: usize,
+    pub(in crate::hub) pages: VecDeque<Page>,
     /// Writes to the last page, unless that is sealed.
     open: Option<Appender>,
-    pub(super) held_bytes: usize,
+    pub(in crate::hub) held_bytes: usize,
     /// The segment of a page that went, for the next one: where segments come and go by themselves, small things take
     /// their places, and the heap gets holes.
     spare: Option<Arc<Segment>>,
@@ -41,12 +43,12 @@ pub(super) struct History {
     /// When the next event of each page lapses, and the page's first number.
     pub(super) next_lapses: BTreeSet<(u32, Sequence)>,
     /// Events that have lapsed and that a shard has yet to take.
-    pub(super) untaken_lapsed: BTreeSet<Sequence>,
+    pub(in crate::hub) untaken_lapsed: BTreeSet<Sequence>,
 }
 
 impl History {
     /// An empty history with segments of this capacity.
-    pub(super) fn new(segment_bytes: usize) -> History {
+    pub(in crate::hub) fn new(segment_bytes: usize) -> History {
         History {
             segment_bytes,
             pages: VecDeque::new(),
@@ -65,27 +67,27 @@ impl History {
     }
 
     /// Bytes held.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(in crate::hub) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
     /// The first number of the oldest page.
-    pub(super) fn first(&self) -> Option<Sequence> {
+    pub(in crate::hub) fn first(&self) -> Option<Sequence> {
         self.pages.front().map(|page| page.first)
     }
 
     /// The pages, oldest first.
-    pub(super) fn pages(&self) -> &VecDeque<Page> {
+    pub(in crate::hub) fn pages(&self) -> &VecDeque<Page> {
         &self.pages
     }
 
     /// Bytes of all frames in the pages that reach beyond `cursor`.
-    pub(super) fn bytes_of_pages_after(&self, cursor: Sequence) -> usize {
+    pub(in crate::hub) fn bytes_of_pages_after(&self, cursor: Sequence) -> usize {
         self.pages.range(self.page_index(cursor.next())..).map(|page| page.bytes).sum()
     }
 
     /// The index of the page that holds `sequence`, or of the first one after it.
-    pub(super) fn page_index(&self, sequence: Sequence) -> usize {
+    pub(in crate::hub) fn page_index(&self, sequence: Sequence) -> usize {
         // Pages hold about as many numbers each: most are where they were to be expected.
         let guess = match (self.pages.front(), self.pages.back()) {
             (Some(front), Some(back)) if sequence > front.first && sequence < back.last => {
@@ -100,25 +102,25 @@ impl History {
     }
 
     /// The page and the index in it of the entry of `sequence`.
-    pub(super) fn find(&self, sequence: Sequence) -> Option<(usize, usize)> {
+    pub(in crate::hub) fn find(&self, sequence: Sequence) -> Option<(usize, usize)> {
         let index = self.page_index(sequence);
         let page = self.pages.get(index)?;
         Some((index, page.index_of(sequence)?))
     }
 
     /// The entry of an event.
-    pub(super) fn entry(&self, sequence: Sequence) -> Option<&Entry> {
+    pub(in crate::hub) fn entry(&self, sequence: Sequence) -> Option<&Entry> {
         let (page, entry) = self.find(sequence)?;
         Some(&self.pages[page].entries[entry])
     }
 
     /// Where an event went.
-    pub(super) fn target_of(&self, sequence: Sequence) -> Option<TargetId> {
+    pub(in crate::hub) fn target_of(&self, sequence: Sequence) -> Option<TargetId> {
         self.entry(sequence).map(|entry| entry.target)
     }
 
     /// Copies a frame behind the last one, its id in place.
-    pub(super) fn append(
+    pub(in crate::hub) fn append(
         &mut self,
         id: EventId,
         draft: DraftRef<'_>,
@@ -202,7 +204,7 @@ impl History {
 
     /// Tells that one channel fewer retains the event. A large frame that none does goes at once if every shard has taken
     /// it, and others with their page.
-    pub(super) fn release(&mut self, sequence: Sequence, taken_by_all: Sequence) {
+    pub(in crate::hub) fn release(&mut self, sequence: Sequence, taken_by_all: Sequence) {
         let (page_index, entry_index) = self.find(sequence).expect("a retained event has its entry");
         let page = &mut self.pages[page_index];
         let entry = &mut page.entries[entry_index];
@@ -218,18 +220,18 @@ impl History {
     }
 
     /// The oldest page, if every shard is done with it and it takes no more frames.
-    pub(super) fn oldest_to_go(&self, taken_by_all: Sequence) -> Option<&Page> {
+    pub(in crate::hub) fn oldest_to_go(&self, taken_by_all: Sequence) -> Option<&Page> {
         self.pages.front().filter(|page| page.sealed && page.last <= taken_by_all)
     }
 
     /// An entry of the oldest page, and its number.
-    pub(super) fn oldest_entry(&self, index: usize) -> Option<(Sequence, Entry)> {
+    pub(in crate::hub) fn oldest_entry(&self, index: usize) -> Option<(Sequence, Entry)> {
         let page = self.pages.front()?;
         page.entries.get(index).map(|entry| (page.sequence(entry), *entry))
     }
 
     /// Tells that so many channels fewer retain an event of the oldest page, which is about to go.
-    pub(super) fn release_oldest(&mut self, index: usize, channels: usize) {
+    pub(in crate::hub) fn release_oldest(&mut self, index: usize, channels: usize) {
         let Some(page) = self.pages.front_mut() else { return };
         let gone = u32::try_from(channels).expect("an event's channels are bounded by its body");
         let entry = &mut page.entries[index];
@@ -240,7 +242,7 @@ impl History {
     }
 
     /// Takes the oldest page out if every shard is done with it and it takes no more frames.
-    pub(super) fn pop_oldest(&mut self, taken_by_all: Sequence) -> Option<Page> {
+    pub(in crate::hub) fn pop_oldest(&mut self, taken_by_all: Sequence) -> Option<Page> {
         self.oldest_to_go(taken_by_all)?;
         let page = self.pages.pop_front()?;
         self.forget_page(&page);

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use crate::base::id::Sequence;
 use crate::frame::outbox::OutboxLimits;
 use crate::frame::segment::Segment;
-use crate::hub::channel::ChannelId;
-use crate::hub::targets::TargetId;
-use crate::hub::{Hub, State, Tally};
+use crate::hub::channel_id::ChannelId;
+use crate::hub::history::targets::TargetId;
+use crate::hub::lock::Hub;
+use crate::hub::state::State;
+use crate::hub::tally::Tally;
 
 /// Adjacent frames that went to the same channels.
 #[derive(Debug)]

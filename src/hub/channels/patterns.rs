@@ -7,14 +7,14 @@ use std::sync::Arc;
 use crate::base::hashed::Hashed;
 use crate::base::heap::block_bytes;
 use crate::base::id::Sequence;
-use crate::hub::channel::ChannelId;
+use crate::hub::channel_id::ChannelId;
 
 /// The patterns in the table of channels, by their prefixes.
 ///
 /// A name is looked up once for each length that prefixes have, so that what an event costs does not grow with the
 /// number of patterns.
 #[derive(Debug, Default)]
-pub(super) struct Patterns {
+pub(in crate::hub) struct Patterns {
     patterns: BTreeMap<ChannelId, Pattern>,
     /// The ids of patterns by their prefixes.
     by_prefix: Hashed,
@@ -38,18 +38,18 @@ struct Pattern {
 /// What is gathered for a pattern that is new: what the channels that it matches had lost by then. It is looked for in the
 /// table, and then among the former channels.
 #[derive(Debug)]
-pub(super) struct Gathering {
+pub(in crate::hub) struct Gathering {
     /// The head when the pattern was entered: what was lost behind it the pattern was told of.
-    pub(super) until: Sequence,
+    pub(in crate::hub) until: Sequence,
     pub(super) stage: Stage,
     /// The last event that was lost, and up to where a history was dropped, as far as was looked.
-    pub(super) lost: Sequence,
-    pub(super) dropped: Sequence,
+    pub(in crate::hub) lost: Sequence,
+    pub(in crate::hub) dropped: Sequence,
 }
 
 /// Where to look next.
 #[derive(Debug)]
-pub(super) enum Stage {
+pub(in crate::hub) enum Stage {
     /// From this place of the table on.
     Table(usize),
     /// Among the former channels behind this name.
@@ -100,11 +100,11 @@ impl Evictions {
 
 impl Patterns {
     /// Bytes held; of each pattern as many as it may come to hold.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::hub) fn bytes(&self) -> usize {
         self.patterns.len() * PATTERN_BYTES + self.prefix_bytes
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::hub) fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 
@@ -121,7 +121,7 @@ impl Patterns {
     }
 
     /// Adds a pattern that is not there yet.
-    pub(super) fn insert(&mut self, prefix: &str, id: ChannelId) {
+    pub(in crate::hub) fn insert(&mut self, prefix: &str, id: ChannelId) {
         self.by_prefix.insert(self.hash(prefix), id.0);
         self.prefix_bytes += block_bytes(prefix.len());
         self.patterns.insert(id, Pattern { prefix: prefix.into(), evictions: Evictions::default() });
@@ -132,7 +132,7 @@ impl Patterns {
     }
 
     /// Takes a pattern out.
-    pub(super) fn remove(&mut self, prefix: &str) {
+    pub(in crate::hub) fn remove(&mut self, prefix: &str) {
         let Some(id) = self.find(prefix) else { return };
         self.by_prefix.remove(self.hash(prefix), |number| number == id.0);
         self.prefix_bytes -= block_bytes(prefix.len());
@@ -147,14 +147,14 @@ impl Patterns {
     }
 
     /// Says where the head was when a pattern was entered for which is being gathered.
-    pub(super) fn gather_until(&mut self, id: ChannelId, head: Sequence) {
+    pub(in crate::hub) fn gather_until(&mut self, id: ChannelId, head: Sequence) {
         if let Some(gathering) = self.gathering.get_mut(&id).filter(|new| new.until == Sequence::MAX) {
             gathering.until = head;
         }
     }
 
     /// A pattern for which it is yet to be gathered what its channels had lost.
-    pub(super) fn first_gathering(&self) -> Option<ChannelId> {
+    pub(in crate::hub) fn first_gathering(&self) -> Option<ChannelId> {
         self.gathering.first_key_value().map(|(&id, _)| id)
     }
 
@@ -195,7 +195,7 @@ impl Patterns {
     }
 
     /// How many events the channels of a pattern have given up.
-    pub(super) fn evictions(&self, pattern: ChannelId) -> u64 {
+    pub(in crate::hub) fn evictions(&self, pattern: ChannelId) -> u64 {
         self.patterns.get(&pattern).map_or(0, |pattern| pattern.evictions.count)
     }
 

@@ -4,15 +4,14 @@
 //! left of them before would be work for nothing, and leave the heap full of holes. So they wait, as long as they are but
 //! a small part of all that is held and there is room for more.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
 use crate::frame::segment::Segment;
 use crate::hub::budget::{self, Budget, NAME_STEPS};
-use crate::hub::history::{History, PAGE_ENTRIES_MAX};
-use crate::hub::page::{Entry, FramePlace, Page, delta};
-use crate::hub::targets::TargetId;
+use crate::hub::history::page::{Entry, FramePlace, Page, delta};
+use crate::hub::history::store::{History, PAGE_ENTRIES_MAX};
+use crate::hub::history::targets::TargetId;
 
 /// A page is sparse if less than this part of its bytes is retained.
 const RETAINED_SHARE: usize = 4;
@@ -20,26 +19,9 @@ const RETAINED_SHARE: usize = 4;
 /// Sparse pages wait while they hold no more than this part of all bytes.
 const WAITING_SHARE: usize = 16;
 
-/// The sealed pages of which little or nothing is retained, by their first numbers.
-#[derive(Debug, Default)]
-pub(super) struct Leftovers {
-    /// Those of which something is, and what each holds.
-    sparse: BTreeMap<Sequence, usize>,
-    sparse_bytes: usize,
-    /// Those of which nothing is: they go as soon as every shard has taken their last event.
-    dead: VecDeque<Sequence>,
-}
-
-impl Leftovers {
-    /// Forgets a page that goes. Those that are dead are looked for when it is their turn.
-    pub(super) fn forget(&mut self, first: Sequence) {
-        self.sparse_bytes -= self.sparse.remove(&first).unwrap_or(0);
-    }
-}
-
 impl History {
     /// Notes where little or nothing of a page is retained, which takes no more frames.
-    pub(super) fn note_if_sparse(&mut self, index: usize) {
+    pub(in crate::hub) fn note_if_sparse(&mut self, index: usize) {
         let page = &self.pages[index];
         if !page.sealed {
             return;
@@ -56,7 +38,7 @@ impl History {
 
     /// Gives up the pages of which nothing is retained and that every shard is done with; `forget` is told the target of
     /// each entry that goes.
-    pub(super) fn give_up_dead(
+    pub(in crate::hub) fn give_up_dead(
         &mut self,
         taken_by_all: Sequence,
         budget: &Budget,
@@ -77,13 +59,13 @@ impl History {
     }
 
     /// Returns true if and only if sparse pages hold so much that they are to be compacted without need.
-    pub(super) fn is_much_sparse(&self) -> bool {
+    pub(in crate::hub) fn is_much_sparse(&self) -> bool {
         self.leftovers.sparse_bytes > self.held_bytes / WAITING_SHARE
     }
 
     /// Compacts the oldest sparse page, if every shard is done with it; `forget` is told the target of each entry that goes.
     /// Returns true if and only if there was one.
-    pub(super) fn compact(
+    pub(in crate::hub) fn compact(
         &mut self,
         taken_by_all: Sequence,
         budget: &Budget,

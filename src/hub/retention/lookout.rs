@@ -3,11 +3,11 @@
 
 use crate::base::id::Sequence;
 use crate::base::queue::Queue;
-use crate::hub::channel::ChannelId;
+use crate::hub::channel_id::ChannelId;
 
 /// Channels to look at, in the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct Lookout {
+pub(in crate::hub) struct Lookout {
     due: Queue<ChannelId>,
     put_off: Queue<ChannelId>,
     /// How many of those that were put off first are to be looked at again.
@@ -18,7 +18,7 @@ pub(super) struct Lookout {
 
 impl Lookout {
     /// Adds a channel.
-    pub(super) fn push(&mut self, channel: ChannelId) {
+    pub(in crate::hub) fn push(&mut self, channel: ChannelId) {
         self.due.push_back(channel);
     }
 
@@ -28,7 +28,7 @@ impl Lookout {
     }
 
     /// The next channel to look at now that every shard has taken the order up to `taken`.
-    pub(super) fn pop(&mut self, taken: Sequence) -> Option<ChannelId> {
+    pub(in crate::hub) fn pop(&mut self, taken: Sequence) -> Option<ChannelId> {
         if self.taken < taken {
             self.taken = taken;
             self.ready = self.put_off.len();

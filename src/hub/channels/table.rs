@@ -8,18 +8,19 @@ use std::collections::BTreeMap;
 use crate::base::heap::block_bytes;
 use crate::base::id::Sequence;
 use crate::frame::batch::{TARGET_ALL, is_channel, is_client};
-use crate::hub::ShardSet;
 use crate::hub::budget::{Budget, CHANNEL_STEPS, NAME_STEPS, steps};
-use crate::hub::channel::{ChannelId, Record, pattern_prefix};
-use crate::hub::entries::Entries;
-use crate::hub::forgotten::{Forgotten, beginning_with};
-use crate::hub::names::Names;
-use crate::hub::patterns::Patterns;
+use crate::hub::channel_id::ChannelId;
+use crate::hub::channels::entries::Entries;
+use crate::hub::channels::forgotten::{Forgotten, beginning_with};
+use crate::hub::channels::names::Names;
+use crate::hub::channels::patterns::Patterns;
+use crate::hub::channels::record::{Record, pattern_prefix};
+use crate::hub::shards::ShardSet;
 
 /// What became of a channel that may be idle.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Removal {
+pub(in crate::hub) enum Removal {
     /// It is out of the table.
     Removed,
     /// It has subscribers or retained events, or went before.
@@ -39,23 +40,23 @@ struct Sorted {
 
 /// The table of channels.
 #[derive(Debug)]
-pub(super) struct Channels {
+pub(in crate::hub) struct Channels {
     names: Names,
     entries: Entries,
     /// How many are channels by name or patterns, and not a user's or that of all.
     named_len: usize,
-    pub(super) patterns: Patterns,
+    pub(in crate::hub) patterns: Patterns,
     /// The channels in the order of their names, from the first pattern on.
     sorted: Option<Sorted>,
     /// Bytes that their order holds.
     sorted_bytes: usize,
     /// The channels that are in the table no more.
-    pub(super) forgotten: Forgotten,
+    pub(in crate::hub) forgotten: Forgotten,
 }
 
 impl Channels {
     /// An empty table that remembers of up to `forgotten_max` former channels how far they were evicted.
-    pub(super) fn new(forgotten_max: usize) -> Channels {
+    pub(in crate::hub) fn new(forgotten_max: usize) -> Channels {
         let mut channels = Channels {
             names: Names::new(),
             entries: Entries::new(),
@@ -71,12 +72,12 @@ impl Channels {
     }
 
     /// How many channels and patterns there are by name.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::hub) fn len(&self) -> usize {
         self.named_len
     }
 
     /// Bytes held.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::hub) fn bytes(&self) -> usize {
         self.names.bytes()
             + self.entries.bytes(self.names.len())
             + self.sorted_bytes
@@ -85,7 +86,7 @@ impl Channels {
     }
 
     /// Channels from a place in the table on, at most `places_max` places further, and where to go on; `None` at its end.
-    pub(super) fn part(
+    pub(in crate::hub) fn part(
         &self,
         from: usize,
         places_max: usize,
@@ -96,12 +97,12 @@ impl Channels {
     }
 
     #[inline]
-    pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
+    pub(in crate::hub) fn find(&self, name: &str) -> Option<ChannelId> {
         self.names.find(name)
     }
 
     /// The channel of that name, put into the table where it is not yet there.
-    pub(super) fn enter(&mut self, name: &str) -> ChannelId {
+    pub(in crate::hub) fn enter(&mut self, name: &str) -> ChannelId {
         if let Some(id) = self.find(name) {
             return id;
         }
@@ -136,12 +137,12 @@ impl Channels {
     }
 
     /// Returns true if and only if the channels are to be put in the order of their names and are not yet.
-    pub(super) fn is_unsorted(&self) -> bool {
+    pub(in crate::hub) fn is_unsorted(&self) -> bool {
         self.sorted.as_ref().is_some_and(|sorted| !sorted.is_complete)
     }
 
     /// Goes on putting the channels in the order of their names, if anybody asked for that, as the budget allows.
-    pub(super) fn sort_on(&mut self, budget: &Budget) {
+    pub(in crate::hub) fn sort_on(&mut self, budget: &Budget) {
         let Some(Sorted { mut names, mut through, is_complete: false }) =
             self.sorted.take_if(|sorted| !sorted.is_complete)
         else {
@@ -167,63 +168,63 @@ impl Channels {
     }
 
     /// The channels whose names begin with a prefix, in the order of their names; `None` where they are not in order yet.
-    pub(super) fn beginning_with(&self, prefix: &str) -> Option<impl Iterator<Item = ChannelId>> {
+    pub(in crate::hub) fn beginning_with(&self, prefix: &str) -> Option<impl Iterator<Item = ChannelId>> {
         let sorted = self.sorted.as_ref().filter(|sorted| sorted.is_complete)?;
         Some(beginning_with(&sorted.names, prefix, None).map(|(_, &id)| id))
     }
 
     /// The name of a channel that is in the table.
     #[inline]
-    pub(super) fn name(&self, id: ChannelId) -> &str {
+    pub(in crate::hub) fn name(&self, id: ChannelId) -> &str {
         self.names.name(id).expect("a channel that is referred to is in the table")
     }
 
     /// What the names of a pattern's channels begin with; `None` if and only if it is no pattern.
-    pub(super) fn prefix(&self, id: ChannelId) -> Option<&str> {
+    pub(in crate::hub) fn prefix(&self, id: ChannelId) -> Option<&str> {
         if self.patterns.is_empty() { None } else { pattern_prefix(self.name(id)) }
     }
 
     /// The record of the events of a channel that is in the table.
     #[inline]
-    pub(super) fn get(&self, id: ChannelId) -> &Record {
+    pub(in crate::hub) fn get(&self, id: ChannelId) -> &Record {
         self.entries.record(id)
     }
 
     /// The record of what has this id now. The history remembers of an event where it went as long as anything retains it:
     /// of several channels one may have gone, and another may have its id.
-    pub(super) fn peek(&self, id: ChannelId) -> Option<&Record> {
+    pub(in crate::hub) fn peek(&self, id: ChannelId) -> Option<&Record> {
         self.names.has(id).then(|| self.entries.record(id))
     }
 
     /// Returns true if and only if this is what a client that is gone has left.
-    pub(super) fn is_left(&self, id: ChannelId) -> bool {
+    pub(in crate::hub) fn is_left(&self, id: ChannelId) -> bool {
         self.names.name(id).is_some_and(is_client) && self.subscribers(id) == 0
     }
 
     /// Changes the record of a channel's events.
-    pub(super) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
+    pub(in crate::hub) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
         self.entries.change(id, change)
     }
 
     /// Streams of all shards that subscribe to a channel.
     #[inline]
-    pub(super) fn subscribers(&self, id: ChannelId) -> u32 {
+    pub(in crate::hub) fn subscribers(&self, id: ChannelId) -> u32 {
         self.entries.streams(id)
     }
 
     /// The shards that have such a stream.
     #[inline]
-    pub(super) fn shards(&self, id: ChannelId) -> ShardSet {
+    pub(in crate::hub) fn shards(&self, id: ChannelId) -> ShardSet {
         self.entries.shards(id)
     }
 
     /// Streams of one shard that subscribe to a channel.
-    pub(super) fn subscribers_of(&self, id: ChannelId, shard: usize) -> u32 {
+    pub(in crate::hub) fn subscribers_of(&self, id: ChannelId, shard: usize) -> u32 {
         self.entries.streams_of(id, shard)
     }
 
     /// Adds a stream of a shard to a channel's subscribers.
-    pub(super) fn add_subscriber(&mut self, id: ChannelId, shard: usize) {
+    pub(in crate::hub) fn add_subscriber(&mut self, id: ChannelId, shard: usize) {
         self.entries.add_stream(id, shard);
     }
 
@@ -231,13 +232,13 @@ impl Channels {
     ///
     /// # Panics
     /// If the shard has fewer.
-    pub(super) fn remove_subscribers(&mut self, id: ChannelId, shard: usize, streams: u32) {
+    pub(in crate::hub) fn remove_subscribers(&mut self, id: ChannelId, shard: usize, streams: u32) {
         self.entries.remove_streams(id, shard, streams);
     }
 
     /// Retains `sequence` as the channel's newest event. Returns true if and only if it has more than `events_max` by that,
     /// and did not wait for its oldest to be given up yet; it does from now on.
-    pub(super) fn retain(&mut self, id: ChannelId, sequence: Sequence, events_max: usize) -> bool {
+    pub(in crate::hub) fn retain(&mut self, id: ChannelId, sequence: Sequence, events_max: usize) -> bool {
         self.entries.change(id, |record| {
             // It will hardly ever have more than one that is to go.
             record.retained.push(sequence, events_max.saturating_add(1));
@@ -248,12 +249,12 @@ impl Channels {
     }
 
     /// Notes an event of a channel that a pattern matches.
-    pub(super) fn pass(&mut self, pattern: ChannelId, sequence: Sequence) {
+    pub(in crate::hub) fn pass(&mut self, pattern: ChannelId, sequence: Sequence) {
         self.entries.change(pattern, |record| record.last = sequence);
     }
 
     /// Gives up the channel's oldest event and returns its number.
-    pub(super) fn evict_oldest(&mut self, id: ChannelId) -> Option<Sequence> {
+    pub(in crate::hub) fn evict_oldest(&mut self, id: ChannelId) -> Option<Sequence> {
         if self.get(id).retained.is_empty() {
             return None;
         }
@@ -266,7 +267,7 @@ impl Channels {
     }
 
     /// Gives up an event that has lapsed: nothing is lost by it. Returns true if and only if the channel retained it.
-    pub(super) fn lapse(&mut self, id: ChannelId, sequence: Sequence) -> bool {
+    pub(in crate::hub) fn lapse(&mut self, id: ChannelId, sequence: Sequence) -> bool {
         let Some(index) = self.peek(id).and_then(|record| record.retained.index_of(sequence)) else {
             return false;
         };
@@ -292,7 +293,7 @@ impl Channels {
     }
 
     /// Forgets which events of a channel have lapsed that nobody subscribes to any more.
-    pub(super) fn forget_lapsed(&mut self, id: ChannelId) {
+    pub(in crate::hub) fn forget_lapsed(&mut self, id: ChannelId) {
         if self.get(id).lapsed.is_some() {
             self.entries.change(id, |record| {
                 record.lapsed.get_or_insert_default().forget_numbers_through(Sequence::START);
@@ -302,7 +303,7 @@ impl Channels {
 
     /// Takes a channel out of the table if and only if nobody subscribes to it, none of its events is retained, every
     /// shard has taken its last one, and it does not wait for its oldest events to be given up.
-    pub(super) fn remove_if_idle(&mut self, id: ChannelId, taken_by_all: Sequence) -> Removal {
+    pub(in crate::hub) fn remove_if_idle(&mut self, id: ChannelId, taken_by_all: Sequence) -> Removal {
         let Some(name) = self.names.name(id).filter(|_| id != ChannelId::ALL) else {
             return Removal::NotIdle;
         };

@@ -5,14 +5,14 @@ use std::ops::Range;
 
 use crate::base::hashed::Hashed;
 use crate::base::texts::{Place, Texts};
-use crate::hub::channel::ChannelId;
+use crate::hub::channel_id::ChannelId;
 
 /// Channels for which there is room from the beginning, as address space: tables that grow from little leave holes behind.
 pub(super) const CHANNELS_ROOM: usize = 1 << 16;
 
 /// The names. Each is a text in a page of many, of which only the numbers of channels are spread by hashes.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(in crate::hub) struct Names {
     texts: Texts,
     /// Where the name of each number stands; [`Place::NONE`] for numbers that are free.
     places: Vec<Place>,
@@ -23,7 +23,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new() -> Names {
+    pub(in crate::hub) fn new() -> Names {
         let (mut places, mut free) = (Vec::new(), Vec::new());
         let _ = places.try_reserve_exact(CHANNELS_ROOM);
         let _ = free.try_reserve_exact(CHANNELS_ROOM);
@@ -37,7 +37,7 @@ impl Names {
     }
 
     /// How many names there are.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::hub) fn len(&self) -> usize {
         self.by_name.len()
     }
 
@@ -50,32 +50,32 @@ impl Names {
     ///
     /// # Panics
     /// If there are not so many numbers.
-    pub(super) fn numbers(&self, range: Range<usize>) -> impl Iterator<Item = ChannelId> {
+    pub(in crate::hub) fn numbers(&self, range: Range<usize>) -> impl Iterator<Item = ChannelId> {
         let numbers = range.clone().zip(&self.places[range]).filter(|(_, place)| **place != Place::NONE);
         numbers.filter_map(|(number, _)| u32::try_from(number).ok().map(ChannelId))
     }
 
     /// Returns true if and only if this number has a name.
-    pub(super) fn has(&self, id: ChannelId) -> bool {
+    pub(in crate::hub) fn has(&self, id: ChannelId) -> bool {
         self.places.get(id.0 as usize).is_some_and(|&place| place != Place::NONE)
     }
 
     /// The number of this name.
     #[inline]
-    pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
+    pub(in crate::hub) fn find(&self, name: &str) -> Option<ChannelId> {
         let is_it = |number: u32| self.texts.get(self.places[number as usize]) == name;
         self.by_name.get(self.hash(name), is_it).map(|&number| ChannelId(number))
     }
 
     /// The name of this number; `None` if it is free.
     #[inline]
-    pub(super) fn name(&self, id: ChannelId) -> Option<&str> {
+    pub(in crate::hub) fn name(&self, id: ChannelId) -> Option<&str> {
         let place = self.places.get(id.0 as usize).filter(|&&place| place != Place::NONE)?;
         Some(self.texts.get(*place))
     }
 
     /// Gives a name that has none a number: one that is free, or the next.
-    pub(super) fn insert(&mut self, name: &str) -> ChannelId {
+    pub(in crate::hub) fn insert(&mut self, name: &str) -> ChannelId {
         let place = self.texts.insert(name);
         let id = match self.free.pop() {
             Some(id) => {
@@ -94,7 +94,7 @@ impl Names {
     }
 
     /// Takes a number's name away, if it has one.
-    pub(super) fn remove(&mut self, id: ChannelId) {
+    pub(in crate::hub) fn remove(&mut self, id: ChannelId) {
         let Some(hash) = self.name(id).map(|name| self.hash(name)) else { return };
         self.by_name.remove(hash, |number| number == id.0);
         let place = std::mem::replace(&mut self.places[id.0 as usize], Place::NONE);
@@ -104,7 +104,7 @@ impl Names {
     }
 
     /// Bytes held.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::hub) fn bytes(&self) -> usize {
         self.texts.bytes() + self.by_name.bytes() + self.by_name.len() * size_of::<Place>()
     }
 

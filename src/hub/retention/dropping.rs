@@ -7,8 +7,9 @@ use std::sync::MutexGuard;
 
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
-use crate::hub::channel::ChannelId;
-use crate::hub::{Hub, State};
+use crate::hub::channel_id::ChannelId;
+use crate::hub::lock::Hub;
+use crate::hub::state::State;
 
 impl Hub {
     /// Drops all events of a channel up to now, and returns how many. They stay where they went to other channels too. A
@@ -117,10 +118,11 @@ mod tests {
     use crate::base::id::Sequence;
     use crate::base::name::Selector;
     use crate::frame::batch::{Batch, TARGET_ALL};
-    use crate::hub::live::TakeLimits;
-    use crate::hub::reader::{Cursor, Gap, Slice, SliceLimits};
+    use crate::hub::reading::TakeLimits;
+    use crate::hub::reading::{Cursor, Gap, Slice, SliceLimits};
+    use crate::hub::state::State;
     use crate::hub::tests::{finish, hub, id, publish, publish_to, read, read_as, read_from};
-    use crate::hub::{Begin, Begun, Hub, State};
+    use crate::hub::{Begin, Begun, Hub};
     use crate::sse::event::Event;
 
     fn dropped_and_taken(hub: &Hub, channel: &str) -> Option<usize> {

@@ -11,7 +11,7 @@ const ROOM_MIN: usize = 3;
 
 /// Numbers in order. One alone needs no memory of its own: most of very many channels have no more.
 #[derive(Debug, Default)]
-pub(super) enum Numbers {
+pub(in crate::hub) enum Numbers {
     #[default]
     None,
     One(Sequence),
@@ -19,7 +19,7 @@ pub(super) enum Numbers {
 }
 
 impl Numbers {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::hub) fn len(&self) -> usize {
         match self {
             Numbers::None => 0,
             Numbers::One(_) => 1,
@@ -27,13 +27,13 @@ impl Numbers {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::hub) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The number at a place, counted from the oldest.
     #[inline]
-    pub(super) fn get(&self, index: usize) -> Option<Sequence> {
+    pub(in crate::hub) fn get(&self, index: usize) -> Option<Sequence> {
         match self {
             Numbers::None => None,
             Numbers::One(only) => (index == 0).then_some(*only),
@@ -42,7 +42,7 @@ impl Numbers {
     }
 
     /// The oldest.
-    pub(super) fn first(&self) -> Option<Sequence> {
+    pub(in crate::hub) fn first(&self) -> Option<Sequence> {
         self.get(0)
     }
 
@@ -50,26 +50,29 @@ impl Numbers {
     ///
     /// # Panics
     /// If it is asked for one that the place is not followed by.
-    pub(super) fn from(&self, index: usize) -> impl DoubleEndedIterator<Item = Sequence> + ExactSizeIterator {
+    pub(in crate::hub) fn from(
+        &self,
+        index: usize,
+    ) -> impl DoubleEndedIterator<Item = Sequence> + ExactSizeIterator {
         (index..self.len()).map(|index| self.get(index).expect("it lies below the length"))
     }
 
     /// How many are not above `place`. Who asks mostly asks for a place among the newest: it is sought from there, so that
     /// the cost does not grow with how many there are.
     #[inline]
-    pub(super) fn count_through(&self, place: Sequence) -> usize {
+    pub(in crate::hub) fn count_through(&self, place: Sequence) -> usize {
         let is_through = |index| self.get(index).is_some_and(|number| number <= place);
         partition_point_near(self.len(), self.len(), is_through)
     }
 
     /// The place of a number that is among them.
-    pub(super) fn index_of(&self, number: Sequence) -> Option<usize> {
+    pub(in crate::hub) fn index_of(&self, number: Sequence) -> Option<usize> {
         let index = self.count_through(number).checked_sub(1)?;
         (self.get(index) == Some(number)).then_some(index)
     }
 
     /// Adds the newest. So many are about as many as there will ever be: no more room is made at once.
-    pub(super) fn push(&mut self, number: Sequence, len_max: usize) {
+    pub(in crate::hub) fn push(&mut self, number: Sequence, len_max: usize) {
         match self {
             Numbers::None => *self = Numbers::One(number),
             Numbers::One(only) => {
@@ -90,14 +93,14 @@ impl Numbers {
     }
 
     /// Takes off the oldest.
-    pub(super) fn pop_first(&mut self) -> Option<Sequence> {
+    pub(in crate::hub) fn pop_first(&mut self) -> Option<Sequence> {
         let first = self.first()?;
         self.remove(0);
         Some(first)
     }
 
     /// Takes out the number at a place, and gives room back that the others do not need.
-    pub(super) fn remove(&mut self, index: usize) {
+    pub(in crate::hub) fn remove(&mut self, index: usize) {
         if self.len() <= 1 {
             *self = Numbers::None;
         } else if let Numbers::Many(numbers) = self {
@@ -114,7 +117,7 @@ impl Numbers {
     }
 
     /// Bytes held beside its own.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::hub) fn bytes(&self) -> usize {
         match self {
             Numbers::None | Numbers::One(_) => 0,
             Numbers::Many(numbers) => small_block_bytes(numbers.capacity() * size_of::<Sequence>()),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::base::heap::{block_bytes, small_block_bytes};
 use crate::base::id::Sequence;
 use crate::frame::segment::Segment;
-use crate::hub::retention::SEGMENT_BYTES_MOST;
-use crate::hub::targets::TargetId;
-use crate::hub::ttl::Lapsing;
+use crate::hub::history::lapsing::Lapsing;
+use crate::hub::history::targets::TargetId;
+use crate::hub::options::SEGMENT_BYTES_MOST;
 
 /// Frames up to this many bytes are copied into a common segment; a larger one is a segment of its own.
 pub(super) const SHARED_FRAME_BYTES_MAX: usize = 4096;
@@ -20,24 +20,24 @@ pub(super) const SEGMENT_BYTES_BESIDE: usize = block_bytes(16 + size_of::<Segmen
 
 /// One frame of a page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(in crate::hub) struct Entry {
     /// Its number, counted from the page's first.
     pub(super) delta: u32,
     /// Where its frame stands in the page.
-    pub(super) place: FramePlace,
+    pub(in crate::hub) place: FramePlace,
     /// The channels it went to.
-    pub(super) target: TargetId,
+    pub(in crate::hub) target: TargetId,
     /// When it was applied, and from when on it has lapsed, in ticks of the hub's clock.
-    pub(super) at: u32,
-    pub(super) lapses: u32,
+    pub(in crate::hub) at: u32,
+    pub(in crate::hub) lapses: u32,
     /// In how many channels it is retained.
-    pub(super) holders: u32,
+    pub(in crate::hub) holders: u32,
 }
 
 /// A frame's place in its page, in as little as holds it, for there is one for each event: the first byte in the page's
 /// segment and the number of bytes less one, or [`LARGE`] and which of the large frames it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FramePlace(u32);
+pub(in crate::hub) struct FramePlace(u32);
 
 /// Marks the place of a large frame.
 const LARGE: u32 = 1 << 31;
@@ -66,15 +66,15 @@ impl FramePlace {
 
 /// A stretch of the sequence: its frames' bytes and entries.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) first: Sequence,
-    pub(super) last: Sequence,
-    pub(super) segment: Arc<Segment>,
+pub(in crate::hub) struct Page {
+    pub(in crate::hub) first: Sequence,
+    pub(in crate::hub) last: Sequence,
+    pub(in crate::hub) segment: Arc<Segment>,
     pub(super) large: Vec<Arc<Segment>>,
-    pub(super) entries: Vec<Entry>,
+    pub(in crate::hub) entries: Vec<Entry>,
     pub(super) lapsing: Lapsing,
     /// Bytes of all frames, of those that are retained, and of the large ones.
-    pub(super) bytes: usize,
+    pub(in crate::hub) bytes: usize,
     pub(super) live_bytes: usize,
     pub(super) large_bytes: usize,
     /// It takes no more frames.
@@ -83,20 +83,20 @@ pub(super) struct Page {
 
 /// Where a frame's bytes stand.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    pub(super) segment: &'a Arc<Segment>,
-    pub(super) from: u32,
-    pub(super) to: u32,
+pub(in crate::hub) struct Place<'a> {
+    pub(in crate::hub) segment: &'a Arc<Segment>,
+    pub(in crate::hub) from: u32,
+    pub(in crate::hub) to: u32,
 }
 
 impl Place<'_> {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::hub) fn len(&self) -> usize {
         (self.to - self.from) as usize
     }
 }
 
 impl Page {
-    pub(super) fn new(first: Sequence, segment: Arc<Segment>) -> Page {
+    pub(in crate::hub) fn new(first: Sequence, segment: Arc<Segment>) -> Page {
         Page {
             first,
             last: first,
@@ -112,22 +112,22 @@ impl Page {
     }
 
     /// The number of its last event.
-    pub(super) fn last(&self) -> Sequence {
+    pub(in crate::hub) fn last(&self) -> Sequence {
         self.last
     }
 
     /// Returns true if and only if it takes no more frames.
-    pub(super) fn is_sealed(&self) -> bool {
+    pub(in crate::hub) fn is_sealed(&self) -> bool {
         self.sealed
     }
 
     /// The number of one of its entries.
-    pub(super) fn sequence(&self, entry: &Entry) -> Sequence {
+    pub(in crate::hub) fn sequence(&self, entry: &Entry) -> Sequence {
         self.first.plus(u64::from(entry.delta))
     }
 
     /// Where the bytes of one of its entries stand.
-    pub(super) fn place(&self, entry: &Entry) -> Place<'_> {
+    pub(in crate::hub) fn place(&self, entry: &Entry) -> Place<'_> {
         let FramePlace(place) = entry.place;
         if entry.place.is_large() {
             let segment = &self.large[(place & !LARGE) as usize];
@@ -153,7 +153,7 @@ impl Page {
 
     /// The index of the first entry after `sequence`.
     #[inline]
-    pub(super) fn index_after(&self, sequence: Sequence) -> usize {
+    pub(in crate::hub) fn index_after(&self, sequence: Sequence) -> usize {
         let Some(delta) = sequence.next().0.checked_sub(self.first.0) else { return 0 };
         // In a page that was never compacted each number has its entry, and each entry stands at its number.
         if let Ok(index) = usize::try_from(delta)
@@ -165,13 +165,13 @@ impl Page {
     }
 
     /// The index of the entry of `sequence`.
-    pub(super) fn index_of(&self, sequence: Sequence) -> Option<usize> {
+    pub(in crate::hub) fn index_of(&self, sequence: Sequence) -> Option<usize> {
         let index = self.index_after(Sequence(sequence.0.checked_sub(1)?));
         self.entries.get(index).is_some_and(|entry| self.sequence(entry) == sequence).then_some(index)
     }
 
     /// Adds an entry behind the others.
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(in crate::hub) fn push(&mut self, entry: Entry) {
         let len = self.entries.len();
         if len == self.entries.capacity() {
             // About as many as the page before had were made room for at once.
@@ -181,7 +181,7 @@ impl Page {
     }
 
     /// Bytes that it holds: segments, entries, and its own record, of which there may be room for twice as many.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(in crate::hub) fn held_bytes(&self) -> usize {
         let segments = match self.segment.capacity() {
             0 => 0,
             capacity => block_bytes(capacity),

@@ -13,39 +13,16 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::frame::batch::{TARGET_ALL, is_channel};
 use crate::hub::budget::{CHANNEL_STEPS, NAME_STEPS, steps};
-use crate::hub::channel::ChannelId;
-use crate::hub::reader::Cursor;
-use crate::hub::{Begun, State};
+use crate::hub::channel_id::ChannelId;
+use crate::hub::reading::cursor::{Cursor, Seek};
+use crate::hub::state::State;
+use crate::hub::subscribe::Begun;
 
 /// Names of channels with ids that are looked at before the budget is.
 const NAMES_PER_LOOK: usize = 16;
 
-/// What is sought, and how far it was looked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Seek {
-    /// The place before the last events of the stream's channels.
-    Last {
-        /// How many are yet to be found.
-        count: usize,
-        /// Events from here on were looked at.
-        before: Sequence,
-        /// The first of those that were found.
-        found: Option<Sequence>,
-    },
-    /// The place of the earliest event of this id.
-    Own {
-        id: Box<str>,
-        /// The prefixes of the stream's patterns that are yet to be looked at.
-        prefixes: Vec<Box<str>>,
-        /// The last one was looked at up to this name.
-        after: Option<Arc<str>>,
-        /// What was found.
-        least: Option<Sequence>,
-    },
-}
-
 /// What became of a seek.
-pub(super) enum Sought {
+pub(in crate::hub) enum Sought {
     /// The stream begins after this place.
     Place(Sequence),
     /// No event has this id: it begins where it subscribed.
@@ -57,7 +34,7 @@ pub(super) enum Sought {
 impl State {
     /// The cursor of a stream that begins after the earliest event with this id of its publisher's among those that it would
     /// receive.
-    pub(super) fn begin_after_own(
+    pub(in crate::hub) fn begin_after_own(
         &mut self,
         id: Box<str>,
         channels: &[ChannelId],
@@ -78,7 +55,7 @@ impl State {
 
     /// The cursor of a stream that begins with the last `count` retained events of its channels, those of its user and those
     /// to all not counted.
-    pub(super) fn cursor_before_last(
+    pub(in crate::hub) fn cursor_before_last(
         &mut self,
         count: usize,
         channels: &[ChannelId],
@@ -232,7 +209,7 @@ impl State {
 }
 
 fn is_pattern(name: &str) -> bool {
-    crate::hub::channel::pattern_prefix(name).is_some()
+    crate::hub::channels::record::pattern_prefix(name).is_some()
 }
 
 /// The place of a stream that begins with `first`, or at the head where there is no such event.

@@ -6,56 +6,11 @@ use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
 use crate::frame::batch::is_client;
-use crate::hub::State;
 use crate::hub::budget::{self, CHANNEL_STEPS, EVENT_STEPS, NAME_STEPS};
-use crate::hub::channel::ChannelId;
-use crate::hub::channels::Removal;
-use crate::hub::page::Entry;
-
-/// How much history is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Events of each channel.
-    pub events_max: usize,
-    /// Bytes of all channels together, counted as really held: whole segments, entries, names.
-    pub bytes_max: usize,
-    /// How long an event is kept; `None` without bound.
-    pub age_max: Option<Duration>,
-}
-
-impl Default for Retention {
-    fn default() -> Retention {
-        Retention { events_max: 10_000, bytes_max: 256 << 20, age_max: None }
-    }
-}
-
-impl Retention {
-    /// Capacity of the segments that take several frames, in bytes: the larger they are, the fewer sends take bytes of two. A
-    /// segment goes as a whole, so that a history has room for a number of them, unless it is a very small one.
-    #[must_use]
-    pub const fn segment_bytes(&self) -> usize {
-        let share = self.bytes_max / SEGMENTS_LEAST;
-        if share < SEGMENT_BYTES_LEAST {
-            SEGMENT_BYTES_LEAST
-        } else if share > SEGMENT_BYTES_MOST {
-            SEGMENT_BYTES_MOST
-        } else {
-            share
-        }
-    }
-}
-
-/// Segments that a history has room for at the least, unless they would be smaller than [`SEGMENT_BYTES_LEAST`].
-const SEGMENTS_LEAST: usize = 64;
-
-/// The least that [`Retention::segment_bytes`] is, in bytes.
-pub const SEGMENT_BYTES_LEAST: usize = 64 * 1024;
-
-/// The most that it is, in bytes.
-pub const SEGMENT_BYTES_MOST: usize = 256 * 1024;
-
-/// Bytes below which `Retention::bytes_max` makes no sense: a handful of segments.
-pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;
+use crate::hub::channel_id::ChannelId;
+use crate::hub::channels::table::Removal;
+use crate::hub::history::page::Entry;
+use crate::hub::state::State;
 
 /// Sparse pages that one hold of the lock compacts at the most while there is room.
 const COMPACTIONS_PER_CALL_MAX: usize = 2;
@@ -69,7 +24,7 @@ const FORMER_SHARE: usize = 8;
 
 impl State {
     /// Retains `sequence`, with this id of its publisher's, as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
-    pub(super) fn retain(&mut self, channel: ChannelId, sequence: Sequence, own_id: Option<&str>) {
+    pub(in crate::hub) fn retain(&mut self, channel: ChannelId, sequence: Sequence, own_id: Option<&str>) {
         if self.channels.retain(channel, sequence, self.retention.events_max) {
             self.over.push(channel);
         }
@@ -85,7 +40,7 @@ impl State {
 
     /// Gives up what is beyond the bounds of bytes and age, as far as every shard has taken it, and tidies up: as much as the
     /// budget of this hold allows.
-    pub(super) fn enforce_retention(&mut self) {
+    pub(in crate::hub) fn enforce_retention(&mut self) {
         let taken = self.taken_by_all();
         // What has lapsed goes first: else a channel would give up events for it that it could keep.
         self.give_up_lapsed(taken);
@@ -116,12 +71,12 @@ impl State {
     }
 
     /// Returns true if and only if more is held than may be.
-    pub(super) fn lacks_room(&self) -> bool {
+    pub(in crate::hub) fn lacks_room(&self) -> bool {
         self.held_bytes() > self.retention.bytes_max
     }
 
     /// Returns true if something may be given up now that a shard has taken more.
-    pub(super) fn has_retention_due(&self) -> bool {
+    pub(in crate::hub) fn has_retention_due(&self) -> bool {
         let taken = self.taken_by_all();
         self.is_unfinished
             || self.over.has_due(taken)
@@ -131,7 +86,7 @@ impl State {
     }
 
     /// Bytes that history, channels and ids of publishers hold.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(in crate::hub) fn held_bytes(&self) -> usize {
         self.history.held_bytes() + self.channels.bytes() + self.targets.bytes() + self.own_ids.bytes()
     }
 
@@ -270,7 +225,7 @@ impl State {
 
     /// Gives up events from the front of the order, the only ones that can be too old.
     fn evict_older_than(&mut self, age_max: Duration, taken: Sequence) {
-        let age_ticks = u32::try_from(age_max.as_millis() / super::TICK.as_millis()).unwrap_or(u32::MAX);
+        let age_ticks = u32::try_from(age_max.as_millis() / crate::hub::TICK.as_millis()).unwrap_or(u32::MAX);
         let Some(oldest_tick) = self.now.checked_sub(age_ticks) else { return };
         while !self.budget.is_spent_to(3)
             && let Some(page) = self.history.pages().get(self.history.page_index(self.expired_through.next()))
@@ -326,14 +281,14 @@ impl State {
     }
 
     /// Takes channels out of the table that a subscription has left idle.
-    pub(super) fn tidy_table(&mut self) {
+    pub(in crate::hub) fn tidy_table(&mut self) {
         let taken = self.taken_by_all();
         self.remove_idle_channels(taken);
         self.is_unfinished |= self.budget.is_spent_to(3);
     }
 
     /// Takes channels that nobody subscribes to and that retain nothing out of the table.
-    pub(super) fn remove_idle_channels(&mut self, taken: Sequence) {
+    fn remove_idle_channels(&mut self, taken: Sequence) {
         while !self.budget.is_spent_to(3)
             && let Some(channel) = self.idle.pop(taken)
         {

@@ -10,15 +10,25 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::frame::batch::is_channel;
 use crate::hub::budget::{Budget, CHANNEL_STEPS, steps};
-use crate::hub::channel::{ChannelId, pattern_prefix};
-use crate::hub::channels::{Channels, PLACES_PER_LOOK};
-use crate::hub::patterns::{Gathering, Stage};
-use crate::hub::reader::Told;
+use crate::hub::channel_id::ChannelId;
+use crate::hub::channels::patterns::{Gathering, Stage};
+use crate::hub::channels::record::pattern_prefix;
+use crate::hub::channels::table::{Channels, PLACES_PER_LOOK};
+
+/// Up to where the loss of a channel was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) struct Told {
+    pub(in crate::hub) channel: ChannelId,
+    /// The last event that was lost.
+    pub(in crate::hub) through: Sequence,
+    /// For a pattern: how many events its channels had given up by then.
+    pub(in crate::hub) evictions: u64,
+}
 
 impl Channels {
     /// Goes on gathering what the channels of a pattern had lost when it was entered, as the budget allows. Returns true if and only
     /// if all of it is known. What they lose meanwhile the pattern is told of as ever.
-    pub(super) fn gather(&mut self, pattern: ChannelId, budget: &Budget) -> bool {
+    pub(in crate::hub) fn gather(&mut self, pattern: ChannelId, budget: &Budget) -> bool {
         let Some(mut gathering) = self.patterns.take_gathering(pattern) else { return true };
         let prefix = self.prefix(pattern).map(Box::<str>::from).unwrap_or_default();
         while !budget.is_spent() {
@@ -63,12 +73,17 @@ impl Channels {
     }
 
     /// How many events the channels of a pattern have given up since it is in the table; 0 for a channel.
-    pub(super) fn evictions(&self, id: ChannelId) -> u64 {
+    pub(in crate::hub) fn evictions(&self, id: ChannelId) -> u64 {
         self.patterns.evictions(id)
     }
 
     /// The last event after `place` that a channel, or a channel of a pattern, has lost since `told`, if it has.
-    pub(super) fn lost_after(&self, id: ChannelId, place: Sequence, told: Option<&Told>) -> Option<Sequence> {
+    pub(in crate::hub) fn lost_after(
+        &self,
+        id: ChannelId,
+        place: Sequence,
+        told: Option<&Told>,
+    ) -> Option<Sequence> {
         let (record, is_pattern) = (self.get(id), self.prefix(id).is_some());
         let (lost, place) = match told {
             None if is_pattern => (record.evicted_through, place),
@@ -83,7 +98,7 @@ impl Channels {
 
     /// Returns false only if no channel whose name begins so, present or former, has lost an event behind `place`, of those
     /// that `counts` says. Where more than a few names begin so, it is not looked.
-    pub(super) fn may_have_lost(
+    pub(in crate::hub) fn may_have_lost(
         &self,
         prefix: &str,
         place: Sequence,
@@ -106,7 +121,7 @@ impl Channels {
     /// Notes that a channel's history is dropped up to `through`. Its patterns too are not read before every event up to
     /// there is taken; what is lost to them is for [`Channels::note_lost`].
     /// Those of it that had `lapsed` are not lost by it.
-    pub(super) fn drop_through(
+    pub(in crate::hub) fn drop_through(
         &mut self,
         id: ChannelId,
         through: Sequence,
@@ -129,23 +144,28 @@ impl Channels {
     }
 
     /// Returns true if and only if there are patterns.
-    pub(super) fn has_patterns(&self) -> bool {
+    pub(in crate::hub) fn has_patterns(&self) -> bool {
         !self.patterns.is_empty()
     }
 
     /// The patterns with subscribers that a channel's name matches.
-    pub(super) fn patterns_of(&self, name: &str) -> impl Iterator<Item = ChannelId> {
+    pub(in crate::hub) fn patterns_of(&self, name: &str) -> impl Iterator<Item = ChannelId> {
         self.patterns.matching(name).filter(|&id| self.subscribers(id) > 0)
     }
 
     /// The patterns that a channel's name matches.
-    pub(super) fn all_patterns_of(&self, id: ChannelId) -> SmallVec<[ChannelId; 8]> {
+    pub(in crate::hub) fn all_patterns_of(&self, id: ChannelId) -> SmallVec<[ChannelId; 8]> {
         self.patterns.matching(self.name(id)).collect()
     }
 
     /// Notes that the channels `evicted` have given up an event of `target`. It is lost to the patterns that match them,
     /// but for those that match another channel of the target, which retains it still.
-    pub(super) fn note_lost(&mut self, evicted: &[ChannelId], target: &[ChannelId], sequence: Sequence) {
+    pub(in crate::hub) fn note_lost(
+        &mut self,
+        evicted: &[ChannelId],
+        target: &[ChannelId],
+        sequence: Sequence,
+    ) {
         if self.patterns.is_empty() {
             return;
         }
@@ -162,7 +182,7 @@ impl Channels {
     }
 
     /// The same for those of `patterns` that no channel of the target keeps the event for; returns which they are.
-    pub(super) fn note_lost_to(
+    pub(in crate::hub) fn note_lost_to(
         &mut self,
         patterns: &[ChannelId],
         target: &[ChannelId],
@@ -189,7 +209,7 @@ impl Channels {
 mod tests {
     use super::*;
     use crate::frame::batch::TARGET_ALL;
-    use crate::hub::channels::Removal;
+    use crate::hub::channels::table::Removal;
 
     const ALL: Sequence = Sequence(u64::MAX);
 

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::base::hashed::Hashed;
 use crate::base::heap::small_block_bytes;
-use crate::hub::channel::ChannelId;
+use crate::hub::channel_id::ChannelId;
 
 /// Where an event went: one channel, or a set of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ const SETS_ROOM: usize = 1 << 16;
 
 /// The sets of several channels; a single channel needs no entry. Events to the same channels share one.
 #[derive(Debug)]
-pub(super) struct Targets {
+pub(in crate::hub) struct Targets {
     sets: Vec<Option<Set>>,
     by_channels: Hashed,
     free: Vec<u32>,
@@ -38,7 +38,7 @@ struct Set {
 }
 
 impl Targets {
-    pub(super) fn new() -> Targets {
+    pub(in crate::hub) fn new() -> Targets {
         let (mut sets, mut free) = (Vec::new(), Vec::new());
         let _ = sets.try_reserve_exact(SETS_ROOM);
         let _ = free.try_reserve_exact(SETS_ROOM);
@@ -48,7 +48,7 @@ impl Targets {
 
     /// The target that is these channels: one or more, each once. It is given up by [`Targets::forget`], once for each
     /// time it was entered.
-    pub(super) fn enter(&mut self, channels: &[ChannelId]) -> TargetId {
+    pub(in crate::hub) fn enter(&mut self, channels: &[ChannelId]) -> TargetId {
         if let [channel] = channels {
             return TargetId(channel.0);
         }
@@ -72,7 +72,7 @@ impl Targets {
     }
 
     /// Gives up a target once; when it was given up as often as it was entered, its number may name another set.
-    pub(super) fn forget(&mut self, target: TargetId) {
+    pub(in crate::hub) fn forget(&mut self, target: TargetId) {
         if target.0 & SET == 0 {
             return;
         }
@@ -94,7 +94,7 @@ impl Targets {
 
     /// Calls `visit` with each channel of a target.
     #[inline]
-    pub(super) fn for_each(&self, target: TargetId, mut visit: impl FnMut(ChannelId)) {
+    pub(in crate::hub) fn for_each(&self, target: TargetId, mut visit: impl FnMut(ChannelId)) {
         if target.0 & SET == 0 {
             visit(ChannelId(target.0));
         } else if let Some(set) = &self.sets[(target.0 & !SET) as usize] {
@@ -103,14 +103,14 @@ impl Targets {
     }
 
     /// The channels of a target.
-    pub(super) fn channels(&self, target: TargetId) -> SmallVec<[ChannelId; 4]> {
+    pub(in crate::hub) fn channels(&self, target: TargetId) -> SmallVec<[ChannelId; 4]> {
         let mut channels = SmallVec::new();
         self.for_each(target, |channel| channels.push(channel));
         channels
     }
 
     /// Bytes held for sets.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::hub) fn bytes(&self) -> usize {
         self.bytes
     }
 }

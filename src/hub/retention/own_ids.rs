@@ -12,11 +12,11 @@ use crate::base::id::Sequence;
 use crate::base::queue::Queue;
 use crate::frame::batch::is_channel;
 use crate::hub::budget::{Budget, NAME_STEPS};
-use crate::hub::forgotten::beginning_with;
+use crate::hub::channels::forgotten::beginning_with;
 
 /// The ids of all channels.
 #[derive(Debug, Default)]
-pub(super) struct OwnIds {
+pub(in crate::hub) struct OwnIds {
     by_channel: BTreeMap<Arc<str>, ChannelIds>,
     /// Each channel's oldest id, by the place of its event.
     oldest: BTreeSet<(Sequence, Arc<str>)>,
@@ -67,17 +67,17 @@ const ID_BYTES: usize = size_of::<OwnId>() * 2 + size_of::<(Arc<str>, Uses)>() *
 
 impl OwnIds {
     /// Returns true if and only if no channel has any.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::hub) fn is_empty(&self) -> bool {
         self.by_channel.is_empty()
     }
 
     /// Bytes held.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::hub) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The place of the event whose id is the oldest that is known.
-    pub(super) fn oldest(&self) -> Option<Sequence> {
+    pub(in crate::hub) fn oldest(&self) -> Option<Sequence> {
         self.oldest.first().map(|&(sequence, _)| sequence)
     }
 
@@ -154,20 +154,20 @@ impl OwnIds {
     }
 
     /// Forgets the oldest id of all; returns false where there is none.
-    pub(super) fn forget_oldest(&mut self) -> bool {
+    pub(in crate::hub) fn forget_oldest(&mut self) -> bool {
         let Some((_, channel)) = self.oldest.first().cloned() else { return false };
         self.forget_first(&channel);
         true
     }
 
     /// The place of the earliest event with this id on a channel of the name.
-    pub(super) fn place_on(&self, channel: &str, text: &str) -> Option<Sequence> {
+    pub(in crate::hub) fn place_on(&self, channel: &str, text: &str) -> Option<Sequence> {
         self.by_channel.get(channel)?.place_of(text)
     }
 
     /// The place of the earliest event with this id, if it is not behind `until`, on any channel whose name begins so and stands
     /// behind `after`, of so many names at the most; and the last of these names, if there may be more.
-    pub(super) fn place_on_any(
+    pub(in crate::hub) fn place_on_any(
         &self,
         prefix: &str,
         after: Option<&str>,
@@ -249,12 +249,12 @@ impl ChannelIds {
 
 #[cfg(test)]
 mod tests {
-    use super::super::retention::RETENTION_BYTES_MIN;
-    use super::super::tests::{hub, take_all};
-    use super::super::{Begin, Begun, Hub};
     use super::*;
     use crate::base::name::Selector;
     use crate::frame::batch::{Batch, TARGET_ALL, user_target};
+    use crate::hub::RETENTION_BYTES_MIN;
+    use crate::hub::tests::{hub, take_all};
+    use crate::hub::{Begin, Begun, Hub};
     use crate::sse::event::Event;
 
     fn publish(hub: &Hub, targets: &[&str], id: Option<&str>, data: &str) {

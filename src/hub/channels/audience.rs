@@ -1,11 +1,11 @@
 //! How many streams of which shards subscribe to a channel.
 
 use crate::base::heap::block_bytes;
-use crate::hub::ShardSet;
+use crate::hub::shards::ShardSet;
 
 /// The streams of a channel, by their shards: mostly all of them have the same.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Audience {
+pub(in crate::hub) enum Audience {
     /// Streams of one shard, or none at all.
     One {
         /// The shard; of none, any.
@@ -19,7 +19,7 @@ pub(super) enum Audience {
 
 /// The streams of several shards.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Several {
+pub(in crate::hub) struct Several {
     shards: ShardSet,
     /// Those of all shards.
     streams: u32,
@@ -29,7 +29,7 @@ pub(super) struct Several {
 
 impl Audience {
     /// Streams of all shards.
-    pub(super) fn streams(&self) -> u32 {
+    pub(in crate::hub) fn streams(&self) -> u32 {
         match self {
             Audience::One { streams, .. } => *streams,
             Audience::Several(several) => several.streams,
@@ -37,7 +37,7 @@ impl Audience {
     }
 
     /// The shards that have any.
-    pub(super) fn shards(&self) -> ShardSet {
+    pub(in crate::hub) fn shards(&self) -> ShardSet {
         match self {
             Audience::One { streams: 0, .. } => ShardSet::default(),
             Audience::One { shard, .. } => ShardSet::from_bits(1 << shard),
@@ -55,7 +55,7 @@ impl Audience {
     }
 
     /// Adds a stream of a shard.
-    pub(super) fn add(&mut self, shard: usize) {
+    pub(in crate::hub) fn add(&mut self, shard: usize) {
         let number = number(shard);
         match self {
             Audience::One { shard: of, streams } if *streams == 0 || *of == number => {
@@ -83,7 +83,7 @@ impl Audience {
     ///
     /// # Panics
     /// If the shard has fewer.
-    pub(super) fn remove(&mut self, shard: usize, gone: u32) {
+    pub(in crate::hub) fn remove(&mut self, shard: usize, gone: u32) {
         let left = self.streams_of(shard).checked_sub(gone).expect("what is left was subscribed to");
         match self {
             Audience::One { streams, .. } => *streams = left,

@@ -3,17 +3,18 @@
 //! Most of very many channels are those of users, each with one stream and without any event. Of such a channel four bytes
 //! say all. One with events, or with streams of several shards, has a detail that those bytes lead to.
 
-use crate::hub::ShardSet;
-use crate::hub::audience::Audience;
-use crate::hub::channel::{ChannelId, Record};
-use crate::hub::names::CHANNELS_ROOM;
+use crate::hub::channel_id::ChannelId;
+use crate::hub::channels::audience::Audience;
+use crate::hub::channels::names::CHANNELS_ROOM;
+use crate::hub::channels::record::Record;
+use crate::hub::shards::ShardSet;
 
 /// Details for which there is room from the beginning, as address space.
 const DETAILS_ROOM: usize = 1 << 12;
 
 /// What the table holds of the channels.
 #[derive(Debug)]
-pub(super) struct Entries {
+pub(in crate::hub) struct Entries {
     /// By the numbers of channels.
     entries: Vec<Packed>,
     /// In no particular order, without holes.
@@ -80,7 +81,7 @@ impl Packed {
 }
 
 impl Entries {
-    pub(super) fn new() -> Entries {
+    pub(in crate::hub) fn new() -> Entries {
         let (mut entries, mut details) = (Vec::new(), Vec::new());
         let _ = entries.try_reserve_exact(CHANNELS_ROOM);
         let _ = details.try_reserve_exact(DETAILS_ROOM);
@@ -88,7 +89,7 @@ impl Entries {
     }
 
     /// Takes in a channel without streams and events.
-    pub(super) fn insert(&mut self, id: ChannelId) {
+    pub(in crate::hub) fn insert(&mut self, id: ChannelId) {
         let index = id.0 as usize;
         if index >= self.entries.len() {
             self.entries.resize(index + 1, Packed::NOBODY);
@@ -97,7 +98,7 @@ impl Entries {
     }
 
     /// Gives up what is held of a channel that leaves the table, and returns the record of its events.
-    pub(super) fn remove(&mut self, id: ChannelId) -> Record {
+    pub(in crate::hub) fn remove(&mut self, id: ChannelId) -> Record {
         match self.entry(id) {
             Entry::Plain { .. } => Record::BLANK,
             Entry::Detailed(place) => {
@@ -109,7 +110,7 @@ impl Entries {
 
     /// The record of a channel's events.
     #[inline]
-    pub(super) fn record(&self, id: ChannelId) -> &Record {
+    pub(in crate::hub) fn record(&self, id: ChannelId) -> &Record {
         match self.entry(id) {
             Entry::Plain { .. } => &BLANK,
             Entry::Detailed(place) => &self.details[place].record,
@@ -117,7 +118,7 @@ impl Entries {
     }
 
     /// Changes the record of a channel's events, which it has from now on.
-    pub(super) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
+    pub(in crate::hub) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
         let place = self.make_detail(id);
         let record = &mut self.details[place].record;
         let before = record.heap_bytes();
@@ -128,7 +129,7 @@ impl Entries {
 
     /// Streams of all shards that subscribe to a channel.
     #[inline]
-    pub(super) fn streams(&self, id: ChannelId) -> u32 {
+    pub(in crate::hub) fn streams(&self, id: ChannelId) -> u32 {
         match self.entry(id) {
             Entry::Plain { streams, .. } => streams,
             Entry::Detailed(place) => self.details[place].audience.streams(),
@@ -137,7 +138,7 @@ impl Entries {
 
     /// The shards that have such a stream.
     #[inline]
-    pub(super) fn shards(&self, id: ChannelId) -> ShardSet {
+    pub(in crate::hub) fn shards(&self, id: ChannelId) -> ShardSet {
         match self.entry(id) {
             Entry::Plain { streams: 0, .. } => ShardSet::default(),
             Entry::Plain { shard, .. } => ShardSet::from_bits(1 << shard),
@@ -186,7 +187,7 @@ impl Entries {
     }
 
     /// Bytes held for so many channels.
-    pub(super) fn bytes(&self, channels: usize) -> usize {
+    pub(in crate::hub) fn bytes(&self, channels: usize) -> usize {
         channels * size_of::<Packed>() + self.details.len() * size_of::<Detail>() + self.heap_bytes
     }
 

@@ -1,0 +1,100 @@
+//! The lapsed events of a channel: they are not lost, and streams that count what they missed leave them out.
+
+use std::collections::VecDeque;
+
+use crate::base::id::Sequence;
+
+/// Lapsed events whose numbers a channel remembers, so that streams know how many of what they missed had lapsed.
+const NUMBERS_MAX: usize = 1024;
+
+/// The lapsed events of a channel, since it has been in the table.
+#[derive(Debug, Default)]
+pub(in crate::hub) struct Lapsed {
+    /// How many.
+    pub(in crate::hub) count: u64,
+    /// The numbers of the last ones in order.
+    numbers: VecDeque<Sequence>,
+    /// Those that had lapsed when the history was dropped that they are still part of, in order: not lost by it, and not
+    /// yet among `count`.
+    dropped: VecDeque<Sequence>,
+    /// The last one of which the number is not remembered.
+    forgotten_through: Sequence,
+}
+
+impl Lapsed {
+    /// Takes in an event that has lapsed.
+    pub(super) fn note(&mut self, sequence: Sequence) {
+        self.count += 1;
+        if sequence <= self.forgotten_through {
+            return;
+        }
+        let index = self.numbers.partition_point(|&number| number < sequence);
+        self.numbers.insert(index, sequence);
+        if self.numbers.len() > NUMBERS_MAX
+            && let Some(oldest) = self.numbers.pop_front()
+        {
+            self.forgotten_through = oldest;
+        }
+    }
+
+    /// Notes events that have lapsed and are still retained, by their numbers in order, as a history is dropped that they are
+    /// part of.
+    pub(super) fn note_dropped(&mut self, lapsed: impl ExactSizeIterator<Item = Sequence>) {
+        let surplus = (self.dropped.len() + lapsed.len()).saturating_sub(NUMBERS_MAX);
+        self.dropped.extend(lapsed);
+        if let Some(last) = self.dropped.drain(..surplus).next_back() {
+            self.forgotten_through = self.forgotten_through.max(last);
+        }
+    }
+
+    /// Takes in an event of a dropped history that is given up now; returns true if and only if it had lapsed when that was
+    /// dropped.
+    pub(super) fn note_if_dropped(&mut self, sequence: Sequence) -> bool {
+        let Ok(index) = self.dropped.binary_search(&sequence) else { return false };
+        self.dropped.remove(index);
+        self.note(sequence);
+        true
+    }
+
+    /// How many events up to a place had lapsed when a history was dropped that they are still part of.
+    pub(super) fn count_dropped_through(&self, place: Sequence) -> usize {
+        self.dropped.partition_point(|&number| number <= place)
+    }
+
+    /// Forgets the numbers, and that up to a place there were none: no stream counts from a place before.
+    pub(super) fn forget_numbers_through(&mut self, place: Sequence) {
+        let last = [self.numbers.back(), self.dropped.back(), Some(&place)].into_iter().flatten().max();
+        self.forgotten_through = self.forgotten_through.max(*last.unwrap_or(&place));
+        self.numbers = VecDeque::new();
+        self.dropped = VecDeque::new();
+    }
+
+    /// How many of them come after a place; `None` where that is not remembered.
+    pub(super) fn count_after(&self, place: Sequence) -> Option<u64> {
+        let after = || self.numbers.len() - self.numbers.partition_point(|&number| number <= place);
+        (place >= self.forgotten_through).then(|| after() as u64)
+    }
+
+    /// Bytes held.
+    pub(in crate::hub) fn bytes(&self) -> usize {
+        size_of::<Lapsed>() + (self.numbers.capacity() + self.dropped.capacity()) * size_of::<Sequence>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_what_lapsed_are_remembered_up_to_a_bound() {
+        let mut lapsed = Lapsed::default();
+        [5, 3, 9].into_iter().for_each(|number| lapsed.note(Sequence(number)));
+        assert_eq!([0, 3, 8, 9].map(|place| lapsed.count_after(Sequence(place))), [3, 2, 1, 0].map(Some));
+        (0..NUMBERS_MAX as u64).for_each(|n| lapsed.note(Sequence(100 + n)));
+        assert_eq!(lapsed.count_after(Sequence(8)), None);
+        assert_eq!(lapsed.count_after(Sequence(9)), Some(NUMBERS_MAX as u64));
+        lapsed.forget_numbers_through(Sequence::START);
+        assert_eq!((lapsed.count, lapsed.count_after(Sequence(1122))), (NUMBERS_MAX as u64 + 3, None));
+        assert_eq!(lapsed.count_after(Sequence(1123)), Some(0));
+    }
+}

@@ -1,9 +1,4 @@
 //! What channels have lost, and what their patterns lose by it.
-//!
-//! A stream gets one `gap` for a loss, under whatever name it has the channel. A name that is added to a stream says
-//! nothing of an earlier loss in two cases: a pattern of the stream that covers the name has reported it; or the name
-//! is a pattern whose only channels with a loss behind the stream's place are reported already, by their own names or
-//! by another pattern.
 
 use smallvec::SmallVec;
 

@@ -3,6 +3,10 @@
 //!
 //! A cursor remembers of each of its names how far a loss was told ([`Told`]). A loss is told once it lies behind the cursor's
 //! place and beyond that, unless another name of the stream, by which it was told, covers it.
+//!
+//! A name that is added to a stream says nothing of an earlier loss in two cases: a pattern of the stream that covers the
+//! name has reported it; or the name is a pattern whose only channels with a loss behind the stream's place are reported
+//! already, by their own names or by another pattern.
 
 use smallvec::SmallVec;
 

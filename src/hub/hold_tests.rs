@@ -192,6 +192,28 @@ fn what_is_given_up_while_a_place_is_sought_is_a_gap() {
 }
 
 #[test]
+fn all_that_is_given_up_while_a_place_is_sought_is_a_gap() {
+    let hub = hub(unbounded());
+    let wanted: Vec<String> = (0..100).map(|number| format!("a{number}")).collect();
+    let others = (0..5000).map(|number| format!("z{number}"));
+    tests::publish(&hub, wanted.iter().cloned().chain(others).map(|name| (name, "x".to_owned())));
+    take_all(&hub);
+    let subscribed = subscribe(&hub, &["a*"], Begin::LastRetained(1));
+    let Begun::After(mut cursor) = subscribed.begun else { panic!("it begins with what is retained") };
+    assert!(!cursor.has_place(), "what it asks for lies behind more than one hold looks at");
+    wanted.iter().for_each(|name| assert_eq!(hub.drop_history(name), Some(1)));
+    tests::finish(&hub);
+    let limits = SliceLimits { frames_max: SLICE_FRAMES_MAX, bytes_max: usize::MAX };
+    let (mut slice, mut gaps) = (Slice::default(), 0);
+    while !slice.is_live {
+        hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
+        assert_eq!(slice.frames, 0);
+        gaps += usize::from(slice.gap.is_some());
+    }
+    assert_eq!(gaps, 1, "the event that it asked for was there when it did");
+}
+
+#[test]
 fn a_pattern_that_is_new_knows_what_its_channels_had_lost_before() {
     let hub = filled(Retention { events_max: 1, ..unbounded() });
     let head = hub.head();

@@ -11,6 +11,7 @@ use std::collections::binary_heap::PeekMut;
 use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
+use crate::frame::batch::is_channel;
 use crate::hub::budget::{CHANNEL_STEPS, steps};
 use crate::hub::channel_id::ChannelId;
 use crate::hub::lock::Hub;
@@ -51,7 +52,8 @@ impl Hub {
             slice.is_ahead = true; // What was dropped is one loss, and no part of it may come live.
             return;
         }
-        slice.gap = state.tell_gap(&channels, cursor);
+        let gap = state.tell_gap(&channels, cursor);
+        slice.gap = slice.gap.or(gap);
         let stop = cursor.stop.map_or(end, |stop| stop.min(end));
         let has_reached = match state.merged(&channels) {
             Some(merged) => state.read_frames(&merged, cursor, stop, limits, slice),
@@ -85,6 +87,15 @@ impl State {
         let Some(seek) = cursor.seek.take() else { return true };
         match self.seek(*seek, channels, cursor.place) {
             Sought::Place(place) => {
+                cursor.place = place;
+                cursor.told.retain(|told| told.through > place);
+            }
+            Sought::Short(place) => {
+                let is_named = |id: &&ChannelId| is_channel(self.channels.name(**id));
+                let named: SmallVec<[ChannelId; 8]> = channels.iter().filter(is_named).copied().collect();
+                // What was lost before it subscribed counts as told, wherever the stream begins.
+                cursor.place = self.epochs.start();
+                slice.gap = self.tell_gap(&named, cursor);
                 cursor.place = place;
                 cursor.told.retain(|told| told.through > place);
             }

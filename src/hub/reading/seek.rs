@@ -25,6 +25,9 @@ const NAMES_PER_LOOK: usize = 16;
 pub(in crate::hub) enum Sought {
     /// The stream begins after this place.
     Place(Sequence),
+    /// It begins after this place, and fewer events are left than it asked for: of those that were lost since it subscribed
+    /// it asked for some.
+    Short(Sequence),
     /// No event has this id: it begins where it subscribed.
     Unknown(Box<str>),
     /// It goes on with the next slice.
@@ -48,7 +51,10 @@ impl State {
         self.budget.spend(NAME_STEPS * steps(channels.len()));
         match self.seek(Seek::Own { id, prefixes, after: None, least }, channels, head) {
             Sought::Place(place) => Begun::After(self.cursor_at(place, channels, is_counting)),
-            Sought::Unknown(_) => Begun::Unknown(self.cursor_at(head, channels, is_counting)),
+            // An id is sought as a place, and never as a number of events.
+            Sought::Unknown(_) | Sought::Short(_) => {
+                Begun::Unknown(self.cursor_at(head, channels, is_counting))
+            }
             Sought::NotYet(seek) => Begun::After(self.cursor_at(head, channels, false).seeking(seek)),
         }
     }
@@ -64,7 +70,9 @@ impl State {
         let head = self.epochs.head();
         let seek = Seek::Last { count, before: head.next(), found: None };
         match self.seek(seek, channels, head) {
-            Sought::Place(place) => self.cursor_of_retained(place, channels, is_counting),
+            Sought::Place(place) | Sought::Short(place) => {
+                self.cursor_of_retained(place, channels, is_counting)
+            }
             Sought::Unknown(_) => self.cursor_of_retained(head, channels, is_counting),
             Sought::NotYet(seek) => {
                 let mut cursor = self.cursor_of_retained(Sequence::START, channels, is_counting);
@@ -135,17 +143,17 @@ impl State {
         self.budget.spend(CHANNEL_STEPS * 2 * steps(channels.len()));
         let number = |channel: usize, index: usize| self.channels.get(channels[channel]).retained.get(index);
         // A large count is all there is, and one channel has its numbers in order: neither needs a look at each of them.
-        if left.iter().map(|(from, to)| to - from).sum::<usize>() <= count {
+        if left.iter().map(|(from, to)| to - from).sum::<usize>() < count {
             let firsts = left.iter().enumerate().filter(|(_, (from, to))| from < to);
             let first = firsts.filter_map(|(channel, &(from, _))| number(channel, from)).min();
-            return place_before(first.into_iter().chain(found).min(), head);
+            return Sought::Short(place_before(first.into_iter().chain(found).min(), head));
         }
         // What has lapsed is not to be had any more; mostly it is out of the channels already.
         if let [(_, to)] = left[..]
             && !self.has_lapsed()
         {
             let first = to.checked_sub(count).and_then(|index| number(0, index)).filter(|_| count > 0);
-            return place_before(first.or(found), head);
+            return Sought::Place(place_before(first.or(found), head));
         }
         let newest = left.iter().enumerate().filter(|(_, (from, to))| from < to);
         let mut heap: BinaryHeap<(Sequence, usize, usize)> = newest
@@ -173,7 +181,7 @@ impl State {
                 heap.extend(number(channel, index - 1).map(|sequence| (sequence, channel, index - 1)));
             }
         }
-        place_before(found, head)
+        sought(place_before(found, head), count)
     }
 
     /// Walks the order of all events backwards: what patterns match may be spread over very many channels.
@@ -190,7 +198,7 @@ impl State {
         for page in self.history.pages().range(..pages).rev() {
             for entry in page.entries[..page.index_after(Sequence(before.0 - 1))].iter().rev() {
                 if count == 0 {
-                    return place_before(found, head);
+                    return Sought::Place(place_before(found, head));
                 }
                 if self.budget.is_spent() {
                     return Sought::NotYet(Seek::Last { count, before, found });
@@ -204,7 +212,7 @@ impl State {
                 before = sequence;
             }
         }
-        place_before(found, head)
+        sought(place_before(found, head), count)
     }
 }
 
@@ -213,6 +221,11 @@ fn is_pattern(name: &str) -> bool {
 }
 
 /// The place of a stream that begins with `first`, or at the head where there is no such event.
-fn place_before(first: Option<Sequence>, head: Sequence) -> Sought {
-    Sought::Place(first.map_or(head, |first| Sequence(first.0 - 1)))
+fn place_before(first: Option<Sequence>, head: Sequence) -> Sequence {
+    first.map_or(head, |first| Sequence(first.0 - 1))
+}
+
+/// What became of a seek for events before `place`, of which so many were not found.
+fn sought(place: Sequence, missing: usize) -> Sought {
+    if missing > 0 { Sought::Short(place) } else { Sought::Place(place) }
 }

@@ -40,8 +40,13 @@ impl View {
             .filter(|&number| number <= self.head_at_request)
             .find(|number| *number < first && is_retained(number));
         assert_eq!(missing, None, "it is retained, and not replayed before {first}: {self:?}");
-        // Where nothing at all was replayed, all behind the request is to come.
-        self.place = Some(if first > self.head_at_connected { self.head_at_request } else { first - 1 });
+        // Where nothing at all was replayed, all behind the request is to come. But what it asked for may have lapsed before it
+        // was read: nothing before that is to come, if it subscribed at the end of what was there when it connected.
+        let first_wanted = count.and_then(|count| {
+            (1..=self.head_at_connected).rev().filter(goes_to_it).nth(count.checked_sub(1)?)
+        });
+        let least = first_wanted.map_or(0, |first| first - 1).max(self.head_at_request);
+        self.place = Some(if first > self.head_at_connected { least } else { first - 1 });
     }
 
     /// Returns true if and only if an event may be missing, and no gap told of it: it may have lapsed or, where the stream asked

@@ -1,10 +1,11 @@
-//! Memory that is held for peers: one account for all of them, in which each address has a share.
+//! Accounts for memory held on behalf of peers. All peers share one account, and each address has a
+//! share of it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How much may be held for all peers together, and how much is.
+/// Limits the memory held for all peers together, and counts it.
 #[derive(Debug)]
 pub struct Account {
     bytes_max: usize,
@@ -14,18 +15,18 @@ pub struct Account {
 #[derive(Debug, Default)]
 struct Sums {
     all: usize,
-    /// Addresses for which something is held.
+    /// Only addresses with bytes held have an entry.
     by_address: HashMap<IpAddr, usize>,
 }
 
 impl Account {
-    /// An account of at most `bytes_max` bytes, of which no address has more than an eighth.
+    /// An account of at most `bytes_max` bytes. One address gets an eighth of it at most.
     #[must_use]
     pub fn new(bytes_max: usize) -> Account {
         Account { bytes_max, held: Mutex::default() }
     }
 
-    /// Bytes that are held at present.
+    /// Bytes held now.
     #[must_use]
     pub fn held(&self) -> usize {
         self.sums().all
@@ -36,28 +37,28 @@ impl Account {
     }
 
     fn sums(&self) -> MutexGuard<'_, Sums> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner) // Each change is made whole.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner) // No change is partial.
     }
 }
 
-/// What is held for one peer; dropping it gives that back.
+/// The memory held for one peer. Dropping this gives it back.
 #[derive(Debug)]
 pub struct Held {
     account: Arc<Account>,
-    /// Whose share it is of; `None` where the peer has none that is known, as on a unix socket.
+    /// The address whose share pays. `None` where the peer has no known address, as on a unix socket.
     address: Option<IpAddr>,
     bytes: usize,
 }
 
 impl Held {
-    /// Nothing yet.
+    /// Holds nothing yet.
     #[must_use]
     pub fn new(account: Arc<Account>, address: Option<IpAddr>) -> Held {
         Held { account, address: address.map(|address| address.to_canonical()), bytes: 0 }
     }
 
-    /// Notes that `bytes` are held now. Returns false, and changes nothing, where that is more than before and more than
-    /// there is room for. What is less than a KiB apart costs no look at the account.
+    /// Sets the bytes held. Returns false and changes nothing if `bytes` grew and there is no room for
+    /// it. A change that stays within the same KiB does not touch the account.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> bool {
         let bytes = bytes.next_multiple_of(STEP_BYTES);
@@ -93,7 +94,7 @@ impl Drop for Held {
     }
 }
 
-/// What is held is counted in steps of so much, rounded up.
+/// Bytes held are rounded up to a multiple of this.
 const STEP_BYTES: usize = 1024;
 
 #[cfg(test)]

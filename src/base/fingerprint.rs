@@ -1,19 +1,19 @@
-//! Fingerprints: values that are compared without being kept.
+//! Fingerprints, to compare values without keeping them.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
-/// 128 bits that stand for a value: equal for equal values, and different for different ones, as nobody can find two
-/// values that share them without knowing the keys.
+/// 128 bits computed from a value. Equal values have equal fingerprints. Different values have different
+/// ones: nobody can find two values that collide without knowing the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u64; 2]);
 
-/// Takes fingerprints, by two SipHashes (Aumasson, Bernstein: SipHash, a fast short-input PRF, 2012) with keys of their
-/// own. What two of these make of a value has nothing in common: compare what one and the same has made.
+/// Takes fingerprints by two SipHashes (Aumasson, Bernstein: SipHash, a fast short-input PRF, 2012),
+/// each with its own keys. Fingerprints of different instances cannot be compared.
 #[derive(Clone, Debug, Default)]
 pub struct Fingerprints([RandomState; 2]);
 
 impl Fingerprints {
-    /// Draws keys.
+    /// Draws random keys.
     #[must_use]
     pub fn new() -> Fingerprints {
         Fingerprints::default()

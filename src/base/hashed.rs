@@ -1,30 +1,33 @@
-//! A table by hashes that stays nearly full as it grows, and that no call moves as a whole: small values of which there may
-//! be millions.
+//! An ordered hash table of small values that stays nearly full as it grows, for millions of values. No
+//! call moves the whole table.
 //!
-//! A table that doubles has between half and all of its room taken, and leaves behind what it outgrew. This one grows by an
-//! eighth at a time, in place. Entries stand in the order of their hashes, so that those above a hash may stand where the
-//! larger table has them while those below still stand where the smaller one has. Each call moves a few more.
+//! A table that doubles fills between half and all of its room, and leaves its old memory behind. This
+//! one grows by an eighth at a time, in place. Entries are in the order of their hashes. So while the
+//! table grows, entries above some hash can be at their new places while those below it are still at
+//! their old ones. Each call moves a few more.
 
 use smallvec::SmallVec;
 
 /// Values of 32 bits by hashes of 32 bits. Several values may have the same hash.
 ///
-/// Entries stand in the order of their hashes, each at the place that its hash says or behind it, with no free place
-/// between the two: what is sought is found by a few steps from there.
+/// Entries are in the order of their hashes (linear probing). Each is at its home, the place that its
+/// hash selects, or behind it with no free place between. A search starts at the home and takes a few
+/// steps.
 #[derive(Debug, Default)]
 pub struct Hashed {
     entries: Vec<Entry>,
-    /// How many places hashes from `boundary` on are spread over, and those below. Entries that find none free at the end
-    /// stand behind them. While the two differ, the larger number is what it grows to, or the smaller what it shrinks to.
+    /// Numbers of homes: `upper` for hashes from `boundary` on, `lower` for those below. The last
+    /// entries may lie behind the homes. While the two differ, a growing table moves from `lower` to
+    /// `upper` homes, and a shrinking one from `upper` to `lower`.
     upper: usize,
     lower: usize,
     boundary: u64,
-    /// It grows, or shrinks where it does not.
+    /// Whether the table last grew or shrank.
     is_growing: bool,
     len: usize,
-    /// Entries for which there was room from the beginning. That room stays, as address space.
+    /// Entries reserved at construction. This room stays reserved, as address space.
     room: usize,
-    /// The most entries that there were since memory was given back.
+    /// Most entries since memory was last given back.
     touched: usize,
 }
 
@@ -39,22 +42,22 @@ const NO_VALUE: u32 = u32::MAX;
 
 const FREE: Entry = Entry { hash: 0, value: NO_VALUE };
 
-/// Places of the smallest table.
+/// Homes of the smallest table.
 const HOMES_MIN: usize = 16;
 
-/// Behind all hashes.
+/// The end of all hashes.
 const HASHES_END: u64 = 1 << 32;
 
-/// Places that each call looks at while entries move. A table that grows has a sixteenth of its room taken until the next time
-/// it has to: so it is done with each time before.
+/// Places that each call looks at while entries move. After it starts to grow, a table takes a sixteenth
+/// of its room in new values before it must grow again. By then it has moved all entries.
 const PLACES_PER_CALL: usize = 24;
 
-/// Free places that each call makes behind the others before the first entry moves.
+/// Free places that each call adds at the end before the first entry moves.
 const NEW_PLACES_PER_CALL: usize = 256;
 
 impl Hashed {
-    /// A table that grows to `count` values without being moved, where the system promises so much room. What is not taken
-    /// costs address space alone.
+    /// A table that grows to `count` values without being moved, if the system grants the room. Room
+    /// that is not used costs address space alone.
     #[must_use]
     pub fn with_room_for(count: usize) -> Hashed {
         let mut table = Hashed { room: count + count / 3, ..Hashed::default() };
@@ -62,13 +65,13 @@ impl Hashed {
         table
     }
 
-    /// Makes the room that the table had from the beginning, where the system promises so much.
+    /// Reserves the room asked for at construction, if the system grants it.
     fn reserve_room(&mut self) {
         let additional = self.room.saturating_sub(self.entries.len());
         let _ = self.entries.try_reserve_exact(additional);
     }
 
-    /// How many values there are.
+    /// The number of values.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -80,22 +83,22 @@ impl Hashed {
         self.len == 0
     }
 
-    /// Bytes held, but for the few entries that stand behind the places of hashes: how much it is does not depend on which
-    /// hashes there are.
+    /// Bytes held. The few entries behind the homes do not count, so the result does not depend on the
+    /// hashes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.target() * size_of::<Entry>()
     }
 
-    /// A value with this hash of which `is_it` returns true.
+    /// A value with this hash that `is_match` accepts.
     #[must_use]
     #[inline]
-    pub fn get(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<&u32> {
-        let at = self.position(hash, is_it)?;
+    pub fn get(&self, hash: u32, is_match: impl FnMut(u32) -> bool) -> Option<&u32> {
+        let at = self.position(hash, is_match)?;
         Some(&self.entries[at].value)
     }
 
-    /// Puts a value in, also where there is an equal one.
+    /// Inserts a value, even if an equal one exists.
     ///
     /// # Panics
     /// If the value is `u32::MAX`.
@@ -110,19 +113,19 @@ impl Hashed {
         self.len += 1;
     }
 
-    /// Puts `to` in the place of the value with this hash of which `is_it` returns true, if there is one.
+    /// Replaces the value with this hash that `is_match` accepts, and returns it.
     ///
     /// # Panics
     /// If `to` is `u32::MAX`.
-    pub fn replace(&mut self, hash: u32, is_it: impl FnMut(u32) -> bool, to: u32) -> Option<u32> {
+    pub fn replace(&mut self, hash: u32, is_match: impl FnMut(u32) -> bool, to: u32) -> Option<u32> {
         assert_ne!(to, NO_VALUE, "it marks free places");
-        let at = self.position(hash, is_it)?;
+        let at = self.position(hash, is_match)?;
         Some(std::mem::replace(&mut self.entries[at].value, to))
     }
 
-    /// Takes out a value with this hash of which `is_it` returns true, if there is one.
-    pub fn remove(&mut self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let at = self.position(hash, is_it)?;
+    /// Removes and returns a value with this hash that `is_match` accepts.
+    pub fn remove(&mut self, hash: u32, is_match: impl FnMut(u32) -> bool) -> Option<u32> {
+        let at = self.position(hash, is_match)?;
         let value = self.take_out(at).value;
         self.len -= 1;
         if self.is_at_rest() && self.lower > HOMES_MIN && self.len < self.lower / 2 {
@@ -138,22 +141,22 @@ impl Hashed {
         Some(value)
     }
 
-    /// Where the entry with this hash stands of whose value `is_it` returns true.
+    /// The place of an entry with this hash whose value `is_match` accepts.
     #[inline]
-    fn position(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<usize> {
+    fn position(&self, hash: u32, mut is_match: impl FnMut(u32) -> bool) -> Option<usize> {
         let home = self.home(hash);
         for (at, entry) in self.entries.iter().enumerate().skip(home) {
             if entry.value == NO_VALUE || entry.hash > hash {
                 break;
             }
-            if entry.hash == hash && is_it(entry.value) {
+            if entry.hash == hash && is_match(entry.value) {
                 return Some(at);
             }
         }
         None
     }
 
-    /// Puts an entry where its hash says, or as near behind it as there is room.
+    /// Puts an entry at its home, or at the next place behind it that the order allows.
     fn put(&mut self, hash: u32, value: u32) {
         let is_behind = |entry: &Entry| entry.value == NO_VALUE || entry.hash > hash;
         let home = self.home(hash);
@@ -166,7 +169,7 @@ impl Hashed {
         self.entries[at] = Entry { hash, value };
     }
 
-    /// Takes out the entry at a place. Those behind it that do not stand where their hashes say move up.
+    /// Takes out the entry at a place. Entries behind it that are not at their homes move up.
     fn take_out(&mut self, at: usize) -> Entry {
         let entry = self.entries[at];
         let is_displaced =
@@ -180,13 +183,14 @@ impl Hashed {
         entry
     }
 
-    /// The first place from `from` on whose entry is so; behind all places if there is none.
-    fn first_from(&self, from: usize, is_so: impl FnMut(&Entry) -> bool) -> usize {
-        let found = self.entries[from..].iter().position(is_so);
+    /// The first place from `from` on whose entry satisfies `predicate`, or the number of places if
+    /// there is none.
+    fn first_from(&self, from: usize, predicate: impl FnMut(&Entry) -> bool) -> usize {
+        let found = self.entries[from..].iter().position(predicate);
         found.map_or(self.entries.len(), |behind| from + behind)
     }
 
-    /// The place that a hash says.
+    /// The home of a hash.
     #[inline]
     fn home(&self, hash: u32) -> usize {
         home(hash, if u64::from(hash) < self.boundary { self.lower } else { self.upper })
@@ -197,12 +201,12 @@ impl Hashed {
         self.upper == self.lower
     }
 
-    /// The number of places that hashes are, or come to be spread over.
+    /// The number of homes, or the number that the table is moving to.
     fn target(&self) -> usize {
         if self.is_growing { self.upper } else { self.lower }
     }
 
-    /// Goes on with moving entries, if some are yet to be moved.
+    /// Moves some more entries if the table is growing or shrinking.
     fn go_on(&mut self) {
         if self.is_at_rest() {
             return;
@@ -214,7 +218,8 @@ impl Hashed {
         }
     }
 
-    /// Moves some more entries of a table that grows, the highest hashes first: what is above them has moved already.
+    /// Moves some more entries of a growing table, the highest hashes first. Entries with higher hashes
+    /// have moved.
     fn grow_on(&mut self) {
         if self.boundary == HASHES_END && self.entries.len() < self.upper {
             let places = self.upper.min(self.entries.len() + NEW_PLACES_PER_CALL);
@@ -228,7 +233,8 @@ impl Hashed {
             let entry = table.entries.get(at);
             entry.is_some_and(|entry| entry.value != NO_VALUE && u64::from(entry.hash) < table.boundary)
         };
-        // Those that are yet to move stand below the place of the boundary, or behind it without a free place.
+        // The remaining entries are below the place of the boundary, or behind it with no free place
+        // between.
         let mut end = place_of(self.boundary, self.lower);
         while is_below(self, end) {
             end += 1;
@@ -236,14 +242,14 @@ impl Hashed {
         let mut left = PLACES_PER_CALL;
         while left > 0 && end > 0 {
             end -= 1;
-            left -= usize::from(end < self.lower); // How many stand behind is a matter of hashes.
+            left -= usize::from(end < self.lower); // The number of entries behind the homes depends on hashes.
             let entry = self.entries[end];
             if entry.value == NO_VALUE {
                 self.boundary = self.boundary.min(first_hash_of(end, self.lower));
                 continue;
             }
             if u64::from(entry.hash) < self.boundary {
-                // All of one hash move together: their place depends on it alone.
+                // All entries with one hash move together, since their place depends on the hash alone.
                 self.boundary = u64::from(entry.hash);
             }
             if home(entry.hash, self.upper) > end {
@@ -257,18 +263,19 @@ impl Hashed {
         }
     }
 
-    /// Moves some more entries of a table that shrinks, the lowest hashes first: what is below them has moved already.
+    /// Moves some more entries of a shrinking table, the lowest hashes first. Entries with lower hashes
+    /// have moved.
     fn shrink_on(&mut self) {
         let mut at = place_of(self.boundary, self.upper);
         let mut left = PLACES_PER_CALL;
         while left > 0 {
             let Some(&entry) = self.entries.get(at) else { return self.end_shrinking() };
-            let is_home = at < self.upper; // How many stand behind is a matter of hashes.
+            let is_home = at < self.upper; // The number of entries behind the homes depends on hashes.
             if entry.value == NO_VALUE {
                 at += 1;
                 self.boundary = self.boundary.max(first_hash_of(at, self.upper)).min(HASHES_END);
             } else if u64::from(entry.hash) < self.boundary {
-                at += 1; // It has moved, and found no free place before.
+                at += 1; // It has moved, and found no earlier free place.
                 continue;
             } else {
                 let mut values: SmallVec<[u32; 4]> = SmallVec::new();
@@ -282,7 +289,7 @@ impl Hashed {
         }
     }
 
-    /// Gives up the places that are free now that all entries have moved.
+    /// Gives up the free places after all entries have moved.
     fn end_shrinking(&mut self) {
         self.upper = self.lower;
         let mut places = self.upper;
@@ -291,7 +298,8 @@ impl Hashed {
         }
         self.entries.truncate(places);
         if places < self.touched / 4 {
-            // What was written to goes back to the system. The room is made anew: nothing of it is written to yet.
+            // Shrinking gives written memory back to the system. The new reservation is not written to
+            // yet.
             self.entries.shrink_to(places * 2);
             self.touched = places;
             self.reserve_room();
@@ -305,7 +313,7 @@ impl Entry {
     }
 }
 
-/// The place of a hash among so many: the higher a hash, the further behind.
+/// The home of a hash among `homes` places: a higher hash lies further behind.
 #[inline]
 fn home(hash: u32, homes: usize) -> usize {
     place_of(u64::from(hash), homes)
@@ -317,7 +325,7 @@ fn place_of(boundary: u64, homes: usize) -> usize {
     ((boundary * homes as u64) >> 32) as usize
 }
 
-/// The first hash whose place among so many is `place`, or a later one.
+/// The first hash whose home among `homes` is `place` or a later place.
 fn first_hash_of(place: usize, homes: usize) -> u64 {
     ((place as u64) << 32).div_ceil(homes as u64)
 }
@@ -328,7 +336,8 @@ mod tests {
     use crate::base::random::SplitMix64;
 
     impl Hashed {
-        /// Entries stand in the order of hashes, and none behind its place with a free one between.
+        /// Checks that entries are in the order of hashes, with no free place between an entry and its
+        /// home.
         fn check(&self) {
             let mut taken = self.entries.iter().filter(|entry| entry.value != NO_VALUE);
             let mut before = 0;
@@ -362,7 +371,7 @@ mod tests {
         assert_eq!((find(&table, 7, 1), find(&table, 7, 6), find(&table, 0, 5)), (None, Some(6), Some(5)));
     }
 
-    /// Also where many values have the same hash, and where they all gather at an end.
+    /// Covers many values with one hash, and hashes that all gather at one end.
     #[test]
     fn it_holds_what_a_plain_list_holds() {
         type Spread = fn(u64) -> u64;
@@ -371,7 +380,7 @@ mod tests {
         for (seed, spread) in (1..).zip(spreads) {
             let (mut random, mut table, mut plain) = (SplitMix64::new(seed), Hashed::default(), Vec::new());
             for step in 0..6000_u32 {
-                // It fills for two thousand steps, empties for as many, and fills again.
+                // The table fills for 2000 steps, empties for 2000, and fills again.
                 let fills = if step / 2000 == 1 { 3 } else { 7 };
                 if random.within(0..=9) < fills {
                     let hash = u32::try_from(spread(random.bits())).unwrap();
@@ -393,7 +402,7 @@ mod tests {
         }
     }
 
-    /// What is given up for want of room would depend on the seed of hashes otherwise.
+    /// Otherwise the events that the history gives up for lack of room would depend on the hash seed.
     #[test]
     fn how_much_it_holds_does_not_depend_on_hashes() {
         let (mut one, mut other) = (Hashed::default(), Hashed::default());
@@ -409,7 +418,7 @@ mod tests {
         }
     }
 
-    /// Each call moves a few entries: none puts off what the next then has to do.
+    /// Each call moves a few entries, and leaves no large move to a later call.
     #[test]
     fn no_call_moves_it_as_a_whole() {
         let (mut table, mut random, mut hashes) = (Hashed::default(), SplitMix64::new(7), Vec::new());

@@ -1,12 +1,13 @@
-//! Identifiers: of connections, of clients, of epochs, and of places in the sequence.
+//! Identifiers of connections, clients and epochs, and places in the sequence.
 //!
-//! Nothing here draws randomness: whoever makes an id hands in the random bits.
+//! Nothing here draws randomness: the caller passes the random bits.
 
 use std::fmt;
 
-/// Names one connection of one shard: a slot of its slab and how often that slot was used before.
+/// Names one connection of one shard: a slot of its slab, and how many connections used that slot
+/// before.
 ///
-/// An id of a connection that is gone never names the one that took its slot.
+/// The id of a closed connection never names the connection that took its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     /// The slot in the shard's slab.
@@ -15,10 +16,10 @@ pub struct ConnId {
     pub generation: u32,
 }
 
-/// Names one stream, secretly: 128 random bits, and where to find it (its shard and its slot).
+/// Names one stream, secretly: 128 random bits, and the stream's place (its shard and its slot).
 ///
-/// The random part is what makes the id a secret that its client alone knows; the place only makes finding it a
-/// matter of indexing. The text form is `<32 hex digits>-<shard>-<slot>`, the last two in hex.
+/// The random part makes the id a secret that only its client knows. The place only makes the stream
+/// quick to find. The text form is `<32 hex digits>-<shard>-<slot>`, the last two in hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientId {
     /// 128 random bits.
@@ -30,7 +31,7 @@ pub struct ClientId {
 }
 
 impl ClientId {
-    /// Parses the text form; `None` if and only if `text` is not one that [`fmt::Display`] writes.
+    /// Parses the text form. Returns `None` if [`fmt::Display`] never writes `text`.
     #[must_use]
     pub fn parse(text: &str) -> Option<ClientId> {
         let mut parts = text.split('-');
@@ -51,8 +52,8 @@ impl ClientId {
     /// Most bytes of an id's text.
     pub const TEXT_BYTES_MAX: usize = SECRET_DIGITS + 1 + 4 + 1 + 8;
 
-    /// Writes the id's text to `room`, and returns it. Each stream is told its own, which is worth not going through
-    /// `fmt`.
+    /// Writes the id's text to `room` and returns it. Every stream gets its id as it opens, so this
+    /// avoids the cost of `fmt`.
     pub fn write<'r>(&self, room: &'r mut [u8; ClientId::TEXT_BYTES_MAX]) -> &'r [u8] {
         for (digits, byte) in room.as_chunks_mut().0.iter_mut().zip(self.secret.to_be_bytes()) {
             *digits = [hex(u32::from(byte >> 4)), hex(u32::from(byte))];
@@ -87,7 +88,7 @@ impl fmt::Display for ClientId {
 }
 
 impl fmt::Debug for ClientId {
-    /// Leaves the secret out: a client id lets whoever knows it change the stream.
+    /// Leaves the secret out: anyone who knows a client id can change the stream.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ClientId(…-{:x}-{:x})", self.shard, self.slot)
     }
@@ -124,7 +125,7 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// The random name of an epoch: a stretch of history that the log can vouch for as one.
+/// The random name of an epoch: a stretch of the sequence that the log can vouch for as one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EpochTag([u8; EpochTag::WIDTH]);
 
@@ -207,7 +208,7 @@ impl EventId {
         text
     }
 
-    /// Parses an id's text; `None` if and only if `text` has not the form of a server's id.
+    /// Parses an id's text. Returns `None` if `text` does not have the form of a server's id.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<EventId> {
         if text.len() != EventId::WIDTH || text[EpochTag::WIDTH] != b'.' {

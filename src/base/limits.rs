@@ -1,6 +1,7 @@
-//! The fixed bounds of the process: those that are not options, and how they must relate.
+//! The fixed bounds of the process, and the relations between them.
 //!
-//! What an operator may choose (`--max-body`, `--queue-bytes` …) is configuration and not here.
+//! Bounds that an operator chooses (`--max-body`, `--queue-bytes` …) belong to the configuration, not
+//! here.
 
 use super::id::EventId;
 use super::name::CHANNEL_NAME_BYTES_MAX;
@@ -32,7 +33,8 @@ pub const EVENT_KEY_BYTES_MAX: usize = 256;
 /// Most bytes of an idempotency key. More is answered with 400.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
-/// Most channels that one event goes to. More is answered with 400: each is compared with the others.
+/// Most channels of one event. More is answered with 400. The bound matters since each channel is
+/// compared with the others.
 pub const EVENT_CHANNELS_MAX: usize = 128;
 
 /// Most bytes of an id that the server makes, as its contract promises.
@@ -44,11 +46,11 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Most completions that a driver hands over for one wait, so that timers and the mailbox get their turn.
 pub const COMPLETIONS_PER_WAIT_MAX: usize = 1024;
 
-/// Most slices of one vectored send. What is adjacent is one slice, so that more are rarely waiting; the kernel takes
-/// at most 1024 (`sendmsg(2)`, `EMSGSIZE`).
+/// Most slices of one vectored send. Adjacent frames share a slice, so more rarely wait. The kernel
+/// takes at most 1024 (`sendmsg(2)`, `EMSGSIZE`).
 pub const SEND_SLICES_MAX: usize = 64;
 
-/// Most connections that a driver accepts in one wait, so that a storm of newcomers does not starve the streams.
+/// Most connections that a driver accepts in one wait, so that many newcomers do not starve the streams.
 pub const ACCEPTS_PER_WAIT_MAX: usize = 64;
 
 const _: () = assert!(EventId::WIDTH <= SERVER_ID_BYTES_MAX, "ids are as short as promised");

@@ -1,8 +1,8 @@
-//! A bounded queue of messages to a thread that sleeps elsewhere: in its driver's wait, not in the queue.
+//! A bounded queue of messages to a thread that sleeps in its driver's wait, not in the queue.
 //!
-//! Waking a sleeping thread costs its caller about 14 µs, signalling one that is awake some hundred ns, and looking at
-//! a flag nothing: so a sender wakes the receiver only where that has announced that it sleeps, and once for however
-//! many messages are put in before it looks.
+//! Waking a sleeping thread costs the sender about 14 µs. Signalling a thread that is awake costs some
+//! hundred ns. Reading a flag costs nothing. So a sender wakes the receiver only if the receiver has
+//! announced its sleep, and only once for all messages that arrive before it looks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam_channel as channel;
 
-/// Ends the sleep of a mailbox's receiver.
+/// Wakes a mailbox's receiver.
 pub trait Wake: Send + Sync {
-    /// Makes the receiver's sleep end, or its next one if it does not sleep yet. Never blocks.
+    /// Ends the receiver's sleep, or its next sleep if it is awake. Never blocks.
     fn wake(&self);
 }
 
-/// Makes a mailbox of at most `capacity` messages, whose receiver is woken by `wake`.
+/// Makes a mailbox of at most `capacity` messages. `wake` wakes its receiver.
 ///
 /// # Panics
 /// When `capacity` is 0.
@@ -29,10 +29,12 @@ pub fn mailbox<T>(capacity: usize, wake: Arc<dyn Wake>) -> (Sender<T>, Receiver<
 }
 
 struct Sleep {
-    /// Set by the receiver before it last looks into the queue, taken back by whoever ends the sleep.
+    /// The receiver sets this before its last look at the queue. The thread that ends the sleep clears
+    /// it.
     ///
-    /// A sender puts its message in and then looks here; the receiver sets this and then looks at the queue. With a
-    /// sequentially consistent fence between the two steps on both sides, at least one of them sees the other's.
+    /// A sender enqueues its message, then reads this flag. The receiver sets this flag, then reads the
+    /// queue. Both sides put a sequentially consistent fence between their two steps, so at least one
+    /// side sees the other.
     announced: AtomicBool,
     wake: Arc<dyn Wake>,
 }
@@ -47,14 +49,14 @@ impl<T> Sender<T> {
     /// Puts `message` in and wakes the receiver if it sleeps. Never blocks.
     ///
     /// # Errors
-    /// Gives `message` back where the mailbox is full or its receiver is gone.
+    /// Returns `message` if the mailbox is full or its receiver is gone.
     pub fn try_send(&self, message: T) -> Result<(), T> {
         self.queue.try_send(message).map_err(channel::TrySendError::into_inner)?;
         self.notify();
         Ok(())
     }
 
-    /// How many messages wait.
+    /// The number of messages that wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.queue.len()
@@ -66,8 +68,8 @@ impl<T> Sender<T> {
         self.queue.is_empty()
     }
 
-    /// Wakes the receiver if it sleeps, for something that it finds elsewhere than in the mailbox: what the caller wrote
-    /// before is seen by a receiver that looks for it after [`Receiver::prepare_to_sleep`].
+    /// Wakes the receiver if it sleeps, for news outside the mailbox. A receiver that looks for the news
+    /// after [`Receiver::prepare_to_sleep`] sees everything that the caller wrote before this call.
     pub fn notify(&self) {
         fence(Ordering::SeqCst);
         if self.sleep.announced.load(Ordering::Relaxed) && self.sleep.announced.swap(false, Ordering::AcqRel)
@@ -89,7 +91,7 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// Takes messages out of a mailbox. Sleeps somewhere else, and says so:
+/// Takes messages out of a mailbox. The receiver sleeps elsewhere, and announces it:
 ///
 /// ```text
 /// loop {
@@ -105,17 +107,18 @@ pub struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// The next message, if there is one. Never blocks.
+    /// The next message, if one waits. Never blocks.
     #[must_use]
     pub fn try_recv(&self) -> Option<T> {
         self.queue.try_recv().ok()
     }
 
-    /// Announces a sleep. True if and only if the mailbox is empty, so that the receiver may sleep: every message
-    /// that is put in from here on wakes it. Otherwise the announcement is taken back.
+    /// Announces a sleep. Returns true if and only if the mailbox is empty, so that the receiver may
+    /// sleep. Every message that arrives from then on wakes it. If the mailbox is not empty, this
+    /// withdraws the announcement.
     ///
-    /// A wake-up may also come for a message that was taken before: a sender looks whom to wake after it has put its
-    /// message in.
+    /// A wake-up may also come for a message that was already taken, since a sender decides about waking
+    /// after it has enqueued its message.
     #[must_use]
     pub fn prepare_to_sleep(&self) -> bool {
         self.sleep.announced.store(true, Ordering::Relaxed);
@@ -127,8 +130,8 @@ impl<T> Receiver<T> {
         may_sleep
     }
 
-    /// Takes the announcement back after a sleep, so that senders need not wake. Messages that were put in meanwhile
-    /// are found by [`Receiver::try_recv`].
+    /// Withdraws the announcement after a sleep, so that senders need not wake the receiver.
+    /// [`Receiver::try_recv`] finds the messages that arrived meanwhile.
     pub fn awake(&self) {
         self.sleep.announced.store(false, Ordering::Relaxed);
     }
@@ -234,7 +237,7 @@ mod tests {
                 received += 1;
             }
             if received < SENDERS * MESSAGES && receiver.prepare_to_sleep() {
-                // The bound is there to fail the test rather than hang it: no sleep may last that long.
+                // The bound makes the test fail instead of hang: no sleep may last that long.
                 let asleep_since = Instant::now();
                 thread::park_timeout(Duration::from_secs(120));
                 assert!(asleep_since.elapsed() < Duration::from_secs(60), "a wake-up was lost");

@@ -1,4 +1,4 @@
-//! Floor 0: the small types and containers that every other floor stands on. Imports nothing of ours.
+//! Floor 0: small types and containers that every other floor uses. Imports nothing of ours.
 
 pub mod account;
 pub mod decimal;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 /// Most bytes of a channel's name.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 256;
 
-/// The name of a channel: 1 to 256 bytes of UTF-8 without control characters, space or comma, and not ending in `*`.
+/// The name of a channel: 1 to 256 bytes of UTF-8 without control characters, space or comma. It does
+/// not end in `*`.
 ///
 /// Cloning shares the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,18 +74,18 @@ impl fmt::Debug for ChannelName {
     }
 }
 
-/// What a subscription names: one channel, or with a trailing `*` a pattern, which is every channel whose name begins with
-/// what stands before it (`entity:*`; `*` is all).
+/// What a subscription names: one channel, or a pattern with a trailing `*`. A pattern selects every
+/// channel whose name begins with the text before the `*` (`entity:*`; `*` selects all).
 ///
 /// Cloning shares the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Selector(Arc<str>);
 
 impl Selector {
-    /// Parses what a subscription names.
+    /// Parses a channel name or a pattern.
     ///
     /// # Errors
-    /// As [`ChannelName::parse`], for the part before a trailing `*` too.
+    /// As [`ChannelName::parse`]. The part before a trailing `*` follows the same rules.
     pub fn parse(text: &str) -> Result<Selector, NameError> {
         match prefix_of(text) {
             Some("") => {}
@@ -100,13 +101,13 @@ impl Selector {
         &self.0
     }
 
-    /// What the names of its channels begin with; `None` if and only if it is one channel.
+    /// The prefix of a pattern. `None` if and only if this is one channel.
     #[must_use]
     pub fn prefix(&self) -> Option<&str> {
         prefix_of(&self.0)
     }
 
-    /// Returns true if and only if every channel that `other` selects is selected by this one too.
+    /// Returns true if and only if this selects every channel that `other` selects.
     #[must_use]
     pub fn covers(&self, other: &Selector) -> bool {
         match (self.prefix(), other.prefix()) {
@@ -136,7 +137,7 @@ impl fmt::Debug for Selector {
     }
 }
 
-/// What the names of a pattern's channels begin with; `None` if and only if `text` is no pattern.
+/// The prefix of a pattern. `None` if `text` is not a pattern.
 #[must_use]
 pub fn prefix_of(text: &str) -> Option<&str> {
     text.strip_suffix('*')
@@ -173,8 +174,8 @@ pub enum NameError {
 /// Most bytes of a user's id.
 pub const USER_ID_BYTES_MAX: usize = 256;
 
-/// The id of a user: 1 to 256 bytes of UTF-8 without control characters. Unlike a channel's name it may contain spaces
-/// and commas: it is whatever an application calls its users by.
+/// The id of a user: 1 to 256 bytes of UTF-8 without control characters. Unlike a channel's name it may
+/// contain spaces and commas, so that an application can use its own ids.
 ///
 /// Cloning shares the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

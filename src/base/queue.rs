@@ -1,16 +1,16 @@
-//! A queue that no call moves as a whole: it lies in parts of a fixed length.
+//! A queue in parts of a fixed length, so that no call moves the whole queue.
 
 use std::collections::VecDeque;
 
-/// What one part holds.
+/// The capacity of a part.
 const PART_LEN: usize = 512;
 
-/// Room that an empty queue keeps.
+/// The capacity that an empty queue keeps.
 const ROOM_KEPT: usize = 64;
 
-/// Values in the order in which they came.
+/// Values in the order of arrival.
 ///
-/// All parts but the first and the last one are full: what stands at an index is found at once.
+/// All parts but the first and the last are full, so an index finds its value at once.
 #[derive(Debug)]
 pub struct Queue<T> {
     parts: VecDeque<VecDeque<T>>,
@@ -24,7 +24,7 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// How many values there are.
+    /// The number of values.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -36,13 +36,13 @@ impl<T> Queue<T> {
         self.len == 0
     }
 
-    /// Puts a value behind the others.
+    /// Appends a value.
     pub fn push_back(&mut self, value: T) {
         self.len += 1;
         match self.parts.back_mut() {
             Some(part) if part.len() < PART_LEN => part.push_back(value),
             last => {
-                // Where there is one part it will hardly be the last one.
+                // A second part is hardly ever the last, so it gets its full capacity at once.
                 let mut part = VecDeque::with_capacity(if last.is_some() { PART_LEN } else { 0 });
                 part.push_back(value);
                 self.parts.push_back(part);
@@ -50,7 +50,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes off the first value.
+    /// Removes and returns the first value.
     pub fn pop_front(&mut self) -> Option<T> {
         let is_only = self.parts.len() == 1;
         let first = self.parts.front_mut()?;
@@ -60,7 +60,7 @@ impl<T> Queue<T> {
             if !is_only {
                 self.parts.pop_front();
             } else if first.capacity() > ROOM_KEPT {
-                first.shrink_to(ROOM_KEPT); // Very many come together at times, and hardly ever any.
+                first.shrink_to(ROOM_KEPT); // Large bursts are rare.
                 self.parts.shrink_to(1);
             }
         }
@@ -74,7 +74,7 @@ impl<T> Queue<T> {
         self.parts.get(part)?.get(index)
     }
 
-    /// The same, to change it.
+    /// The same, mutably.
     #[must_use]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         let (part, index) = self.place(index);
@@ -88,13 +88,13 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many of the first values are so, where none is behind one that is not.
+    /// The number of first values that satisfy `predicate`. No value behind them may satisfy it.
     #[must_use]
-    pub fn partition_point(&self, mut is_so: impl FnMut(&T) -> bool) -> usize {
+    pub fn partition_point(&self, mut predicate: impl FnMut(&T) -> bool) -> usize {
         let (mut from, mut to) = (0, self.len);
         while from < to {
             let middle = from + (to - from) / 2;
-            match self.get(middle).is_some_and(&mut is_so) {
+            match self.get(middle).is_some_and(&mut predicate) {
                 true => from = middle + 1,
                 false => to = middle,
             }
@@ -112,7 +112,7 @@ mod tests {
     fn a_queue_is_what_a_plain_one_is() {
         let (mut random, mut queue, mut plain) = (SplitMix64::new(3), Queue::default(), VecDeque::new());
         for step in 0..30_000_u32 {
-            // It fills to several parts, and empties.
+            // The queue fills to several parts, and empties.
             if random.within(0..=9) < if step / 5000 % 2 == 0 { 8 } else { 1 } {
                 queue.push_back(step);
                 plain.push_back(step);

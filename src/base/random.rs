@@ -1,10 +1,11 @@
-//! Where random bits come from, and randomness that a seed determines, on every machine and in every version.
+//! Random bits, and a generator whose output depends only on its seed, on every machine and in every
+//! version.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// A source of random bits. What names a stream in secret must be drawn from one that nobody can predict; tests draw
-/// from a seed.
+/// A source of random bits. The secret part of a stream's id must come from an unpredictable source.
+/// Tests use a seed.
 pub trait Random: fmt::Debug {
     /// Returns 64 random bits.
     fn bits(&mut self) -> u64;
@@ -35,21 +36,21 @@ impl SplitMix64 {
         mixed ^ (mixed >> 31)
     }
 
-    /// Returns a number of `range`, each as likely as the others.
+    /// Returns a number of `range`, uniformly.
     ///
     /// # Panics
     /// When `range` is empty.
     pub fn within(&mut self, range: RangeInclusive<usize>) -> usize {
         assert!(!range.is_empty(), "there is no number in {range:?}");
         let count = (range.end() - range.start()) as u128 + 1;
-        // The upper half of a product: less than `count`, which is at most 2^64.
+        // The upper half of the product is less than `count`, which is at most 2^64.
         let offset = (u128::from(self.bits()) * count) >> 64;
         range.start() + usize::try_from(offset).unwrap_or(0)
     }
 
     /// Returns true with this probability: never for 0, always for 1.
     pub fn chance(&mut self, probability: f64) -> bool {
-        // 53 bits are what an `f64` holds exactly, which gives a number in [0, 1).
+        // An `f64` holds 53 bits exactly, so this is a number in [0, 1).
         let unit = (self.bits() >> 11) as f64 / (1_u64 << 53) as f64;
         unit < probability
     }

@@ -1,14 +1,15 @@
-//! Finding places in what is in order, where it is about known where they lie.
+//! Binary search in ordered data from a good guess.
 
-/// How many of `len` places come before what is sought: `is_before` holds for those and for none behind them.
+/// Returns how many of `len` places come first in the order: `is_before` holds for these and for none
+/// after them.
 ///
-/// It looks at `guess` first and goes on from there in steps that double, so that its cost is a logarithm of how far off
-/// that is, however many places there are.
+/// The search starts at `guess` and doubles its steps. Its cost is logarithmic in the distance from
+/// `guess`, and does not depend on `len`.
 #[must_use]
 #[inline]
 pub fn partition_point_near(len: usize, guess: usize, is_before: impl Fn(usize) -> bool) -> usize {
     let guess = guess.min(len);
-    // Before every place below `low`, and before none from `high` on.
+    // `is_before` holds for all places below `low`, and for none from `high` on.
     let (mut low, mut high) = (0, len);
     let mut step = 1;
     if guess > 0 && !is_before(guess - 1) {

@@ -1,17 +1,17 @@
-//! A slab of values keyed by [`ConnId`], whose keys never name a value that took another's place.
+//! A slab of values keyed by [`ConnId`]. A key never names a value that took another's slot.
 //!
-//! This is the storage alone: who may hold how many connections is decided by those who insert.
+//! This is storage alone. The callers decide who may hold how many connections.
 
 use super::id::ConnId;
 
-/// Values in numbered slots. Inserting, finding and removing cost O(1); nothing is allocated for a single slot.
+/// Values in numbered slots. Inserting, finding and removing cost O(1). A single slot never allocates.
 ///
-/// A removed value's id misses for ever, also when its slot is taken again. Slots are reused, last freed first, and
-/// their memory is never given back: the slab stays as large as its fullest moment.
+/// The id of a removed value misses for ever, even after its slot is taken again. The slot freed last is
+/// reused first. Memory is never given back: the slab stays as large as it ever was.
 #[derive(Debug)]
 pub struct Slots<T> {
     slots: Vec<Slot<T>>,
-    /// The first free slot, from which the others hang; [`NO_SLOT`] if and only if none is free.
+    /// The head of the list of free slots. [`NO_SLOT`] if and only if none is free.
     first_free: u32,
     /// How many slots are occupied.
     len: usize,
@@ -19,7 +19,7 @@ pub struct Slots<T> {
 
 #[derive(Debug)]
 struct Slot<T> {
-    /// How many values this slot held before the one that it holds, or would hold next.
+    /// The number of values that this slot held before its present or next one.
     generation: u32,
     content: Content<T>,
 }
@@ -30,20 +30,21 @@ enum Content<T> {
     Free { next_free: u32 },
 }
 
-/// Ends the list of free slots. Never an index: the slab refuses to grow that far.
+/// Ends the list of free slots. The slab never grows to this index.
 const NO_SLOT: u32 = u32::MAX;
 
 impl<T> Slots<T> {
-    /// A slab without values, which owns no heap memory yet.
+    /// An empty slab. It owns no heap memory yet.
     #[must_use]
     pub const fn new() -> Slots<T> {
         Slots { slots: Vec::new(), first_free: NO_SLOT, len: 0 }
     }
 
-    /// A slab that grows to `count` slots without being moved, for whose memory the process pays as they are taken: a slab
-    /// that doubles leaves behind memory that it has touched, half as much again as it needs.
+    /// A slab that grows to `count` slots without being moved. The process pays for the memory as slots
+    /// are taken. A slab that doubles leaves memory behind that it has touched, half as much again as it
+    /// needs.
     ///
-    /// Where the system does not promise so much, the slab grows as one without room does.
+    /// If the system does not grant the room, the slab grows like one made by [`Slots::new`].
     #[must_use]
     pub fn with_room_for(count: usize) -> Slots<T> {
         let mut slots = Slots::new();
@@ -51,7 +52,7 @@ impl<T> Slots<T> {
         slots
     }
 
-    /// Stores `value` and names it.
+    /// Stores `value` and returns its id.
     ///
     /// # Panics
     /// When `u32::MAX` slots are in use, far more than a machine has memory for connections.
@@ -59,7 +60,7 @@ impl<T> Slots<T> {
         self.insert_with(|_| value)
     }
 
-    /// Stores what `make` returns when told the name it will have.
+    /// Stores the value that `make` returns for its id.
     ///
     /// # Panics
     /// As [`Slots::insert`].
@@ -78,7 +79,7 @@ impl<T> Slots<T> {
         id
     }
 
-    /// Adds one free slot, where there is none.
+    /// Adds one free slot.
     fn grow(&mut self) -> ConnId {
         let index = u32::try_from(self.slots.len()).unwrap_or(NO_SLOT);
         assert_ne!(index, NO_SLOT, "the slab is out of slot numbers");
@@ -87,7 +88,7 @@ impl<T> Slots<T> {
         ConnId { index, generation: 0 }
     }
 
-    /// The value named `id`; `None` if and only if it was removed.
+    /// The value with this `id`. `None` if it was removed.
     #[must_use]
     pub fn get(&self, id: ConnId) -> Option<&T> {
         match self.slots.get(id.index as usize) {
@@ -108,7 +109,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// The value that is in slot `index` now, whatever its generation; `None` if and only if the slot is free.
+    /// The value in slot `index`, whatever its generation. `None` if the slot is free.
     pub fn get_at_mut(&mut self, index: u32) -> Option<&mut T> {
         match self.slots.get_mut(index as usize) {
             Some(Slot { content: Content::Occupied(value), .. }) => Some(value),
@@ -116,7 +117,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// The name of the value that is in slot `index` now, and the value; `None` if and only if the slot is free.
+    /// The value in slot `index` and its id. `None` if the slot is free.
     #[inline]
     pub fn entry_at_mut(&mut self, index: u32) -> Option<(ConnId, &mut T)> {
         match self.slots.get_mut(index as usize) {
@@ -127,13 +128,13 @@ impl<T> Slots<T> {
         }
     }
 
-    /// How many slots there are, free ones included.
+    /// The number of slots, free ones included.
     #[must_use]
     pub fn slots_len(&self) -> u32 {
         u32::try_from(self.slots.len()).expect("the slab refuses to grow that far")
     }
 
-    /// The name of the value that is in slot `index` now; `None` if and only if the slot is free.
+    /// The id of the value in slot `index`. `None` if the slot is free.
     #[must_use]
     pub fn id_at(&self, index: u32) -> Option<ConnId> {
         match self.slots.get(index as usize) {
@@ -144,7 +145,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Takes the value named `id` out; `None` if and only if it was removed before.
+    /// Removes and returns the value with this `id`. `None` if it was removed before.
     pub fn remove(&mut self, id: ConnId) -> Option<T> {
         self.get(id)?;
         let slot = &mut self.slots[id.index as usize];
@@ -153,7 +154,7 @@ impl<T> Slots<T> {
                 slot.generation = generation;
                 std::mem::replace(&mut self.first_free, id.index)
             }
-            // Its numbers are used up: it stays free and unlinked, so that no id is ever given twice.
+            // All its generations are used: it stays unlinked, so that no id is given twice.
             None => NO_SLOT,
         };
         self.len -= 1;
@@ -163,25 +164,25 @@ impl<T> Slots<T> {
         }
     }
 
-    /// What one slot takes in memory, in bytes.
+    /// Bytes of memory per slot.
     #[must_use]
     pub const fn slot_bytes() -> usize {
         size_of::<Slot<T>>()
     }
 
-    /// How many values there are.
+    /// The number of values.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True if and only if there is no value.
+    /// Returns true if and only if there is no value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The values and their names, by slot.
+    /// The values and their ids, by slot.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &T)> {
         (0..).zip(&self.slots).filter_map(|(index, slot)| match &slot.content {
             Content::Occupied(value) => Some((ConnId { index, generation: slot.generation }, value)),
@@ -189,7 +190,7 @@ impl<T> Slots<T> {
         })
     }
 
-    /// The names of all values, by slot.
+    /// The ids of all values, by slot.
     pub fn ids(&self) -> impl Iterator<Item = ConnId> {
         self.iter().map(|(id, _)| id)
     }

@@ -1,15 +1,16 @@
-//! Short texts in pages, of which there may be millions: a block of the heap for each would cost more than the text.
+//! Millions of short texts, stored in pages. A heap block for each text would cost more than the text.
 //!
-//! A page is written from its beginning to its end. What is removed leaves its bytes behind; when less than half of a
-//! page's are left, what is left of it moves to where texts are put in, which is for the owner to do, as only that knows who
-//! refers to them. So at least half of what is held are texts, but for one page, and no call moves more than a few pages.
+//! A page is written from its beginning to its end. A removed text leaves its bytes behind. When less
+//! than half of a page is in use, the owner of the texts moves the rest to the page that is being
+//! filled. Only the owner can do this, since only the owner knows who refers to the texts. So at least
+//! half of the memory holds texts, except in one page, and no call moves more than a few pages.
 
 use crate::base::heap::small_block_bytes;
 
-/// Bytes of a page. With what malloc adds, they are a page of the system's.
+/// Bytes of a page. Together with malloc's overhead they fill one page of the system.
 const PAGE_BYTES: usize = 4096 - 16;
 
-/// Places are told in steps of so many bytes, so that 32 bits name those of 16 GiB.
+/// Places count in steps of this many bytes, so that 32 bits address 16 GiB.
 const STEP_BYTES: usize = 4;
 
 /// Steps of a page, as a power of two.
@@ -17,38 +18,38 @@ const PAGE_STEPS_LOG2: u32 = 10;
 
 const _: () = assert!(PAGE_BYTES <= STEP_BYTES << PAGE_STEPS_LOG2, "each step of a page has a number");
 
-/// Where a text stands, until it is removed or its page is taken.
+/// The place of a text. It is valid until the text is removed or its page is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(u32);
 
 impl Place {
-    /// No text stands here.
+    /// No text is here.
     pub const NONE: Place = Place(u32::MAX);
 }
 
-/// The texts.
+/// The stored texts.
 #[derive(Debug, Default)]
 pub struct Texts {
     pages: Vec<Page>,
-    /// The page that texts are put in, if there is one.
+    /// The page that new texts go to, if there is one.
     filling: Option<usize>,
-    /// Pages without texts, and without memory.
+    /// Pages without texts and without memory.
     free: Vec<usize>,
-    /// Pages of which little is left.
+    /// Pages that are less than half in use.
     sparse: Vec<usize>,
-    /// Bytes held for pages.
+    /// Bytes allocated for pages.
     bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct Page {
-    /// Texts, each behind a character that says how many bytes it has, and filled up to a whole step.
+    /// Texts, padded to whole steps. The character before a text is its length in bytes.
     content: String,
-    /// How many bytes of them have not been removed.
+    /// Bytes of texts that are not removed.
     left_bytes: usize,
 }
 
-/// A page that was taken out, with all that was ever put in.
+/// A page that was taken out, with every text that was ever inserted into it.
 #[derive(Debug)]
 pub struct TakenPage {
     number: usize,
@@ -56,7 +57,7 @@ pub struct TakenPage {
 }
 
 impl Texts {
-    /// Puts a text in.
+    /// Stores a text.
     ///
     /// # Panics
     /// If the text is longer than 55 295 bytes, or all texts are longer than 16 GiB.
@@ -82,14 +83,14 @@ impl Texts {
     /// The text at a place.
     ///
     /// # Panics
-    /// If none was put there.
+    /// If there is no text at this place.
     #[must_use]
     #[inline]
     pub fn get(&self, place: Place) -> &str {
         text_at(&self.pages[page_of(place)].content, offset_of(place))
     }
 
-    /// Removes the text at a place, which is no text's then.
+    /// Removes the text at a place. The place is then invalid.
     pub fn remove(&mut self, place: Place) {
         let (number, at, bytes) = (page_of(place), offset_of(place), entry_bytes(self.get(place)));
         let page = &mut self.pages[number];
@@ -107,8 +108,8 @@ impl Texts {
         }
     }
 
-    /// Takes out a page of which little is left, if there is one: its texts that are not removed are to be put in again, and
-    /// then the page is to be given back. No other text has a place of it before.
+    /// Takes out a page that is less than half in use, if there is one. The caller inserts its remaining
+    /// texts again, then gives the page back. No other text gets a place of this page before that.
     #[must_use]
     pub fn take_sparse(&mut self) -> Option<TakenPage> {
         let number = self.sparse.pop()?;
@@ -116,12 +117,13 @@ impl Texts {
         Some(TakenPage { number, content })
     }
 
-    /// Takes back a page whose texts have other places.
+    /// Takes back a page after its texts have moved.
     pub fn give_back(&mut self, page: TakenPage) {
         self.free.push(page.number);
     }
 
-    /// Bytes held, as malloc makes them. Of the page that texts are put in, what is written counts: the system gives it no more.
+    /// Bytes held, as malloc counts them. Of the page being filled only the written part counts, since
+    /// the system has backed no more of it.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let filling = self.filling.map(|number| &self.pages[number].content);
@@ -129,7 +131,7 @@ impl Texts {
         self.bytes - unwritten + self.pages.len() * size_of::<Page>()
     }
 
-    /// Goes on with a page of so many bytes.
+    /// Starts to fill a new page of `bytes` bytes.
     fn open_page(&mut self, bytes: usize) -> usize {
         let before = self.filling.take();
         let number = self.free.pop().unwrap_or_else(|| {
@@ -159,7 +161,7 @@ impl Texts {
         self.free.push(number);
     }
 
-    /// Takes a page's memory.
+    /// Takes a page's memory away.
     fn empty(&mut self, number: usize) -> String {
         let page = std::mem::take(&mut self.pages[number]);
         self.bytes -= small_block_bytes(page.content.capacity());
@@ -168,7 +170,7 @@ impl Texts {
 }
 
 impl TakenPage {
-    /// All texts that were put in, the removed ones included, and where they stood.
+    /// All texts that were inserted, removed ones included, with their places.
     pub fn texts(&self) -> impl Iterator<Item = (Place, &str)> {
         let mut at = 0;
         std::iter::from_fn(move || {
@@ -191,7 +193,7 @@ fn offset_of(place: Place) -> usize {
     (place.0 as usize % (1 << PAGE_STEPS_LOG2)) * STEP_BYTES
 }
 
-/// Bytes that a text takes up in a page.
+/// Bytes that a text occupies in a page.
 fn entry_bytes(text: &str) -> usize {
     let length = u32::try_from(text.len()).ok().and_then(char::from_u32).map_or(0, char::len_utf8);
     (length + text.len()).next_multiple_of(STEP_BYTES)
@@ -199,7 +201,7 @@ fn entry_bytes(text: &str) -> usize {
 
 #[inline]
 fn text_at(content: &str, at: usize) -> &str {
-    // Nearly all texts are shorter than 128 bytes, so that their length is a character of one.
+    // Nearly all texts are shorter than 128 bytes, so their length is a character of one byte.
     match content.as_bytes()[at] {
         length @ 0..=127 => &content[at + 1..at + 1 + usize::from(length)],
         128.. => long_text_at(content, at),
@@ -218,7 +220,7 @@ mod tests {
     use super::*;
     use crate::base::random::SplitMix64;
 
-    /// Puts what is left of sparse pages in again, as the owner of texts does.
+    /// Moves the remaining texts of sparse pages, as the owner of texts does.
     fn tidy(texts: &mut Texts, plain: &mut [(Place, String)]) {
         while let Some(page) = texts.take_sparse() {
             for (place, text) in page.texts() {
@@ -245,7 +247,7 @@ mod tests {
         let (mut texts, mut random) = (Texts::default(), SplitMix64::new(11));
         let mut plain: Vec<(Place, String)> = Vec::new();
         for step in 0..20_000 {
-            // It fills for five thousand steps, empties for as many, and so on.
+            // The table fills for 5000 steps, empties for 5000, and so on.
             if random.within(0..=9) < if step / 5000 % 2 == 0 { 7 } else { 3 } {
                 let text =
                     format!("{step}{}", "é".repeat(random.within(0..=if step % 97 == 0 { 200 } else { 12 })));

@@ -1,46 +1,48 @@
 //! A hierarchical timer wheel over injected instants: yields the keys that are due.
 //!
-//! It reads no clock. A key has one timer at most, so the wheel never holds more timers than there are keys, however
-//! often they are armed. Whoever owns a key arms it by its earliest deadline and lets it be while the deadline moves on:
-//! the owner looks at the true deadline when the key comes, and arms it again. A stream that was written to since costs
-//! nothing meanwhile.
+//! It reads no clock. A key has at most one timer, so there are never more timers than keys, however
+//! often they are armed. The owner of a key arms it for its earliest deadline and does nothing while the
+//! deadline moves later. When the key comes due, the owner checks the true deadline and arms the key
+//! again. So writing to a stream costs the wheel nothing.
 //!
 //! ```text
 //! ticks since start, in binary:  ……… | level 4 | level 3 | level 2 | level 1 | level 0
 //!                                far     6 bits    6 bits    6 bits    6 bits    6 bits
 //! ```
 //!
-//! A timer hangs in the level of the highest digit in which its tick differs from the current one, in the slot of
-//! that digit. When the wheel reaches the slot, its timers fall to lower levels, or are due.
+//! A timer is in the level of the highest digit in which its tick differs from the current tick, and in
+//! the slot of that digit. When the wheel reaches the slot, its timers move to lower levels or become
+//! due.
 
 use std::time::{Duration, Instant};
 
-/// Keys, which are small numbers, by deadline. Arming and disarming are O(1), yielding a key O(1) amortised over its
-/// life; 12 bytes for each key up to the largest that was ever armed.
+/// Deadlines of keys, which are small numbers. Arming and disarming cost O(1). Yielding a key costs
+/// O(1), amortised over its life. Each key up to the largest ever armed takes 12 bytes.
 #[derive(Debug)]
 pub struct Wheel {
     start: Instant,
     tick_nanos: u64,
-    /// The tick up to which everything that was due is in the list of what is due.
+    /// Every timer up to this tick is in the list of due timers.
     current: u64,
-    /// The ends of the lists: of each slot of each level, of what lies beyond the levels, and of what is due. Each timer of
-    /// a slot shares the digits above its level's with `current`, and its level's digit is above that of `current`.
+    /// The ends of the lists: one for each slot of each level, one for the timers beyond the levels, and
+    /// one for the due timers. Each timer of a slot shares the digits above its level with `current`,
+    /// and its digit of that level is larger.
     ends: Box<[Links; LISTS]>,
-    /// For each level, a bit for each slot: set if and only if the slot has timers.
+    /// One bitmap per level. A bit is set if and only if its slot has timers.
     occupied: [u64; LEVELS],
-    /// By key.
+    /// Indexed by key.
     timers: Vec<Timer>,
     len: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Timer {
-    /// The tick, counted round a clock of 2^32 of them.
+    /// The tick modulo 2^32.
     tick_low: u32,
     links: Links,
 }
 
-/// The neighbours in a circular list. An end of a list is one too, and is named by the numbers from [`ENDS`] on.
+/// The neighbours in a circular list. A number from [`ENDS`] on is the end of a list.
 #[derive(Clone, Copy, Debug)]
 struct Links {
     /// [`UNARMED`] if and only if the timer is in no list.
@@ -51,13 +53,13 @@ struct Links {
 const DIGIT_BITS: u32 = 6;
 const SLOTS: usize = 1 << DIGIT_BITS;
 const LEVELS: usize = 5;
-/// For each level, the bits of all digits below its own.
+/// For each level, the number of bits below its digit.
 const SHIFTS: [u32; LEVELS] = [0, 6, 12, 18, 24];
 const LEVELS_BITS: u32 = SHIFTS[LEVELS - 1] + DIGIT_BITS;
 
-/// The list of timers beyond the highest level, looked at when its last slot has passed.
+/// The list of timers beyond the highest level. The wheel looks at it when the last slot has passed.
 const FAR: usize = LEVELS * SLOTS;
-/// The list of timers that are due.
+/// The list of due timers.
 const DUE: usize = FAR + 1;
 const LISTS: usize = DUE + 1;
 const LISTS_LEN: u32 = low_bits(LISTS as u64);
@@ -66,13 +68,14 @@ const UNARMED: u32 = u32::MAX;
 /// The number of the first list's end.
 const ENDS: u32 = UNARMED - LISTS_LEN;
 
-/// How far ahead a timer is set at the most, in ticks. A key whose deadline is later comes early, and is armed again.
+/// Most ticks that a timer is set ahead. A key with a later deadline comes early, and its owner arms it
+/// again.
 const AHEAD_TICKS_MAX: u64 = (1 << LEVELS_BITS) - 1;
 
 const _: () = assert!(size_of::<Timer>() == 12);
 const _: () = assert!(LEVELS_BITS < u32::BITS - 1, "ticks round the clock are told apart");
 
-/// What the wheel meets next on its way.
+/// The next thing that the wheel reaches.
 #[derive(Clone, Copy)]
 enum Stop {
     Slot { level: usize, slot: usize },
@@ -80,7 +83,7 @@ enum Stop {
 }
 
 impl Wheel {
-    /// An empty wheel that counts its ticks from `start`.
+    /// An empty wheel. Its ticks count from `start`.
     ///
     /// # Panics
     /// When `tick` is zero or longer than 584 years.
@@ -102,8 +105,8 @@ impl Wheel {
         }
     }
 
-    /// The same, with room for the keys below `count`, for whose memory the process pays as they come (see
-    /// [`Slots::with_room_for`](super::slots::Slots::with_room_for)).
+    /// As [`Wheel::new`], with room for the keys below `count`. The process pays for the memory as keys
+    /// come (see [`Slots::with_room_for`](super::slots::Slots::with_room_for)).
     ///
     /// # Panics
     /// As [`Wheel::new`].
@@ -114,8 +117,8 @@ impl Wheel {
         wheel
     }
 
-    /// Has `key` come once, at `deadline` or before, where the deadline is far ahead or the key was armed for an earlier
-    /// one. A deadline that is past comes at once.
+    /// Makes `key` come due once, at `deadline` or earlier. It comes earlier if the deadline is far
+    /// ahead or the key was armed for an earlier one. A past deadline is due at once.
     ///
     /// # Panics
     /// When the key is above 2^32 - 324, far more than a machine has memory for connections.
@@ -127,7 +130,7 @@ impl Wheel {
         let armed = self.timer_mut(key);
         if armed.links.previous != UNARMED {
             if low_bits(tick).wrapping_sub(armed.tick_low).cast_signed() >= 0 {
-                return; // It comes before that anyway.
+                return; // It comes earlier anyway.
             }
             self.disarm(key);
         }
@@ -135,7 +138,7 @@ impl Wheel {
         self.place(key, tick);
     }
 
-    /// Takes `key` out, if it is armed: it comes no more.
+    /// Disarms `key`, if it is armed.
     pub fn disarm(&mut self, key: u32) {
         if self.timers.get(key as usize).is_some_and(|timer| timer.links.previous != UNARMED) {
             self.unlink(key);
@@ -143,8 +146,8 @@ impl Wheel {
         }
     }
 
-    /// Takes out a key whose deadline is not after the last `now` that [`Wheel::advance`] was given, and returns it;
-    /// keys of earlier ticks come first.
+    /// Removes and returns a key whose deadline has passed at the last `now` of [`Wheel::advance`]. Keys
+    /// of earlier ticks come first.
     pub fn pop_due(&mut self) -> Option<u32> {
         let key = self.ends[DUE].next;
         if key >= ENDS {
@@ -154,10 +157,11 @@ impl Wheel {
         Some(key)
     }
 
-    /// Finds what is due at `now`, for [`Wheel::pop_due`].
+    /// Moves the keys that are due at `now` to where [`Wheel::pop_due`] finds them.
     ///
-    /// No key comes before its deadline, but for those far ahead, and each comes by the first call that is a tick or more
-    /// after it. An earlier `now` than one before is taken for that one.
+    /// No key comes before its deadline, unless it is far ahead. Each key comes by the first call that
+    /// is a tick or more after its deadline. If `now` is earlier than in a call before, that call's time
+    /// counts.
     pub fn advance(&mut self, now: Instant) {
         let ticks = now.saturating_duration_since(self.start).as_nanos() / u128::from(self.tick_nanos);
         let target = u64::try_from(ticks).unwrap_or(u64::MAX).max(self.current);
@@ -174,35 +178,36 @@ impl Wheel {
         self.current = target;
     }
 
-    /// When [`Wheel::advance`] should be called next: not later than a tick after the earliest deadline, and perhaps
-    /// before it. `None` if and only if nothing is to come.
+    /// When to call [`Wheel::advance`] next: at most a tick after the earliest deadline, and possibly
+    /// before it. `None` if and only if no key is armed.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let tick = if self.is_empty_list(DUE) { self.next_stop()?.0 } else { self.current };
-        // Sums too large for the clock are of deadlines that never come.
+        // A sum that overflows the clock belongs to a deadline that never comes.
         self.start.checked_add(Duration::from_nanos(self.tick_nanos.saturating_mul(tick)))
     }
 
-    /// How many keys are armed.
+    /// The number of armed keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True if and only if no key is armed.
+    /// Returns true if and only if no key is armed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The timer of a key, which is made if there is none.
+    /// The timer of a key, made if it does not exist.
     fn timer_mut(&mut self, key: u32) -> &mut Timer {
         let index = key as usize;
         if index >= self.timers.len() {
             assert!(key < ENDS, "the wheel is out of keys");
             let missing = index + 1 - self.timers.len();
             if index >= self.timers.capacity() {
-                // An eighth at a time: doubling would leave up to half of the memory unused, for each idle stream.
+                // Grow by an eighth: doubling would leave up to half of the memory unused, for each idle
+                // stream.
                 self.timers.reserve_exact(missing.max(self.timers.len() / 8 + 64));
             }
             let unarmed = Timer { tick_low: 0, links: Links { previous: UNARMED, next: UNARMED } };
@@ -211,7 +216,7 @@ impl Wheel {
         &mut self.timers[index]
     }
 
-    /// Puts a timer that is in no list where it belongs, seen from `current`.
+    /// Puts a timer that is in no list into the list where it belongs at `current`.
     fn place(&mut self, key: u32, tick: u64) {
         let differing = tick ^ self.current;
         let list = if tick <= self.current {
@@ -232,7 +237,7 @@ impl Wheel {
         self.ends[list].previous = key;
     }
 
-    /// Takes a timer out of the list that it is in.
+    /// Takes a timer out of its list.
     fn unlink(&mut self, key: u32) {
         let unarmed = Links { previous: UNARMED, next: UNARMED };
         let Links { previous, next } = std::mem::replace(&mut self.timers[key as usize].links, unarmed);
@@ -257,16 +262,17 @@ impl Wheel {
         self.ends[list].next >= ENDS
     }
 
-    /// The earliest place ahead where there is something to do, with its tick.
+    /// The next tick at which there is something to do, and where.
     fn next_stop(&self) -> Option<(u64, Stop)> {
-        // A lower level's timers share the higher digits with `current`, so they all come before a higher level's.
+        // Timers of a lower level share the higher digits with `current`, so they come before those of a
+        // higher level.
         for (level, &occupied) in self.occupied.iter().enumerate() {
             if occupied != 0 {
                 let slot = occupied.trailing_zeros() as usize;
                 return Some((self.slot_start(level, slot), Stop::Slot { level, slot }));
             }
         }
-        // The last stretch of the ticks has no end that a `u64` could name: what is there never comes.
+        // No `u64` names the end of the last stretch of ticks, so its timers never come.
         let next_stretch = (self.current >> LEVELS_BITS) + 1;
         let comes = !self.is_empty_list(FAR) && next_stretch <= u64::MAX >> LEVELS_BITS;
         comes.then_some((next_stretch << LEVELS_BITS, Stop::Far))
@@ -279,7 +285,7 @@ impl Wheel {
         above | (slot as u64) << shift
     }
 
-    /// Places the timers of a list anew, seen from the list's first tick, which is the current one.
+    /// Places the timers of a list again. `current` is the first tick of that list.
     fn place_anew(&mut self, list: usize) {
         let last = self.ends[list].previous;
         loop {
@@ -291,13 +297,13 @@ impl Wheel {
             let ahead = self.timers[key as usize].tick_low.wrapping_sub(low_bits(self.current));
             self.place(key, self.current + u64::from(ahead));
             if key == last {
-                return; // What is still far is in the list again.
+                return; // The timers that are still far ahead are in the list again.
             }
         }
     }
 }
 
-/// The number of a list's end.
+/// The number that names a list's end.
 const fn end_of(list: usize) -> u32 {
     ENDS + low_bits(list as u64)
 }

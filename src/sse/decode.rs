@@ -1,23 +1,23 @@
 //! The reference decoder of `text/event-stream`, which follows WHATWG HTML 9.2.6 to the letter.
 //!
-//! It serves the client commands, tests and fuzzing. It knows no connection: when to reconnect is its caller's
-//! matter, who asks it for the two things that a reconnect needs, [`Decoder::last_event_id`] and [`Decoder::retry`].
+//! The client commands, tests and fuzzing use it. It knows no connection: its caller decides when to
+//! reconnect, by [`Decoder::last_event_id`] and [`Decoder::retry`].
 
 use std::time::Duration;
 
 use memchr::memchr2;
 
-/// Turns the bytes of a stream, in pieces of any size, into events.
+/// Decodes the bytes of a stream, in pieces of any size, into events.
 ///
-/// Where the pieces are cut does not matter. An event that the stream's end leaves without its blank line is never
-/// dispatched, and the id in it is not taken.
+/// It does not matter where the pieces are cut. If the stream ends before an event's blank line, the
+/// event is not dispatched and its id is not taken.
 #[derive(Debug)]
 pub struct Decoder {
-    /// The bytes of a line whose end has not come.
+    /// An unfinished line.
     line: Vec<u8>,
     data: String,
     event_type: String,
-    /// The id that the next dispatch takes for its own. Outlives the event that set it.
+    /// The id of the next dispatched event. Outlives the event that set it.
     id: String,
     last_event_id: String,
     retry: Option<Duration>,
@@ -26,12 +26,12 @@ pub struct Decoder {
     has_failed: bool,
 }
 
-/// Where in the stream the next byte is, as far as its meaning depends on it.
+/// The position of the next byte, as far as it affects the byte's meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
     /// In the first line, which may begin with a byte order mark.
     FirstLine,
-    /// Behind a CR, which has ended its line: an LF here belongs to it.
+    /// Behind a CR that ended its line: an LF here belongs to the CR.
     BehindCr,
     Elsewhere,
 }
@@ -39,16 +39,18 @@ enum Position {
 /// An event as a client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded<'a> {
-    /// The type; `message` where the stream gave none.
+    /// The type, or `message` if the stream gave none.
     pub event_type: &'a str,
     /// The data, its lines joined by LF.
     pub data: &'a str,
-    /// The id of this event or, where it has none, of the last one before it that had; else empty.
+    /// The id of this event. If it has none, the id of the last event before it that had one, or else
+    /// empty.
     pub last_event_id: &'a str,
 }
 
 impl Decoder {
-    /// A decoder for a stream from its first byte, which holds at most `event_bytes_max` bytes of an unfinished event.
+    /// A decoder for a stream from its first byte. It holds at most `event_bytes_max` bytes of an
+    /// unfinished event.
     #[must_use]
     pub fn new(event_bytes_max: usize) -> Decoder {
         Decoder {
@@ -64,18 +66,18 @@ impl Decoder {
         }
     }
 
-    /// Begins with the last event id of the stream before, as browsers do when they reconnect: events without an id
-    /// do not take it away, as they would to the letter of the standard.
+    /// Starts with the last event id of the previous stream, as browsers do when they reconnect. Events
+    /// without an id keep it, although the letter of the standard would clear it.
     #[must_use]
     pub fn resuming_after(self, last_event_id: &str) -> Decoder {
         Decoder { id: last_event_id.to_owned(), last_event_id: last_event_id.to_owned(), ..self }
     }
 
-    /// Takes the stream's next bytes and hands each event to `sink` at its blank line.
+    /// Takes the next bytes of the stream. Passes each event to `sink` at its blank line.
     ///
     /// # Errors
-    /// [`DecodeError::EventTooLong`], after the events that came before it. The stream cannot be read on: every
-    /// further call fails in the same way.
+    /// [`DecodeError::EventTooLong`], after the events before it. The stream is unreadable from then on:
+    /// every further call fails in the same way.
     pub fn feed(&mut self, bytes: &[u8], sink: &mut impl FnMut(Decoded<'_>)) -> Result<(), DecodeError> {
         if self.has_failed {
             return Err(DecodeError::EventTooLong { limit_bytes: self.event_bytes_max });
@@ -101,19 +103,20 @@ impl Decoder {
         Ok(())
     }
 
-    /// The id to resume after: that of the last block that was ended by a blank line, dispatched or not; else empty.
+    /// The id to resume after: the id at the last blank line, whether or not an event was dispatched
+    /// there. Else empty.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// How long the stream wants its client to wait before it reconnects, where it has said so.
+    /// How long the client should wait before it reconnects, if the stream has said so.
     #[must_use]
     pub fn retry(&self) -> Option<Duration> {
         self.retry
     }
 
-    /// Fails where the event would hold too much with `more` bytes of its unfinished line.
+    /// Fails if the event would hold too many bytes with `more` bytes of its unfinished line.
     fn check_bound(&mut self, more: usize) -> Result<(), DecodeError> {
         let held = self.line.len() + self.data.len() + self.event_type.len();
         if held + more > self.event_bytes_max {
@@ -145,8 +148,8 @@ impl Decoder {
             self.dispatch(sink);
             return;
         }
-        // Line ends are ASCII, so that decoding line by line is the same as decoding the stream: a sequence that is
-        // cut short by a line's end is malformed either way, and the line's end is kept.
+        // Line ends are ASCII, so decoding line by line equals decoding the stream: a sequence that a
+        // line end cuts short is malformed either way, and the line end is kept.
         let line = String::from_utf8_lossy(line);
         match line.split_once(':') {
             Some(("", _comment)) => {}
@@ -181,8 +184,8 @@ impl Decoder {
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// A time in milliseconds; `None` if and only if `value` is not ASCII digits alone. Times too long to count are the
-/// longest that can be.
+/// A time in milliseconds. `None` if `value` has anything but ASCII digits. A number that is too large
+/// becomes the longest time.
 fn parse_retry(value: &str) -> Option<Duration> {
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| Duration::from_millis(value.parse().unwrap_or(u64::MAX)))
@@ -191,7 +194,7 @@ fn parse_retry(value: &str) -> Option<Duration> {
 /// Why a stream cannot be decoded any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The server's doing: an event, or a line, that is longer than this client is willing to hold.
+    /// The server's fault: an event or line that is longer than this client is willing to hold.
     #[error("the stream has an event of more than {limit_bytes} bytes")]
     EventTooLong {
         /// The decoder's `event_bytes_max`.
@@ -203,7 +206,7 @@ pub enum DecodeError {
 mod tests {
     use super::*;
 
-    /// Feeds `pieces` and tells each event as `type|data|id`.
+    /// Feeds `pieces` and lists each event as `type|data|id`.
     fn decode(decoder: &mut Decoder, pieces: &[&str]) -> Result<Vec<String>, DecodeError> {
         let mut seen = Vec::new();
         let mut sink = |event: Decoded<'_>| {

@@ -1,27 +1,28 @@
-//! Events, comments and reconnection times to bytes of a `text/event-stream` (WHATWG HTML 9.2.5).
+//! Encodes events, comments and reconnection times as `text/event-stream` (WHATWG HTML 9.2.5).
 //!
-//! Everything appends to a buffer of the caller's, and is complete: it ends with the blank line that makes a client
-//! act on it, or is a comment, on which none acts. How the bytes are framed for HTTP is not known here.
+//! Every function appends complete output to the caller's buffer. A block ends with the blank line on
+//! which a client acts. A comment needs none, since no client acts on it. HTTP framing is not known
+//! here.
 
 use memchr::memchr2;
 
 use super::event::Event;
 use crate::base::decimal::push_decimal;
 
-/// Which id an encoded event bears. The one that the event itself holds is written only where it is named here.
+/// Which id an encoded event has. The event's own id is written only if it is named here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdField<'a> {
-    /// None: the client keeps the last one that it saw.
+    /// No id: the client keeps the last one that it saw.
     None,
-    /// This one, which is of one line and has no NUL.
+    /// This id, which has one line and no NUL.
     Text(&'a str),
-    /// One of this many bytes, to be filled in later, when the event's place in the sequence is known.
+    /// An id of this many bytes. The caller fills it in once the event's place in the sequence is known.
     Reserved(usize),
 }
 
-/// Appends `event` with `id`; its fields come in the order `retry`, `event`, `id`, `data`.
+/// Appends `event` with `id`. The fields come in the order `retry`, `event`, `id`, `data`.
 ///
-/// Returns the place in `out` of the id's text: for [`IdField::Reserved`] of the bytes that are kept free, which hold `0`
+/// Returns the place of the id's text in `out`. For [`IdField::Reserved`], the reserved bytes hold `0`
 /// until they are filled in. `None` if and only if there is no id.
 pub fn encode_event(out: &mut Vec<u8>, event: &Event<'_>, id: IdField<'_>) -> Option<usize> {
     let id_at = push_fields(out, event, id);
@@ -30,8 +31,8 @@ pub fn encode_event(out: &mut Vec<u8>, event: &Event<'_>, id: IdField<'_>) -> Op
     id_at
 }
 
-/// As [`encode_event`], for an event whose data `data` appends: one line of at least a byte, as JSON is, so that nobody looks
-/// for the ends of lines in it.
+/// As [`encode_event`], for an event whose data is appended by `data`. The data must be one line of at
+/// least a byte, as JSON is, so that nothing searches it for line ends.
 pub fn encode_event_of_line(
     out: &mut Vec<u8>,
     event: &Event<'_>,
@@ -50,19 +51,21 @@ pub fn encode_event_of_line(
     id_at
 }
 
-/// Appends a comment, of as many lines as `text` has. Clients ignore it, but the connection is seen to be alive. No blank
-/// line follows: some clients take each for the end of an event.
+/// Appends a comment with one line for each line of `text`. Clients ignore it, but it shows that the
+/// connection is alive. No blank line follows, since some clients take every blank line for the end of
+/// an event.
 pub fn encode_comment(out: &mut Vec<u8>, text: &str) {
     push_lines(out, b":", text);
 }
 
-/// Appends a block that only sets the client's reconnection time, in milliseconds. No event is dispatched for it.
+/// Appends a block that only sets the client's reconnection time, in milliseconds. It dispatches no
+/// event.
 pub fn encode_retry(out: &mut Vec<u8>, retry_ms: u64) {
     push_retry(out, retry_ms);
     out.push(b'\n');
 }
 
-/// The fields before the data; returns the place of the id's text.
+/// Appends the fields before the data. Returns the place of the id's text.
 fn push_fields(out: &mut Vec<u8>, event: &Event<'_>, id: IdField<'_>) -> Option<usize> {
     if let Some(retry_ms) = event.retry_ms() {
         push_retry(out, retry_ms);
@@ -98,7 +101,8 @@ fn push_retry(out: &mut Vec<u8>, retry_ms: u64) {
     out.push(b'\n');
 }
 
-/// One line for each line of `text`: CR, LF and CRLF each begin another (WHATWG HTML 9.2.5, `end-of-line`).
+/// Appends one line for each line of `text`. CR, LF and CRLF each start a new line (WHATWG HTML 9.2.5,
+/// `end-of-line`).
 fn push_lines(out: &mut Vec<u8>, field: &[u8], text: &str) {
     let mut rest = text.as_bytes();
     while let Some(end) = memchr2(b'\r', b'\n', rest) {
@@ -109,7 +113,8 @@ fn push_lines(out: &mut Vec<u8>, field: &[u8], text: &str) {
     push_value(out, field, rest);
 }
 
-/// A field's line. A decoder takes away the space after the colon, but not a second one that begins the value.
+/// Appends a field's line. A decoder removes one space after the colon, so a space that begins the value
+/// is kept.
 fn push_value(out: &mut Vec<u8>, field: &[u8], value: &[u8]) {
     out.extend_from_slice(field);
     if !value.is_empty() {

@@ -1,11 +1,13 @@
-//! What a publisher means, checked so that it survives `text/event-stream` (WHATWG HTML 9.2.5).
+//! An event as its publisher means it, checked so that it survives `text/event-stream` (WHATWG HTML
+//! 9.2.5).
 //!
-//! Where an event is aimed at, how long it may be replayed and what it replaces are not told to a client, so they are
-//! not here.
+//! A client does not see an event's targets, its `ttl` or the event that it replaces, so they are not
+//! here.
 
 use crate::base::limits::{EVENT_ID_BYTES_MAX, EVENT_TYPE_BYTES_MAX};
 
-/// One event: data, and optionally a type, an id and a reconnection time. Every value of this type can be encoded.
+/// One event: data, and optionally a type, an id and a reconnection time. Every value of this type can
+/// be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Event<'a> {
     data: &'a str,
@@ -15,9 +17,10 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// An event of `data` alone, which may be any text: empty, of several lines, with any characters.
+    /// An event with `data` alone. The data may be any text: empty, of several lines, with any
+    /// characters.
     ///
-    /// CR and CRLF in it reach the client as LF, as the format has no other way to say them.
+    /// CR and CRLF in it reach the client as LF, since the format cannot express them.
     #[must_use]
     pub const fn new(data: &'a str) -> Event<'a> {
         Event { data, event_type: None, id: None, retry_ms: None }
@@ -32,8 +35,9 @@ impl<'a> Event<'a> {
         Ok(Event { event_type: Some(event_type), ..self })
     }
 
-    /// Gives the event an id of its publisher's: 1 to [`EVENT_ID_BYTES_MAX`] bytes without control characters (C0, DEL,
-    /// C1), and without a space at its beginning or end. So it comes back in a header as it was sent.
+    /// Gives the event the publisher's id: 1 to [`EVENT_ID_BYTES_MAX`] bytes without control characters
+    /// (C0, DEL, C1), and without a space at its beginning or end. Such an id comes back unchanged in a
+    /// header.
     ///
     /// # Errors
     /// As [`Event::with_type`].
@@ -42,7 +46,7 @@ impl<'a> Event<'a> {
         Ok(Event { id: Some(id), ..self })
     }
 
-    /// Makes the event set how long a client waits before it reconnects: a number of milliseconds above 0.
+    /// Makes the event set how long a client waits before it reconnects, in milliseconds above 0.
     ///
     /// # Errors
     /// As [`Event::with_type`].
@@ -59,7 +63,7 @@ impl<'a> Event<'a> {
         self.data
     }
 
-    /// The type; a client takes an event without one for a `message`.
+    /// The type. A client treats an event without a type as a `message`.
     #[must_use]
     pub fn event_type(&self) -> Option<&'a str> {
         self.event_type
@@ -98,7 +102,7 @@ fn check(field: Field, text: &str) -> Result<(), EventError> {
     }
 }
 
-/// A field of an event that holds one line of text.
+/// A one-line field of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     /// The type, called `event` on the wire.
@@ -125,11 +129,11 @@ impl Field {
     }
 }
 
-/// Why something is not an event. Every variant is the publisher's doing, and answered with 400.
+/// Why a value is not an event. Every variant is the publisher's fault and answered with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventError {
-    /// The field is there and empty.
+    /// The field is present but empty.
     #[error("`{}` must not be empty; leave it out instead", field.name())]
     Empty {
         /// Which field.
@@ -142,10 +146,10 @@ pub enum EventError {
         field: Field,
         /// Bytes of the text.
         bytes: usize,
-        /// How many it may have.
+        /// Most bytes that it may have.
         limit_bytes: usize,
     },
-    /// CR or LF would end the field's line, and NUL is nothing that a type is compared with.
+    /// CR or LF would end the field's line. Nothing compares a type with NUL in it.
     #[error("`{}` must not contain CR, LF or NUL; found one at byte {at}", field.name())]
     Forbidden {
         /// Which field.
@@ -153,16 +157,17 @@ pub enum EventError {
         /// The place of the first such character in bytes.
         at: usize,
     },
-    /// CR or LF would end the id's line, an id with NUL is ignored by clients, and no header may hold the others.
+    /// CR or LF would end the id's line, clients ignore an id with NUL, and a header cannot carry the
+    /// others.
     #[error("`id` must not contain control characters; found one at byte {at}")]
     IdControl {
         /// The place of the first such character in bytes.
         at: usize,
     },
-    /// The space around a header's value is not part of it, so the id would come back as another.
+    /// Space around a header's value is not part of the value, so the id would come back changed.
     #[error("`id` must not begin or end with a space")]
     IdSpace,
-    /// A reconnection time of nothing would make clients reconnect in a loop.
+    /// A reconnection time of 0 would make clients reconnect in a loop.
     #[error("`retry` is a number of milliseconds above 0")]
     RetryZero,
 }

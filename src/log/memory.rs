@@ -1,4 +1,5 @@
-//! The log of a server whose history ends with the process: commits at once, one epoch for each start.
+//! The log of a server whose history ends with the process. It commits at once and has one epoch per
+//! start.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,14 +7,14 @@ use crate::base::id::{EpochTag, Sequence};
 use crate::frame::batch::Batch;
 use crate::log::{Log, Refusal, Sink, Ticket};
 
-/// Commits what is appended before `append` returns.
+/// Commits a batch before `append` returns.
 pub struct MemoryLog {
     sink: Arc<dyn Sink>,
     next: Mutex<Sequence>,
 }
 
 impl MemoryLog {
-    /// A log whose only epoch is `tag`; it begins now.
+    /// A log whose only epoch is `tag`. The epoch begins now.
     #[must_use]
     pub fn new(tag: EpochTag, sink: Arc<dyn Sink>) -> MemoryLog {
         let first = Sequence::START.next();
@@ -24,8 +25,9 @@ impl MemoryLog {
 
 impl Log for MemoryLog {
     fn append(&self, batch: Batch, ticket: Ticket) {
-        // The sink is called under the lock, so that what is numbered first is applied first. Its numbers are given away
-        // before it is: it may panic when it has applied them, and they must not be given to the next batch then.
+        // The sink runs under the lock, so that events are applied in the order of their numbers. The
+        // numbers are taken before the call: if the sink applies the batch and then panics, the next
+        // batch must not get the same numbers.
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let first = *next;
         let count = batch.len() as u64;
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
     use crate::sse::event::Event;
 
-    /// The ticket of a batch over which the sink panics, once it has taken it.
+    /// The sink panics over the batch with this ticket, after it has taken it.
     const PANICS: Ticket = Ticket(99);
 
     #[derive(Default)]

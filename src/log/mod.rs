@@ -1,8 +1,9 @@
-//! Floor 4: the log, which gives events their one order. An event is *appended*, then *committed* as the next of that
-//! order; only what is committed is applied, delivered and acknowledged.
+//! Floor 4: the log, which gives events their one order. An event is *appended*, then *committed* as the
+//! next of that order. Only committed events are applied, delivered and acknowledged.
 //!
-//! A log sees neither the hub nor the shards: it tells a [`Sink`] what it commits, one commit after the other, and
-//! whoever appended finds its batch again by its [`Ticket`]. Appending never waits for the commit.
+//! A log knows neither the hub nor the shards. It reports each commit to a [`Sink`], one after the
+//! other. A [`Ticket`] tells the caller of `append` which batch was committed. Appending never waits for
+//! the commit.
 
 pub mod memory;
 pub mod sim;
@@ -12,42 +13,42 @@ use std::fmt;
 use crate::base::id::{EpochTag, Sequence};
 use crate::frame::batch::Batch;
 
-/// Names a batch to the one who appended it. The log only hands it back.
+/// Names a batch for its appender. The log only returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
 /// Takes batches and commits them in one order.
 pub trait Log: Send + Sync + fmt::Debug {
-    /// Hands over a batch of one or more events. Exactly one [`Sink::committed`] or [`Sink::refused`] with this ticket
-    /// follows, perhaps before this returns, unless the process ends first.
+    /// Appends a batch of one or more events. Exactly one [`Sink::committed`] or [`Sink::refused`] with
+    /// this ticket follows, unless the process ends first. It may come before this call returns.
     fn append(&self, batch: Batch, ticket: Ticket);
 }
 
-/// Hears what a log does, in the order in which it counts. A log calls it from one thread at a time. Where a call panics, what
-/// it was told holds all the same, and the next one goes on behind it.
+/// Receives what a log does, in the order that counts. A log calls it from one thread at a time. If a
+/// call panics, its report still holds, and the next call continues behind it.
 pub trait Sink: Send + Sync {
-    /// From `first` on numbers belong to a new epoch. Comes before the first commit, too.
+    /// Numbers from `first` on belong to a new epoch. Also called before the first commit.
     fn epoch_began(&self, tag: EpochTag, first: Sequence);
 
-    /// The batch is committed as the events from `first` on, which continues the order without a hole. `ticket` is
-    /// `None` for events that were appended by an earlier process.
+    /// The batch is committed, and its events have the numbers from `first` on, which continue the order
+    /// without a hole. `ticket` is `None` for events that an earlier process appended.
     fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>);
 
-    /// The batch is not committed; here it is again.
+    /// The batch is not committed, and returned.
     fn refused(&self, ticket: Ticket, batch: Batch, refusal: Refusal);
 }
 
 /// Why a batch was not committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The log does not take it; it will never appear.
+    /// The log does not take the batch. It will never appear.
     #[error("the log refused the events: {reason}")]
     Refused {
-        /// What the log said.
+        /// The reason that the log gave.
         reason: String,
     },
-    /// Nobody knows whether it will appear. Its idempotency keys are remembered: a retry is not published, and told the
-    /// same, until they are given up.
+    /// Nobody knows whether the batch will appear. Its idempotency keys are kept: until they expire, a
+    /// retry is not published and gets the same answer.
     #[error("the log did not say in time whether it took the events: they may still appear")]
     Uncertain,
 }

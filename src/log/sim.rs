@@ -1,7 +1,7 @@
-//! A log for tests that does what a disk or a broker can do: commits late and in other groups than were appended,
-//! refuses, leaves a ticket without an answer for long, and loses its tail in a crash.
+//! A log for tests that behaves like a disk or a broker. It commits late and in other groups than were
+//! appended, refuses batches, leaves tickets without an answer for long, and loses its tail in a crash.
 //!
-//! It moves only when [`SimLog::step`] is called, by a seeded generator: the same seed and calls give the same run.
+//! It moves only in [`SimLog::step`], by a seeded generator. The same seed and calls give the same run.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,20 +10,20 @@ use crate::base::random::SplitMix64;
 use crate::frame::batch::Batch;
 use crate::log::{Log, Refusal, Sink, Ticket};
 
-/// How often the log does what.
+/// How often the log misbehaves.
 #[derive(Clone, Copy, Debug)]
 pub struct SimLogOptions {
-    /// How likely a step commits nothing although something waits.
+    /// The probability that a step commits nothing although a batch waits.
     pub delay_probability: f64,
-    /// How likely a batch is refused.
+    /// The probability that a batch is refused.
     pub refuse_probability: f64,
-    /// How likely nobody is told what becomes of a batch. It is then lost, or committed later.
+    /// The probability that nobody learns what becomes of a batch. It is then lost, or committed later.
     pub uncertain_probability: f64,
-    /// Batches that one step commits at the most, at least 1.
+    /// Most batches that one step commits, at least 1.
     pub group_max: usize,
 }
 
-/// What survives a crash: the medium that a log writes to.
+/// The medium that a log writes to. It survives a crash.
 #[derive(Clone, Debug, Default)]
 pub struct SimMedium(Arc<Mutex<Vec<Kept>>>);
 
@@ -34,7 +34,7 @@ enum Kept {
 }
 
 impl SimMedium {
-    /// Loses the last `batches` committed batches, as a crash before they were flushed would.
+    /// Loses the last `batches` committed batches, as a crash before their flush would.
     pub fn lose_tail(&self, batches: usize) {
         let mut kept = self.kept();
         for _ in 0..batches {
@@ -60,12 +60,12 @@ pub struct SimLog {
 struct SimState {
     random: SplitMix64,
     next: Sequence,
-    /// Without a ticket where it was given up already.
+    /// `None` instead of a ticket that was already given up.
     waiting: Vec<(Batch, Option<Ticket>)>,
 }
 
 impl SimLog {
-    /// Opens the log on a medium: what that holds is committed again, then a new epoch begins.
+    /// Opens the log on a medium. It commits what the medium holds again, then begins a new epoch.
     #[must_use]
     pub fn open(medium: &SimMedium, seed: u64, options: SimLogOptions, sink: Arc<dyn Sink>) -> SimLog {
         let mut random = SplitMix64::new(seed);
@@ -87,7 +87,7 @@ impl SimLog {
         SimLog { sink, options, medium: medium.clone(), state }
     }
 
-    /// Lets the log do something: commit some of what waits, refuse, or nothing.
+    /// Takes one step: commits some of the waiting batches, refuses one, or does nothing.
     pub fn step(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.waiting.is_empty() || state.random.chance(self.options.delay_probability) {
@@ -120,7 +120,7 @@ impl SimLog {
         }
     }
 
-    /// How many batches wait.
+    /// The number of batches that wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting.len()

@@ -1,4 +1,4 @@
-//! Events on their way to the log: rendered, named, and not yet numbered.
+//! Events on their way to the log: rendered, but not yet numbered.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -10,8 +10,8 @@ use crate::sse::event::Event;
 
 /// Events that are appended, numbered and applied together, in their order.
 ///
-/// One buffer holds the frames of all of them and one the names of their channels, so that a large batch costs no
-/// allocation for each event.
+/// One buffer holds all frames and one holds all names of channels, so a large batch does not allocate
+/// for each event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -23,30 +23,30 @@ pub struct Batch {
 /// An event of a batch that goes to one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addressed {
-    /// Its place in the batch, from 0.
+    /// The event's index in the batch.
     pub place: usize,
     /// The stream.
     pub client: ClientId,
-    /// Where it stands in what its publisher asked for.
+    /// The event's position in the publisher's request.
     pub part: u64,
 }
 
-/// Stands between targets: a control character, which no name contains.
+/// Separates targets. It is a control character, which no name contains.
 const JOINT: char = '\u{1f}';
 
-/// Begins the names of targets that are no channels: a control character too.
+/// Begins the names of targets that are not channels. It is a control character too.
 const RESERVED: char = '\u{1}';
 
-/// The target that is every stream.
+/// The target of all streams.
 pub const TARGET_ALL: &str = "\u{1}all";
 
-/// The target that is every stream of a user.
+/// The target of all streams of a user.
 #[must_use]
 pub fn user_target(user: &str) -> String {
     format!("{RESERVED}user:{user}")
 }
 
-/// The target that is the one stream of this name.
+/// The target of the one stream with this id.
 #[must_use]
 pub fn client_target(client: ClientId) -> String {
     format!("{CLIENT}{client}")
@@ -61,52 +61,52 @@ pub fn is_client(target: &str) -> bool {
     target.starts_with(CLIENT)
 }
 
-/// The user that a target is, if it is one.
+/// The user of a target. `None` if the target is not a user.
 #[must_use]
 pub fn user_of(target: &str) -> Option<&str> {
     target.strip_prefix(RESERVED)?.strip_prefix("user:")
 }
 
-/// Returns true if and only if a target is a channel by name, and not a user, a client or all.
+/// Returns true if and only if a target is a channel, not a user, a client or all streams.
 #[must_use]
 pub fn is_channel(target: &str) -> bool {
     !target.starts_with(RESERVED)
 }
 
-/// Where the parts of one event stand in its batch.
+/// Where the parts of one event are in its batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Draft {
     frame: Rendered,
     names: Range<usize>,
     ttl: Option<NonZeroU32>,
-    /// The one stream that it goes to, if it does, and where it stands in what was asked.
+    /// For an event to one stream: the stream, and the event's position in the publisher's request.
     client: Option<Box<(ClientId, u64)>>,
 }
 
 /// One event of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct DraftRef<'a> {
-    /// The frame, with filler where its id will stand.
+    /// The frame, with filler in place of its id.
     pub frame: &'a [u8],
-    /// Where the id goes in `frame`; `None` where the event carries an id of its publisher's.
+    /// Where the id goes in `frame`. `None` if the publisher gave the event an id.
     pub id_at: Option<usize>,
-    /// The id that its publisher gave it.
+    /// The publisher's id.
     pub own_id: Option<&'a str>,
-    /// For how many seconds it may be replayed; `None` without bound.
+    /// Seconds for which it may be replayed. `None` means no bound.
     pub ttl: Option<NonZeroU32>,
     names: &'a str,
 }
 
 impl<'a> DraftRef<'a> {
-    /// The names of the targets that the event goes to, channels or what [`user_target`], [`client_target`] and
-    /// [`TARGET_ALL`] name: one or more, each once.
+    /// The targets of the event: channels, or the names made by [`user_target`], [`client_target`] and
+    /// [`TARGET_ALL`]. There is at least one, and each comes once.
     pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.names.split(JOINT)
     }
 }
 
 impl Batch {
-    /// A batch without events.
+    /// An empty batch.
     #[must_use]
     pub fn new() -> Batch {
         Batch::default()
@@ -120,8 +120,8 @@ impl Batch {
         batch
     }
 
-    /// Renders `event` behind the others. `targets` are valid channel names ([`ChannelName`]), a [`user_target`], or
-    /// [`TARGET_ALL`], at least one.
+    /// Renders `event` behind the others. `targets` are valid channel names ([`ChannelName`]), a
+    /// [`user_target`], or [`TARGET_ALL`], at least one.
     ///
     /// # Panics
     /// If `targets` is empty.
@@ -131,7 +131,7 @@ impl Batch {
         let from = self.names.len();
         for (index, name) in targets.iter().enumerate() {
             if targets[..index].contains(name) {
-                continue; // Named twice, it is one target all the same.
+                continue; // A repeated name is still one target.
             }
             if self.names.len() > from {
                 self.names.push(JOINT);
@@ -141,15 +141,15 @@ impl Batch {
         self.drafts.push(Draft { frame, names: from..self.names.len(), ttl: None, client: None });
     }
 
-    /// Bounds for how many seconds the last event that was pushed may be replayed, if there is one.
+    /// Bounds the seconds for which the last pushed event may be replayed.
     pub fn set_ttl(&mut self, ttl: Option<NonZeroU32>) {
         if let Some(last) = self.drafts.last_mut() {
             last.ttl = ttl;
         }
     }
 
-    /// Renders `event` behind the others, for the one stream of this name. `part` is where it stands in what was asked,
-    /// for whoever is told that the stream is gone.
+    /// Renders `event` behind the others, for the one stream with this id. `part` is its position in the
+    /// publisher's request. It names the event in the report that the stream is gone.
     pub fn push_to_client(&mut self, client: ClientId, part: u64, event: &Event<'_>) {
         self.push(&[&client_target(client)], event);
         if let Some(draft) = self.drafts.last_mut() {
@@ -157,15 +157,15 @@ impl Batch {
         }
     }
 
-    /// The events that were pushed for one stream each, in order.
+    /// The events that go to one stream each, in order.
     pub fn addressed(&self) -> impl Iterator<Item = Addressed> {
         let named =
             self.drafts.iter().enumerate().filter_map(|(place, draft)| Some((place, draft.client.as_ref()?)));
         named.map(|(place, named)| Addressed { place, client: named.0, part: named.1 })
     }
 
-    /// Keeps the events for whose places `keeps` returns true, in their order. The bytes of the others stay where they
-    /// are until the batch goes.
+    /// Keeps the events at the indexes for which `keeps` returns true. The bytes of the others stay
+    /// until the batch goes.
     pub fn retain(&mut self, mut keeps: impl FnMut(usize) -> bool) {
         let mut place = 0;
         self.drafts.retain(|_| {
@@ -174,19 +174,19 @@ impl Batch {
         });
     }
 
-    /// How many events it holds.
+    /// The number of events.
     #[must_use]
     pub fn len(&self) -> usize {
         self.drafts.len()
     }
 
-    /// Returns true if and only if it holds no event.
+    /// Returns true if and only if it has no event.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.drafts.is_empty()
     }
 
-    /// Bytes of all its frames, within a few for each.
+    /// Bytes of all frames, within a few bytes for each.
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
         self.bytes.len()

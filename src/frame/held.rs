@@ -1,22 +1,25 @@
-//! What the queue of a stream keeps alive: the blocks that its runs lie in, which may be far larger than what waits.
+//! The memory that a stream's queue keeps alive: the blocks of its runs, which may be far larger than
+//! the runs.
 //!
-//! A segment of the history goes when the last run of it does. A stream that does not read, of a channel with few events
-//! beside a busy one, would keep a whole segment for each event that waits. So a queue keeps blocks of no more bytes than
-//! may wait in it, and the one event that it has begun to write. Only streams whose sockets are full are looked at: what
-//! goes out at once keeps nothing.
+//! A segment of the history is freed when its last run is. Suppose that a stream does not read, and its
+//! channel has few events next to a busy channel. Its queue would then keep a whole segment for each
+//! waiting event. So a queue keeps blocks of at most as many bytes as may wait in it, plus the one event
+//! that it has begun to write. This applies only to streams whose sockets are full. A stream that writes
+//! everything at once keeps nothing.
 
 use std::rc::Rc;
 
 use crate::frame::outbox::{Outbox, OutboxLimits, Pushed};
 use crate::frame::run::{Run, Source};
 
-/// Bytes up to which what waits is copied out of its blocks so that one more run may wait. Where it would be more, the run
-/// does not fit: the copies are this stream's alone, and what many streams wait for is held once.
+/// Waiting bytes up to which a queue copies them out of their blocks to fit one more run. Beyond this
+/// the run does not fit. A copy belongs to one stream alone, while a block is held once for many
+/// streams.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
 impl Outbox {
-    /// As [`Outbox::push`], for a stream whose socket is full: what waits may wait for long, and so a run does not fit
-    /// either where the blocks that are held would come to more than `limits.bytes_max`.
+    /// As [`Outbox::push`], for a stream whose socket is full, where runs may wait for long. A run also
+    /// does not fit if the held blocks would exceed `limits.bytes_max`.
     pub fn push_waiting(&mut self, run: Run, limits: &OutboxLimits) -> Pushed {
         let is_in_block = self.runs().next_back().is_none_or(|last| last.shares_block(&run));
         if is_in_block || self.held_bytes() + run.block_bytes() <= limits.bytes_max {
@@ -30,8 +33,8 @@ impl Outbox {
         pushed
     }
 
-    /// Bytes of the blocks that are kept alive, but for that of an event that is alone in its block and the first to be
-    /// written: one event may be of any size.
+    /// Bytes of the blocks that are kept alive. The block of the first run does not count if it holds
+    /// one event alone, since one event may have any size.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let (mut held, mut last) = (0, None);
@@ -46,8 +49,8 @@ impl Outbox {
         held
     }
 
-    /// Copies what waits out of blocks that hold more than that, where all of them come to more than `bytes_max`. Nothing
-    /// of it may be under way.
+    /// Copies waiting bytes out of blocks that hold more, if all blocks exceed `bytes_max`. No send may
+    /// be under way.
     pub fn let_go(&mut self, bytes_max: usize) {
         if self.held_bytes() <= bytes_max {
             return;
@@ -86,7 +89,7 @@ mod tests {
 
     const LIMITS: OutboxLimits = OutboxLimits { bytes_max: 1000, frames_max: 50 };
 
-    /// A frame of ten bytes in a segment of so many, of which the frames are all the same.
+    /// A frame of ten bytes in a segment of `segment_bytes`. All frames of the segment are the same.
     fn sparse(segment_bytes: usize, text: &str) -> Run {
         let block = Rc::new(Source::Shared(Segment::of(text.repeat(segment_bytes / 10).as_bytes())));
         Run::new(block, 0, 10, 1)

@@ -1,9 +1,9 @@
-//! Floor 2: bytes that are ready for the wire, made once and shared by all who receive them.
+//! Floor 2: bytes ready for the wire, made once and shared by all receivers.
 //!
-//! A published event becomes one *frame* ([`batch`], rendered by [`render`]). The hub copies frames, in sequence order,
-//! into shared append-only [`segment`]s, so that adjacent frames are adjacent bytes and any number of them is one slice
-//! of one send ([`run`]). A stream holds what waits for it in an [`outbox`],
-//! which [`offer`]s it to a driver.
+//! A published event becomes one *frame* ([`batch`], rendered by [`render`]). The hub copies frames, in
+//! sequence order, into shared append-only [`segment`]s. So adjacent frames are adjacent bytes, and any
+//! number of them is one slice of one send ([`run`]). A stream keeps its waiting frames in an
+//! [`outbox`], which [`offer`]s them to a driver.
 
 pub mod batch;
 mod held;

@@ -1,4 +1,4 @@
-//! What the server itself tells a stream: the events whose types it reserves.
+//! The events that the server itself sends to a stream. It reserves their types.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::sse::event::Event;
 /// Why events are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
-    /// The client read too slowly, and its place left the history.
+    /// The client read too slowly, and its cursor left the history.
     SlowConsumer,
     /// The history no longer reaches back to where the client resumes.
     HistoryExpired,
@@ -21,11 +21,11 @@ pub enum GapReason {
 }
 
 impl GapReason {
-    /// Every reason, in the order in which they are declared.
+    /// All reasons, in the order of their declaration.
     pub const ALL: [GapReason; 3] =
         [GapReason::SlowConsumer, GapReason::HistoryExpired, GapReason::UnknownId];
 
-    /// The reason as the `gap` event says it.
+    /// The reason as the `gap` event names it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,39 +41,39 @@ impl GapReason {
 pub enum KeepaliveStyle {
     /// By an event, which a client can listen for.
     Event,
-    /// By a comment, which no client hands over.
+    /// By a comment, which no client reports.
     Comment,
 }
 
 impl KeepaliveStyle {
-    /// The styles by the words that name them.
+    /// The styles by their names in the configuration.
     pub const WORDS: [(&str, KeepaliveStyle); 2] =
         [("event", KeepaliveStyle::Event), ("comment", KeepaliveStyle::Comment)];
 }
 
-/// A place in the sequence, as a client is told it.
+/// A last event id that a client is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place<'a> {
-    /// By the id that the server gives it.
+pub enum LastEventId<'a> {
+    /// An id of the server.
     Server(EventId),
-    /// By the id that the client itself gave, which is of one line and has no NUL.
+    /// The client's own id, which has one line and no NUL.
     Given(&'a str),
 }
 
-/// One thing that the server tells a stream.
+/// One event from the server itself to a stream.
 #[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
-    /// First on every stream.
+    /// The first event on every stream.
     Connected {
         /// How long the client should wait before it reconnects.
         retry: Duration,
-        /// The last event id that it leaves the client with; `None` for one that begins with a replay.
-        id: Option<Place<'a>>,
-        /// The stream's name.
+        /// The last event id that the client then has. `None` for a stream that begins with a replay.
+        id: Option<LastEventId<'a>>,
+        /// The stream's id.
         client: ClientId,
-        /// The user whose stream it is.
+        /// The stream's user.
         user: Option<&'a str>,
-        /// What it subscribes to, in the order it was named.
+        /// The channels that it subscribes to, in the order they were named.
         channels: &'a [Selector],
     },
     /// Nothing was written for the keepalive interval.
@@ -82,44 +82,44 @@ pub enum Notice<'a> {
     Gap {
         /// Why.
         reason: GapReason,
-        /// How many, where that is known exactly.
+        /// How many, if known exactly.
         missed: Option<u64>,
         /// The id after which they are missing, as the client knows it.
         last_event_id: Option<&'a str>,
-        /// Where the stream goes on; for an unknown id alone.
+        /// Where the stream continues. Only for an unknown id.
         id: Option<EventId>,
     },
     /// A replay has ended.
     CaughtUp {
-        /// How many events it had.
+        /// How many events the replay had.
         replayed: u64,
-        /// Whether nothing was missing.
+        /// Whether no event was missing.
         complete: bool,
-        /// The place at which the stream was opened; for a replay that no last event id began.
+        /// The place at which the stream was opened. Only for a replay that no last event id began.
         id: Option<EventId>,
     },
     /// The stream has one more channel from here on.
     Subscribed {
         /// The channel.
         channel: &'a str,
-        /// All that it has now, in the order they were named.
+        /// All its channels now, in the order they were named.
         channels: &'a [Arc<str>],
     },
     /// The stream has one channel less from here on.
     Unsubscribed {
         /// The channel.
         channel: &'a str,
-        /// Those that it has now, in the order they were named.
+        /// All its channels now, in the order they were named.
         channels: &'a [Arc<str>],
     },
-    /// The server takes no more streams now.
+    /// The server accepts no more streams now.
     Overloaded {
-        /// When to come again.
+        /// How long to wait before the next attempt.
         retry_after: Duration,
     },
     /// The server, or this stream's time, ends.
     Shutdown {
-        /// When to come again.
+        /// How long to wait before reconnecting.
         retry: Duration,
         /// Why.
         reason: &'a str,
@@ -169,7 +169,8 @@ impl Notice<'_> {
     }
 }
 
-/// Written piece by piece: every stream begins with it, and `fmt` would be half of what a connect costs the shard.
+/// Written piece by piece: every stream begins with it, and `fmt` would take half of the shard's cost of
+/// a connect.
 fn encode_connected(out: &mut Vec<u8>, client: ClientId, user: Option<&str>, channels: &[Selector]) {
     let mut room = [0; ClientId::TEXT_BYTES_MAX];
     let client = client.write(&mut room);
@@ -204,33 +205,35 @@ fn encode_change(out: &mut Vec<u8>, event_type: &str, channel: &str, channels: &
 }
 
 fn encode(out: &mut Vec<u8>, event_type: &str, data: &str, id: Option<EventId>, retry: Option<Duration>) {
-    encode_with(out, event_type, id.map(Place::Server), retry, |out| out.extend_from_slice(data.as_bytes()));
+    encode_with(out, event_type, id.map(LastEventId::Server), retry, |out| {
+        out.extend_from_slice(data.as_bytes())
+    });
 }
 
-/// Appends an event whose data `data` appends, which is JSON and so one line.
+/// Appends an event. `data` appends its data, which is JSON and so one line.
 fn encode_with(
     out: &mut Vec<u8>,
     event_type: &str,
-    id: Option<Place<'_>>,
+    id: Option<LastEventId<'_>>,
     retry: Option<Duration>,
     data: impl FnOnce(&mut Vec<u8>),
 ) {
     let field = match id {
         None => IdField::None,
-        Some(Place::Server(_)) => IdField::Reserved(EventId::WIDTH),
-        Some(Place::Given(text)) => IdField::Text(text),
+        Some(LastEventId::Server(_)) => IdField::Reserved(EventId::WIDTH),
+        Some(LastEventId::Given(text)) => IdField::Text(text),
     };
     let mut event = Event::new("").with_type(event_type).expect("the server's own types are plain words");
     if let Some(retry) = retry {
         event = event.with_retry(milliseconds(retry)).expect("at least one millisecond");
     }
     let id_at = encode_event_of_line(out, &event, field, data);
-    if let (Some(Place::Server(id)), Some(at)) = (id, id_at) {
+    if let (Some(LastEventId::Server(id)), Some(at)) = (id, id_at) {
         out[at..at + EventId::WIDTH].copy_from_slice(&id.encode());
     }
 }
 
-/// Whole milliseconds, at least one: a `retry:` of none would be no wait at all.
+/// Whole milliseconds, at least one: `retry:` 0 would mean no wait.
 fn milliseconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
 }
@@ -255,7 +258,7 @@ mod tests {
         assert_eq!(
             text(Notice::Connected {
                 retry,
-                id: Some(Place::Server(id)),
+                id: Some(LastEventId::Server(id)),
                 client,
                 user: None,
                 channels: &channels
@@ -270,7 +273,7 @@ mod tests {
             |id| text(Notice::Connected { retry, id, client, user: Some("j\"d"), channels: &channels });
         let replaying = begun(None);
         assert!(!replaying.contains("\nid:") && replaying.contains(r#","userId":"j\"d","#), "{replaying}");
-        let resumed = begun(Some(Place::Given(" ö")));
+        let resumed = begun(Some(LastEventId::Given(" ö")));
         assert!(resumed.starts_with("retry: 3000\nevent: connected\nid:  ö\ndata: {"), "{resumed}");
     }
 

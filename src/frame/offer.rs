@@ -1,4 +1,4 @@
-//! What is offered to a driver for one send: slices, and the runs that own their bytes.
+//! The slices offered to a driver for one send, and the runs that own their bytes.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -6,10 +6,11 @@ use std::ops::Deref;
 
 use crate::frame::run::Run;
 
-/// The slices of one send, first bytes first, with the runs they lie in.
+/// The slices of one send, first bytes first, with their runs.
 ///
-/// A driver that is done with the bytes when its call returns looks at the slices alone. One that has the kernel look
-/// later keeps a clone of each run: the bytes of a slice stay where they are for as long as a clone of its run lives.
+/// A driver that finishes with the bytes during the call uses only the slices. A driver whose kernel
+/// reads them later keeps a clone of each run: a slice's bytes stay in place as long as a clone of its
+/// run lives.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
     slices: &'a [IoSlice<'a>],
@@ -18,7 +19,7 @@ pub struct Offer<'a> {
 }
 
 impl<'a> Offer<'a> {
-    /// `slices` lie in the runs at the same places of `front` and `rest`, which may have more.
+    /// Slice `n` lies in run `n` of `front` and `rest`. There may be more runs than slices.
     pub(super) fn new(
         slices: &'a [IoSlice<'a>],
         front: Option<&'a Run>,
@@ -35,14 +36,14 @@ impl<'a> Offer<'a> {
         self.slices
     }
 
-    /// How many bytes all slices have together.
+    /// The bytes of all slices together.
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> usize {
         self.slices.iter().map(|slice| slice.len()).sum()
     }
 
-    /// The slice and its run, where there is one alone.
+    /// The slice and its run, if there is only one.
     #[must_use]
     #[inline]
     pub fn single(&self) -> Option<(&'a IoSlice<'a>, &'a Run)> {

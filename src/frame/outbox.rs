@@ -1,7 +1,8 @@
-//! What waits to be written to one stream: a bounded queue of runs.
+//! The queue of runs that wait to be written to one stream. It is bounded.
 //!
-//! An outbox knows nothing of sockets and policies: it takes runs, gives out the slices of one vectored send, and is
-//! told how many bytes of them went. An empty outbox owns no heap, and a single run needs none.
+//! An outbox knows nothing of sockets and policies. It takes runs, offers the slices of one vectored
+//! send, and learns how many bytes were sent. An empty outbox owns no heap memory, and a single run
+//! needs none.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -13,49 +14,50 @@ use crate::frame::run::Run;
 /// How much an outbox may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
-    /// Bytes that wait, those of a partly written run included.
+    /// Waiting bytes, those of a partly written run included.
     pub bytes_max: usize,
-    /// Frames that wait.
+    /// Waiting frames.
     pub frames_max: u32,
 }
 
 impl OutboxLimits {
-    /// The limits for what one that is empty, and about to be offered to the driver, takes: up to four times as many
-    /// frames, so that small ones cost few system calls.
+    /// The limits of an empty outbox that is about to be offered to the driver. They allow up to four
+    /// times as many frames, so that small frames cost few system calls.
     #[must_use]
     pub fn at_once(self) -> OutboxLimits {
         OutboxLimits { frames_max: self.frames_max.saturating_mul(4), ..self }
     }
 }
 
-/// The limits of a stream's outbox, by whether anything was left over from its last send. Made once for many streams.
+/// The limits of a stream's outbox, by whether its last send left bytes over. Computed once for many
+/// streams.
 #[derive(Clone, Copy, Debug)]
 pub struct PushLimits {
-    /// Where nothing was left over.
+    /// If nothing was left over.
     pub at_once: OutboxLimits,
-    /// Where the driver has yet to write some of it.
+    /// If the driver has yet to write some bytes.
     pub waiting: OutboxLimits,
 }
 
 impl PushLimits {
-    /// Both, of the limits for what waits.
+    /// Derives both from the limits for waiting bytes.
     #[must_use]
     pub fn of(waiting: OutboxLimits) -> PushLimits {
         PushLimits { at_once: waiting.at_once(), waiting }
     }
 }
 
-/// What became of a run that was offered.
+/// The result of pushing a run.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// It waits.
+    /// The run waits.
     Queued,
-    /// It does not fit; nothing was taken. What to do is the policy's decision.
+    /// The run does not fit, and nothing was taken. The policy decides what to do.
     Full,
 }
 
-/// The queue. Invariant: `front` is `None` only where `rest` is too.
+/// The queue. Invariant: if `front` is `None`, so is `rest`.
 #[derive(Debug, Default)]
 pub struct Outbox {
     front: Option<Run>,
@@ -64,18 +66,17 @@ pub struct Outbox {
         reason = "nearly every outbox has none, and a queue in place is four times as large"
     )]
     rest: Option<Box<VecDeque<Run>>>,
-    /// Bytes of `front` that are written already.
+    /// Bytes of `front` that are written.
     front_sent: u32,
-    /// Bytes that wait: all runs' without `front_sent`.
+    /// Waiting bytes: all runs without `front_sent`.
     bytes: usize,
-    /// Frames that wait; those of `front` count until it is wholly written.
+    /// Waiting frames. Those of `front` count until all of it is written.
     frames: u32,
 }
 
 impl Outbox {
-    /// Takes a run where it fits. An empty outbox takes one frame however large, and no more than the limits beyond it.
-    /// Of the frames of a partly written run as many count as the part of its bytes that waits would have if all were of
-    /// one length.
+    /// Takes a run if it fits. An empty outbox takes one frame of any size, and otherwise no more than
+    /// the limits. A partly written run counts fewer frames, in proportion to its bytes that still wait.
     #[inline]
     pub fn push(&mut self, run: Run, limits: &OutboxLimits) -> Pushed {
         let (bytes, frames) = (self.bytes + run.len(), self.frames + run.frames());
@@ -94,7 +95,7 @@ impl Outbox {
         Pushed::Queued
     }
 
-    /// Takes a run whatever the limits: for what the server tells a stream itself, which is bounded otherwise.
+    /// Takes a run regardless of the limits, for the server's own events, which are bounded elsewhere.
     #[inline]
     pub fn push_unbounded(&mut self, run: Run) {
         self.bytes += run.len();
@@ -114,7 +115,7 @@ impl Outbox {
         }
     }
 
-    /// Takes the first run of an empty outbox, of which so many bytes are written; or one of which none are.
+    /// Takes a run with `sent` bytes already written. `sent` may be above 0 only if the outbox is empty.
     pub(super) fn push_begun(&mut self, run: Run, sent: u32) {
         debug_assert!(sent == 0 || self.is_empty(), "runs are written in order");
         self.push_unbounded(run);
@@ -122,12 +123,12 @@ impl Outbox {
         self.bytes -= sent as usize;
     }
 
-    /// The runs that wait, in order.
+    /// The waiting runs, in order.
     pub(super) fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> {
         self.front.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
-    /// The runs that waited, in order.
+    /// The waiting runs, in order.
     pub(super) fn into_runs(self) -> impl Iterator<Item = Run> {
         self.front.into_iter().chain(self.rest.into_iter().flat_map(|rest| rest.into_iter()))
     }
@@ -156,20 +157,21 @@ impl Outbox {
         self.front.is_none()
     }
 
-    /// Bytes that wait.
+    /// Waiting bytes.
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Frames that wait, a partly written one included.
+    /// Waiting frames, a partly written one included.
     #[must_use]
     pub fn frames(&self) -> u32 {
         self.frames
     }
 
-    /// Calls `offer` with the slices of the next send, first bytes first; with none where nothing waits.
+    /// Calls `offer` with the slices of the next send, first bytes first. There are none if nothing
+    /// waits.
     #[inline]
     pub fn offer<R>(&self, offer: impl FnOnce(Offer<'_>) -> R) -> R {
         let Some(front) = &self.front else { return offer(Offer::new(&[], None, None)) };
@@ -185,7 +187,7 @@ impl Outbox {
         offer(Offer::new(&slices[..len], Some(front), Some(rest)))
     }
 
-    /// Forgets all that waits, which is written; returns how many frames that was.
+    /// Removes everything, since all of it is written. Returns how many frames waited.
     #[inline]
     pub fn clear(&mut self) -> u32 {
         self.front = None;
@@ -197,12 +199,12 @@ impl Outbox {
         std::mem::take(&mut self.frames)
     }
 
-    /// Forgets the first `bytes` bytes, which are written.
+    /// Removes the first `bytes` bytes, since they are written.
     ///
-    /// Returns how many frames wait no more: those of a run once all of it is written.
+    /// Returns how many frames this completed. The frames of a run count once all of it is written.
     ///
     /// # Panics
-    /// If fewer wait.
+    /// If fewer bytes wait.
     #[inline]
     pub fn sent(&mut self, bytes: usize) -> u32 {
         assert!(bytes <= self.bytes, "{bytes} bytes written where {} waited", self.bytes);

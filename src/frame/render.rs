@@ -1,8 +1,8 @@
 //! The only place where an event becomes the bytes of a frame.
 //!
-//! A frame is one event as `text/event-stream` (WHATWG HTML 9.2) inside one chunk of HTTP/1.1 chunked transfer coding
-//! (RFC 9112 7.1), so that a stream's bytes are frames one after the other and nothing else. A reader without chunked
-//! coding (HTTP/1.0) gets the same frames [`crate::frame::unframed`].
+//! A frame is one event as `text/event-stream` (WHATWG HTML 9.2) inside one chunk of HTTP/1.1 chunked
+//! transfer coding (RFC 9112 7.1). So the bytes of a stream are frames one after the other and nothing
+//! else. A reader without chunked coding (HTTP/1.0) gets the same frames [`crate::frame::unframed`].
 
 use std::ops::Range;
 
@@ -15,36 +15,37 @@ use crate::sse::event::Event;
 pub enum Framing {
     /// One chunk for each frame (HTTP/1.1).
     Chunked,
-    /// Nothing: the end of the connection ends the body (HTTP/1.0).
+    /// No delimiter: the end of the connection ends the body (HTTP/1.0).
     Unframed,
 }
 
-/// The last chunk of a body with chunked coding, without trailers (RFC 9112 7.1).
+/// The last chunk of a chunked body, without trailers (RFC 9112 7.1).
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Most bytes that go before a chunk's data: eight hexadecimal digits and CR LF.
+/// Most bytes before a chunk's data: eight hexadecimal digits and CR LF.
 const CHUNK_HEAD_BYTES_MAX: usize = 10;
 
-/// Where a frame stands in the buffer that it was rendered to.
+/// Where a frame is in the buffer that it was rendered to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     /// Its first byte.
     pub from: usize,
-    /// Behind its last byte.
+    /// The place behind its last byte.
     pub to: usize,
-    /// Where the id of [`EventId::WIDTH`] bytes goes once it is known, counted from `from`; `None` where the event has
-    /// an id of its publisher's, or none.
+    /// Where the id of [`EventId::WIDTH`] bytes goes once it is known, counted from `from`. `None` if
+    /// the event has its publisher's id or no id.
     pub id_at: Option<usize>,
-    /// Where its publisher's own id stands, counted from `from`; `None` where it has none.
+    /// The range of its publisher's id, counted from `from`.
     pub own_id: Option<Range<usize>>,
 }
 
-/// Renders an event as a frame behind what `out` holds, with room for the server's id unless it has one of its own.
+/// Renders an event as a frame behind the contents of `out`. Reserves room for the server's id unless
+/// the event has its own.
 ///
 /// Up to ten bytes before the frame are filler, since a chunk's length is known only after its data.
 ///
 /// # Panics
-/// If the frame is 4 GiB or longer; bodies are bounded far below that.
+/// If the frame is 4 GiB or longer. Bodies are bounded far below that.
 pub fn render(out: &mut Vec<u8>, event: &Event<'_>) -> Rendered {
     let id = match event.id() {
         Some(text) => IdField::Text(text),
@@ -62,7 +63,7 @@ pub fn render(out: &mut Vec<u8>, event: &Event<'_>) -> Rendered {
     Rendered { from, to: out.len(), id_at, own_id }
 }
 
-/// Renders what the server itself tells one stream: an event, or a comment, that `encode` writes.
+/// Renders an event or comment of the server itself. `encode` writes its text.
 pub fn render_own(out: &mut Vec<u8>, framing: Framing, encode: impl FnOnce(&mut Vec<u8>)) {
     match framing {
         Framing::Unframed => encode(out),
@@ -76,8 +77,8 @@ pub fn render_own(out: &mut Vec<u8>, framing: Framing, encode: impl FnOnce(&mut 
     }
 }
 
-/// Writes a chunk's head right before its data, which begins [`CHUNK_HEAD_BYTES_MAX`] after `start`, and its end;
-/// returns where the head begins.
+/// Completes a chunk. Writes its head right before its data, which begins [`CHUNK_HEAD_BYTES_MAX`] after
+/// `start`, and its end after it. Returns where the head begins.
 fn close_chunk(out: &mut Vec<u8>, start: usize) -> usize {
     let data_from = start + CHUNK_HEAD_BYTES_MAX;
     let mut rest = u32::try_from(out.len() - data_from).expect("frames are below 4 GiB");

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use crate::frame::segment::Segment;
 
-/// Bytes that streams of one shard share, counted by plain integers.
+/// Bytes that streams of one shard share, with a plain reference count.
 ///
-/// A shard takes a segment once and gives each of its streams an `Rc`: no atomic operation for a delivery.
+/// A shard takes a segment once and gives each of its streams an `Rc`, so a delivery costs no atomic
+/// operation.
 #[derive(Debug)]
 pub enum Source {
     /// A segment of the history, shared with other shards.
     Shared(Arc<Segment>),
-    /// Bytes of this shard alone: a response's head, what the server tells one stream, a run without framing.
+    /// Bytes of this shard alone: a response's head, the server's own event to a stream, or a run
+    /// without framing.
     Own(Vec<u8>),
 }
 
@@ -36,7 +38,7 @@ impl Source {
     }
 }
 
-/// Whole frames that stand one after the other in one source.
+/// Whole frames that are adjacent in one source.
 #[derive(Clone, Debug)]
 pub struct Run {
     source: Rc<Source>,
@@ -53,7 +55,7 @@ impl Run {
         Run { source, from, to, frames }
     }
 
-    /// A run of bytes that the server itself says: no frame of an event, so that it counts as none.
+    /// A run of the server's own bytes. It has no event's frame, so it counts as zero frames.
     ///
     /// # Panics
     /// If `bytes` is empty, or 4 GiB or longer.
@@ -64,7 +66,7 @@ impl Run {
         Run { source: Rc::new(Source::Own(bytes)), from: 0, to, frames: 0 }
     }
 
-    /// How many bytes it has.
+    /// The number of bytes.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
@@ -77,7 +79,7 @@ impl Run {
         self.from == self.to
     }
 
-    /// How many frames of events it has.
+    /// The number of events' frames.
     #[must_use]
     #[inline]
     pub fn frames(&self) -> u32 {
@@ -91,17 +93,17 @@ impl Run {
         self.source.bytes(self.from, self.to)
     }
 
-    /// Its bytes but the first `skipped`.
+    /// Its bytes after the first `skipped`.
     ///
     /// # Panics
-    /// If it has fewer.
+    /// If it has fewer bytes.
     #[must_use]
     #[inline]
     pub fn bytes_after(&self, skipped: u32) -> &[u8] {
         self.source.bytes(self.from + skipped, self.to)
     }
 
-    /// Returns true if and only if `next` begins at the very byte where this run ends.
+    /// Returns true if and only if `next` begins at the byte where this run ends.
     #[must_use]
     #[inline]
     pub fn is_followed_by(&self, next: &Run) -> bool {
@@ -113,12 +115,12 @@ impl Run {
         self.source.block_bytes()
     }
 
-    /// Returns true if and only if both lie in the same block.
+    /// Returns true if and only if both runs are in the same block.
     pub(super) fn shares_block(&self, other: &Run) -> bool {
         Rc::ptr_eq(&self.source, &other.source)
     }
 
-    /// Returns true if and only if it is one event, and nothing else lies in its block.
+    /// Returns true if and only if the run is one event and its block holds nothing else.
     pub(super) fn is_one_event(&self) -> bool {
         self.frames == 1 && self.len() == self.block_bytes()
     }
@@ -132,13 +134,13 @@ impl Run {
         Run { source: Rc::new(Source::Own(self.bytes().to_vec())), from: 0, to, frames }
     }
 
-    /// The run but its first `skipped` bytes, which a block holds a copy of from `at` on.
+    /// The run without its first `skipped` bytes. `block` holds a copy of the rest from `at` on.
     pub(super) fn moved_to(&self, block: &Rc<Source>, at: u32, skipped: u32) -> Run {
         let to = at + (self.to - self.from - skipped);
         Run { source: Rc::clone(block), from: at, to, frames: self.frames }
     }
 
-    /// Takes in a run that follows this one.
+    /// Appends a run that follows this one.
     #[inline]
     pub fn extend_by(&mut self, next: &Run) {
         debug_assert!(self.is_followed_by(next), "only adjacent runs become one");

@@ -1,20 +1,22 @@
-//! Shared append-only bytes, read by many threads while one appends.
+//! Shared append-only bytes. Many threads read while one thread appends.
 //!
-//! A [`Segment`] is a block of fixed capacity. Its one [`Appender`] writes behind what is published and then moves the
-//! published length; whoever holds the segment reads what is published, without a lock. Nothing published ever changes.
+//! A [`Segment`] is a block of fixed capacity. Its one [`Appender`] writes behind the published bytes,
+//! then raises the published length. Every owner of the segment reads the published bytes without a
+//! lock. Published bytes never change.
 //!
-//! This is the one place outside the drivers with `unsafe` code. Its order of writes and reads is checked by loom
-//! (`scripts/test` runs it), its bounds under the address sanitizer.
+//! This is the one place outside the drivers with `unsafe` code. Loom checks the order of its writes and
+//! reads (`scripts/test` runs it). The address sanitizer checks its bounds.
 
 use std::fmt;
 use std::sync::Arc;
 
 use cell::{AtomicUsize, Cells, Ordering};
 
-/// A block of bytes of which a growing prefix is published.
+/// A block of bytes with a growing published prefix.
 pub struct Segment {
     cells: Cells,
-    /// Bytes below this place are written and never change again. Only the appender moves it, and only up.
+    /// Bytes below this place are written and never change again. Only the appender moves it, and only
+    /// up.
     published: AtomicUsize,
 }
 
@@ -26,7 +28,8 @@ impl Segment {
         Appender { segment: Arc::new(segment), len: 0 }
     }
 
-    /// Makes an empty segment, and its only appender, of the memory of one that nobody else holds; `None` where somebody does.
+    /// Makes an empty segment and its only appender from the memory of `segment`. `None` if `segment`
+    /// has another owner.
     #[must_use]
     pub fn reuse(segment: Arc<Segment>) -> Option<Appender> {
         let Segment { cells, .. } = Arc::into_inner(segment)?;
@@ -44,8 +47,8 @@ impl Segment {
 
     /// The published bytes from `from` to `to`.
     ///
-    /// # Panics
-    /// If `to` lies beyond what is published, or before `from`: places come from [`Appender::append`] alone.
+    /// If `to` is beyond the published length or before `from`. Only [`Appender::append`] gives out
+    /// places.
     #[must_use]
     #[inline]
     pub fn bytes(&self, from: usize, to: usize) -> &[u8] {
@@ -54,7 +57,7 @@ impl Segment {
         self.cells.published(from, to)
     }
 
-    /// Bytes that the segment's block takes up, written or not.
+    /// Bytes of the segment's block, written or not.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.cells.len()
@@ -67,25 +70,25 @@ impl fmt::Debug for Segment {
     }
 }
 
-/// The one who writes to a segment.
+/// The only writer of a segment.
 #[derive(Debug)]
 pub struct Appender {
     segment: Arc<Segment>,
-    /// What is published, known here without asking.
+    /// The published length, known without an atomic load.
     len: usize,
 }
 
-/// Bytes that replace others of the same number while a frame is copied: an event's id, known only then.
+/// Bytes that replace as many others while a frame is copied: an event's id, which is known only then.
 #[derive(Clone, Copy, Debug)]
 pub struct Patch<'a> {
-    /// Where in the appended bytes.
+    /// Where they go in the appended bytes.
     pub at: usize,
-    /// What stands there in the segment.
+    /// The bytes that the segment gets there.
     pub bytes: &'a [u8],
 }
 
 impl Appender {
-    /// The segment that is appended to.
+    /// The segment of this appender.
     #[must_use]
     pub fn segment(&self) -> &Arc<Segment> {
         &self.segment
@@ -109,10 +112,10 @@ impl Appender {
         self.segment.capacity() - self.len
     }
 
-    /// Appends `bytes`, with `patch` in place, publishes them, and returns where they begin.
+    /// Appends `bytes` with `patch` applied and publishes them. Returns where they begin.
     ///
     /// # Panics
-    /// If there is not enough [`Appender::room`], or the patch does not lie within `bytes`.
+    /// If they exceed [`Appender::room`], or the patch is not within `bytes`.
     pub fn append(&mut self, bytes: &[u8], patch: Option<Patch<'_>>) -> usize {
         assert!(bytes.len() <= self.room(), "{} bytes where {} fit", bytes.len(), self.room());
         let from = self.len;
@@ -137,15 +140,15 @@ mod cell {
 
     pub(super) struct Cells(Box<[UnsafeCell<u8>]>);
 
-    // SAFETY: bytes are shared between threads only as `Segment` allows: those below `published` are never written
-    // again, those at or above it are touched by the only `Appender` alone.
+    // SAFETY: threads share the bytes only as `Segment` allows. Bytes below `published` are never
+    // written again. Only the one `Appender` touches bytes at or above it.
     unsafe impl Sync for Cells {}
 
     impl Cells {
         pub(super) fn zeroed(len: usize) -> Cells {
             let bytes: *mut [u8] = Box::into_raw(vec![0; len].into_boxed_slice());
-            // SAFETY: `UnsafeCell<u8>` has the layout of `u8` (std: "same in-memory representation"), and the pointer
-            // comes from a box of the same length.
+            // SAFETY: `UnsafeCell<u8>` has the layout of `u8` (std: "same in-memory representation").
+            // The pointer comes from a box of the same length.
             Cells(unsafe { Box::from_raw(bytes as *mut [UnsafeCell<u8>]) })
         }
 
@@ -153,21 +156,23 @@ mod cell {
             self.0.len()
         }
 
-        /// The bytes of a range that is published.
+        /// The bytes of a published range.
         pub(super) fn published(&self, from: usize, to: usize) -> &[u8] {
             let cells = &self.0[from..to];
-            // SAFETY: the range is initialised memory of this box, which lives as long as `self`. The caller has read
-            // `published` with Acquire and `to` is not above it, so no one writes to these bytes any more.
+            // SAFETY: the range is initialised memory of this box, which lives as long as `self`. The
+            // caller has read `published` with Acquire and `to` is not above it, so no one writes to
+            // these bytes any more.
             unsafe { std::slice::from_raw_parts(cells.as_ptr().cast::<u8>(), cells.len()) }
         }
 
-        /// Writes to a range that is not published; the segment's only appender proves that no one else writes.
+        /// Writes to an unpublished range. The segment's only appender proves that no one else writes.
         pub(super) fn write(&self, from: usize, bytes: &[u8], appender: &Appender) {
             debug_assert!(from >= appender.len, "published bytes never change");
             let cells = &self.0[from..from + bytes.len()];
-            // SAFETY: the range lies in this box (checked by the slice) and at or above `published`, where readers never
-            // look; `append` holds the only appender mutably, so there is no other writer. `bytes` cannot overlap it:
-            // a shared slice of unpublished bytes is never handed out.
+            // SAFETY: the range is in this box (the slice checks this) and at or above `published`,
+            // where readers never look. `append` holds the only appender mutably, so there is no other
+            // writer. `bytes` cannot overlap the range: no shared slice of unpublished bytes is ever
+            // handed out.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), cells.as_ptr() as *mut u8, bytes.len()) }
         }
     }
@@ -175,7 +180,7 @@ mod cell {
 
 #[cfg(loom)]
 mod cell {
-    //! The same cells, each access of which loom checks against those of other threads.
+    //! The same cells. Loom checks each access against those of other threads.
 
     #![expect(unsafe_code, reason = "loom's cells hand out pointers; it reports every use of one that races")]
 
@@ -185,7 +190,7 @@ mod cell {
 
     pub(super) struct Cells(Box<[UnsafeCell<u8>]>);
 
-    // SAFETY: as for the cells that are not loom's; whether that holds is what loom is asked.
+    // SAFETY: as for the cells without loom. Whether that holds is what loom checks.
     unsafe impl Sync for Cells {}
 
     impl Cells {
@@ -197,16 +202,19 @@ mod cell {
             self.0.len()
         }
 
-        /// A copy of the bytes, as loom lends a cell for no longer than one look. It is leaked: a few bytes a model.
+        /// A copy of the bytes, since loom lends a cell for one access only. The copy is leaked: a few
+        /// bytes per model.
         pub(super) fn published(&self, from: usize, to: usize) -> &[u8] {
-            // SAFETY: the pointer is that of a live cell of `self`, and loom fails the test where somebody writes to it.
+            // SAFETY: the pointer is to a live cell of `self`. Loom fails the test if another thread
+            // writes to it.
             let read = |byte: *const u8| unsafe { *byte };
             self.0[from..to].iter().map(|cell| cell.with(read)).collect::<Vec<u8>>().leak()
         }
 
         pub(super) fn write(&self, from: usize, bytes: &[u8], _appender: &Appender) {
             for (cell, byte) in self.0[from..].iter().zip(bytes) {
-                // SAFETY: the pointer is that of a live cell of `self`, and loom fails the test where others use it too.
+                // SAFETY: the pointer is to a live cell of `self`. Loom fails the test if another thread
+                // uses it too.
                 cell.with_mut(|place| unsafe { *place = *byte });
             }
         }

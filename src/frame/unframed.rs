@@ -1,9 +1,11 @@
-//! The twin of a run for readers without chunked transfer coding (HTTP/1.0): the same frames without their chunks.
+//! Copies of runs for readers without chunked transfer coding (HTTP/1.0): the same frames without their
+//! chunks.
 
-/// Appends the frames of `framed`, whole chunks as [`crate::frame::render`] makes them, without their framing.
+/// Appends the frames of `framed` without their framing. `framed` is whole chunks as
+/// [`crate::frame::render`] makes them.
 ///
 /// # Panics
-/// If `framed` is not a sequence of whole chunks; runs always are.
+/// If `framed` is not a sequence of whole chunks. Runs always are.
 pub fn unframe(mut framed: &[u8], out: &mut Vec<u8>) {
     while !framed.is_empty() {
         let head = memchr::memchr(b'\r', framed).expect("a chunk begins with its length and CR LF");

@@ -8,7 +8,7 @@ use crate::base::id::{ClientId, ConnId};
 use crate::base::name::UserId;
 use crate::conn::Context;
 use crate::driver::Driver;
-use crate::frame::notice::{GapReason, Notice, Place};
+use crate::frame::notice::{GapReason, LastEventId, Notice};
 use crate::hub::{Begin, Begun};
 
 use super::Streams;
@@ -64,8 +64,8 @@ impl<D: Driver> Shard<D> {
             retry,
             id: match (&request.begin, request.id_to_give_back()) {
                 (Begin::AllRetained | Begin::LastRetained(_), _) => None,
-                (_, Some(given)) => Some(Place::Given(given)),
-                (_, None) => Some(Place::Server(subscribed.id)),
+                (_, Some(given)) => Some(LastEventId::Given(given)),
+                (_, None) => Some(LastEventId::Server(subscribed.id)),
             },
             client,
             user,

@@ -1,26 +1,27 @@
-//! How many file descriptors the process may have.
+//! The process's limit on file descriptors.
 
 use std::io;
 
-/// The limit on open files as it is (`getrlimit(2)`: the soft limit).
+/// The current limit on open files (`getrlimit(2)`: the soft limit).
 ///
 /// # Errors
-/// Where the kernel refuses to tell it, which a sandbox may do.
+/// If the kernel refuses to tell, as in some sandboxes.
 pub fn open_files_limit() -> io::Result<usize> {
     limit().map(|limit| usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }
 
-/// Raises the limit on open files as far as the process may (`getrlimit(2)`: the hard limit), and returns it. This
-/// is the whole process's, so it is for the one who owns the process to do.
+/// Raises the limit on open files as far as the process may (`getrlimit(2)`: the hard limit), and
+/// returns it. The limit applies to the whole process, so only its owner should call this.
 ///
 /// # Errors
-/// Where the kernel refuses to tell or to set it, which a sandbox may do.
+/// If the kernel refuses to tell or to set the limit, as in some sandboxes.
 pub fn raise_open_files_limit() -> io::Result<usize> {
     let limit = limit()?;
     if limit.rlim_cur < limit.rlim_max {
         let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
         #[expect(unsafe_code, reason = "std has no call for resource limits")]
-        // SAFETY: `raised` is ours and lives through the call, which reads it and keeps nothing (`setrlimit(2)`).
+        // SAFETY: `raised` is ours. It lives through the call, which reads it and keeps nothing
+        // (`setrlimit(2)`).
         let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) };
         if set != 0 {
             return Err(io::Error::last_os_error());
@@ -32,7 +33,8 @@ pub fn raise_open_files_limit() -> io::Result<usize> {
 fn limit() -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     #[expect(unsafe_code, reason = "std has no call for resource limits")]
-    // SAFETY: `limit` is ours and lives through the call, which writes to it and keeps nothing (`getrlimit(2)`).
+    // SAFETY: `limit` is ours. It lives through the call, which writes to it and keeps nothing
+    // (`getrlimit(2)`).
     let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     if read == 0 { Ok(limit) } else { Err(io::Error::last_os_error()) }
 }

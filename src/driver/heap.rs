@@ -1,28 +1,31 @@
-//! The heap of the process, as glibc's malloc keeps it: how many parts it has, what is in use, and when what was freed
-//! goes back to the system. All of it is the whole process's, so it is for the one who owns the process to do.
+//! The heap of the process, as glibc's malloc manages it: the number of arenas, the bytes in use, and
+//! when freed memory goes back to the system. All of this affects the whole process, so only its owner
+//! should call these functions.
 
-/// Has all threads allocate from one heap. Each would make one of its own at first, up to eight for each CPU, and what one
-/// thread has freed of its heap, such as a segment of the history, is of no use to the threads of others. To be called
-/// before any thread starts. It does nothing where the C library is not glibc.
+/// Makes all threads allocate from one arena. By default glibc makes up to eight arenas per CPU, at
+/// first one for each thread. Memory that is freed in one arena, such as a segment of the history, is
+/// useless to threads of the others. Call this before any thread starts. It does nothing if the C
+/// library is not glibc.
 pub fn keep_one_heap() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "std has no call for the allocator's settings")]
-    // SAFETY: it sets a number of the allocator's, under its own lock (`mallopt(3)`). It fails for unknown numbers alone.
+    // SAFETY: it sets a number in the allocator, under the allocator's own lock (`mallopt(3)`). It fails
+    // only for unknown parameters.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
-/// What malloc counts, in bytes, without large blocks that are mapped by themselves.
+/// Byte counts from malloc. They leave out large blocks, which are mapped separately.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeapBytes {
     /// Allocated.
     pub in_use: usize,
-    /// Free, given back to the system or not.
+    /// Free, whether or not given back to the system.
     pub free: usize,
 }
 
-/// What is allocated and free; `None` where the C library does not tell it.
+/// The allocated and free bytes. `None` if the C library does not report them.
 #[must_use]
 pub fn heap_bytes() -> Option<HeapBytes> {
     #[cfg(target_env = "gnu")]
@@ -36,7 +39,8 @@ pub fn heap_bytes() -> Option<HeapBytes> {
     None
 }
 
-/// Resident memory of the process in bytes (`proc_pid_status(5)`); `None` where the kernel does not tell it.
+/// Resident memory of the process in bytes (`proc_pid_status(5)`). `None` if the kernel does not report
+/// it.
 #[must_use]
 pub fn resident_bytes() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -44,12 +48,12 @@ pub fn resident_bytes() -> Option<usize> {
     line.trim().trim_end_matches(" kB").parse::<usize>().ok()?.checked_mul(1024)
 }
 
-/// Gives back to the system what is free of the heap, in whole pages. Whoever allocates meanwhile waits: 0.12 ms for
-/// each MiB that goes.
+/// Gives free heap memory back to the system, in whole pages. A thread that allocates meanwhile waits:
+/// 0.12 ms for each MiB given back.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "std has no call to give memory back")]
-    // SAFETY: it changes free memory alone, under the allocator's own locks (`malloc_trim(3)`).
+    // SAFETY: it changes only free memory, under the allocator's own locks (`malloc_trim(3)`).
     unsafe {
         libc::malloc_trim(0);
     }

@@ -1,4 +1,5 @@
-//! Listening sockets and their options. Accepted sockets inherit the options, so that none is set for each of them.
+//! Listening sockets and their options. Accepted sockets inherit the options, so none is set per
+//! connection.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,32 +12,34 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 pub struct SocketOptions {
     /// Most connections that wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
     pub backlog: u32,
-    /// Whether small writes leave at once (`TCP_NODELAY`, `tcp(7)`).
+    /// Whether small writes are sent at once (`TCP_NODELAY`, `tcp(7)`).
     pub nodelay: bool,
-    /// Bytes that the kernel may hold for one peer (`SO_SNDBUF`, `socket(7)`, which doubles it for its own overhead).
+    /// Bytes that the kernel may hold for one peer (`SO_SNDBUF`, `socket(7)`, which doubles it for its
+    /// own overhead).
     ///
-    /// Without this, the kernel was seen to take 4.2 MB for a peer that had stopped reading.
+    /// Without this, the kernel was measured to take 4.2 MB for a peer that had stopped reading.
     pub send_buffer_bytes: Option<usize>,
-    /// Bytes not yet sent below which a socket has room again (`TCP_NOTSENT_LOWAT`, `tcp(7)`).
+    /// A socket has room again below this many unsent bytes (`TCP_NOTSENT_LOWAT`, `tcp(7)`).
     pub notsent_lowat_bytes: Option<u32>,
-    /// How long a peer may take nothing, as those judge it who own the connections: a peer that is gone from the network
-    /// is noticed after that and within twice that, if it is two seconds or more; `None` where nobody asks.
+    /// How long a peer may read nothing before the owner of its connection closes it. The kernel notices
+    /// a peer that left the network after this time and within twice this time, if it is two seconds or
+    /// more. `None` sets no limit.
     pub stall_timeout: Option<Duration>,
 }
 
-/// By how much the kernel is more patient with a peer than those who own the connections: of a peer that is there and
-/// does not read they are to say why it was closed.
+/// The kernel waits this much longer for a peer than the connection's owner. So if a peer is reachable
+/// but does not read, the owner closes the connection first and gives the reason.
 const PATIENCE_MORE: Duration = Duration::from_secs(10);
 
-/// How long an unanswered peer is waited for (`TCP_USER_TIMEOUT`, `tcp(7)`), whether it was sent data, a probe of its closed
-/// window, or a probe of whether it lives.
+/// How long the kernel waits for an answer from the peer (`TCP_USER_TIMEOUT`, `tcp(7)`): to data, to a
+/// probe of its closed window, or to a keepalive probe.
 fn user_timeout(stall_timeout: Duration) -> Duration {
-    // The kernel counts in milliseconds, with 31 bits.
+    // The kernel counts milliseconds in 31 bits.
     let longest = Duration::from_millis(1 << 30);
     (stall_timeout + PATIENCE_MORE.min(stall_timeout / 2)).min(longest)
 }
 
-/// When a silent peer is probed for the first time, before half of `stall_timeout`, and how often then.
+/// When the kernel first probes a silent peer, before half of `stall_timeout`, and how often after that.
 fn keepalive(stall_timeout: Duration) -> TcpKeepalive {
     let seconds = |duration: Duration| Duration::from_secs(duration.as_secs().clamp(1, 32_767));
     TcpKeepalive::new().with_time(seconds(stall_timeout * 2 / 5)).with_interval(seconds(stall_timeout / 10))
@@ -54,7 +57,7 @@ impl Default for SocketOptions {
     }
 }
 
-/// A bound, listening socket, not yet any driver's. Connections wait in its backlog from now on.
+/// A bound, listening socket that no driver has yet. Connections wait in its backlog from now on.
 #[derive(Debug)]
 pub struct Listener {
     pub(super) socket: Socket,
@@ -64,14 +67,15 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The TCP address it listens on, with the port that the kernel chose where 0 was asked for; `None` for a unix socket.
+    /// Its TCP address, with the port that the kernel chose if 0 was asked for. `None` for a unix
+    /// socket.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
-    /// Returns true if and only if it is a unix socket. Such a one is of one shard alone, which
-    /// [hands connections over](super::Driver::hand_over) to the others.
+    /// Returns true if and only if it is a unix socket. Only one shard has it, and that shard [hands
+    /// connections over](super::Driver::hand_over) to the others.
     #[must_use]
     pub fn is_unix(&self) -> bool {
         self.address.is_none()
@@ -87,20 +91,20 @@ impl Listener {
 /// Listens on a TCP address.
 ///
 /// # Errors
-/// [`BindError`] names the address and the likely cause. Nothing listens then.
+/// [`BindError`] names the address and the likely cause. Nothing listens after an error.
 pub fn bind(address: SocketAddr, options: &SocketOptions) -> Result<Listener, BindError> {
     let socket = open(address, options).map_err(|source| BindError::Socket { address, source })?;
     listen(socket, address, options)
 }
 
-/// Listens on a TCP address with one socket more than once: the kernel spreads connections over them (`SO_REUSEPORT`,
-/// `socket(7)`).
+/// Listens on a TCP address with `count` sockets. The kernel spreads connections over them
+/// (`SO_REUSEPORT`, `socket(7)`).
 ///
-/// The first socket is bound alone and may share its address only afterwards, so that an address which another process
-/// listens on is refused, whatever that process would allow.
+/// The first socket is bound alone and shares its address only afterwards. So an address that another
+/// process listens on is refused, whatever that process allows.
 ///
 /// # Errors
-/// As [`bind`]. Nothing listens then.
+/// As [`bind`]. Nothing listens after an error.
 ///
 /// # Panics
 /// If `count` is 0.
@@ -126,7 +130,8 @@ pub fn bind_many(
 }
 
 fn listen(socket: Socket, address: SocketAddr, options: &SocketOptions) -> Result<Listener, BindError> {
-    // Two sockets with `SO_REUSEADDR` may both bind; the second one then fails to listen, with the same error.
+    // Two sockets with `SO_REUSEADDR` may both bind. The second then fails to listen, with the same
+    // error.
     socket
         .bind(&address.into())
         .and_then(|()| socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX)))
@@ -138,11 +143,12 @@ fn listen(socket: Socket, address: SocketAddr, options: &SocketOptions) -> Resul
 fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    // Connections of an earlier process that linger in TIME-WAIT do not keep a new one from the address; a process that
-    // listens there does (`socket(7)`).
+    // Connections of an earlier process in TIME-WAIT do not block the address. A process that listens
+    // there does (`socket(7)`).
     socket.set_reuse_address(true)?;
     if matches!(address.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_none()) {
-        // `[::]` is every IPv6 address and no other, as for nginx: `0.0.0.0` with the same port stands beside it.
+        // `[::]` is every IPv6 address and no IPv4 address, as in nginx, so `0.0.0.0` can listen on the
+        // same port.
         socket.set_only_v6(true)?;
     }
     socket.set_tcp_nodelay(options.nodelay)?;
@@ -159,8 +165,8 @@ fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Returns true if and only if the connection, not accepting, has failed: `accept(2)` reports errors that were pending
-/// on the new connection, and asks that they be treated as if it had never come.
+/// Returns true if and only if the connection has failed, not the accept. `accept(2)` returns errors
+/// pending on the new connection, and asks callers to treat such a connection as if it had never come.
 pub(super) fn is_peers_fault(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -180,18 +186,18 @@ pub(super) fn is_peers_fault(error: &io::Error) -> bool {
     )
 }
 
-/// Why an address cannot be listened on. Every variant is for the operator to mend.
+/// Why an address cannot be listened on. The operator can mend every variant.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Somebody listens there (`EADDRINUSE`).
+    /// Another process listens there (`EADDRINUSE`).
     #[error("{address} is in use: another process listens there, perhaps another downpour")]
     InUse {
         /// The address asked for.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// Ports below 1024 are for the privileged (`EACCES`).
+    /// Ports below 1024 need privileges (`EACCES`).
     #[error(
         "not allowed to listen on {address}: \
          ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start"
@@ -199,23 +205,24 @@ pub enum BindError {
     NotAllowed {
         /// The address asked for.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// No interface of this machine has that address (`EADDRNOTAVAIL`).
+    /// No interface of this machine has the address (`EADDRNOTAVAIL`).
     #[error("no network interface of this machine has the address of {address}")]
     NotOurs {
         /// The address asked for.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A socket could not be made, or refused an option: file descriptors run out, or the kernel lacks the family.
+    /// A socket could not be made, or refused an option: file descriptors ran out, or the kernel lacks
+    /// the address family.
     #[error("cannot listen on {address}")]
     Socket {
         /// The address asked for.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -235,7 +242,7 @@ impl BindError {
 pub(super) mod tests {
     use super::*;
 
-    /// Checks the options of a socket whose listener was told of a stall timeout of two minutes.
+    /// Checks the options of a socket whose listener has a stall timeout of two minutes.
     pub(in crate::driver) fn notices_that_a_peer_is_gone(socket: &Socket) {
         let seconds = Duration::from_secs;
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(seconds(130)));
@@ -288,7 +295,7 @@ pub(super) mod tests {
             return println!("skipped: there is no IPv6 here: {error}");
         }
         for (first, other) in [("0.0.0.0:0", "[::]"), ("[::]:0", "0.0.0.0")] {
-            // The port that one family has free may be another process's in the other.
+            // A port that is free in one family may be in use in the other.
             let shared = (0..50).any(|_| {
                 let first = bind_many(first.parse().unwrap(), 2, &SocketOptions::default()).unwrap();
                 let taken = first[0].address().unwrap();
@@ -306,7 +313,8 @@ pub(super) mod tests {
         assert!(matches!(error, BindError::NotOurs { .. }), "{error:?}");
     }
 
-    /// What those who own connections say first, and the kernel after them; a peer that is gone is noticed in time.
+    /// A connection's owner gives up first, and the kernel after it. A peer that is gone is noticed in
+    /// time.
     #[test]
     fn the_kernel_is_more_patient_than_those_who_own_the_connections_and_not_for_long() {
         let seconds = Duration::from_secs;

@@ -1,23 +1,24 @@
-//! Source addresses of connections that a process makes itself.
+//! Source addresses of outgoing connections.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Leaves a socket's port to its `connect`, which knows the other end: a port is then taken that is free for this pair of
-/// ends, also one whose last connection lingers in TIME-WAIT. To be asked before a bind to port 0
+/// Makes `connect` choose a socket's port. `connect` knows both ends, so it can take any port that is
+/// free for this pair, even one whose last connection is in TIME-WAIT. Call this before a bind to port 0
 /// (`IP_BIND_ADDRESS_NO_PORT`, `ip(7)`).
 ///
-/// Without it the bind itself must find a port that nobody has used for a minute; with 13 000 of them in TIME-WAIT that
-/// search was seen to take 2 ms for each connection.
+/// Without it, the bind must find a port that was unused for a minute. With 13 000 ports in TIME-WAIT
+/// that search took 2 ms for each connection.
 ///
 /// # Errors
-/// Where the kernel does not know the option, which is older than Linux 4.2, or `socket` is none of IPv4 or IPv6.
+/// If the kernel does not know the option, which came with Linux 4.2, or `socket` is neither IPv4 nor
+/// IPv6.
 pub fn leave_port_to_connect(socket: &impl AsFd) -> io::Result<()> {
     let is_on: libc::c_int = 1;
     let bytes = libc::socklen_t::try_from(size_of_val(&is_on)).expect("an int has few bytes");
     #[expect(unsafe_code, reason = "neither std nor socket2 has this option")]
-    // SAFETY: `is_on` is ours, has `bytes` bytes and lives through the call, which reads it and keeps nothing; the descriptor
-    // is open, as `socket` is borrowed (`setsockopt(2)`).
+    // SAFETY: `is_on` is ours and has `bytes` bytes. It lives through the call, which reads it and keeps
+    // nothing. The descriptor is open, since `socket` is borrowed (`setsockopt(2)`).
     let set = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),

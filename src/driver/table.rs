@@ -1,8 +1,8 @@
-//! What a driver of sockets knows about each connection, by the slot that its owner gave it.
+//! A driver's table of connections, by the slot that their owner chose.
 
 use crate::base::id::ConnId;
 
-/// The open connections. A name of a former connection in a slot names nobody.
+/// The open connections. The id of a former connection in a slot finds nothing.
 #[derive(Debug)]
 pub(super) struct Table<T> {
     slots: Vec<Slot<T>>,
@@ -14,7 +14,7 @@ struct Slot<T> {
     connection: Option<T>,
 }
 
-/// What one connection takes in the table, in bytes.
+/// Bytes of the table per connection.
 pub(super) const fn slot_bytes<T>() -> usize {
     size_of::<Slot<T>>()
 }
@@ -26,15 +26,15 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// A table that grows to `count` slots without being moved, for whose memory the process pays as they are taken, as
-    /// [`Slots::with_room_for`](crate::base::slots::Slots::with_room_for).
+    /// A table that grows to `count` slots without being moved. The process pays for memory as slots are
+    /// taken, as in [`Slots::with_room_for`](crate::base::slots::Slots::with_room_for).
     pub(super) fn with_room_for(count: usize) -> Table<T> {
         let mut table = Table::default();
         let _ = table.slots.try_reserve_exact(count);
         table
     }
 
-    /// Takes a connection in, whose slot no other open one has.
+    /// Inserts a connection. No other open connection may have its slot.
     pub(super) fn insert(&mut self, conn: ConnId, connection: T) {
         let index = conn.index as usize;
         if index >= self.slots.len() {
@@ -45,20 +45,20 @@ impl<T> Table<T> {
         *slot = Slot { generation: conn.generation, connection: Some(connection) };
     }
 
-    /// The connection of this name; `None` if and only if it is not open.
+    /// The connection with this id. `None` if it is not open.
     #[inline]
     pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut T> {
         let slot = self.slots.get_mut(conn.index as usize)?;
         if slot.generation == conn.generation { slot.connection.as_mut() } else { None }
     }
 
-    /// Takes the connection of this name out; `None` if and only if it is not open.
+    /// Removes and returns the connection with this id. `None` if it is not open.
     pub(super) fn remove(&mut self, conn: ConnId) -> Option<T> {
         let slot = self.slots.get_mut(conn.index as usize)?;
         if slot.generation == conn.generation { slot.connection.take() } else { None }
     }
 
-    /// Takes all connections out.
+    /// Removes and returns all connections.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
         std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.connection)
     }

@@ -1,7 +1,7 @@
-//! Listening on unix sockets: paths that are in use, sockets that a dead process left behind, and the file's end.
+//! Listening on unix sockets: paths in use, sockets left by a dead process, and removal of the file.
 //!
-//! Who may connect is decided by the permissions of the file and its directories (`unix(7)`); the file is made with what
-//! the process' umask leaves.
+//! The permissions of the file and its directories decide who may connect (`unix(7)`). The process's
+//! umask sets the permissions of the new file.
 
 use std::fs;
 use std::io;
@@ -12,20 +12,20 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::socket::{Listener, SocketOptions};
 
-/// Bytes that the path of a unix socket has at most: `sun_path` has 108 (`unix(7)`), and the last is a NUL.
+/// Most bytes of a unix socket's path: `sun_path` has 108 (`unix(7)`), and the last is a NUL.
 pub const PATH_BYTES_MAX: usize = 107;
 
-/// How often a path is tried that others make and remove meanwhile.
+/// Most attempts at a path that other processes create and remove meanwhile.
 const TRIES_MAX: u32 = 3;
 
-/// The file of a listening socket. Dropping this removes it, unless another one has taken its place.
+/// The file of a listening socket. Dropping this removes the file, unless another file has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     identity: Identity,
 }
 
-/// Which file it is, whatever its path names later.
+/// Identifies a file, whatever its path names later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -40,7 +40,7 @@ impl Identity {
 }
 
 impl SocketFile {
-    /// The path that is listened on, as it was asked for.
+    /// The path as it was asked for.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -57,11 +57,12 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens on a path. A socket of a process that listens no more is replaced; no other file ever is. The options of TCP
-/// have no effect, and the buffers are of the system's size (`net.core.wmem_default`).
+/// Listens on a path. Replaces a socket on which no process listens any more, and never another file.
+/// TCP options have no effect, and the buffers have the system's size (`net.core.wmem_default`).
 ///
 /// # Errors
-/// [`UnixBindError`] names the path and the likely cause. Nothing listens then, and no file is made.
+/// [`UnixBindError`] names the path and the likely cause. After an error nothing listens, and no file
+/// was created.
 pub fn bind_unix(path: &Path, options: &SocketOptions) -> Result<(Listener, SocketFile), UnixBindError> {
     let bytes = path.as_os_str().len();
     if bytes == 0 || bytes > PATH_BYTES_MAX {
@@ -84,11 +85,11 @@ pub fn bind_unix(path: &Path, options: &SocketOptions) -> Result<(Listener, Sock
     Ok((listener, file))
 }
 
-/// Removes the socket at a path where nobody listens on it any more.
+/// Removes the socket at a path if nobody listens on it any more.
 fn remove_if_dead(path: &Path, address: &SockAddr) -> Result<(), UnixBindError> {
     let failed = |source| UnixBindError::of(path, source);
     let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // It went meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // It was removed meanwhile.
         metadata => metadata.map_err(failed)?,
     };
     if !metadata.file_type().is_socket() {
@@ -100,7 +101,7 @@ fn remove_if_dead(path: &Path, address: &SockAddr) -> Result<(), UnixBindError> 
         Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => return Err(failed(error)),
-        // Also where its backlog is full (`EAGAIN`), and where it is a socket of another kind (`EPROTOTYPE`).
+        // Also if its backlog is full (`EAGAIN`), or it is a socket of another kind (`EPROTOTYPE`).
         Ok(()) | Err(_) => return Err(UnixBindError::InUse { path: path.to_owned() }),
     }
     if Identity::of(path).is_ok_and(|found| found == before) {
@@ -110,35 +111,35 @@ fn remove_if_dead(path: &Path, address: &SockAddr) -> Result<(), UnixBindError> 
     Ok(())
 }
 
-/// Why a path cannot be listened on. Every variant is for the operator to mend.
+/// Why a path cannot be listened on. The operator can mend every variant.
 #[derive(Debug, thiserror::Error)]
 pub enum UnixBindError {
-    /// Somebody listens there.
+    /// Another process listens there.
     #[error("unix:{} is in use: another process listens there, perhaps another downpour", path.display())]
     InUse {
         /// The path asked for.
         path: PathBuf,
     },
-    /// Another kind of file is in the place.
+    /// There is a file of another kind.
     #[error("cannot listen on unix:{}: there is a file already that is no socket; it is left alone", path.display())]
     NoSocket {
         /// The path asked for.
         path: PathBuf,
     },
-    /// More bytes than the kernel takes, or none.
+    /// The path is longer than the kernel allows, or empty.
     #[error("the path of a unix socket has 1 to {PATH_BYTES_MAX} bytes, {} has {bytes}", path.display())]
     PathLength {
         /// The path asked for.
         path: PathBuf,
-        /// How many it has.
+        /// Its number of bytes.
         bytes: usize,
     },
-    /// The socket's file cannot be made for want of its directory (`ENOENT`, `ENOTDIR`).
+    /// The socket's directory does not exist (`ENOENT`, `ENOTDIR`).
     #[error("cannot listen on unix:{}: its directory does not exist", path.display())]
     NoDirectory {
         /// The path asked for.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// Permissions are lacking (`EACCES`).
@@ -149,15 +150,15 @@ pub enum UnixBindError {
     NotAllowed {
         /// The path asked for.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// Anything else: file descriptors run out, or the file system takes no sockets.
+    /// Anything else: file descriptors ran out, or the file system does not support sockets.
     #[error("cannot listen on unix:{}", path.display())]
     Socket {
         /// The path asked for.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -222,7 +223,7 @@ mod tests {
     fn a_socket_that_was_left_behind_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        drop(UnixListener::bind(&path).unwrap()); // Whose file stays.
+        drop(UnixListener::bind(&path).unwrap()); // The file remains.
         assert!(UnixStream::connect(&path).is_err());
         let (_listener, _file) = bound(&path).unwrap();
         UnixStream::connect(&path).unwrap();

@@ -1,17 +1,17 @@
-//! What has come by the time a connection is adopted, and what comes around the moment in which it is first waited for.
+//! Bytes and ends that arrive before a connection is adopted, or around the moment of its first receive.
 
 use super::bench::{Bench, Net, Peer, Seen};
 use crate::base::id::ConnId;
 use crate::driver::Driver;
 
-/// Takes the connection whose peer has done all it does before it is adopted.
+/// Adopts a connection after its peer has done everything that it does before the adoption.
 fn adopted<N: Net>(bench: &mut Bench<N>) -> ConnId {
     let seen = bench.next();
     let Seen::Accepted(conn) = seen else { panic!("{seen:?}") };
     conn
 }
 
-/// Receives until as many bytes have come.
+/// Receives until `bytes` bytes have come.
 fn receive<N: Net>(bench: &mut Bench<N>, conn: ConnId, bytes: usize) -> Vec<u8> {
     let mut received = Vec::new();
     while received.len() < bytes {
@@ -64,16 +64,16 @@ pub(super) fn a_reset_that_came_before_the_adoption_is_told<N: Net>(mut bench: B
     assert_eq!(peer.write(b"early"), 5);
     peer.reset();
     let conn = adopted(&mut bench);
-    // Whether its bytes are lost with it is the network's doing.
+    // The network decides whether the bytes are lost with it.
     loop {
         bench.driver.recv(conn);
         match bench.next() {
             Seen::Received(..) => {}
-            Seen::Failed(_) if N::TELLS_RESETS => {
+            Seen::Failed(_) if N::REPORTS_RESETS => {
                 bench.driver.recv(conn);
                 return assert_eq!(bench.settle(), [], "a failure is the last completion");
             }
-            Seen::Ended(_) if !N::TELLS_RESETS => return,
+            Seen::Ended(_) if !N::REPORTS_RESETS => return,
             seen @ (Seen::Accepted(_)
             | Seen::Ended(_)
             | Seen::Sent(..)

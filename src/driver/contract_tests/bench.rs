@@ -1,4 +1,4 @@
-//! The bench on which a driver is tested: the driver, a network with peers, and what came of waiting.
+//! The bench for testing a driver: the driver, a network with peers, and the completions of its waits.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -15,21 +15,21 @@ use crate::driver::epoll::EpollDriver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
 use crate::driver::socket::{Listener, SocketOptions, bind};
 use crate::driver::unix::{SocketFile, bind_unix};
-use crate::driver::uring::tests::{proven, proven_telling_everything};
+use crate::driver::uring::tests::{proven, proven_reporting_everything};
 use crate::driver::uring::{PreparedUring, Proven, UringDriver};
 use crate::driver::{Completion, Driver, SendStart, with_offer};
 
-/// Where peers come from.
+/// A network that peers connect through.
 pub(super) trait Net {
     type Driver: Driver;
     type Peer: Peer;
-    /// More than the buffers of a connection hold.
+    /// More bytes than the buffers of a connection hold.
     const MANY_BYTES: usize;
     /// Whether it has races that only repetition finds.
     const IS_REAL: bool;
-    /// A peer that goes at once, with nothing left unread, is told from one that ends its side.
-    const TELLS_RESETS: bool = true;
-    /// Connects; `None` where nobody listens.
+    /// Whether a peer that closes at once, with nothing unread, differs from a peer that ends its side.
+    const REPORTS_RESETS: bool = true;
+    /// Connects. `None` if nobody listens.
     fn try_connect(&mut self) -> Option<Self::Peer>;
     fn connect(&mut self) -> Self::Peer {
         self.try_connect().unwrap()
@@ -46,7 +46,7 @@ pub(super) trait Peer {
     fn is_over(&self) -> bool;
 }
 
-/// A completion that owns what it tells of.
+/// A completion that owns its contents.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Accepted(ConnId),
@@ -62,7 +62,7 @@ pub(super) struct Bench<N: Net> {
     pub(super) driver: N::Driver,
     /// The id of the next connection that is accepted.
     pub(super) next_id: ConnId,
-    /// Whether newcomers are refused.
+    /// Whether new connections are refused.
     pub(super) refuses: bool,
     seen: VecDeque<Seen>,
 }
@@ -73,12 +73,13 @@ impl<N: Net> Bench<N> {
         Bench { net, driver, next_id, refuses: false, seen: VecDeque::new() }
     }
 
-    /// Waits once, for a moment; newcomers are adopted, and failures to accept, which are weather, left out.
+    /// Waits once, for a moment. Adopts new connections, and leaves out failures to accept, which may
+    /// always happen.
     pub(super) fn wait(&mut self) -> Vec<Seen> {
         self.wait_for(Duration::from_millis(1))
     }
 
-    /// As [`Bench::wait`], for so long at most.
+    /// As [`Bench::wait`], for at most `timeout`.
     pub(super) fn wait_for(&mut self, timeout: Duration) -> Vec<Seen> {
         self.driver.wait(Some(timeout)).unwrap();
         let mut newcomers = Vec::new();
@@ -110,7 +111,7 @@ impl<N: Net> Bench<N> {
         self.seen.drain(..).collect()
     }
 
-    /// Returns the next completion, waiting for it as long as it takes (a minute at the most).
+    /// Waits for the next completion and returns it (a minute at most).
     pub(super) fn next(&mut self) -> Seen {
         for _ in 0..60_000 {
             let seen = self.wait();
@@ -122,7 +123,7 @@ impl<N: Net> Bench<N> {
         panic!("no completion came");
     }
 
-    /// Returns all that comes for a while without anybody doing anything.
+    /// Returns all completions of a while in which nobody does anything.
     pub(super) fn settle(&mut self) -> Vec<Seen> {
         (0..20).flat_map(|_| self.wait()).collect()
     }
@@ -134,12 +135,12 @@ impl<N: Net> Bench<N> {
         (peer, conn)
     }
 
-    /// Offers each part as a run of its own, which nobody but the driver holds afterwards.
+    /// Offers each part as a run of its own. Only the driver holds the runs afterwards.
     pub(super) fn offer(&mut self, conn: ConnId, parts: &[&[u8]]) -> SendStart {
         with_offer(parts, |offer| self.driver.send(conn, offer))
     }
 
-    /// Sends, waits for what came of it, and returns how many bytes were taken.
+    /// Sends, waits for the result, and returns how many bytes were taken.
     pub(super) fn send(&mut self, conn: ConnId, parts: &[&[u8]]) -> usize {
         match self.offer(conn, parts) {
             SendStart::Sent(bytes) => bytes,
@@ -152,7 +153,7 @@ impl<N: Net> Bench<N> {
         }
     }
 
-    /// Sends all `bytes`, while the peer reads as much as is needed for that; returns what it read.
+    /// Sends all `bytes` while the peer reads as much as needed. Returns the bytes that it read.
     pub(super) fn send_all(&mut self, conn: ConnId, peer: &mut N::Peer, bytes: &[u8]) -> Vec<u8> {
         let (mut sent, mut read) = (0, Vec::new());
         while sent < bytes.len() {
@@ -167,7 +168,7 @@ impl<N: Net> Bench<N> {
         read
     }
 
-    /// Sends until no more fits while the peer does not read; returns how many bytes were taken.
+    /// Sends until no more fits while the peer does not read. Returns how many bytes were taken.
     pub(super) fn fill(&mut self, conn: ConnId) -> usize {
         let bytes = vec![b'x'; 16 * 1024];
         let mut sent = 0;
@@ -180,7 +181,7 @@ impl<N: Net> Bench<N> {
         }
     }
 
-    /// Reads to the end of the connection, waiting for it.
+    /// Reads to the end of the connection, and waits for it.
     pub(super) fn read_to_end(&mut self, peer: &mut N::Peer) -> Vec<u8> {
         let mut read = Vec::new();
         for _ in 0..60_000 {
@@ -214,7 +215,7 @@ pub(super) fn over_unix_and_epoll() -> Bench<UnixSockets<EpollDriver>> {
     over_unix_sockets(epoll)
 }
 
-/// `None` where the kernel has no io_uring and that is allowed.
+/// `None` if the kernel has no io_uring and that is allowed.
 pub(super) fn over_io_uring() -> Option<Bench<Sockets<UringDriver>>> {
     proven().map(io_uring).map(over_sockets)
 }
@@ -224,9 +225,9 @@ pub(super) fn over_unix_and_io_uring() -> Option<Bench<UnixSockets<UringDriver>>
     proven().map(io_uring).map(over_unix_sockets)
 }
 
-/// As [`over_io_uring`], where start-up's proof has shown that the kernel's silence does not mean success.
-pub(super) fn over_io_uring_that_tells_everything() -> Option<Bench<Sockets<UringDriver>>> {
-    proven_telling_everything().map(io_uring).map(over_sockets)
+/// As [`over_io_uring`], for a kernel whose silence does not mean success.
+pub(super) fn over_io_uring_that_reports_everything() -> Option<Bench<Sockets<UringDriver>>> {
+    proven_reporting_everything().map(io_uring).map(over_sockets)
 }
 
 fn epoll(listener: Listener) -> EpollDriver {
@@ -263,12 +264,12 @@ impl<D: Driver> Net for UnixSockets<D> {
     type Peer = SocketPeer;
     const MANY_BYTES: usize = 10_000_000;
     const IS_REAL: bool = true;
-    const TELLS_RESETS: bool = false;
+    const REPORTS_RESETS: bool = false;
 
     fn try_connect(&mut self) -> Option<SocketPeer> {
         let stream = UnixStream::connect(self.file.path()).ok()?;
         stream.set_nonblocking(true).unwrap();
-        let stream = TcpStream::from(OwnedFd::from(stream)); // What is asked of it is no matter of TCP.
+        let stream = TcpStream::from(OwnedFd::from(stream)); // The calls made on it do not depend on TCP.
         Some(SocketPeer { stream: Some(stream), is_over: false })
     }
 }
@@ -314,7 +315,7 @@ impl Peer for SocketPeer {
 
     fn reset(&mut self) {
         let stream = self.stream.take().unwrap();
-        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(); // A close is a reset then.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(); // Makes a close a reset.
     }
 
     fn is_over(&self) -> bool {

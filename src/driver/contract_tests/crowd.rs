@@ -1,4 +1,4 @@
-//! Many connections that receive at once: more than any driver has buffers to receive into.
+//! Many connections that receive at once: more than any driver has receive buffers.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -30,25 +30,26 @@ pub(super) fn none_of_many_that_receive_at_once_is_forgotten<N: Net>(mut bench: 
         assert!(received.insert(conn), "{conn:?} again");
     };
     bench.wait().into_iter().for_each(|seen| note(seen, &mut received));
-    // These have nothing to receive when the buffers are in use. Each sends alone, so that nobody else's bytes end the
-    // wait, from both ends of the order in which they asked.
+    // These have nothing to receive while the buffers are in use. Each sends alone, so that only its own
+    // bytes end the wait. They come from both ends of the order in which they asked.
     for at_front in [false, true].into_iter().cycle().take(late.len()) {
         let (mut peer, conn) = if at_front { late.remove(0) } else { late.pop().unwrap() };
         assert_eq!(peer.write(b"x"), 1);
         while !received.contains(&conn) {
             wait_without_sleeping(&mut bench).into_iter().for_each(|seen| note(seen, &mut received));
         }
-        early.push((peer, conn)); // Its end would be told, too.
+        early.push((peer, conn)); // Otherwise its end would be reported too.
     }
     while received.len() < early.len() {
         wait_without_sleeping(&mut bench).into_iter().for_each(|seen| note(seen, &mut received));
     }
 }
 
-/// Waits for something to be told. Each wait may take long, and so must not sleep upon what is there.
+/// Waits for a completion. Each wait may take long, so it must not sleep while there is something to
+/// report.
 fn wait_without_sleeping<N: Net>(bench: &mut Bench<N>) -> Vec<Seen> {
     for _ in 0..5000 {
-        // The bound is there to fail the test rather than hang it.
+        // The bound makes the test fail instead of hang.
         let asleep_since = Instant::now();
         let seen = bench.wait_for(Duration::from_secs(20));
         assert!(asleep_since.elapsed() < Duration::from_secs(10), "it slept");
@@ -75,7 +76,8 @@ pub(super) fn a_few_that_always_send_leave_the_others_their_turn<N: Net>(mut ben
             for seen in bench.wait() {
                 let Seen::Received(of, _) = seen else { panic!("{seen:?}") };
                 match busy.get_mut(&of) {
-                    // It has something to receive again at once, and asks for it before the others are looked at.
+                    // It has something to receive again at once, and asks for it before the others get a
+                    // look.
                     Some(peer) => {
                         peer.write(b"more");
                         bench.driver.recv(of);
@@ -89,5 +91,5 @@ pub(super) fn a_few_that_always_send_leave_the_others_their_turn<N: Net>(mut ben
     }
 }
 
-/// Many times as many turns as it takes to receive once from everybody.
+/// Many times the turns needed to receive once from every connection.
 const TURNS_MAX: usize = 1000;

@@ -1,5 +1,5 @@
-//! What every driver must do: one test body for each clause of the contract, run over sockets and over simulated
-//! networks.
+//! What every driver must do: one test body for each clause of the contract, run over sockets and
+//! simulated networks.
 
 mod arrival;
 mod bench;
@@ -33,9 +33,9 @@ macro_rules! for_each_driver {
                 }
             })+
         }
-        mod io_uring_that_tells_everything {
+        mod io_uring_that_reports_everything {
             $(#[test] fn $case() {
-                if let Some(bench) = super::bench::over_io_uring_that_tells_everything() {
+                if let Some(bench) = super::bench::over_io_uring_that_reports_everything() {
                     super::$case(bench);
                 }
             })+
@@ -175,7 +175,7 @@ fn a_short_send_may_be_tried_again_before_there_is_room<N: Net>(mut bench: Bench
     let told = seen.len() + bench.settle().len();
     assert_eq!(told, 1, "there is room, which is told of once");
 
-    // Where it is taken whole, the room that was waited for before is nobody's any more.
+    // After a send that is taken whole, the awaited room no longer matters.
     let mut unread = bench.fill(conn);
     while unread > 0 {
         unread -= peer.read().len();
@@ -202,7 +202,7 @@ fn what_was_heard_is_handed_over_when_its_number_is_reached<N: Net>(mut bench: B
         heard.extend(bench.wait());
     }
     assert!(bench.driver.handed_over() >= mark, "all is handed over in the end");
-    // What is in the network has not come: a peer's bytes may be late, and in parts.
+    // Bytes in the network have not arrived: a peer's bytes may be late, and in parts.
     let later = bench.settle();
     for (_, conn) in all {
         let of_conn = |seen: &&Seen| matches!(seen, Seen::Received(of, _) if *of == conn);
@@ -214,13 +214,13 @@ fn what_was_heard_is_handed_over_when_its_number_is_reached<N: Net>(mut bench: B
 
 fn receiving_makes_no_room<N: Net>(mut bench: Bench<N>) {
     let (mut peer, conn) = bench.connect();
-    // Once there was room again, so that the driver has heard of it; then there is none.
+    // First there was room again, so that the driver knows of it. Then there is none.
     let mut unread = bench.fill(conn);
     while unread > 0 {
         unread -= peer.read().len();
     }
     assert_eq!(bench.settle(), [Seen::Writable(conn)]);
-    // What the peer writes may acknowledge bytes and so make room in truth, but not for ever.
+    // The peer's writes may acknowledge bytes and so really make room, but not for ever.
     for _ in 0..20 {
         assert!(bench.fill(conn) > 0, "there was no room");
         bench.driver.recv(conn);
@@ -252,7 +252,7 @@ fn a_slot_taken_again_gets_nothing_of_its_last_connection<N: Net>(mut bench: Ben
     let (mut first, old) = bench.connect();
     bench.driver.recv(old);
     assert!(first.write(b"for the first") > 0);
-    bench.driver.wait(Some(Duration::from_millis(5))).unwrap(); // What this collects is never taken.
+    bench.driver.wait(Some(Duration::from_millis(5))).unwrap(); // Nobody takes what this collects.
     bench.driver.close(old);
     let new = ConnId { generation: old.generation + 1, ..old };
     bench.next_id = new;
@@ -294,7 +294,7 @@ fn a_reset_fails_the_receive<N: Net>(mut bench: Bench<N>) {
     bench.driver.recv(conn);
     assert_eq!(bench.settle(), []);
     peer.reset();
-    if !N::TELLS_RESETS {
+    if !N::REPORTS_RESETS {
         assert_eq!(bench.next(), Seen::Ended(conn));
         match bench.offer(conn, &[b"x"]) {
             SendStart::Failed(_) => {}
@@ -365,8 +365,8 @@ fn the_end_of_one_connection_is_not_its_successors<N: Net>(mut bench: Bench<N>) 
 fn a_vectored_send_keeps_its_order<N: Net>(mut bench: Bench<N>) {
     let (mut peer, conn) = bench.connect();
     let parts: Vec<Vec<u8>> = (0..64).map(|n| vec![n; 1 + usize::from(n % 5)]).collect();
-    let batch: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    let taken = bench.send(conn, &batch);
+    let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let taken = bench.send(conn, &slices);
     bench.driver.close(conn);
     assert_eq!(bench.read_to_end(&mut peer), parts.concat()[..taken]);
 }
@@ -396,7 +396,7 @@ fn nobody_sleeps_upon_the_last_listeners_end<N: Net>(mut bench: Bench<N>) {
     bench.wait();
     bench.driver.stop_listening();
     while bench.driver.is_listening() {
-        // The bound is there to fail the test rather than hang it.
+        // The bound makes the test fail instead of hang.
         let asleep_since = Instant::now();
         bench.driver.wait(Some(Duration::from_secs(120))).unwrap();
         assert!(asleep_since.elapsed() < Duration::from_secs(60), "it slept");
@@ -432,12 +432,12 @@ fn a_watched_connection_is_closed_at_once<N: Net>(mut bench: Bench<N>) {
 
 fn bytes_are_held_until_they_are_sent<N: Net>(mut bench: Bench<N>) {
     let mut peers: Vec<(N::Peer, ConnId)> = (0..4).map(|_| bench.connect()).collect();
-    // Each connection ends before anybody waits, and what it was offered is nobody's but the driver's.
+    // Each connection ends before anybody waits, and only the driver holds its offer.
     let mut taken = Vec::new();
     for (n, (_, conn)) in (0_u8..).zip(&peers) {
         taken.push(match bench.offer(*conn, &[&[n; 100], &[n; 20]]) {
             SendStart::Sent(bytes) => bytes,
-            SendStart::Pending => 0, // How many, nobody is told any more.
+            SendStart::Pending => 0, // Nobody learns how many.
             SendStart::Failed(error) => panic!("{error}"),
         });
         bench.driver.close(*conn);

@@ -1,4 +1,4 @@
-//! Taking connections from listeners, fairly and whatever the weather.
+//! Accepts connections from listeners, fairly and in spite of errors.
 //!
 //! ```text
 //!            event, stop                      accept4 fails for want of resources
@@ -22,32 +22,32 @@ use crate::driver::socket::{Listener, is_peers_fault};
 
 /// The listeners of a driver.
 pub(super) struct Acceptor {
-    /// In the order in which they were handed over; `None` where one was closed.
+    /// In the order they were passed in. `None` if closed.
     listeners: Vec<Option<Watched>>,
     is_paused: bool,
     is_stopping: bool,
-    /// How many more connections may be tried for before the next wait.
+    /// How many more accepts may be tried before the next wait.
     budget: usize,
 }
 
 struct Watched {
     socket: Socket,
     state: State,
-    /// How many connections are taken at most once it is being stopped: newcomers may not put off its end for ever.
+    /// Most connections accepted after it begins to stop: newcomers may not delay its end for ever.
     last_count: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nobody waits. An event tells when somebody does.
+    /// No connection waits. An event reports the next one.
     Quiet,
-    /// Somebody waits, or may.
+    /// A connection waits, or may wait.
     Waiting,
-    /// Somebody waits, but could not be taken.
+    /// A connection waits but could not be accepted.
     Exhausted { retry_at: Instant },
 }
 
-/// What came of trying for connections.
+/// The result of an accept.
 pub(super) enum Accept {
     Taken { socket: Socket, listener: usize },
     Failed(io::Error),
@@ -85,7 +85,7 @@ impl Acceptor {
         self.listeners.iter().any(Option::is_some)
     }
 
-    /// Somebody waits at this listener.
+    /// A connection waits at this listener.
     pub(super) fn note_waiting(&mut self, listener: usize) {
         if let Some(Some(listener)) = self.listeners.get_mut(listener)
             && listener.state == State::Quiet
@@ -94,7 +94,7 @@ impl Acceptor {
         }
     }
 
-    /// A file descriptor is free again.
+    /// A file descriptor has become free.
     pub(super) fn note_closed(&mut self) {
         for listener in self.listeners.iter_mut().flatten() {
             if matches!(listener.state, State::Exhausted { .. }) {
@@ -103,12 +103,13 @@ impl Acceptor {
         }
     }
 
-    /// Returns true if and only if there may be connections to take now.
+    /// Returns true if and only if there may be connections to accept now.
     pub(super) fn is_ready(&self) -> bool {
         self.is_taking() && self.listeners.iter().flatten().any(|listener| listener.state == State::Waiting)
     }
 
-    /// Gives the next wait its budget, and returns how long that may be at most, so that exhaustion is got over.
+    /// Renews the budget for the next wait. Returns the longest time that wait may take, so that
+    /// accepting is retried after exhaustion.
     pub(super) fn begin_wait(&mut self) -> Option<Duration> {
         self.budget = ACCEPTS_PER_WAIT_MAX;
         let mut longest = None;
@@ -124,7 +125,7 @@ impl Acceptor {
         longest
     }
 
-    /// Takes a connection, or says why none can be taken although some wait.
+    /// Accepts a connection, or reports why none can be accepted although some wait.
     pub(super) fn next(&mut self) -> Option<Accept> {
         while self.budget > 0 && self.is_taking() {
             let number = self.next_waiting()?;
@@ -141,7 +142,7 @@ impl Acceptor {
     }
 
     fn next_waiting(&self) -> Option<usize> {
-        // The search begins elsewhere each time, so that no listener starves another.
+        // The search starts elsewhere each time, so that no listener starves another.
         let count = self.listeners.len();
         (0..count).map(|at| (at + self.budget) % count).find(|&number| {
             self.listeners[number].as_ref().is_some_and(|listener| listener.state == State::Waiting)

@@ -1,13 +1,14 @@
-//! The driver for every Linux: readiness from epoll, through mio, reported as completions.
+//! The driver for every Linux: takes readiness from epoll, through mio, and reports it as completions.
 //!
-//! Sockets are watched edge-triggered (`epoll(7)`): the kernel tells once that there is something, and never again until
-//! more comes. So whatever is left before `EAGAIN` must be remembered here: a socket that may hold more to read in its
-//! slot, a listener that may hold more connections in `accept`. Those whose owner waits for just that stand in the
-//! ready list, in the order in which they came up, and each is read from once before its next turn.
+//! Sockets are watched edge-triggered (`epoll(7)`): the kernel reports new data once, and not again
+//! until more comes. So the driver must remember what is left before `EAGAIN`. A socket that may have
+//! more to read is marked in its slot, and a listener that may have more connections in `accept`. If the
+//! owner waits for such a connection, it is in the ready list, in the order of arrival. Each is read
+//! once before its next turn.
 //!
-//! A connection is read from before it is watched, as its request has mostly come with it. It is watched from the wait on
-//! for which it has something to wait for. Being added to epoll reports what is there by then (`epoll_ctl(2)`), so nothing
-//! is lost that came in between, the end included.
+//! A connection is read before it is watched, since its request has usually come with it. epoll watches
+//! it from the first wait at which it has something to wait for. Adding it to epoll reports everything
+//! that is already there (`epoll_ctl(2)`), so nothing is lost in between, the end included.
 
 mod accept;
 mod connection;
@@ -28,7 +29,7 @@ use mio::{Events, Interest, Poll, Registry};
 use socket2::Socket;
 
 use self::accept::{Accept, Acceptor};
-use self::connection::{Connection, Source};
+use self::connection::{Connection, TokenOwner};
 use super::socket::Listener;
 use super::table::Table;
 use super::{Completion, Driver, SendStart};
@@ -44,23 +45,24 @@ pub struct EpollDriver {
     waker: Arc<EpollWaker>,
     acceptor: Acceptor,
     table: Table<Connection>,
-    /// Connections that have what their owner waits for. May name some that were closed since.
+    /// Connections with something that their owner waits for. May name connections that were closed
+    /// since.
     ready: VecDeque<ConnId>,
     /// How many were taken from the front of the ready list.
     passed: u64,
-    /// Connections to be watched from the next wait on, as a receive is outstanding for which nothing is there. May name some
-    /// that were closed since.
+    /// Connections to watch from the next wait on: a receive is outstanding, and there is nothing to
+    /// read. May name connections that were closed since.
     unwatched: Vec<ConnId>,
     read_buffer: Box<[u8]>,
     /// Completions handed over since the last wait.
     completions: usize,
 }
 
-/// A connection that was accepted from a listener. Dropping it closes it.
+/// A connection accepted from a listener. Dropping it closes it.
 #[derive(Debug)]
 pub struct EpollSocket(Socket);
 
-/// A completion, but for the bytes, which lie in the read buffer.
+/// A completion without its bytes, which are in the read buffer.
 enum Step {
     Accept(Accept),
     Received { conn: ConnId, bytes: usize },
@@ -69,7 +71,7 @@ enum Step {
     Failed(ConnId, io::Error),
 }
 
-/// A peer that is gone makes an error of a send, never a signal: the process may be anyone's who embeds this library.
+/// A vanished peer makes a send fail and raises no signal: any application may embed this library.
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 const EVENTS_PER_WAIT_MAX: usize = 1024;
 
@@ -77,7 +79,7 @@ impl EpollDriver {
     /// Makes a driver that accepts from `listeners`.
     ///
     /// # Errors
-    /// Where the kernel refuses an epoll instance or an eventfd: file descriptors have run out.
+    /// If the kernel refuses an epoll instance or an eventfd, since file descriptors have run out.
     pub fn new(listeners: Vec<Listener>) -> io::Result<EpollDriver> {
         let poll = Poll::new()?;
         let waker = Arc::new(EpollWaker(mio::Waker::new(poll.registry(), connection::WAKER)?));
@@ -96,29 +98,29 @@ impl EpollDriver {
         })
     }
 
-    /// Has epoll watch those connections that wait for bytes. All of them together, as one system call after the other of a
-    /// kind costs less than different ones by turns.
+    /// Makes epoll watch the connections that wait for bytes. It does so for all of them at once, since
+    /// many system calls of one kind in a row cost less than a mix.
     fn watch_receivers(&mut self) {
         while let Some(conn) = self.unwatched.pop() {
             let Some(connection) = self.table.get_mut(conn) else { continue };
             if watch(self.poll.registry(), connection, conn, false).is_err() {
-                // It is tried again after a read that finds nothing, where a failure can be told.
+                // It is retried after a read that finds nothing, where a failure can be reported.
                 connection.is_readable = true;
                 enqueue(&mut self.ready, connection, conn);
             }
         }
     }
 
-    /// Takes in what the last poll told.
+    /// Takes in the events of the last poll.
     fn note_events(&mut self) {
         for event in &self.events {
-            let conn = match connection::source_of(event.token()) {
-                Source::Waker => continue, // Having ended the wait is all it is for.
-                Source::Listener(listener) => {
+            let conn = match connection::owner_of(event.token()) {
+                TokenOwner::Waker => continue, // A wake-up only ends the wait.
+                TokenOwner::Listener(listener) => {
                     self.acceptor.note_waiting(listener);
                     continue;
                 }
-                Source::Connection(conn) => conn,
+                TokenOwner::Connection(conn) => conn,
             };
             let Some(connection) = self.table.get_mut(conn) else { continue };
             let is_broken = event.is_error() || event.is_write_closed();
@@ -161,13 +163,14 @@ impl EpollDriver {
                 tracing::warn!(%error, "cannot watch a connection");
                 return Some(fail(connection, conn, error));
             }
-            enqueue(&mut self.ready, connection, conn); // Only where the read was interrupted.
+            enqueue(&mut self.ready, connection, conn); // Only if the read was interrupted.
         }
         None
     }
 }
 
-/// Has epoll watch a connection, for room too where `for_room` says so. Costs nothing where it does so already.
+/// Makes epoll watch a connection, and for room too if `for_room` is true. Makes no system call if it
+/// already does.
 fn watch(registry: &Registry, connection: &mut Connection, conn: ConnId, for_room: bool) -> io::Result<()> {
     if connection.is_watched && connection.watches_room >= for_room {
         return Ok(());
@@ -175,7 +178,7 @@ fn watch(registry: &Registry, connection: &mut Connection, conn: ConnId, for_roo
     let interest = if for_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
     let descriptor = connection.socket.as_raw_fd();
     let (mut source, token) = (SourceFd(&descriptor), connection::token_of(conn));
-    // Either way what is the case by now is reported, as if it came about afterwards.
+    // Either call reports existing readiness as if it were new.
     if connection.is_watched {
         registry.reregister(&mut source, token, interest)?;
     } else {
@@ -186,7 +189,7 @@ fn watch(registry: &Registry, connection: &mut Connection, conn: ConnId, for_roo
     Ok(())
 }
 
-/// Puts a connection on the ready list if it has what its owner waits for and is not there yet.
+/// Adds a connection to the ready list if it is not there and has something that its owner waits for.
 fn enqueue(ready: &mut VecDeque<ConnId>, connection: &mut Connection, conn: ConnId) {
     if connection.has_news() && !connection.is_queued {
         connection.is_queued = true;
@@ -194,7 +197,7 @@ fn enqueue(ready: &mut VecDeque<ConnId>, connection: &mut Connection, conn: Conn
     }
 }
 
-/// Reads once for the receive that is outstanding; `None` if nothing came of it.
+/// Reads once for the outstanding receive. `None` if nothing came of it.
 fn receive(connection: &mut Connection, conn: ConnId, buffer: &mut [u8]) -> Option<Step> {
     match connection.socket.read(buffer) {
         Ok(0) => {
@@ -203,8 +206,8 @@ fn receive(connection: &mut Connection, conn: ConnId, buffer: &mut [u8]) -> Opti
         }
         Ok(bytes) => {
             connection.is_receiving = false;
-            // A buffer that was not filled was all there is (`epoll(7)`), but for the end, which is told with no
-            // event of its own where it came together with these bytes.
+            // A buffer that was not filled has taken everything (`epoll(7)`), except the end. If the end
+            // came together with these bytes, it has no event of its own.
             connection.is_readable = bytes == buffer.len() || connection.is_end_near;
             Some(Step::Received { conn, bytes })
         }
@@ -222,7 +225,7 @@ fn fail(connection: &mut Connection, conn: ConnId, error: io::Error) -> Step {
     connection.is_receiving = false;
     connection.awaits_room = false;
     connection.is_readable = false;
-    connection.is_watched = true; // Or else what is left of it would be reported.
+    connection.is_watched = true; // Otherwise its remaining events would be reported.
     Step::Failed(conn, error)
 }
 
@@ -258,13 +261,13 @@ impl Driver for EpollDriver {
     }
 
     fn send(&mut self, conn: ConnId, offer: Offer<'_>) -> SendStart {
-        let batch = offer.slices();
-        debug_assert!((1..=SEND_SLICES_MAX).contains(&batch.len()), "a batch has 1 to 64 slices");
+        let slices = offer.slices();
+        debug_assert!((1..=SEND_SLICES_MAX).contains(&slices.len()), "an offer has 1 to 64 slices");
         let Some(connection) = self.table.get_mut(conn) else {
             return SendStart::Failed(ErrorKind::NotConnected.into());
         };
-        connection.awaits_room = false; // Where it is tried again before there was room.
-        let sent = match batch {
+        connection.awaits_room = false; // If a send is retried before there was room.
+        let sent = match slices {
             [slice] => connection.socket.send_with_flags(slice, SEND_FLAGS),
             slices => connection.socket.send_vectored_with_flags(slices, SEND_FLAGS),
         };
@@ -278,8 +281,8 @@ impl Driver for EpollDriver {
         }
         connection.awaits_room = true;
         connection.has_room = false;
-        // Watched for room from the first time on: an edge comes only after a send found none, so that taking the interest
-        // back would save nothing.
+        // It stays watched for room from the first time on. An edge comes only after a send found no
+        // room, so withdrawing the interest would save nothing.
         match watch(self.poll.registry(), connection, conn, true) {
             Ok(()) => SendStart::Sent(sent),
             Err(error) => SendStart::Failed(error),
@@ -289,7 +292,7 @@ impl Driver for EpollDriver {
     fn shutdown(&mut self, conn: ConnId) {
         let Some(connection) = self.table.get_mut(conn) else { return };
         connection.awaits_room = false;
-        // It fails only where the peer is gone already (`ENOTCONN`), which a receive tells.
+        // Fails only if the peer is already gone (`ENOTCONN`), which a receive reports.
         let _ = connection.socket.shutdown(Shutdown::Write);
     }
 
@@ -347,11 +350,11 @@ impl Driver for EpollDriver {
     fn hear(&mut self) -> Option<u64> {
         self.watch_receivers();
         if self.poll.poll(&mut self.events, Some(Duration::ZERO)).is_err() {
-            self.events.clear(); // It was interrupted, or the next wait says what is broken.
+            self.events.clear(); // It was interrupted, or the next wait reports what is broken.
             return None;
         }
         self.note_events();
-        // The kernel goes on with others at the next poll, as each is told of once.
+        // The kernel returns other events at the next poll, since it returns each once.
         let is_all = self.events.iter().count() < EVENTS_PER_WAIT_MAX;
         is_all.then(|| self.passed + self.ready.len() as u64)
     }
@@ -375,7 +378,7 @@ struct EpollWaker(mio::Waker);
 
 impl Wake for EpollWaker {
     fn wake(&self) {
-        // An eventfd refuses only when its counter is full, which mio takes care of (`eventfd(2)`).
+        // An eventfd refuses a write only if its counter is full, which mio handles (`eventfd(2)`).
         let _ = self.0.wake();
     }
 }

@@ -17,7 +17,7 @@ fn listen(options: &SocketOptions) -> (EpollDriver, SocketAddr) {
     (EpollDriver::new(vec![listener]).unwrap(), address)
 }
 
-/// Waits once, and returns the sockets that were accepted and how often accepting failed.
+/// Waits once. Returns the accepted sockets and the number of failed accepts.
 fn accept(driver: &mut EpollDriver, timeout: Duration) -> (Vec<Socket>, usize) {
     driver.wait(Some(timeout)).unwrap();
     let (mut sockets, mut failures) = (Vec::new(), 0);
@@ -158,7 +158,7 @@ fn connections_are_served_in_turns() {
         peer.write_all(&vec![0; 3 * READ_BUFFER_BYTES]).unwrap();
     }
     for socket in same {
-        // More than one read takes has come to each.
+        // More bytes have come to each than one read takes.
         while !socket.peek(&mut vec![0; READ_BUFFER_BYTES + 1]).is_ok_and(|count| count > READ_BUFFER_BYTES) {
         }
     }
@@ -168,7 +168,7 @@ fn connections_are_served_in_turns() {
         && let Some(Completion::Received { conn, .. }) = driver.next()
     {
         turns.push(conn.index);
-        driver.recv(conn); // Served from what the driver knows, without another wait.
+        driver.recv(conn); // Served from the driver's own state, without another wait.
     }
     assert_eq!(turns.len(), 4);
     assert!(turns[0] != turns[1] && turns[..2] == turns[2..], "{turns:?}");
@@ -200,7 +200,7 @@ fn a_request_that_came_with_its_connection_is_read_in_the_same_turn_and_makes_no
     assert!(driver.events.is_empty());
 }
 
-/// Makes every try to watch a connection fail.
+/// Makes every attempt to watch a connection fail.
 fn spoil(driver: &mut EpollDriver, conn: ConnId) {
     let descriptor = driver.table.get_mut(conn).unwrap().socket.as_raw_fd();
     let elsewhere = connection::token_of(ConnId { index: 1000, generation: 0 });
@@ -246,7 +246,7 @@ fn a_send_without_room_on_a_connection_that_cannot_be_watched_fails() {
     panic!("there was always room");
 }
 
-/// Runs this test alone in a process of few file descriptors; returns true in that process.
+/// Runs this test alone in a process with few file descriptors. Returns true in that process.
 fn is_alone_with_few_descriptors(test: &str) -> bool {
     const MARK: &str = "DOWNPOUR_TEST_FEW_DESCRIPTORS";
     if std::env::var_os(MARK).is_some() {
@@ -275,14 +275,14 @@ fn accepting_survives_a_full_table_of_descriptors() {
     while accept(&mut driver, Duration::from_millis(10)).1 == 0 {}
     assert!(start.elapsed() >= RETRY_INTERVAL, "it is not tried again before");
 
-    // Who closes a connection makes room for the next at once.
+    // Closing a connection makes room for the next at once.
     others.pop();
     driver.close(ConnId { index: 0, generation: 0 });
     let start = Instant::now();
     let (first, failures) = accept(&mut driver, Duration::ZERO);
     assert_eq!((first.len(), failures), (1, 1));
 
-    // Room that comes about elsewhere is found after a while, in the course of an endless wait too.
+    // Room that others make is found after a while, even during a wait without bound.
     others.clear();
     driver.wait(None).unwrap();
     assert!(driver.next().is_none());

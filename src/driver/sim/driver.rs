@@ -40,10 +40,11 @@ impl SimDriver {
         }
     }
 
-    /// Returns true, once, if and only if the waker was used since the last wait or the last call of this.
+    /// Returns true, once, if and only if the waker was used since the last wait or the last call of
+    /// this.
     ///
-    /// A driver that is not simulated would not have slept: a test that lets threads run looks at this before it takes
-    /// the server for idle.
+    /// A driver that is not simulated would not have slept. A test with threads checks this before it
+    /// takes the server for idle.
     #[must_use]
     pub fn take_woken(&self) -> bool {
         self.waker.0.swap(false, Ordering::AcqRel)
@@ -78,10 +79,10 @@ impl Driver for SimDriver {
     }
 
     fn send(&mut self, conn: ConnId, offer: Offer<'_>) -> SendStart {
-        let batch = offer.slices();
-        assert!((1..=SEND_SLICES_MAX).contains(&batch.len()), "a batch of {} slices", batch.len());
-        assert!(offer.bytes() > 0, "a batch of nothing");
-        self.world.borrow_mut().send(self.link(conn), batch)
+        let slices = offer.slices();
+        assert!((1..=SEND_SLICES_MAX).contains(&slices.len()), "an offer of {} slices", slices.len());
+        assert!(offer.bytes() > 0, "an offer of no bytes");
+        self.world.borrow_mut().send(self.link(conn), slices)
     }
 
     fn shutdown(&mut self, conn: ConnId) {
@@ -138,11 +139,11 @@ impl Driver for SimDriver {
     }
 
     fn hear(&mut self) -> Option<u64> {
-        Some(self.world.borrow().notices_so_far())
+        Some(self.world.borrow().checks_scheduled())
     }
 
     fn handed_over(&self) -> u64 {
-        self.world.borrow().notices_looked_at()
+        self.world.borrow().checks_done()
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
@@ -152,7 +153,7 @@ impl Driver for SimDriver {
 
 impl Drop for SimDriver {
     fn drop(&mut self) {
-        // A panic in the middle of a call leaves the world borrowed; nobody looks at it any more.
+        // A panic in the middle of a call leaves the world borrowed. Nobody looks at it then.
         if let Ok(mut world) = self.world.try_borrow_mut() {
             world.end_server();
         }
@@ -165,7 +166,7 @@ impl fmt::Debug for SimDriver {
     }
 }
 
-/// A simulated connection that was accepted. Dropping it closes it.
+/// A simulated accepted connection. Dropping it closes it.
 pub struct SimSocket {
     world: Rc<RefCell<World>>,
     /// Taken out when the driver takes the connection over.

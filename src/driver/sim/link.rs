@@ -1,4 +1,5 @@
-//! One connection of the simulated network: the bytes under way in both directions, and what the server waits for.
+//! One connection of the simulated network: the bytes under way in both directions, and the operations
+//! that the server waits for.
 
 use std::collections::VecDeque;
 
@@ -6,21 +7,21 @@ use crate::base::id::ConnId;
 
 /// One connection, seen from both ends.
 pub(super) struct Link {
-    /// Where the connection is on the server's side.
-    pub(super) server: Server,
-    /// Which listener it came to.
+    /// The connection's state on the server's side.
+    pub(super) server: ServerSide,
+    /// The index of its listener.
     pub(super) listener: usize,
-    /// The connection is broken: both ends are told so, each when it looks.
+    /// The connection is broken. Each end learns of it when it looks.
     pub(super) is_reset: bool,
 
-    /// Written by the peer, not yet received by the server.
+    /// Written by the peer and not yet received by the server.
     pub(super) inbound: VecDeque<u8>,
     /// The peer has ended its side.
     pub(super) peer_ended: bool,
-    /// The peer is gone: what is sent to it breaks the connection.
+    /// The peer is gone: bytes sent to it break the connection.
     pub(super) peer_gone: bool,
 
-    /// Sent by the server, not yet read by the peer. At most `outbound_bytes_max`.
+    /// Sent by the server and not yet read by the peer. At most `outbound_bytes_max`.
     pub(super) outbound: VecDeque<u8>,
     pub(super) outbound_bytes_max: usize,
     /// The server has ended its side.
@@ -30,19 +31,19 @@ pub(super) struct Link {
     pub(super) sending: Sending,
     /// A failure was handed over, which is a connection's last completion.
     pub(super) has_failed: bool,
-    /// A notice is on the agenda for the receive; one for the send.
-    pub(super) receive_noticed: bool,
-    pub(super) send_noticed: bool,
+    /// A check of the receive is on the agenda. The other field says so of the send.
+    pub(super) receive_scheduled: bool,
+    pub(super) send_scheduled: bool,
 }
 
-/// Where a connection is on the server's side.
+/// The state of a connection on the server's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Server {
+pub(super) enum ServerSide {
     /// In the backlog.
     Waiting,
-    /// Accepted, and not yet taken over.
+    /// Accepted and not yet adopted.
     Accepted,
-    /// Taken over under this id.
+    /// Adopted under this id.
     Adopted(ConnId),
     Closed,
 }
@@ -51,7 +52,7 @@ pub(super) enum Server {
 #[derive(Debug)]
 pub(super) enum Sending {
     Idle,
-    /// Its `Sent` is to come. `rest` is of the taken bytes those that the peer cannot read before that.
+    /// Its `Sent` is to come. `rest` holds the taken bytes that the peer cannot read before that.
     Pending {
         taken: usize,
         offered: usize,
@@ -64,7 +65,7 @@ pub(super) enum Sending {
 impl Link {
     pub(super) fn new(listener: usize, outbound_bytes_max: usize) -> Link {
         Link {
-            server: Server::Waiting,
+            server: ServerSide::Waiting,
             listener,
             is_reset: false,
             inbound: VecDeque::new(),
@@ -76,8 +77,8 @@ impl Link {
             is_receiving: false,
             sending: Sending::Idle,
             has_failed: false,
-            receive_noticed: false,
-            send_noticed: false,
+            receive_scheduled: false,
+            send_scheduled: false,
         }
     }
 
@@ -91,7 +92,7 @@ impl Link {
         self.is_reset || self.peer_ended || !self.inbound.is_empty()
     }
 
-    /// Returns true if and only if the outstanding send would go on now.
+    /// Returns true if and only if the outstanding send would continue now.
     pub(super) fn is_send_due(&self) -> bool {
         match self.sending {
             Sending::Idle => false,
@@ -100,19 +101,19 @@ impl Link {
         }
     }
 
-    /// Returns true if and only if the server may still be told something.
-    pub(super) fn is_told(&self) -> bool {
-        matches!(self.server, Server::Adopted(_)) && !self.has_failed
+    /// Returns true if and only if the server may still get completions for it.
+    pub(super) fn takes_completions(&self) -> bool {
+        matches!(self.server, ServerSide::Adopted(_)) && !self.has_failed
     }
 
-    /// Puts bytes under way to the peer. To one that is gone they are the end of the connection.
+    /// Sends bytes to the peer. If the peer is gone, they end the connection.
     pub(super) fn deliver(&mut self, bytes: impl IntoIterator<Item = u8>) {
         if !self.peer_gone {
             self.outbound.extend(bytes);
         }
     }
 
-    /// Returns true if and only if the peer has read all that it will ever get.
+    /// Returns true if and only if the peer has read everything that it will ever get.
     pub(super) fn is_read_out(&self) -> bool {
         self.server_ended && !self.is_reset && self.outbound.is_empty()
     }

@@ -1,18 +1,21 @@
-//! A network in memory, and the driver that serves it: everything that a real one may do to a server, drawn from a seed.
+//! A network in memory and its driver. It does everything that a real network may do to a server, drawn
+//! from a seed.
 //!
-//! A [`SimNet`] has peers ([`SimPeer`]), which a test plays, and one server, which holds its [`SimDriver`]. It never
-//! blocks and knows no clock: what it delays, it delays by a number of waits. With the same seed, the same options and
-//! the same calls, the same happens.
+//! A [`SimNet`] has peers ([`SimPeer`]), which a test plays, and one server, which holds the
+//! [`SimDriver`]. It never blocks and knows no clock: it counts delays in waits. The same seed, options
+//! and calls give the same run.
 //!
 //! What it does within the [contract](super::Driver):
-//! - Sends are taken at once or stay pending, wholly or in part; cuts of every length happen, those at the edges of
-//!   slices more often. A peer that does not read fills its connection's buffer.
-//! - Bytes of a peer come in pieces other than those that were written. Completions come late and out of order.
-//! - Connections break: by the peer, or at any send or write. Bytes under way may be lost then, on both sides.
+//! - Sends are taken at once or stay pending, wholly or in part. Cuts of every length happen, more often
+//!   at the edges of slices. A peer that does not read fills its connection's buffer.
+//! - Bytes of a peer arrive in other pieces than they were written. Completions come late and out of
+//!   order.
+//! - Connections break: by the peer, or at any send or write. Bytes under way may be lost then, in both
+//!   directions.
 //! - Accepting fails for a while.
 //!
-//! Where kernels differ, it does the worst of them: a server that closes before it has received all that its peer wrote
-//! resets the connection, and its peer loses all that it has not read yet.
+//! Where kernels differ, it does the worst of them. A server that closes before it has received
+//! everything from its peer resets the connection, and the peer loses everything that it has not read.
 //!
 //! A call that breaks the contract is a bug of the server under test, and panics.
 
@@ -36,28 +39,29 @@ use self::world::World;
 /// What the network does to its connections. Probabilities are from 0 to 1.
 #[derive(Clone, Debug)]
 pub struct SimOptions {
-    /// Bytes that a connection holds for a peer which has not read them: for each connection, drawn from here.
+    /// Bytes that a connection holds until its peer reads them. Drawn from this range for each
+    /// connection.
     pub send_buffer_bytes: RangeInclusive<usize>,
-    /// Bytes that a connection holds of a peer which the server has not received.
+    /// Bytes of a peer that a connection holds until the server receives them.
     pub receive_buffer_bytes: usize,
-    /// Of a send that it takes less than would fit: anything from nothing to all but one byte.
+    /// That a send takes less than would fit: anything from nothing to all but one byte.
     pub short_send_probability: f64,
-    /// Of a send that its outcome comes as a completion.
+    /// That a send's result comes as a completion.
     pub pending_send_probability: f64,
-    /// Of a receive that it ends before all that has arrived.
+    /// That a receive ends before it has taken everything that arrived.
     pub short_receive_probability: f64,
-    /// Of a completion that it comes later than the next wait.
+    /// That a completion comes later than the next wait.
     pub delay_probability: f64,
     /// By how many waits it comes later, at most.
     pub delay_waits_max: usize,
-    /// Of each send and each write of a peer that the connection breaks there.
+    /// That the connection breaks at a send or at a peer's write.
     pub reset_probability: f64,
-    /// Of accepting that it fails.
+    /// That accepting fails.
     pub accept_failure_probability: f64,
 }
 
 impl SimOptions {
-    /// A network that does nothing of its own accord: large buffers, whole sends, no delays.
+    /// A network without disturbances: large buffers, whole sends, no delays.
     #[must_use]
     pub fn calm() -> SimOptions {
         SimOptions {
@@ -73,7 +77,7 @@ impl SimOptions {
         }
     }
 
-    /// A network that does everything but break connections: set `reset_probability` for that.
+    /// A network that does everything except break connections. Set `reset_probability` for that.
     #[must_use]
     pub fn hostile() -> SimOptions {
         SimOptions {
@@ -90,24 +94,24 @@ impl SimOptions {
     }
 }
 
-/// The network: where peers connect to the server. Cloning gives another handle to the same.
+/// The network, where peers connect to the server. A clone is another handle to the same network.
 #[derive(Clone)]
 pub struct SimNet {
     world: Rc<RefCell<World>>,
 }
 
 impl SimNet {
-    /// Makes a network of which everything is determined by `seed`, `options` and the calls that follow.
+    /// Makes a network. `seed`, `options` and the calls that follow determine everything.
     #[must_use]
     pub fn new(seed: u64, options: SimOptions) -> SimNet {
         SimNet { world: Rc::new(RefCell::new(World::new(seed, options))) }
     }
 
-    /// Starts a server: peers can connect from now on, until the driver stops listening or is dropped, which resets what
-    /// is still open. Another server may be started then.
+    /// Starts a server. Peers can connect until the driver stops listening or is dropped. Dropping it
+    /// resets all open connections. Then another server may be started.
     ///
     /// # Panics
-    /// When there is a server already.
+    /// If there is a server already.
     #[must_use]
     pub fn driver(&self) -> SimDriver {
         SimDriver::new(Rc::clone(&self.world))
@@ -119,14 +123,14 @@ impl SimNet {
         self.connect_to(0)
     }
 
-    /// Connects a peer to one of the server's listeners. Where nobody listens, the peer is reset at once.
+    /// Connects a peer to one of the server's listeners. If nobody listens, the peer is reset at once.
     #[must_use]
     pub fn connect_to(&self, listener: usize) -> SimPeer {
         SimPeer::new(Rc::clone(&self.world), listener)
     }
 
-    /// Returns true if and only if no completion will come until a peer does something, the driver is called, or it is
-    /// woken.
+    /// Returns true if and only if no completion will come until a peer acts, the driver is called, or
+    /// its waker is used.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.world.borrow().is_quiet()

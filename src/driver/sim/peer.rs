@@ -1,4 +1,4 @@
-//! The other end of a simulated connection, which a test plays.
+//! The peer's end of a simulated connection, which a test plays.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::world::World;
 
-/// A client of the server under test. Dropping it closes its connection, as a process that ends would.
+/// A client of the server under test. Dropping it closes its connection, as the end of a process would.
 pub struct SimPeer {
     world: Rc<RefCell<World>>,
     link: usize,
@@ -18,20 +18,20 @@ impl SimPeer {
         SimPeer { world, link }
     }
 
-    /// Writes as many of `bytes` as the connection holds; returns how many. None are taken once the peer has ended its
-    /// side or the connection was reset.
+    /// Writes as many of `bytes` as the connection holds, and returns how many. Takes none after the
+    /// peer has ended its side or the connection was reset.
     #[must_use]
     pub fn write(&self, bytes: &[u8]) -> usize {
         self.world.borrow_mut().peer_write(self.link, bytes)
     }
 
-    /// Reads at most `bytes_max` of what was sent; nothing where nothing is there.
+    /// Reads at most `bytes_max` bytes of those sent. Empty if there are none.
     #[must_use]
     pub fn read(&self, bytes_max: usize) -> Vec<u8> {
         self.world.borrow_mut().peer_read(self.link, bytes_max)
     }
 
-    /// Ends the peer's side, after what it wrote. It can still read.
+    /// Ends the peer's side, after its written bytes. It can still read.
     pub fn shutdown_write(&self) {
         self.world.borrow_mut().peer_shutdown(self.link);
     }
@@ -47,7 +47,7 @@ impl SimPeer {
         self.world.borrow().link(self.link).is_read_out()
     }
 
-    /// Returns true if and only if the connection was refused or broken, by whomever.
+    /// Returns true if and only if the connection was refused or broken, by either side.
     #[must_use]
     pub fn was_reset(&self) -> bool {
         self.world.borrow().link(self.link).is_reset
@@ -56,7 +56,7 @@ impl SimPeer {
 
 impl Drop for SimPeer {
     fn drop(&mut self) {
-        // A panic in the middle of a call leaves the world borrowed; nobody looks at it any more.
+        // A panic in the middle of a call leaves the world borrowed. Nobody looks at it then.
         if let Ok(mut world) = self.world.try_borrow_mut() {
             world.peer_close(self.link);
         }

@@ -29,7 +29,7 @@ fn connected(seed: u64, options: SimOptions) -> (SimNet, SimDriver, SimPeer) {
     (net, driver, peer)
 }
 
-/// Waits once; returns what came, as text.
+/// Waits once. Returns the completions as text.
 fn wait(driver: &mut SimDriver) -> Vec<String> {
     driver.wait(None).unwrap();
     let mut seen = Vec::new();
@@ -46,12 +46,12 @@ fn send(driver: &mut SimDriver, bytes: &[u8]) -> SendStart {
 #[test]
 fn short_sends_of_every_length_happen() {
     let options = SimOptions { short_send_probability: 0.5, ..SimOptions::calm() };
-    let batch: [&[u8]; 3] = [b"four", b"fives", b"sixsix"];
+    let parts: [&[u8]; 3] = [b"four", b"fives", b"sixsix"];
     let (mut at_once, mut pending) = (BTreeSet::new(), BTreeSet::new());
     for seed in 0..500 {
         let options = SimOptions { pending_send_probability: 0.5, ..options.clone() };
         let (_net, mut driver, peer) = connected(seed, options);
-        let taken = match with_offer(&batch, |offer| driver.send(CONN, offer)) {
+        let taken = match with_offer(&parts, |offer| driver.send(CONN, offer)) {
             SendStart::Sent(bytes) => {
                 at_once.insert(bytes);
                 bytes
@@ -112,7 +112,7 @@ fn a_peer_writes_no_more_than_the_connection_holds() {
     assert_eq!(peer.write(b"x"), 1);
 }
 
-/// A conversation in which everything happens; returns everything that was seen.
+/// A conversation in which everything happens. Returns everything that was seen.
 fn conversation(seed: u64, options: &SimOptions) -> Vec<String> {
     let net = SimNet::new(seed, options.clone());
     let mut driver = net.driver();
@@ -154,7 +154,7 @@ fn completions_come_late_but_not_later_than_allowed() {
         assert_eq!(peer.write(b"x"), 1);
         (0..10).position(|_| !wait(&mut driver).is_empty()).unwrap()
     };
-    // A completion that is due in the wait that was going on comes up in the next.
+    // A completion that falls due during a wait comes up in the next.
     let delays: BTreeSet<usize> = (0..100).map(delay).collect();
     assert_eq!(delays, BTreeSet::from([0, 1, 2]));
 }

@@ -1,53 +1,54 @@
-//! The state of the simulated network, and the rules by which it changes.
+//! The state of the simulated network and the rules by which it changes.
 //!
-//! Whatever may end an outstanding operation puts a notice on the agenda, for this wait or, drawn by chance, a later one.
-//! When a notice comes up, the connection's state then decides what the completion is.
+//! Every event that may end an outstanding operation puts a check on the agenda, for this wait or, by
+//! chance, for a later one. When the check falls due, the connection's state decides the completion.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 
 use super::SimOptions;
-use super::link::{Link, Sending, Server};
+use super::link::{Link, Sending, ServerSide};
 use crate::base::id::ConnId;
 use crate::base::limits::READ_BUFFER_BYTES;
 use crate::base::random::SplitMix64;
-use crate::driver::{SendStart, batch_bytes};
+use crate::driver::{SendStart, slices_bytes};
 
 pub(super) struct World {
     random: SplitMix64,
     options: SimOptions,
-    /// How often the driver has waited.
+    /// The number of waits of the driver.
     wait_count: u64,
-    /// What is to come, by the wait at which it does, then by chance, then by a number that makes the key unique.
-    agenda: BTreeMap<(u64, u64, u64), Notice>,
-    notice_count: u64,
-    /// All connections there ever were, so that a link's number stays its own.
+    /// The pending checks. The key is the wait at which a check falls due, then a random number, then
+    /// the check's own number.
+    agenda: BTreeMap<(u64, u64, u64), Check>,
+    check_count: u64,
+    /// All connections ever made, so that the number of a link stays valid.
     links: Vec<Link>,
     /// Connections in the backlog.
     waiting_count: usize,
     pub(super) listening: Listening,
 }
 
-/// What the server does about newcomers.
+/// How the server treats new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listening {
     /// There is no server.
     Absent,
     Taking,
     Paused,
-    /// Those in the backlog are the last.
+    /// Only the connections in the backlog are still accepted.
     Stopped,
 }
 
-/// Something to look at.
+/// A part of the state to check.
 #[derive(Clone, Copy, Debug)]
-enum Notice {
+enum Check {
     Accept(usize),
     Receive(usize),
     Send(usize),
 }
 
-/// A completion, with a link in place of a socket and the received bytes handed over beside it.
+/// A completion with a link in place of a socket. Received bytes are handed over separately.
 pub(super) enum Step {
     Accepted { link: usize, listener: usize },
     AcceptFailed(io::Error),
@@ -65,7 +66,7 @@ impl World {
             options,
             wait_count: 0,
             agenda: BTreeMap::new(),
-            notice_count: 0,
+            check_count: 0,
             links: Vec::new(),
             waiting_count: 0,
             listening: Listening::Absent,
@@ -97,12 +98,12 @@ impl World {
         match self.listening {
             Listening::Absent | Listening::Stopped => {
                 link.is_reset = true;
-                link.server = Server::Closed;
+                link.server = ServerSide::Closed;
             }
             Listening::Taking | Listening::Paused => self.waiting_count += 1,
         }
         self.links.push(link);
-        self.notice_newcomer(number);
+        self.schedule_accept(number);
         number
     }
 
@@ -111,8 +112,8 @@ impl World {
         if link.is_reset || link.peer_ended || bytes.is_empty() {
             return 0;
         }
-        if link.server == Server::Closed {
-            self.reset(number); // Nobody is there to take it, which the peer learns by a reset.
+        if link.server == ServerSide::Closed {
+            self.reset(number); // There is no receiver. The peer learns this by a reset.
             return bytes.len();
         }
         let room = self.options.receive_buffer_bytes.saturating_sub(link.inbound.len());
@@ -121,7 +122,7 @@ impl World {
         if self.random.chance(self.options.reset_probability) {
             self.reset(number);
         }
-        self.notice_changes(number);
+        self.schedule_checks(number);
         taken
     }
 
@@ -129,13 +130,13 @@ impl World {
         let link = &mut self.links[number];
         let bytes = link.outbound.len().min(bytes_max);
         let read = link.outbound.drain(..bytes).collect();
-        self.notice_changes(number);
+        self.schedule_checks(number);
         read
     }
 
     pub(super) fn peer_shutdown(&mut self, number: usize) {
         self.links[number].peer_ended = true;
-        self.notice_changes(number);
+        self.schedule_checks(number);
     }
 
     pub(super) fn peer_close(&mut self, number: usize) {
@@ -143,48 +144,53 @@ impl World {
         link.peer_ended = true;
         link.peer_gone = true;
         if !link.outbound.is_empty() {
-            self.reset(number); // A socket that is closed with bytes unread resets its connection (RFC 2525 2.17).
+            self.reset(number); // Closing a socket with unread bytes resets its connection (RFC 2525 2.17).
         }
-        self.notice_changes(number);
+        self.schedule_checks(number);
     }
 
-    /// Breaks a connection. What the peer has not read is lost, and perhaps what the server has not received.
+    /// Breaks a connection. Bytes that the peer has not read are lost, and perhaps bytes that the server
+    /// has not received.
     pub(super) fn reset(&mut self, number: usize) {
         let loses_inbound = self.random.chance(0.5);
         let link = &mut self.links[number];
         if link.is_read_out() && link.peer_ended {
-            return; // Both sides have ended in good order: there is nothing left to break.
+            return; // Both sides have ended in good order, so nothing is left to break.
         }
         link.is_reset = true;
         link.outbound.clear();
         if loses_inbound {
             link.inbound.clear();
         }
-        self.notice_changes(number);
+        self.schedule_checks(number);
     }
 
     // What the server does.
 
     pub(super) fn set_listening(&mut self, listening: Listening) {
         self.listening = listening;
-        let waiting = |&number: &usize| self.links[number].server == Server::Waiting;
+        let waiting = |&number: &usize| self.links[number].server == ServerSide::Waiting;
         let newcomers: Vec<usize> = (0..self.links.len()).filter(waiting).collect();
-        newcomers.into_iter().for_each(|number| self.notice_newcomer(number));
+        newcomers.into_iter().for_each(|number| self.schedule_accept(number));
     }
 
     pub(super) fn adopt(&mut self, number: usize, conn: ConnId) {
-        debug_assert_eq!(self.links[number].server, Server::Accepted, "only a new connection is taken over");
-        self.links[number].server = Server::Adopted(conn);
+        debug_assert_eq!(
+            self.links[number].server,
+            ServerSide::Accepted,
+            "only a new connection is taken over"
+        );
+        self.links[number].server = ServerSide::Adopted(conn);
     }
 
     pub(super) fn recv(&mut self, number: usize) {
         self.links[number].is_receiving = true;
-        self.notice_changes(number);
+        self.schedule_checks(number);
     }
 
-    pub(super) fn send(&mut self, number: usize, batch: &[IoSlice<'_>]) -> SendStart {
+    pub(super) fn send(&mut self, number: usize, slices: &[IoSlice<'_>]) -> SendStart {
         let link = &self.links[number];
-        // After a short one it may be tried again before there is room.
+        // After a short send the server may send again before there is room.
         assert!(!matches!(link.sending, Sending::Pending { .. }), "a send is pending: {:?}", link.sending);
         assert!(!link.server_ended, "nothing is sent after shutdown");
         if self.random.chance(self.options.reset_probability) {
@@ -193,52 +199,52 @@ impl World {
         if self.links[number].is_reset {
             return SendStart::Failed(ErrorKind::ConnectionReset.into());
         }
-        let offered = batch_bytes(batch);
+        let offered = slices_bytes(slices);
         let fits = offered.min(self.links[number].room());
         let taken = if self.random.chance(self.options.short_send_probability) {
-            self.cut(batch).min(fits)
+            self.cut(slices).min(fits)
         } else {
             fits
         };
         let start = if self.random.chance(self.options.pending_send_probability) {
-            // A kernel may have handed bytes on well before it reports that it took them.
+            // A kernel may have passed bytes on well before it reports that it took them.
             let is_early = self.random.chance(0.5);
-            self.take_pending(number, batch, taken, is_early);
+            self.take_pending(number, slices, taken, is_early);
             SendStart::Pending
         } else {
-            self.take(number, batch, taken);
+            self.take(number, slices, taken);
             SendStart::Sent(taken)
         };
-        self.notice_changes(number);
+        self.schedule_checks(number);
         start
     }
 
-    fn take(&mut self, number: usize, batch: &[IoSlice<'_>], taken: usize) {
+    fn take(&mut self, number: usize, slices: &[IoSlice<'_>], taken: usize) {
         let link = &mut self.links[number];
-        link.deliver(batch.iter().flat_map(|slice| slice.iter().copied()).take(taken));
-        link.sending = if taken < batch_bytes(batch) { Sending::Short } else { Sending::Idle };
+        link.deliver(slices.iter().flat_map(|slice| slice.iter().copied()).take(taken));
+        link.sending = if taken < slices_bytes(slices) { Sending::Short } else { Sending::Idle };
         if link.peer_gone {
             self.reset(number);
         }
     }
 
-    fn take_pending(&mut self, number: usize, batch: &[IoSlice<'_>], taken: usize, is_early: bool) {
+    fn take_pending(&mut self, number: usize, slices: &[IoSlice<'_>], taken: usize, is_early: bool) {
         let link = &mut self.links[number];
-        let bytes = batch.iter().flat_map(|slice| slice.iter().copied()).take(taken);
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied()).take(taken);
         let rest = if is_early {
             link.deliver(bytes);
             Vec::new()
         } else {
             bytes.collect()
         };
-        link.sending = Sending::Pending { taken, offered: batch_bytes(batch), rest };
+        link.sending = Sending::Pending { taken, offered: slices_bytes(slices), rest };
     }
 
-    /// Draws how many bytes of a batch a short send takes: fewer than all, most often about the edge of a slice.
-    fn cut(&mut self, batch: &[IoSlice<'_>]) -> usize {
-        let last = batch_bytes(batch).saturating_sub(1);
-        let slices = self.random.within(0..=batch.len());
-        let edge = batch_bytes(&batch[..slices]);
+    /// Draws how many bytes a short send takes: fewer than all, most often near the edge of a slice.
+    fn cut(&mut self, slices: &[IoSlice<'_>]) -> usize {
+        let last = slices_bytes(slices).saturating_sub(1);
+        let whole = self.random.within(0..=slices.len());
+        let edge = slices_bytes(&slices[..whole]);
         match self.random.within(0..=5) {
             0 => edge,
             1 => edge + 1,
@@ -257,10 +263,10 @@ impl World {
 
     pub(super) fn close(&mut self, number: usize) {
         let link = &mut self.links[number];
-        if link.server == Server::Waiting {
+        if link.server == ServerSide::Waiting {
             self.waiting_count -= 1;
         }
-        link.server = Server::Closed;
+        link.server = ServerSide::Closed;
         link.server_ended = true;
         link.sending = Sending::Idle;
         if !std::mem::take(&mut link.inbound).is_empty() {
@@ -268,35 +274,35 @@ impl World {
         }
     }
 
-    /// The server is gone, with everything that it had not closed.
+    /// The server is gone. Everything that it had not closed is reset.
     pub(super) fn end_server(&mut self) {
         self.listening = Listening::Absent;
         for number in 0..self.links.len() {
-            if self.links[number].server != Server::Closed {
+            if self.links[number].server != ServerSide::Closed {
                 self.close(number);
                 self.reset(number);
             }
         }
     }
 
-    // What comes of it.
+    // The results.
 
     pub(super) fn begin_wait(&mut self) {
         self.wait_count += 1;
     }
 
-    /// How many notices there were.
-    pub(super) fn notices_so_far(&self) -> u64 {
-        self.notice_count
+    /// The number of checks scheduled so far.
+    pub(super) fn checks_scheduled(&self) -> u64 {
+        self.check_count
     }
 
-    /// The number below which all notices were looked at, but for those that come up later.
-    pub(super) fn notices_looked_at(&self) -> u64 {
+    /// All checks below this number were done, except those scheduled for a later wait.
+    pub(super) fn checks_done(&self) -> u64 {
         let due = self.agenda.keys().take_while(|key| key.0 <= self.wait_count);
-        due.map(|key| key.2).min().unwrap_or(self.notice_count)
+        due.map(|key| key.2).min().unwrap_or(self.check_count)
     }
 
-    /// Takes what has come up; received bytes go to `buffer`.
+    /// Takes the next completion that is due. Received bytes go to `buffer`.
     pub(super) fn next_step(&mut self, buffer: &mut Vec<u8>) -> Option<Step> {
         loop {
             let entry = self.agenda.first_entry()?;
@@ -304,9 +310,9 @@ impl World {
                 return None;
             }
             let step = match entry.remove() {
-                Notice::Accept(number) => self.end_accept(number),
-                Notice::Receive(number) => self.end_receive(number, buffer),
-                Notice::Send(number) => self.end_send(number),
+                Check::Accept(number) => self.end_accept(number),
+                Check::Receive(number) => self.end_receive(number, buffer),
+                Check::Send(number) => self.end_send(number),
             };
             if step.is_some() {
                 return step;
@@ -316,22 +322,22 @@ impl World {
 
     fn end_accept(&mut self, number: usize) -> Option<Step> {
         let link = &mut self.links[number];
-        if link.server != Server::Waiting || self.listening == Listening::Paused {
+        if link.server != ServerSide::Waiting || self.listening == Listening::Paused {
             return None;
         }
         if self.random.chance(self.options.accept_failure_probability) {
-            self.notice(Notice::Accept(number), 1);
+            self.schedule(Check::Accept(number), 1);
             return Some(Step::AcceptFailed(io::Error::from_raw_os_error(libc::EMFILE)));
         }
-        link.server = Server::Accepted;
+        link.server = ServerSide::Accepted;
         self.waiting_count -= 1;
         Some(Step::Accepted { link: number, listener: link.listener })
     }
 
     fn end_receive(&mut self, number: usize, buffer: &mut Vec<u8>) -> Option<Step> {
         let link = &mut self.links[number];
-        link.receive_noticed = false;
-        let Server::Adopted(conn) = link.server else { return None };
+        link.receive_scheduled = false;
+        let ServerSide::Adopted(conn) = link.server else { return None };
         if link.has_failed || !link.is_receiving || !link.is_receivable() {
             return None;
         }
@@ -352,8 +358,8 @@ impl World {
 
     fn end_send(&mut self, number: usize) -> Option<Step> {
         let link = &mut self.links[number];
-        link.send_noticed = false;
-        let Server::Adopted(conn) = link.server else { return None };
+        link.send_scheduled = false;
+        let ServerSide::Adopted(conn) = link.server else { return None };
         if link.has_failed || !link.is_send_due() {
             return None;
         }
@@ -367,10 +373,10 @@ impl World {
                 if link.peer_gone {
                     self.reset(number);
                 }
-                self.notice_changes(number);
+                self.schedule_checks(number);
                 Some(Step::Sent(conn, taken))
             }
-            // The next send learns of a reset, if this does not tell.
+            // If this does not report the reset, the next send does.
             Sending::Short if is_reset && self.random.chance(0.5) => Some(self.fail(number, conn)),
             Sending::Short => Some(Step::Writable(conn)),
         }
@@ -385,35 +391,35 @@ impl World {
 
     // The agenda.
 
-    fn notice_newcomer(&mut self, number: usize) {
-        if self.links[number].server == Server::Waiting {
-            self.notice(Notice::Accept(number), 0);
+    fn schedule_accept(&mut self, number: usize) {
+        if self.links[number].server == ServerSide::Waiting {
+            self.schedule(Check::Accept(number), 0);
         }
     }
 
-    /// Puts on the agenda what the present state of a connection lets end.
-    fn notice_changes(&mut self, number: usize) {
+    /// Schedules the checks for operations that can end in the connection's present state.
+    fn schedule_checks(&mut self, number: usize) {
         let link = &mut self.links[number];
-        if !link.is_told() {
+        if !link.takes_completions() {
             return;
         }
-        let receives = link.is_receiving && !link.receive_noticed && link.is_receivable();
-        let sends = !link.send_noticed && link.is_send_due();
-        link.receive_noticed |= receives;
-        link.send_noticed |= sends;
+        let receives = link.is_receiving && !link.receive_scheduled && link.is_receivable();
+        let sends = !link.send_scheduled && link.is_send_due();
+        link.receive_scheduled |= receives;
+        link.send_scheduled |= sends;
         if receives {
-            self.notice(Notice::Receive(number), 0);
+            self.schedule(Check::Receive(number), 0);
         }
         if sends {
-            self.notice(Notice::Send(number), 0);
+            self.schedule(Check::Send(number), 0);
         }
     }
 
-    fn notice(&mut self, notice: Notice, waits_min: usize) {
+    fn schedule(&mut self, check: Check, waits_min: usize) {
         let is_late = self.random.chance(self.options.delay_probability);
         let delay = if is_late { self.random.within(0..=self.options.delay_waits_max) } else { 0 };
         let wait = self.wait_count + delay.max(waits_min) as u64;
-        self.agenda.insert((wait, self.random.bits(), self.notice_count), notice);
-        self.notice_count += 1;
+        self.agenda.insert((wait, self.random.bits(), self.check_count), check);
+        self.check_count += 1;
     }
 }

@@ -1,8 +1,8 @@
-//! Taking connections from listeners into direct descriptors, whatever the weather.
+//! Accepts connections from listeners into direct descriptors, in spite of errors.
 //!
-//! An accept stays in the kernel and completes with each connection that comes. The kernel takes a connection before it
-//! looks for a descriptor, and drops it where it finds none: so while few descriptors are free, connections are
-//! accepted one at a time, and with none free not at all.
+//! An accept stays in the kernel and completes once for each connection. The kernel takes a connection
+//! before it looks for a descriptor, and drops the connection if it finds none. So while few descriptors
+//! are free, the driver accepts one connection at a time. With none free it accepts none.
 //!
 //! ```text
 //!            tend                       it failed for want of resources
@@ -10,7 +10,7 @@
 //!     ▲                 │ paused; few descriptors are free; stopping and nobody waits
 //!     └── it has ended ─┴─► Cancelled
 //! ```
-//! A listener that is being stopped closes once it is idle and nobody waits.
+//! A stopping listener closes once it is idle and nobody waits.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,17 +25,18 @@ use super::ring::Ring;
 use crate::base::limits::ACCEPTS_PER_WAIT_MAX;
 use crate::driver::socket::{Listener, is_peers_fault};
 
-/// The listeners of a driver, and the connections that they have taken and nobody has been told of.
+/// The listeners of a driver, and the accepted connections that were not handed over yet.
 pub(super) struct Acceptor {
-    /// In the order in which they were handed over; `None` where one was closed.
+    /// In the order they were passed in. `None` if closed.
     listeners: Vec<Option<Watched>>,
     /// Direct descriptors that are not in use.
     free: usize,
-    /// So many or fewer may be gone in one go: those that all backlogs hold.
+    /// The driver accepts one by one while this many descriptors or fewer are free: all backlogs
+    /// together could use them up at once.
     reserve: usize,
-    /// What came of accepting, of each listener by its number.
+    /// Results of accepts, by the index of their listener.
     taken: Vec<VecDeque<Accept>>,
-    /// How many there are in all of those, as each completion is preceded by a look.
+    /// The number of results in all queues. Kept since it is checked before each completion.
     taken_len: usize,
     is_paused: bool,
     is_stopping: bool,
@@ -48,24 +49,24 @@ struct Watched {
     arm: Arm,
     /// When to try again after a failure.
     retry_at: Option<Instant>,
-    /// How many connections are taken at most once it is being stopped: newcomers may not put off its end for ever.
+    /// Most connections accepted after it begins to stop: newcomers may not delay its end for ever.
     last_count: u32,
 }
 
-/// The accept of a listener.
+/// The accept operation of a listener.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Arm {
     /// There is none.
     Idle,
-    /// It takes one connection.
+    /// It accepts one connection.
     Once,
-    /// It takes connections until it fails.
+    /// It accepts connections until it fails.
     Always,
     /// It is about to end.
     Cancelled,
 }
 
-/// What came of accepting.
+/// The result of an accept.
 pub(super) enum Accept {
     Taken { file: u32, listener: usize },
     Failed(io::Error),
@@ -79,7 +80,7 @@ impl Acceptor {
         let mut watched = Vec::new();
         let mut reserve = ACCEPTS_PER_WAIT_MAX;
         for Listener { socket, backlog, .. } in listeners {
-            // Some kernels give an accept up at once where its listener does not block.
+            // Some kernels give up an accept at once if its listener does not block.
             socket.set_nonblocking(false)?;
             reserve += backlog as usize;
             watched.push(Some(Watched { socket, arm: Arm::Idle, retry_at: None, last_count: backlog }));
@@ -111,26 +112,27 @@ impl Acceptor {
         self.has_taken() || self.listeners.iter().any(Option::is_some)
     }
 
-    /// Notes that a direct descriptor is taken for a connection that came otherwise; returns false where none is free.
+    /// Reserves a direct descriptor for a connection that another driver hands over. Returns false if
+    /// none is free.
     pub(super) fn note_taken_over(&mut self) -> bool {
         let is_free = self.free > self.listeners.len();
         self.free -= usize::from(is_free);
         is_free
     }
 
-    /// A direct descriptor is free again.
+    /// A direct descriptor has become free.
     pub(super) fn note_closed(&mut self) {
         self.free += 1;
         self.listeners.iter_mut().flatten().for_each(|listener| listener.retry_at = None);
     }
 
-    /// Returns true if and only if a wait would keep something up.
+    /// Returns true if and only if something is ready, so that the next wait must not block.
     pub(super) fn is_ready(&self) -> bool {
         (self.is_taking() && self.has_taken())
             || (self.is_stopping && self.listeners.iter().any(Option::is_some))
     }
 
-    /// Sees that what shall be in the kernel is, before a wait; returns how long that may be at most.
+    /// Starts and cancels accepts as needed before a wait. Returns the longest time that wait may take.
     pub(super) fn begin_wait(&mut self, ring: &mut Ring) -> Option<Duration> {
         self.budget = ACCEPTS_PER_WAIT_MAX;
         for (number, index) in (0..).zip(0..self.listeners.len()) {
@@ -189,7 +191,7 @@ impl Acceptor {
         listener.arm = if are_few { Arm::Once } else { Arm::Always };
     }
 
-    /// Takes in what an accept has come to; `has_ended` says that it does not go on.
+    /// Takes in a completion of an accept. `has_ended` says that the accept will not complete again.
     pub(super) fn note(&mut self, number: u32, result: i32, has_ended: bool) {
         let index = number as usize;
         let Some(Some(listener)) = self.listeners.get_mut(index) else { return };
@@ -219,7 +221,7 @@ impl Acceptor {
         self.taken_len += 1;
     }
 
-    /// Hands over a connection, or says why none can be taken although some wait.
+    /// Hands over a connection, or reports why none can be accepted although some wait.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Accept> {
         if self.has_taken() { self.next_taken() } else { None }
@@ -229,7 +231,7 @@ impl Acceptor {
         if self.budget == 0 || !self.is_taking() {
             return None;
         }
-        // The search begins elsewhere each time, so that no listener starves another.
+        // The search starts elsewhere each time, so that no listener starves another.
         let count = self.taken.len();
         let number =
             (0..count).map(|at| (at + self.budget) % count).find(|&at| !self.taken[at].is_empty())?;
@@ -246,12 +248,13 @@ impl Acceptor {
         self.is_stopping || !self.is_paused
     }
 
-    /// Closes everything that nobody was told of, for a driver that ends. An accept in the kernel holds its listener
-    /// open until the ring is gone, which is some time after it was closed: so the listeners end by themselves.
+    /// Closes everything that was not handed over, for a driver that ends. An accept in the kernel keeps
+    /// its listener open until the ring is gone, some time after it was closed. So this shuts the
+    /// listeners down.
     pub(super) fn abandon(&mut self, ring: &mut Ring) {
         for listener in self.listeners.drain(..).flatten() {
             if listener.arm != Arm::Idle {
-                let _ = listener.socket.shutdown(Shutdown::Both); // It fails only where it has ended.
+                let _ = listener.socket.shutdown(Shutdown::Both); // Fails only if it has ended.
             }
         }
         for accept in self.taken.drain(..).flatten() {
@@ -266,8 +269,8 @@ impl Acceptor {
 fn is_anybody_waiting(listener: RawFd) -> bool {
     let mut poll = libc::pollfd { fd: listener, events: libc::POLLIN, revents: 0 };
     #[expect(unsafe_code, reason = "std has no call for poll")]
-    // SAFETY: `poll` is one entry and lives through the call, which writes to it and keeps nothing (`poll(2)`). With no
-    // time to wait it returns at once.
+    // SAFETY: `poll` is one entry. It lives through the call, which writes to it and keeps nothing
+    // (`poll(2)`). With a timeout of 0 the call returns at once.
     let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
     ready > 0
 }

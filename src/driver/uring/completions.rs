@@ -1,4 +1,4 @@
-//! What the kernel has done: each completion becomes an event to be handed over, or the next operation.
+//! Takes in the kernel's completions. Each becomes an event to hand over, or starts the next operation.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,11 +16,12 @@ use crate::base::id::ConnId;
 use crate::driver::Driver;
 use crate::driver::table::Table;
 
-/// What a short send waits for.
+/// The poll mask after a short send.
 const ROOM: libc::c_int = libc::POLLOUT as libc::c_int;
 
 impl UringDriver {
-    /// Submits what is queued, waits for `timeout`, and takes in all completions; returns how many there were.
+    /// Submits what is queued, waits for `timeout`, and takes in all completions. Returns how many there
+    /// were.
     pub(super) fn go_round(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         self.ring.enter(timeout)?;
         let all_consumed = !self.ring.has_queued();
@@ -59,7 +60,7 @@ impl UringDriver {
             Key::Arrival(conn) => {
                 if let Some(connection) = self.table.get_mut(conn) {
                     connection.receiving = Receiving::No;
-                    self.recv(conn); // It says what has come, be it bytes, the end or an error.
+                    self.recv(conn); // The receive returns bytes, the end or an error.
                 }
             }
             Key::Room(conn) => {
@@ -90,7 +91,7 @@ impl UringDriver {
         let connection = table.get_mut(conn).filter(|connection| !connection.has_failed);
         let bytes = u32::try_from(result).unwrap_or(0);
         if let (Some(buffer), false) = (buffer, connection.is_some() && bytes > 0) {
-            buffers.give_back(buffer); // Nobody wants what is in it.
+            buffers.give_back(buffer); // Nobody wants its contents.
         }
         let Some(connection) = connection else { return };
         connection.receiving = Receiving::Ended;
@@ -99,7 +100,7 @@ impl UringDriver {
             (0.., _) => Event::ReceiveEnded(conn),
             (_, _) if result == -libc::ENOBUFS => {
                 connection.receiving = Receiving::Starved;
-                starved.push_back(conn); // Behind those that have waited for longer.
+                starved.push_back(conn); // Behind those that have waited longer.
                 return;
             }
             (_, _) if matches!(-result, libc::EAGAIN | libc::EINTR) => {
@@ -115,8 +116,9 @@ impl UringDriver {
         events.push_back(event);
     }
 
-    /// Has those receive that wait for a buffer, into small ones, as many as would find one now. All others of them are
-    /// left: there may be a free buffer for them still, as whoever has nothing to receive does not keep one.
+    /// Starts receives for connections that wait for a buffer, into small ones, as many as are free now.
+    /// The other connections keep waiting. They may still find a free buffer, since a receive with
+    /// nothing to receive keeps none.
     pub(super) fn feed_starved(&mut self) {
         let free = self.buffers.as_ref().map_or(0, Buffers::free_len);
         for _ in 0..free.min(self.starved.len()) {
@@ -130,12 +132,12 @@ impl UringDriver {
     }
 }
 
-/// Takes in what became of a send.
+/// Takes in the result of a send.
 #[inline]
 fn note_sent(done: Done, ring: &mut Ring, table: &mut Table<Connection>, events: &mut VecDeque<Event>) {
     let Done { conn, offered, outcome } = done;
     if outcome == Ok(offered) {
-        events.push_back(Event::Sent { conn, bytes: offered }); // Whether anybody wants it is looked at then.
+        events.push_back(Event::Sent { conn, bytes: offered }); // Whether anybody wants it is checked later.
         return;
     }
     let connection = table.get_mut(conn).filter(|connection| !connection.has_failed);

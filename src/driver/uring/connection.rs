@@ -1,4 +1,4 @@
-//! What the driver knows about each connection, in 12 bytes.
+//! The driver's state of each connection, in 12 bytes.
 
 use crate::driver::table::slot_bytes;
 
@@ -7,30 +7,30 @@ const _: () = assert!(slot_bytes::<Connection>() <= 12, "an idle connection cost
 /// One open connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
-    /// Its place in the ring's table of direct descriptors.
+    /// Its index in the ring's table of direct descriptors.
     pub(super) file: u32,
     pub(super) receiving: Receiving,
     pub(super) room: Room,
     /// The end of our side is under way.
     pub(super) is_ending: bool,
-    /// `Failed` was told, or will be: nothing follows.
+    /// `Failed` was or will be handed over. Nothing follows it.
     pub(super) has_failed: bool,
 }
 
-/// How far a receive is.
+/// The state of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receiving {
     /// None is outstanding.
     No,
-    /// None is outstanding, and the last one brought as much as a small buffer holds: there may be much more.
+    /// None is outstanding, and the last one filled a small buffer, so there may be much more.
     NoAfterMuch,
-    /// The kernel waits for something to receive, in the cheapest way.
+    /// The kernel polls for something to receive, which is the cheapest way to wait.
     Polled,
-    /// The kernel receives, or waits for bytes in order to.
+    /// The kernel receives, or waits for bytes to receive.
     Begun,
-    /// It found no buffer, or others wait for one: it stands in line, and begins when one is free.
+    /// It found no buffer, or others wait for one. It waits in line and begins when a buffer is free.
     Starved,
-    /// Its outcome waits to be handed over.
+    /// Its result waits to be handed over.
     Ended,
 }
 
@@ -41,19 +41,20 @@ pub(super) enum Room {
     Enough,
     /// Yes: the kernel polls for room.
     Awaited,
-    /// Not any more, though the kernel still polls: our side ends, or a send was tried again before there was room.
+    /// Not any more, though the kernel still polls: our side ends, or a send was retried before there
+    /// was room.
     Forgotten,
 }
 
 impl Receiving {
-    /// Returns true if and only if none is outstanding, and no outcome waits.
+    /// Returns true if and only if none is outstanding and no result waits.
     pub(super) fn may_begin(self) -> bool {
         matches!(self, Receiving::No | Receiving::NoAfterMuch)
     }
 }
 
 impl Connection {
-    /// A connection over the direct descriptor `file`, of which nothing is asked yet.
+    /// A connection over the direct descriptor `file`, without operations.
     pub(super) fn new(file: u32) -> Connection {
         Connection { file, receiving: Receiving::No, room: Room::Enough, is_ending: false, has_failed: false }
     }

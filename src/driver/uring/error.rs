@@ -1,9 +1,9 @@
-//! Why io_uring cannot be used here, in words that say what to do about it.
+//! Why io_uring cannot be used here, with what to do about it.
 
 use std::fs;
 use std::io;
 
-/// Why a server cannot use io_uring. Every variant is for the operator to mend, or a reason to use epoll.
+/// Why a server cannot use io_uring. The operator can mend every variant, or use epoll.
 #[derive(Debug, thiserror::Error)]
 pub enum UringError {
     /// The kernel gives no ring at all.
@@ -11,32 +11,33 @@ pub enum UringError {
     Refused {
         /// What is in the way.
         cause: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The kernel gives rings, but not with all that is needed.
+    /// The kernel gives rings, but lacks a feature.
     #[error("the io_uring of this kernel lacks {what}; it needs Linux 6.1 or newer")]
     Lacks {
         /// The feature or operation that was tried.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The kernel gives no table of direct descriptors that is large enough.
+    /// The kernel gives no sufficiently large table of direct descriptors.
     #[error("io_uring cannot hold {files} connections in each shard")]
     Table {
         /// Places asked for.
         files: u32,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// There is no eventfd to wake a shard by: file descriptors have run out.
+    /// There is no eventfd for the waker: file descriptors have run out.
     #[error("io_uring cannot be used here: there is no eventfd for its waker")]
     Waker(#[source] io::Error),
 }
 
 impl UringError {
-    /// What the kernel lacks, for `map_err`; or what is in the way of finding that out.
+    /// Makes an error for a missing feature, for `map_err`. If the error hides whether the feature
+    /// exists, names the obstacle.
     pub(super) fn lacks(what: &'static str) -> impl Fn(io::Error) -> UringError {
         move |source| match source.raw_os_error() {
             Some(libc::EPERM | libc::EACCES | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
@@ -46,7 +47,7 @@ impl UringError {
         }
     }
 
-    /// Why the kernel gave no ring.
+    /// Explains why the kernel gave no ring.
     pub(super) fn refused(source: io::Error) -> UringError {
         let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
         let disabled = sysctl.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
@@ -59,7 +60,7 @@ impl UringError {
 
 pub(super) const RINGS: &str = "rings of one issuer with deferred task work";
 
-/// What is in the way, by the error of `io_uring_setup(2)` and the sysctl `kernel.io_uring_disabled`.
+/// The obstacle, from the error of `io_uring_setup(2)` and the sysctl `kernel.io_uring_disabled`.
 fn cause_of(errno: Option<i32>, disabled: u8) -> &'static str {
     match (errno, disabled) {
         (Some(libc::EPERM), 2) => "the sysctl kernel.io_uring_disabled is 2, which forbids it to everybody",

@@ -1,8 +1,8 @@
-//! Direct descriptors made into file descriptors and back, for connections that one shard has accepted for another: a
-//! direct descriptor is its ring's alone.
+//! Turns direct descriptors into file descriptors and back, for connections that one shard has accepted
+//! for another. A direct descriptor is valid only in its ring.
 //!
-//! Both are done by the kernel at once. Where it has no memory for that, the outcome comes when nobody waits for it any
-//! more, and what it made is closed.
+//! The kernel does both at once. If it has no memory for that, the result comes when nobody waits for it
+//! any more, and its descriptor is closed.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -17,13 +17,13 @@ use super::{UringDriver, UringSocket};
 
 /// The exchange that is under way.
 pub(super) struct Exchange {
-    /// Where the kernel reads a file descriptor and writes a direct one. Leaked, once for a driver, where that is still
-    /// under way when the driver ends.
+    /// The kernel reads a file descriptor here and writes a direct one. If the driver ends while this is
+    /// under way, it is leaked, once per driver.
     place: Box<UnsafeCell<RawFd>>,
     /// Exchanges of either kind that the kernel has not completed.
     handing_over: usize,
     taking_over: usize,
-    /// Somebody waits for the outcome.
+    /// A caller waits for the result.
     is_awaited: bool,
     outcome: Option<i32>,
 }
@@ -34,7 +34,7 @@ impl Exchange {
         Exchange { place, handing_over: 0, taking_over: 0, is_awaited: false, outcome: None }
     }
 
-    /// Gives up without freeing what the kernel may still write to.
+    /// Gives up without freeing memory that the kernel may still write to.
     pub(super) fn leak(self) {
         if self.taking_over > 0 {
             std::mem::forget(self.place);
@@ -43,7 +43,7 @@ impl Exchange {
 }
 
 impl UringDriver {
-    /// Takes in what became of handing a connection over.
+    /// Takes in the result of handing a connection over.
     pub(super) fn note_handed_over(&mut self, result: i32) {
         let Some(exchange) = &mut self.exchange else { return };
         exchange.handing_over -= 1;
@@ -54,7 +54,7 @@ impl UringDriver {
         }
     }
 
-    /// Takes in what became of taking a connection over.
+    /// Takes in the result of taking a connection over.
     pub(super) fn note_taken_over(&mut self, result: i32) {
         let Some(exchange) = &mut self.exchange else { return };
         exchange.taking_over -= 1;
@@ -65,7 +65,7 @@ impl UringDriver {
         }
     }
 
-    /// Makes a file descriptor of a socket, or gives it back.
+    /// Turns a socket into a file descriptor, or returns the socket.
     pub(super) fn make_descriptor(&mut self, socket: UringSocket) -> Result<OwnedFd, UringSocket> {
         match &mut self.exchange {
             Some(exchange) if exchange.handing_over + exchange.taking_over == 0 => exchange.handing_over += 1,
@@ -73,10 +73,11 @@ impl UringDriver {
         }
         self.ring.install(socket.file, Key::HandOver);
         let Some(fd) = self.finish_exchange().filter(|&fd| fd >= 0) else { return Err(socket) };
-        Ok(own(fd)) // Dropping the socket closes the direct descriptor alone.
+        Ok(own(fd)) // Dropping the socket closes only the direct descriptor.
     }
 
-    /// Makes a file descriptor of an open connection for as long as it takes to ask for its peer's address.
+    /// Makes a file descriptor of an open connection, asks for its peer's address, and closes the
+    /// descriptor.
     pub(super) fn ask_peer_address(&mut self, file: u32) -> Option<IpAddr> {
         match &mut self.exchange {
             Some(exchange) if exchange.handing_over + exchange.taking_over == 0 => exchange.handing_over += 1,
@@ -88,7 +89,7 @@ impl UringDriver {
         address.as_socket().map(|address| address.ip())
     }
 
-    /// Makes a socket of this driver of a file descriptor.
+    /// Turns a file descriptor into a socket of this driver.
     pub(super) fn make_socket(&mut self, descriptor: &OwnedFd) -> io::Result<UringSocket> {
         let full = || io::Error::from_raw_os_error(libc::ENFILE);
         if !self.acceptor.note_taken_over() {
@@ -106,8 +107,8 @@ impl UringDriver {
             }
         };
         #[expect(unsafe_code, reason = "the kernel writes to memory that is named here")]
-        // SAFETY: the place is a box of its own, which nobody touches while `taking_over` says that the kernel may, and
-        // which is not freed then (`Exchange::leak`).
+        // SAFETY: the place is a box of its own. Nobody touches it while `taking_over` says that the
+        // kernel may. It is not freed in that case (`Exchange::leak`).
         unsafe {
             self.ring.register(place, Key::TakeOver);
         }
@@ -140,8 +141,8 @@ impl UringDriver {
 /// A file descriptor that an exchange has made.
 fn own(fd: RawFd) -> OwnedFd {
     #[expect(unsafe_code, reason = "the kernel hands descriptors out as numbers")]
-    // SAFETY: the kernel has made this descriptor, for this ring's completion and nobody else (`io_uring_enter(2)`,
-    // IORING_OP_FIXED_FD_INSTALL).
+    // SAFETY: the kernel has made this descriptor for this ring's completion and nobody else
+    // (`io_uring_enter(2)`, IORING_OP_FIXED_FD_INSTALL).
     unsafe {
         OwnedFd::from_raw_fd(fd)
     }

@@ -1,4 +1,4 @@
-//! What a completion is of: the 64 bits that go with an operation through the kernel.
+//! The key of an operation: 64 bits that the kernel returns with its completion.
 
 use crate::base::id::ConnId;
 
@@ -11,24 +11,24 @@ pub(super) enum Key {
     Listener(u32),
     /// The receive of a connection.
     Receive(ConnId),
-    /// The poll of a connection for something to receive.
+    /// The poll of a connection for bytes to receive.
     Arrival(ConnId),
     /// The poll of a connection for room.
     Room(ConnId),
     /// The end of our side of a connection.
     Shutdown(ConnId),
-    /// The send with this number in flight.
+    /// The send with this number.
     Send(u32),
     /// The exchange of a direct descriptor for a file descriptor.
     HandOver,
     /// The exchange of a file descriptor for a direct one.
     TakeOver,
-    /// Nobody's business: it fails only where what it was for has happened already.
+    /// An operation whose completion is ignored. It fails only if its purpose is already fulfilled.
     Nobody,
 }
 
-/// Slots of connections are below this: a slab never has more than a table has direct descriptors, which the kernel
-/// bounds to a sixteenth of it.
+/// Slots of connections are below this. A slab never has more slots than a table has direct descriptors,
+/// and the kernel limits those to a sixteenth of this.
 pub(super) const SLOTS_MAX: u32 = 1 << 24;
 
 /// ```text

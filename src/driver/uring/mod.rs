@@ -1,22 +1,23 @@
 //! The driver for very many connections: io_uring, which needs no file descriptor for any of them.
 //!
-//! One ring for each shard. Connections are accepted into the ring's own table ("direct descriptors"). Operations are
-//! queued and submitted together: with a full lot of sends, and at each wait. Their completions are taken right after, so
-//! what the kernel has no more use for is known at once.
+//! There is one ring per shard. It accepts connections into its own table ("direct descriptors").
+//! Operations are queued and submitted together: when a full lot of sends is queued, and at each wait.
+//! Their completions are taken in right after, so the driver knows at once what the kernel has finished
+//! with.
 //!
 //! | what | how |
 //! | --- | --- |
 //! | accept | multishot, into direct descriptors that the kernel chooses |
-//! | `recv` | a receive that takes one of the ring's buffers for the bytes that come; where none is free, it waits in line |
-//! | `watch` | a poll, and a receive once that has told of something: a poll costs an idle stream a third of it |
-//! | `send` | never waits, and success is not told one by one |
+//! | `recv` | a receive that takes one of the ring's buffers once bytes come; if none is free, it waits in line |
+//! | `watch` | a poll, then a receive once it reports something: a poll costs an idle stream a third of a receive |
+//! | `send` | never waits; a success is not reported on its own |
 //! | `Writable` | a poll, after a short send |
-//! | `shutdown` | on a thread of the kernel's; the descriptor stays until that is done |
-//! | `close` | what is outstanding is cancelled, each by its key: to cancel everything is quadratic in the kernel |
+//! | `shutdown` | on a kernel thread; the descriptor stays open until it is done |
+//! | `close` | cancels each outstanding operation by its key: cancelling all at once is quadratic in the kernel |
 //!
-//! **Whose memory.** The kernel looks at two kinds: bytes that are sent, whose runs stand in `sends` until their send is
-//! done, and receive buffers, which are given up only when no receive is outstanding. Both outlive their connections.
-//! Where the driver ends before the kernel is done, they are leaked.
+//! **Whose memory.** The kernel accesses two kinds of memory. Runs of sent bytes are in `sends` until
+//! their send is done. Receive buffers are freed only when no receive is outstanding. Both outlive their
+//! connections. If the driver ends before the kernel is done, they are leaked.
 
 mod accept;
 mod buffers;
@@ -74,12 +75,12 @@ pub struct UringDriver {
     waker: Arc<EventFd>,
     acceptor: Acceptor,
     table: Table<Connection>,
-    /// What is to be handed over. May tell of connections that were closed since.
+    /// Completions to hand over. May name connections that were closed since.
     events: VecDeque<Event>,
     /// How many were taken from the front of the events.
     passed: u64,
-    /// Connections that wait for a buffer to receive into, first come first. The driver does not sleep while there are
-    /// any: either a buffer is free, or what is in them waits to be handed over.
+    /// Connections that wait for a buffer to receive into, first come first. The driver does not sleep
+    /// while there are any: either a buffer is free, or its bytes wait to be handed over.
     starved: VecDeque<ConnId>,
     /// Direct descriptors of connections that were closed while the end of our side was under way.
     ending: HashMap<ConnId, u32>,
@@ -87,20 +88,20 @@ pub struct UringDriver {
     exchange: Option<Exchange>,
     /// Direct descriptors of sockets that were dropped.
     dropped: Dropped,
-    /// Receives in the kernel, also those of connections that are closed.
+    /// Receives in the kernel, those of closed connections included.
     receives: usize,
     /// The buffer whose bytes were handed over last.
     lent: Option<u16>,
     reaped: Vec<cqueue::Entry>,
     /// Completions handed over since the last wait.
     completions: usize,
-    /// A ring that broke in the midst of a turn; the next wait says so.
+    /// The error of a ring that broke in the middle of a turn. The next wait returns it.
     broken: Option<io::Error>,
 }
 
 type Dropped = Rc<RefCell<Vec<u32>>>;
 
-/// A connection that was accepted into a direct descriptor. Dropping it has the driver close it.
+/// A connection accepted into a direct descriptor. Dropping it makes the driver close it.
 #[derive(Debug)]
 pub struct UringSocket {
     file: u32,
@@ -116,7 +117,7 @@ impl Drop for UringSocket {
     }
 }
 
-/// A completion to be handed over.
+/// A completion to hand over.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Received {
@@ -134,20 +135,22 @@ enum Event {
     Failed(ConnId, i32),
 }
 
-/// A completion, but for what is borrowed.
+/// A completion without borrowed parts.
 enum Step {
     Accept(Accept),
     Event(Event),
 }
 
-/// What `watch` waits for; an error and the end of both sides are told besides.
+/// The poll mask of `watch`. An error and the end of both sides are reported too.
 const ARRIVAL: libc::c_int = (libc::POLLIN | libc::POLLRDHUP) as libc::c_int;
-/// Most rounds through the kernel in one wait: a poll that has told of something, its receive, and one to spare.
+/// Most rounds through the kernel in one wait: a poll that has reported something, its receive, and one
+/// to spare.
 const ROUNDS_MAX: usize = 3;
-/// The same when what has come is heard: the kernel does some of what is due in each (20 completions, since Linux 6.13), and
-/// a round that brings nothing is the last.
+/// The same for `hear`. Each round does part of the work that is due (20 completions, since Linux 6.13).
+/// A round that brings nothing is the last.
 const HEARING_ROUNDS_MAX: usize = 64;
-/// The same when the driver ends: each closes as many connections as the queue holds, of which there are at most 2^20.
+/// The same when the driver ends. Each round closes as many connections as the queue holds, and there
+/// are at most 2^20.
 const LAST_ROUNDS_MAX: usize = 8192;
 
 impl UringDriver {
@@ -190,7 +193,8 @@ impl UringDriver {
         }
     }
 
-    /// Returns true if and only if the connection is still open for what is to be handed over, and notes that it is.
+    /// Returns true if and only if the connection is still open for this event. Notes that the event is
+    /// handed over.
     fn is_wanted(&mut self, event: Event) -> bool {
         let (Event::Received { conn, .. }
         | Event::ReceiveEnded(conn)
@@ -251,7 +255,8 @@ impl Driver for UringDriver {
             return;
         }
         if !self.starved.is_empty() {
-            // Begun now, it would find the buffers before those do that wait for one: a few busy peers would keep them.
+            // A receive that begins now would find a buffer before those that wait for one: a few busy
+            // peers would keep all buffers.
             connection.receiving = Receiving::Starved;
             self.starved.push_back(conn);
             return;
@@ -269,7 +274,7 @@ impl Driver for UringDriver {
     }
 
     fn send(&mut self, conn: ConnId, offer: Offer<'_>) -> SendStart {
-        debug_assert!((1..=SEND_SLICES_MAX).contains(&offer.slices().len()), "a batch has 1 to 64 slices");
+        debug_assert!((1..=SEND_SLICES_MAX).contains(&offer.slices().len()), "an offer has 1 to 64 slices");
         if self.sends.as_ref().is_some_and(Sends::is_full)
             && let Err(error) = self.go_round(Some(Duration::ZERO))
         {
@@ -281,10 +286,10 @@ impl Driver for UringDriver {
         match table.get_mut(conn) {
             Some(connection) if !connection.has_failed => {
                 if connection.room == Room::Awaited {
-                    connection.room = Room::Forgotten; // It is tried again before there was room.
+                    connection.room = Room::Forgotten; // A send is retried before there was room.
                 }
                 if sends.is_full() {
-                    // Only where the kernel had no memory for any of those before.
+                    // Only if the kernel had no memory for any send before.
                     return SendStart::Failed(io::Error::from_raw_os_error(libc::ENOBUFS));
                 }
                 sends.begin(ring, connection.file, conn, offer);
@@ -341,7 +346,8 @@ impl Driver for UringDriver {
         self.return_lent();
         self.close_dropped();
         self.feed_starved();
-        let was_ready = self.acceptor.is_ready(); // Before its last listener may close, which is not to be slept upon.
+        // Asked first: the last listener may close below, and the wait must not sleep through that.
+        let was_ready = self.acceptor.is_ready();
         let retry = self.acceptor.begin_wait(&mut self.ring);
         let sends = self.sends.as_ref().is_some_and(|sends| !sends.is_empty());
         let has_work = sends || !self.events.is_empty() || !self.starved.is_empty();
@@ -355,7 +361,7 @@ impl Driver for UringDriver {
             if !self.events.is_empty() || !self.ring.has_queued() {
                 break;
             }
-            timeout = Some(Duration::ZERO); // A poll has told of something, which is received at once.
+            timeout = Some(Duration::ZERO); // A poll has reported something, which is received at once.
         }
         Ok(())
     }
@@ -388,7 +394,7 @@ impl Driver for UringDriver {
         for _ in 0..HEARING_ROUNDS_MAX {
             match self.go_round(Some(Duration::ZERO)) {
                 Ok(0) if !self.ring.has_queued() => {
-                    // Of those that found no buffer nobody knows what has come.
+                    // Nobody knows what has come for connections that found no buffer.
                     let is_all = self.starved.is_empty();
                     return is_all.then(|| self.passed + self.events.len() as u64);
                 }
@@ -418,8 +424,8 @@ impl Drop for UringDriver {
         for connection in self.table.drain() {
             self.ring.close(connection.file);
         }
-        // Connections with nothing outstanding close here, the others when the kernel has taken the ring apart. Where the
-        // ring is broken, that closes them all.
+        // Connections without outstanding operations close here. The others close when the kernel has
+        // taken the ring apart. If the ring is broken, that closes all of them.
         for _ in 0..LAST_ROUNDS_MAX {
             if !self.ring.has_queued() || self.go_round(Some(Duration::ZERO)).is_err() {
                 break;

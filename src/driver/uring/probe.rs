@@ -1,7 +1,7 @@
-//! Whether the kernel does what the driver needs, found out by doing it once with a unix socket.
+//! Whether the kernel does what the driver needs. The probe tries it once with a unix socket.
 //!
-//! Versions say little: distributions move features back, and seccomp takes them away. How a send ends is proven most
-//! carefully, as memory depends on it ([`sends`](super::sends)).
+//! Versions say little: distributions backport features, and seccomp removes them. The probe checks most
+//! carefully how a send ends, since memory safety depends on it ([`sends`](super::sends)).
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -15,43 +15,43 @@ use super::buffers::{self, Buffers};
 use super::error::UringError;
 use super::key::Key;
 use super::ring::Ring;
-use super::sends::{Sends, Telling};
+use super::sends::{Reporting, Sends};
 use super::{ARRIVAL, error};
 use crate::base::id::ConnId;
 use crate::frame::outbox::Outbox;
 use crate::frame::run::Run;
 
-/// That io_uring can be used here, and how.
+/// Proof that io_uring works here, and how it reports sends.
 #[derive(Clone, Copy, Debug)]
-pub struct Proven(Telling);
+pub struct Proven(Reporting);
 
 impl Proven {
-    /// That the kernel tells of sends in this way, without a proof.
+    /// Claims without proof that the kernel reports sends in this way.
     #[cfg(test)]
-    pub(super) fn of(telling: Telling) -> Proven {
-        Proven(telling)
+    pub(super) fn of(reporting: Reporting) -> Proven {
+        Proven(reporting)
     }
 
-    pub(super) fn telling(self) -> Telling {
+    pub(super) fn reporting(self) -> Reporting {
         self.0
     }
 }
 
-/// How long any answer of the kernel is waited for.
+/// How long to wait for an answer of the kernel.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// More than a unix socket takes at once.
+/// More bytes than a unix socket takes at once.
 const MANY_BYTES: usize = 2 << 20;
 
 const CONN: ConnId = ConnId { index: 0, generation: 0 };
 
-/// Tries everything that the driver uses.
+/// Tries every operation that the driver uses.
 ///
 /// # Errors
 /// [`UringError`] names what is missing or in the way.
 pub fn prove() -> Result<Proven, UringError> {
-    // The kernel takes a ring apart some time after it was closed, and interrupts system calls of the thread that used
-    // it (`EINTR`): not of the caller's.
+    // The kernel takes a ring apart some time after it was closed. This interrupts system calls of the
+    // thread that used it (`EINTR`), which must not be the caller's.
     let trial = thread::Builder::new().name("io_uring-probe".to_owned()).spawn(prove_here);
     let trial = trial.map_err(UringError::refused)?;
     trial.join().unwrap_or_else(|_| Err(UringError::refused(io::Error::other("the probe has panicked"))))
@@ -79,7 +79,7 @@ fn prove_here() -> Result<Proven, UringError> {
     proven
 }
 
-/// A ring to try things with.
+/// A ring for trying operations.
 struct Trial {
     ring: Ring,
     buffers: Buffers,
@@ -94,21 +94,21 @@ impl Trial {
             self.accept().map_err(UringError::lacks("multishot accept into direct descriptors"))?;
         self.receive(&mut peer, file).map_err(UringError::lacks("receiving into provided buffers"))?;
         self.poll(&mut peer, file).map_err(UringError::lacks("polls"))?;
-        let mut telling = Telling::Everything;
-        for wanted in [Telling::Failures, Telling::Everything] {
+        let mut reporting = Reporting::Everything;
+        for wanted in [Reporting::Failures, Reporting::Everything] {
             let ends = self.send(&mut peer, file, wanted);
             if ends.map_err(UringError::lacks("sends that never wait"))? {
-                telling = wanted;
+                reporting = wanted;
                 break;
             }
         }
         self.finish(&mut peer, file).map_err(UringError::lacks("shutting down and closing"))?;
-        Ok(Proven(telling))
+        Ok(Proven(reporting))
     }
 
     fn accept(&mut self) -> io::Result<(Socket, u32)> {
         let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        listener.bind(&SockAddr::unix("")?)?; // An abstract name of the kernel's choice (`unix(7)`, autobind).
+        listener.bind(&SockAddr::unix("")?)?; // The kernel chooses an abstract name (`unix(7)`, autobind).
         listener.listen(2)?;
         let key = Key::Listener(0);
         self.ring.accept(listener.as_raw_fd(), true, key);
@@ -157,11 +157,11 @@ impl Trial {
         require(entry.result() > 0)
     }
 
-    /// Sends wholly, in part and not at all; returns whether the kernel tells of that as it should.
-    fn send(&mut self, peer: &mut Socket, file: u32, telling: Telling) -> io::Result<bool> {
-        let mut sends = Sends::new(telling);
-        let outcome = self.send_three(peer, file, &mut sends, telling);
-        sends.leak(); // Nothing, where all went well.
+    /// Sends wholly, in part and not at all. Returns whether the kernel reports that as it should.
+    fn send(&mut self, peer: &mut Socket, file: u32, reporting: Reporting) -> io::Result<bool> {
+        let mut sends = Sends::new(reporting);
+        let outcome = self.send_three(peer, file, &mut sends, reporting);
+        sends.leak(); // Leaks nothing if all went well.
         outcome
     }
 
@@ -170,7 +170,7 @@ impl Trial {
         peer: &mut Socket,
         file: u32,
         sends: &mut Sends,
-        telling: Telling,
+        reporting: Reporting,
     ) -> io::Result<bool> {
         let mut done = Vec::new();
         for parts in [&[4][..], &[4, MANY_BYTES], &[1]] {
@@ -181,20 +181,20 @@ impl Trial {
             self.ring.enter(Some(Duration::ZERO))?;
             let all_consumed = !self.ring.has_queued();
             self.ring.reap(&mut self.seen)?;
-            let told: Vec<cqueue::Entry> = self.seen.drain(..).collect();
-            for entry in &told {
+            let completions: Vec<cqueue::Entry> = self.seen.drain(..).collect();
+            for entry in &completions {
                 if let Key::Send(number) = Key::of(entry.user_data()) {
                     sends.note(number, entry.result());
                 }
             }
             let is_success = done.is_empty();
-            if told.len() != usize::from(!is_success || telling == Telling::Everything) {
+            if completions.len() != usize::from(!is_success || reporting == Reporting::Everything) {
                 return Ok(false);
             }
             sends.settle(all_consumed, |send| done.push(send.outcome));
         }
         let [Ok(4), Ok(short), Err(error)] = done[..] else { return Ok(false) };
-        // What arrives is what was said to be taken.
+        // The bytes that arrive are those reported as taken.
         let mut bytes = vec![0; 4 + short];
         peer.read_exact(&mut bytes)?;
         peer.set_nonblocking(true)?;
@@ -215,7 +215,7 @@ impl Trial {
         require(entry.result() == -libc::EBADF)
     }
 
-    /// The next completion, which must be of this key.
+    /// The next completion. It must have this key.
     fn completion(&mut self, key: Key) -> io::Result<cqueue::Entry> {
         self.ring.enter(Some(PATIENCE))?;
         self.ring.reap(&mut self.seen)?;
@@ -230,7 +230,7 @@ impl Trial {
     }
 }
 
-/// What a completion says that is not what it should be.
+/// The error of an unexpected completion.
 fn error_of(entry: &cqueue::Entry) -> io::Error {
     match entry.result() {
         error @ ..0 => io::Error::from_raw_os_error(-error),

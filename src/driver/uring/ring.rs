@@ -1,7 +1,7 @@
-//! The ring itself: operations go in, completions come out. Knows nothing of connections.
+//! The ring itself: operations go in, completions come out. It knows no connections.
 //!
-//! Everything here is called by one thread, from [`Ring::enable`] on (`IORING_SETUP_SINGLE_ISSUER`), and what the kernel
-//! has yet to do for the ring it does in that thread's [`Ring::enter`] (`IORING_SETUP_DEFER_TASKRUN`).
+//! One thread calls everything here, from [`Ring::enable`] on (`IORING_SETUP_SINGLE_ISSUER`). The kernel
+//! does its deferred work for the ring in that thread's [`Ring::enter`] (`IORING_SETUP_DEFER_TASKRUN`).
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,22 +25,23 @@ pub(super) struct Ring {
     backlog: VecDeque<Entry>,
 }
 
-/// Entries of the submission queue: a full lot of sends, and what else a turn brings.
+/// Entries of the submission queue: a full lot of sends plus the other operations of a turn.
 pub(super) const SUBMISSIONS: u32 = 512;
 
-/// Entries of the completion queue, many times what one submission can complete. Beyond it the kernel keeps
-/// completions itself (`IORING_FEAT_NODROP`) and moves them in when there is room.
+/// Entries of the completion queue, many times what one submission can complete. The kernel keeps
+/// further completions itself (`IORING_FEAT_NODROP`) and moves them in when there is room.
 pub(super) const COMPLETIONS: u32 = 4096;
 
-/// Has the kernel choose a direct descriptor (`IORING_FILE_INDEX_ALLOC`, all bits set).
+/// Makes the kernel choose a direct descriptor (`IORING_FILE_INDEX_ALLOC`, all bits set).
 const FILE_INDEX_ALLOC: i32 = -1;
 
-/// The flags of every send: a full socket ends it with what was taken (`MSG_DONTWAIT`), and a short one counts as a
-/// failure, which is always told (`MSG_WAITALL`). Without the latter it would vanish among the skipped successes.
+/// The flags of every send. A full socket ends the send with the bytes taken (`MSG_DONTWAIT`). A short
+/// send counts as a failure, which is always reported (`MSG_WAITALL`). Otherwise it would be lost among
+/// the successes that are not reported.
 pub(super) const SEND_FLAGS: u32 = (libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32;
 
 impl Ring {
-    /// Makes a ring that is to be enabled by the thread that will use it.
+    /// Makes a ring. The thread that will use it enables it.
     pub(super) fn new(submissions: u32, completions: u32) -> io::Result<Ring> {
         let uring = IoUring::builder()
             .setup_single_issuer()
@@ -54,17 +55,17 @@ impl Ring {
         Ok(Ring { uring, backlog: VecDeque::new() })
     }
 
-    /// Makes the present thread the one that uses the ring.
+    /// Makes the calling thread the one that uses the ring.
     pub(super) fn enable(&self) -> io::Result<()> {
         self.uring.submitter().register_enable_rings()
     }
 
-    /// For what is registered with the ring.
+    /// For registering memory and files with the ring.
     pub(super) fn submitter(&self) -> Submitter<'_> {
         self.uring.submitter()
     }
 
-    /// What the kernel says it can do.
+    /// The features that the kernel reports.
     pub(super) fn parameters(&self) -> &io_uring::Parameters {
         self.uring.params()
     }
@@ -74,19 +75,19 @@ impl Ring {
         !self.backlog.is_empty() || !self.uring.submission().is_empty()
     }
 
-    /// Accepts into direct descriptors that the kernel chooses: once, or until it fails.
+    /// Accepts into direct descriptors that the kernel chooses: once, or until the accept fails.
     pub(super) fn accept(&mut self, listener: RawFd, is_multishot: bool, key: Key) {
         let entry = if is_multishot {
             AcceptMulti::new(Fd(listener)).allocate_file_index(true).build()
         } else {
-            // Without room for an address, none is written.
+            // Without room for an address, the kernel writes none.
             let accept = Accept::new(Fd(listener), std::ptr::null_mut(), std::ptr::null_mut());
             accept.file_index(Some(DestinationSlot::auto_target())).build()
         };
         self.push(entry.user_data(key.bits()));
     }
 
-    /// Receives into a buffer of the group, which must have been registered with the ring.
+    /// Receives into a buffer of the group, which must be registered with the ring.
     pub(super) fn recv(&mut self, file: u32, group: u16, key: Key) {
         let recv = Recv::new(Fixed(file), std::ptr::null_mut(), 0).buf_group(group).build();
         self.push(recv.flags(Flags::BUFFER_SELECT).user_data(key.bits()));
@@ -97,54 +98,57 @@ impl Ring {
         self.push(PollAdd::new(Fixed(file), events.cast_unsigned()).build().user_data(key.bits()));
     }
 
-    /// Tells of each time that `fd` becomes readable.
+    /// Completes each time that `fd` becomes readable.
     pub(super) fn poll_edges(&mut self, fd: RawFd, key: Key) {
         let events = libc::c_int::from(libc::POLLIN).cast_unsigned();
         self.push(PollAdd::new(Fd(fd), events).multi(true).build().user_data(key.bits()));
     }
 
-    /// Ends our side of a connection. The kernel does it on another thread, and looks only there which connection the
-    /// descriptor is of: it may not be closed before the completion, or the connection that takes it next is the one
-    /// that ends.
+    /// Ends our side of a connection. The kernel does this on another thread, and only there looks up
+    /// the descriptor's connection. So the descriptor may not be closed before the completion. Otherwise
+    /// the kernel would end the next connection that gets it.
     pub(super) fn shutdown(&mut self, file: u32, key: Key) {
         self.push(Shutdown::new(Fixed(file), libc::SHUT_WR).build().user_data(key.bits()));
     }
 
-    /// Closes a direct descriptor. What is outstanding holds the connection itself open: it is to be cancelled first.
+    /// Closes a direct descriptor. Outstanding operations keep the connection itself open, so cancel
+    /// them first.
     pub(super) fn close(&mut self, file: u32) {
         self.push(quiet(Close::new(Fixed(file)).build()));
     }
 
-    /// Makes a file descriptor of a direct one, which stays.
+    /// Makes a file descriptor of a direct descriptor, which stays.
     pub(super) fn install(&mut self, file: u32, key: Key) {
         self.push(FixedFdInstall::new(Fixed(file), 0).build().user_data(key.bits()));
     }
 
-    /// Makes a direct descriptor of the file descriptor in `place`, which stays, and writes its number there.
+    /// Makes a direct descriptor of the file descriptor in `place`, which stays, and writes its number
+    /// there.
     ///
     /// # Safety
-    /// `place` must stay until the completion was taken.
+    /// `place` must stay valid until the completion was taken.
     #[expect(unsafe_code, reason = "the kernel writes to memory that the caller names")]
     pub(super) unsafe fn register(&mut self, place: *mut RawFd, key: Key) {
         let entry = FilesUpdate::new(place, 1).offset(FILE_INDEX_ALLOC).build();
         self.push(entry.user_data(key.bits()));
     }
 
-    /// Cancels the one operation of this key.
+    /// Cancels the one operation with this key.
     pub(super) fn cancel(&mut self, key: Key) {
         self.push(quiet(AsyncCancel::new(key.bits()).build()));
     }
 
-    /// Sends `bytes` bytes from `from`. With `is_quiet`, success is not told.
+    /// Sends `bytes` bytes from `from`. With `is_quiet`, success is not reported.
     ///
     /// # Safety
-    /// The bytes must stay until the operation has ended: until its completion was taken, or, with `is_quiet`, until
-    /// the submission queue was found empty and all completions were taken after that.
+    /// The bytes must stay valid until the operation has ended. It has ended once its completion was
+    /// taken. With `is_quiet`, it has also ended once the submission queue was found empty and all
+    /// completions were taken after that.
     #[expect(unsafe_code, reason = "the kernel reads memory that the caller names")]
     #[inline]
     pub(super) unsafe fn send(&mut self, file: u32, from: *const u8, bytes: u32, is_quiet: bool, key: Key) {
         let entry = Send::new(Fixed(file), from, bytes).flags(SEND_FLAGS.cast_signed()).build();
-        self.push(told(entry, is_quiet).user_data(key.bits()));
+        self.push(quiet_if(entry, is_quiet).user_data(key.bits()));
     }
 
     /// Sends the bytes that `message` names.
@@ -160,16 +164,17 @@ impl Ring {
         key: Key,
     ) {
         let entry = SendMsg::new(Fixed(file), message).flags(SEND_FLAGS).build();
-        self.push(told(entry, is_quiet).user_data(key.bits()));
+        self.push(quiet_if(entry, is_quiet).user_data(key.bits()));
     }
 
-    /// Submits what is queued, and waits for `timeout` (`None`: without bound) or until there is a completion. With no
-    /// time to wait it only does what there is to do.
+    /// Submits what is queued. Then waits for `timeout` (`None`: without bound) or until there is a
+    /// completion. With a `timeout` of zero it only does the work that is due.
     ///
-    /// Not all need be submitted where the kernel lacks memory for the moment; it can be tried again.
+    /// If the kernel lacks memory for the moment, it may submit only some of the operations. The caller
+    /// can try again.
     ///
     /// # Errors
-    /// Where the ring is broken.
+    /// If the ring is broken.
     pub(super) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.move_backlog();
         let want = usize::from(timeout.is_none_or(|timeout| !timeout.is_zero()));
@@ -191,17 +196,17 @@ impl Ring {
         }
     }
 
-    /// Moves all completions to `completions`, also those that the queue had no room for.
+    /// Moves all completions to `completions`, including those that the queue had no room for.
     ///
     /// # Errors
-    /// Where the ring is broken.
+    /// If the ring is broken.
     pub(super) fn reap(&mut self, completions: &mut Vec<cqueue::Entry>) -> io::Result<()> {
         for _ in 0..REAPS_MAX {
             completions.extend(self.uring.completion());
             if !self.uring.submission().cq_overflow() {
                 return Ok(());
             }
-            self.enter(Some(Duration::ZERO))?; // The kernel moves in what it has kept.
+            self.enter(Some(Duration::ZERO))?; // The kernel moves in those that it has kept.
         }
         Err(io::Error::other("the kernel keeps completions that it never hands over"))
     }
@@ -225,7 +230,7 @@ impl Ring {
     #[cold]
     fn push_to_full(&mut self, entry: Entry) {
         if self.backlog.is_empty() {
-            // What this completes is taken by the next reap. Where it fails, the next wait says so.
+            // The next reap takes the completions. If this fails, the next wait reports it.
             let _ = self.uring.submit();
             if self.try_push(&entry) {
                 return;
@@ -237,26 +242,28 @@ impl Ring {
     #[inline]
     fn try_push(&mut self, entry: &Entry) -> bool {
         #[expect(unsafe_code, reason = "an operation may name memory")]
-        // SAFETY: sends and `register` name memory, which their callers keep as these ask. A receive writes to buffers
-        // that are registered with the ring, whose owner keeps them (`buffers`); descriptors are the kernel's, or
-        // listeners and the eventfd, and a wrong one is an error and nothing worse (`io_uring_enter(2)`).
+        // SAFETY: sends and `register` name memory, and their callers keep it as their contracts ask. A
+        // receive writes to buffers registered with the ring, and their owner keeps them (`buffers`).
+        // Descriptors belong to the kernel, or are listeners and the eventfd. A wrong one is an error
+        // and nothing worse (`io_uring_enter(2)`).
         let pushed = unsafe { self.uring.submission().push(entry) };
         pushed.is_ok()
     }
 }
 
-/// How long a round through the kernel takes at least where the kernel had no memory for an operation.
+/// The least time of a round through the kernel if the kernel had no memory for an operation.
 const OUT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
-/// Each reap makes room for as many completions as the queue has entries, and no direct descriptor has more than two
-/// operations outstanding, of which there are at most 2^20: this many do, several times over.
+/// Each reap makes room for as many completions as the queue has entries. A direct descriptor has at
+/// most two outstanding operations, and there are at most 2^20 descriptors. This many reaps make room
+/// several times over.
 const REAPS_MAX: usize = 4096;
 
 fn quiet(entry: Entry) -> Entry {
     entry.flags(Flags::SKIP_SUCCESS).user_data(Key::Nobody.bits())
 }
 
-fn told(entry: Entry, is_quiet: bool) -> Entry {
+fn quiet_if(entry: Entry, is_quiet: bool) -> Entry {
     if is_quiet { entry.flags(Flags::SKIP_SUCCESS) } else { entry }
 }
 
@@ -273,7 +280,7 @@ mod tests {
         let mut ring = Ring::new(8, 16).unwrap();
         ring.submitter().register_files_sparse(1).unwrap();
         ring.enable().unwrap();
-        // None of these has a file, so that each completes at once.
+        // None of these has a file, so each completes at once.
         (0..100).for_each(|number| ring.poll(0, libc::c_int::from(libc::POLLIN), Key::Send(number)));
         let mut reaped = Vec::new();
         while ring.has_queued() {

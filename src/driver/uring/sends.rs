@@ -1,8 +1,9 @@
-//! The sends in flight: what the kernel may look at, held until it is done with it.
+//! The sends in flight, with the memory that the kernel may access until each is done.
 //!
-//! A send is *queued* until the kernel has consumed its entry, and *done* when its outcome is known. Where success is
-//! not told ([`Telling::Failures`]), it is done as soon as everything queued was consumed and all completions were taken
-//! after that: whatever was not told of has succeeded. Entries and runs are reused, so that a send allocates nothing.
+//! A send is *queued* until the kernel has consumed its entry, and *done* when its result is known. If
+//! successes are not reported ([`Reporting::Failures`]), a send without a report has succeeded. It is
+//! done once the kernel has consumed everything queued and all completions were taken after that.
+//! Entries and runs are reused, so a send allocates nothing.
 
 use std::io::IoSlice;
 
@@ -14,13 +15,13 @@ use crate::frame::run::Run;
 use super::key::Key;
 use super::ring::Ring;
 
-/// Most sends in flight: a full lot, submitted together. Larger ones were measured to cost more.
+/// Most sends in flight: a full lot, submitted together. Larger lots were measured to cost more.
 pub(super) const SENDS_MAX: usize = 256;
 
-/// Which completions of sends the kernel tells.
+/// Which completions of sends the kernel reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Telling {
-    /// Those of sends that failed or were short. All others have ended when their entries are consumed.
+pub(super) enum Reporting {
+    /// Only failed and short sends. All others have ended when their entries are consumed.
     Failures,
     /// All.
     Everything,
@@ -28,20 +29,20 @@ pub(super) enum Telling {
 
 /// The sends in flight.
 pub(super) struct Sends {
-    telling: Telling,
-    /// All entries, in use or not. Their number is fixed, so that what stands in them stays in its place.
+    reporting: Reporting,
+    /// All entries, in use or not. Their number is fixed, so their contents never move.
     entries: Box<[InFlight]>,
-    /// The numbers of all entries: first of those in use, then of the others.
+    /// The numbers of all entries: first those in use, then the others.
     numbers: Box<[u32]>,
     /// How many are in use.
     used: usize,
 }
 
-/// One send. While it is in use, the kernel may look at `message` and the bytes of the runs.
+/// One send. While it is in use, the kernel may access `message` and the bytes of the runs.
 struct InFlight {
     conn: ConnId,
     offered: usize,
-    /// What the kernel has said; bytes, or a negative error.
+    /// The kernel's result: bytes, or a negative error.
     outcome: Option<i32>,
     /// Owns the bytes of a send of one slice.
     run: Option<Run>,
@@ -49,7 +50,7 @@ struct InFlight {
     message: Option<Box<Message>>,
 }
 
-/// A vectored send, as the kernel reads it. Boxed, so that it stays in its place.
+/// A vectored send, as the kernel reads it. Boxed, so that it never moves.
 struct Message {
     header: libc::msghdr,
     slices: Vec<libc::iovec>,
@@ -67,7 +68,7 @@ pub(super) struct Done {
 }
 
 impl Sends {
-    pub(super) fn new(telling: Telling) -> Sends {
+    pub(super) fn new(reporting: Reporting) -> Sends {
         let unused = || InFlight {
             conn: ConnId { index: 0, generation: 0 },
             offered: 0,
@@ -76,14 +77,14 @@ impl Sends {
             message: None,
         };
         Sends {
-            telling,
+            reporting,
             entries: (0..SENDS_MAX).map(|_| unused()).collect(),
             numbers: (0..).take(SENDS_MAX).collect(),
             used: 0,
         }
     }
 
-    /// Returns true if and only if no more can be begun before some are done.
+    /// Returns true if and only if no send can begin before another is done.
     pub(super) fn is_full(&self) -> bool {
         self.used == SENDS_MAX
     }
@@ -93,7 +94,7 @@ impl Sends {
         self.used == 0
     }
 
-    /// Queues a send of what is offered.
+    /// Queues a send of the offer.
     ///
     /// # Panics
     /// If [`Sends::is_full`].
@@ -103,17 +104,17 @@ impl Sends {
         self.used += 1;
         let entry = &mut self.entries[number as usize];
         (entry.conn, entry.outcome) = (conn, None);
-        let is_quiet = self.telling == Telling::Failures;
+        let is_quiet = self.reporting == Reporting::Failures;
         let single =
             offer.single().and_then(|(slice, run)| Some((slice, u32::try_from(slice.len()).ok()?, run)));
-        // A slice of 4 GiB or more goes as a message, which has room for its length.
+        // A slice of 4 GiB or more is sent as a message, which has room for its length.
         match single {
             Some((slice, bytes, run)) => {
                 entry.offered = slice.len();
                 entry.run = Some(run.clone());
                 #[expect(unsafe_code, reason = "the kernel reads memory that is named here")]
-                // SAFETY: the slice lies in the run, whose clone is held in `entries` until this send is done
-                // (`settle`, which asks for what `Ring::send` does) or for ever (`leak`).
+                // SAFETY: the slice is in the run. `entries` holds a clone of the run until this send is
+                // done (`settle`, which requires the same as `Ring::send`) or for ever (`leak`).
                 unsafe {
                     ring.send(file, slice.as_ptr(), bytes, is_quiet, Key::Send(number));
                 }
@@ -124,8 +125,8 @@ impl Sends {
                 message.fill(offer.slices(), offer.runs());
                 let header = &raw const message.header;
                 #[expect(unsafe_code, reason = "the kernel reads memory that is named here")]
-                // SAFETY: header and slices are heap memory of the entry, which is not touched while it is in use, and
-                // the bytes lie in the runs beside them. All are held as above.
+                // SAFETY: header and slices are heap memory of the entry, which is not touched while it
+                // is in use. The bytes are in the runs beside them. All are held as above.
                 unsafe {
                     ring.send_message(file, header, is_quiet, Key::Send(number));
                 }
@@ -133,17 +134,17 @@ impl Sends {
         }
     }
 
-    /// Takes in what the kernel has said of a send.
+    /// Takes in the kernel's result of a send.
     pub(super) fn note(&mut self, number: u32, outcome: i32) {
         if let Some(entry) = self.entries.get_mut(number as usize) {
             entry.outcome = Some(outcome);
         }
     }
 
-    /// Hands over the sends that are done. `all_consumed` says that the submission queue was found empty, and that all
-    /// completions were taken after that.
+    /// Hands over the sends that are done. `all_consumed` says that the submission queue was found
+    /// empty, and that all completions were taken after that.
     pub(super) fn settle(&mut self, all_consumed: bool, mut done: impl FnMut(Done)) {
-        let silence_is_success = self.telling == Telling::Failures && all_consumed;
+        let silence_is_success = self.reporting == Reporting::Failures && all_consumed;
         let Sends { entries, numbers, used, .. } = self;
         let mut kept = 0;
         for at in 0..std::mem::take(used) {
@@ -157,7 +158,7 @@ impl Sends {
                     continue;
                 }
             };
-            // A message is looked at only where there is one: it lies elsewhere in memory.
+            // A message is accessed only if there is one, since it is elsewhere in memory.
             if entry.run.take().is_none()
                 && let Some(message) = &mut entry.message
             {
@@ -168,7 +169,7 @@ impl Sends {
         *used = kept;
     }
 
-    /// Gives up without freeing what the kernel may still look at.
+    /// Gives up without freeing memory that the kernel may still access.
     pub(super) fn leak(self) {
         if !self.is_empty() {
             std::mem::forget(self.entries);
@@ -179,7 +180,8 @@ impl Sends {
 impl Message {
     fn empty() -> Box<Message> {
         #[expect(unsafe_code, reason = "not every C library lets all fields of a msghdr be named")]
-        // SAFETY: a `msghdr` consists of numbers and pointers that may be null, so all zeros are one (`sendmsg(2)`).
+        // SAFETY: a `msghdr` consists of numbers and nullable pointers, so all zeros are valid
+        // (`sendmsg(2)`).
         let header = unsafe { std::mem::zeroed::<libc::msghdr>() };
         let (slices, runs) = (Vec::with_capacity(SEND_SLICES_MAX), Vec::with_capacity(SEND_SLICES_MAX));
         Box::new(Message { header, slices, runs })
@@ -190,7 +192,7 @@ impl Message {
         self.runs.extend(runs.cloned());
         self.slices.clear();
         self.slices.extend(slices.iter().map(|slice| libc::iovec {
-            iov_base: slice.as_ptr().cast_mut().cast(), // Only ever read: the message is sent.
+            iov_base: slice.as_ptr().cast_mut().cast(), // Only read: the message is sent.
             iov_len: slice.len(),
         }));
         self.header.msg_iov = self.slices.as_mut_ptr();
@@ -213,7 +215,8 @@ mod tests {
         crate::driver::uring::tests::proven().map(|_| Ring::new(8, 16).unwrap())
     }
 
-    /// Begins a send of three bytes in runs of one source; returns the source, which nobody else but the sends holds.
+    /// Begins a send of three bytes in runs of one source. Returns the source, which only the sends hold
+    /// too.
     fn begun(sends: &mut Sends, ring: &mut Ring, runs: u32) -> Rc<Source> {
         let source = Rc::new(Source::Own(b"abcdef".as_slice().into()));
         let mut outbox = Outbox::default();
@@ -232,7 +235,7 @@ mod tests {
     #[test]
     fn bytes_are_held_until_their_send_is_done_and_no_longer() {
         let Some(mut ring) = ring() else { return };
-        let mut sends = Sends::new(Telling::Failures);
+        let mut sends = Sends::new(Reporting::Failures);
         let [one, three] = [1, 3].map(|runs| begun(&mut sends, &mut ring, runs));
         assert_eq!((Rc::strong_count(&one), Rc::strong_count(&three)), (2, 4), "the outboxes are gone");
         assert_eq!(settled(&mut sends, false), []);
@@ -245,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_told_replaces_success() {
         let Some(mut ring) = ring() else { return };
-        let mut sends = Sends::new(Telling::Failures);
+        let mut sends = Sends::new(Reporting::Failures);
         (0..3).for_each(|_| drop(begun(&mut sends, &mut ring, 3)));
         let [first, _, last] = sends.numbers[..3] else { panic!("three are in use") };
         sends.note(first, 2);
@@ -256,7 +259,7 @@ mod tests {
     #[test]
     fn where_everything_is_told_silence_means_that_it_is_not_done() {
         let Some(mut ring) = ring() else { return };
-        let mut sends = Sends::new(Telling::Everything);
+        let mut sends = Sends::new(Reporting::Everything);
         (0..2).for_each(|_| drop(begun(&mut sends, &mut ring, 1)));
         assert_eq!(settled(&mut sends, true), []);
         sends.note(sends.numbers[1], 1);
@@ -271,7 +274,7 @@ mod tests {
     #[test]
     fn a_bounded_number_is_in_flight() {
         let Some(mut ring) = ring() else { return };
-        let mut sends = Sends::new(Telling::Failures);
+        let mut sends = Sends::new(Reporting::Failures);
         (0..SENDS_MAX).for_each(|_| drop(begun(&mut sends, &mut ring, 1)));
         assert!(sends.is_full());
         assert_eq!(settled(&mut sends, true).len(), SENDS_MAX);

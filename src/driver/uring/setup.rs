@@ -1,4 +1,5 @@
-//! A driver before its thread has it: everything that may fail is done where the server starts, and says why.
+//! A driver before its thread starts. Everything that may fail happens at the server's start, and is
+//! reported there.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -21,11 +22,11 @@ use crate::base::mailbox::Wake;
 use crate::driver::socket::Listener;
 use crate::driver::table::Table;
 
-/// Most direct descriptors of one ring, as the kernel bounds them (`IORING_MAX_FIXED_FILES`), besides the limit on open
-/// files.
+/// Most direct descriptors of one ring that the kernel allows (`IORING_MAX_FIXED_FILES`). The limit on
+/// open files applies too.
 pub const FILES_MAX: u32 = 1 << 20;
 
-/// A driver that is complete but for its thread: the ring belongs to the one that calls [`PreparedUring::start`].
+/// A driver without a thread. The ring belongs to the thread that calls [`PreparedUring::start`].
 pub struct PreparedUring {
     /// `None` once started.
     parts: Option<Parts>,
@@ -44,8 +45,8 @@ impl PreparedUring {
     /// Makes a driver that accepts from `listeners` and holds at most `files` connections.
     ///
     /// # Errors
-    /// [`UringError`] says what the kernel refuses. `files` may not be above the limit on open files, although none
-    /// becomes one (`io_uring_register(2)`).
+    /// [`UringError`] says what the kernel refuses. `files` may not exceed the limit on open files,
+    /// although no direct descriptor becomes an open file (`io_uring_register(2)`).
     pub fn new(listeners: Vec<Listener>, files: u32, proven: Proven) -> Result<PreparedUring, UringError> {
         let waker = Arc::new(EventFd::new().map_err(UringError::Waker)?);
         let ring = Ring::new(SUBMISSIONS, COMPLETIONS).map_err(UringError::refused)?;
@@ -62,10 +63,10 @@ impl PreparedUring {
         Arc::<EventFd>::clone(&self.waker)
     }
 
-    /// Makes the present thread the one that uses the driver.
+    /// Makes the calling thread the one that uses the driver.
     ///
     /// # Errors
-    /// Where the kernel does not enable the ring.
+    /// If the kernel does not enable the ring.
     pub fn start(mut self) -> io::Result<UringDriver> {
         let parts = self.parts.take().expect("they are taken here alone, and `self` ends");
         let Parts { mut ring, buffers, acceptor, files } = parts;
@@ -73,7 +74,7 @@ impl PreparedUring {
         ring.poll_edges(self.waker.raw(), Key::Waker);
         Ok(UringDriver {
             ring,
-            sends: Some(Sends::new(self.proven.telling())),
+            sends: Some(Sends::new(self.proven.reporting())),
             buffers: Some(buffers),
             waker: Arc::clone(&self.waker),
             acceptor,
@@ -96,7 +97,8 @@ impl PreparedUring {
 impl Drop for PreparedUring {
     fn drop(&mut self) {
         if let Some(Parts { ring, buffers, .. }) = self.parts.take() {
-            // Nothing was ever submitted: with the ring gone, nobody looks at the buffers.
+            // Nothing was ever submitted, so the kernel does not access the buffers once the ring is
+            // gone.
             drop(ring);
             buffers.free();
         }

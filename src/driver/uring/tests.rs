@@ -10,7 +10,8 @@ use crate::driver::socket::tests::notices_that_a_peer_is_gone;
 use crate::driver::socket::{Listener, SocketOptions, bind};
 use crate::driver::with_offer;
 
-/// Whether the kernel has what the driver needs. Where it has not, that is a failure, or said where skipping is allowed.
+/// The proof that the kernel has what the driver needs. If it does not, the test fails, or says so if
+/// skipping is allowed.
 pub(in crate::driver) fn proven() -> Option<Proven> {
     match prove() {
         Ok(proven) => Some(proven),
@@ -24,9 +25,9 @@ pub(in crate::driver) fn proven() -> Option<Proven> {
     }
 }
 
-/// As [`proven`], for a kernel of which the proof shows that silence does not mean success.
-pub(in crate::driver) fn proven_telling_everything() -> Option<Proven> {
-    proven().map(|_| Proven::of(sends::Telling::Everything))
+/// As [`proven`], for a kernel whose silence does not mean success.
+pub(in crate::driver) fn proven_reporting_everything() -> Option<Proven> {
+    proven().map(|_| Proven::of(sends::Reporting::Everything))
 }
 
 fn listeners<const N: usize>(backlog: u32) -> ([SocketAddr; N], Vec<Listener>) {
@@ -36,18 +37,18 @@ fn listeners<const N: usize>(backlog: u32) -> ([SocketAddr; N], Vec<Listener>) {
     (listeners.each_ref().map(|listener| listener.address().unwrap()), listeners.into())
 }
 
-/// A driver with so many direct descriptors, and the address of its listener.
+/// A driver with `files` direct descriptors, and the address of its listener.
 fn driver(files: u32) -> Option<(UringDriver, SocketAddr)> {
     Some(driver_of(files, proven()?))
 }
 
-/// The same, where the proof has come to this.
+/// The same, with this proof.
 fn driver_of(files: u32, proven: Proven) -> (UringDriver, SocketAddr) {
     let ([address], listeners) = listeners(100);
     (PreparedUring::new(listeners, files, proven).unwrap().start().unwrap(), address)
 }
 
-/// Waits once, and returns the sockets that were accepted and how often accepting failed.
+/// Waits once. Returns the accepted sockets and the number of failed accepts.
 fn accept(driver: &mut UringDriver, timeout: Duration) -> (Vec<UringSocket>, usize) {
     driver.wait(Some(timeout)).unwrap();
     let (mut sockets, mut failures) = (Vec::new(), 0);
@@ -68,7 +69,7 @@ fn accept(driver: &mut UringDriver, timeout: Duration) -> (Vec<UringSocket>, usi
     (sockets, failures)
 }
 
-/// Accepts so many, in as many waits as it takes.
+/// Accepts `count` connections, in as many waits as it takes.
 fn accept_all(driver: &mut UringDriver, count: usize) -> Vec<UringSocket> {
     let mut sockets = Vec::new();
     while sockets.len() < count {
@@ -87,7 +88,7 @@ const SOON: Duration = Duration::from_secs(60);
 #[test]
 fn this_kernel_tells_of_failures_alone() {
     let Some(proven) = proven() else { return };
-    assert_eq!(proven.telling(), sends::Telling::Failures);
+    assert_eq!(proven.reporting(), sends::Reporting::Failures);
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn a_full_table_keeps_newcomers_waiting_and_drops_none() {
         "tried again too soon"
     );
 
-    // Who closes a connection makes room for the next.
+    // Closing a connection makes room for the next.
     driver.close(conn(0));
     driver.close(conn(1));
     for (index, socket) in (3..).zip(accept_all(&mut driver, 2)) {
@@ -187,7 +188,7 @@ fn room_in_a_full_table_that_comes_about_elsewhere_is_found_after_a_while() {
     let _peers: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
     let first = accept_all(&mut driver, 1);
     assert_eq!(accept(&mut driver, SOON).1, 1);
-    drop(first); // The driver hears of that at its next wait.
+    drop(first); // The driver learns of this at its next wait.
     assert_eq!(accept_all(&mut driver, 1).len(), 1);
 }
 
@@ -246,7 +247,7 @@ fn who_sends_much_is_received_from_in_large_pieces_and_in_small_ones_where_none_
 
 #[test]
 fn a_fan_out_is_one_lot_of_sends() {
-    for proven in [proven(), proven_telling_everything()].into_iter().flatten() {
+    for proven in [proven(), proven_reporting_everything()].into_iter().flatten() {
         fan_out_in_one_lot(proven);
     }
 }
@@ -261,7 +262,7 @@ fn fan_out_in_one_lot(proven: Proven) {
         let start = with_offer(&[b"to ", b"all"], |offer| driver.send(conn(index), offer));
         assert!(matches!(start, SendStart::Pending));
     }
-    driver.wait(None).unwrap(); // It does not sleep upon what is done.
+    driver.wait(None).unwrap(); // It does not sleep while a send is done.
     for index in 0..80 {
         let next = driver.next();
         assert!(
@@ -295,7 +296,7 @@ fn a_connection_is_handed_over_to_another_ring() {
         let socket = accept_all(&mut one, 1).remove(0);
         let descriptor = one.hand_over(socket).unwrap();
         let socket = other.take_over(descriptor).unwrap();
-        one.wait(Some(Duration::ZERO)).unwrap(); // It closes what it had of the connection.
+        one.wait(Some(Duration::ZERO)).unwrap(); // It closes its part of the connection.
         let conn = ConnId { index: 0, generation: round };
         other.adopt(socket, conn).unwrap();
         other.recv(conn);
@@ -321,7 +322,7 @@ fn a_full_table_takes_no_connection_over() {
     assert!(taken[0].is_ok() && taken[3].is_err(), "{taken:?}");
 }
 
-/// Has the kernel refuse this system call to the present thread, and to those that it starts.
+/// Makes the kernel refuse this system call to the calling thread, and to the threads that it starts.
 #[expect(unsafe_code, reason = "std has no call for seccomp")]
 fn forbid(call: libc::c_long, errno: i32) {
     let rule = |code: u32, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt: 0, jf, k };
@@ -332,7 +333,7 @@ fn forbid(call: libc::c_long, errno: i32) {
         rule(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: 4, filter: rules.as_mut_ptr() };
-    // SAFETY: it takes numbers alone (`prctl(2)`).
+    // SAFETY: the call takes only numbers (`prctl(2)`).
     let no_new_privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     assert_eq!(no_new_privileges, 0);
     let program = &raw const program;

@@ -1,4 +1,4 @@
-//! Ends the ring's wait from other threads: an eventfd that the ring polls.
+//! Ends the ring's wait from other threads, by an eventfd that the ring polls.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,8 +6,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::base::mailbox::Wake;
 
-/// An `eventfd(2)` that is only ever written to. The poll in the ring tells of each write, whatever the counter is, so
-/// nobody reads it; at a billion writes a second it is full after centuries, and a full one still tells.
+/// An `eventfd(2)` that is only ever written. The ring's poll reports each write whatever the counter
+/// is, so nobody reads it. At a billion writes a second the counter is full after centuries, and a full
+/// one still reports.
 #[derive(Debug)]
 pub(super) struct EventFd(File);
 
@@ -32,7 +33,8 @@ impl EventFd {
 
 impl Wake for EventFd {
     fn wake(&self) {
-        // It fails only where the counter is full, after a wake-up that nobody could have missed (`eventfd(2)`).
+        // It fails only if the counter is full, after a wake-up that nobody could have missed
+        // (`eventfd(2)`).
         let _ = (&self.0).write(&1_u64.to_ne_bytes());
     }
 }

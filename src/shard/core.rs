@@ -1,5 +1,5 @@
-//! The one place where a hub, a log, idempotency keys, counters and mailboxes are joined to what all shards of a server share:
-//! for the server, for the simulation, for tests and for benches.
+//! Joins hub, log, idempotency keys, counters and mailboxes into the state that all shards share. The
+//! server, the simulation, tests and benches all build it here.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -16,39 +16,39 @@ use crate::log::{Log, Sink};
 /// What all shards of a server share.
 #[derive(Clone, Debug)]
 pub struct Core {
-    /// The hub that they read from.
+    /// The hub that the shards read from.
     pub hub: Arc<Hub>,
-    /// The log that they append to.
+    /// The log that the shards append to.
     pub log: Arc<dyn Log>,
-    /// Who is told what became of a batch.
+    /// Those who append batches and receive the outcomes.
     pub publishers: Publishers,
-    /// The idempotency keys that all of them were given. What the log commits settles these.
+    /// The idempotency keys of all shards. The outcomes of the log settle them.
     pub keys: Arc<IdempotencyKeys>,
-    /// How many connections they hold together.
+    /// Connections that the shards hold together.
     pub open_connections: Arc<AtomicUsize>,
-    /// How many of these linger.
+    /// Connections among them that linger.
     pub lingering: Arc<AtomicUsize>,
-    /// What is held for those whose bodies are unfinished and whose answers are unread.
+    /// Memory held for unfinished bodies and unread answers.
     pub account: Arc<Account>,
-    /// Where they put up what they have counted.
+    /// Where shards post snapshots of their counters.
     pub board: Arc<Board>,
 }
 
-/// The bounds of what shards share.
+/// The bounds of the state that shards share.
 #[derive(Clone, Debug)]
 pub struct CoreOptions {
-    /// The hub's.
+    /// Options of the hub.
     pub hub: HubOptions,
-    /// How many idempotency keys are remembered.
+    /// Most idempotency keys that are remembered.
     pub idempotency_keys_max: usize,
-    /// Bytes of unfinished bodies and unread answers.
+    /// Most bytes of unfinished bodies and unread answers.
     pub body_memory_bytes: usize,
-    /// Messages that each mailbox holds.
+    /// Most messages of each mailbox.
     pub mailbox_messages_max: usize,
 }
 
 impl Default for CoreOptions {
-    /// One shard with a small history, as tests and benches want it.
+    /// One shard with a small history, for tests and benches.
     fn default() -> CoreOptions {
         CoreOptions {
             hub: HubOptions::default(),
@@ -60,8 +60,9 @@ impl Default for CoreOptions {
 }
 
 impl Core {
-    /// Joins as many shards as `wakers`: each wakes the driver of the shard in its place. An `application` may publish beside
-    /// them. `open` opens the log, which tells the sink what it commits. Returns the mailboxes of the shards too.
+    /// Builds the state for as many shards as there are `wakers`: each wakes the driver of the shard
+    /// with its index. An `application` may publish beside the shards. `open` opens the log, which
+    /// reports its commits to the sink. Returns the mailboxes of the shards too.
     #[must_use]
     pub fn new(
         options: &CoreOptions,

@@ -1,5 +1,5 @@
-//! Draining: streams are told and end, what is under way is answered, newcomers are answered that the server goes, and
-//! at last the listeners close.
+//! Draining: streams are sent a last notice and end, requests under way are answered, new connections
+//! are answered with 503, and at last the listeners close.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,25 +10,25 @@ use crate::frame::notice::Notice;
 
 use super::Shard;
 
-/// How long those have at the most who were still in the backlog when the listeners closed.
+/// Longest time for connections that were still in the backlog when the listeners closed.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
 
-/// How long those have, of all that a drain may take: whoever is stuck is cut off before.
+/// The part of a drain's time that is left for them: connections that are stuck are cut off before it.
 pub(super) fn closing(drain_timeout: Duration) -> Duration {
     CLOSING_MAX.min(drain_timeout / 4)
 }
 
-/// How often a shard that has finished looks whether the others have.
+/// How often a shard that has finished checks whether the others have.
 const OTHERS_LOOKED_AT: Duration = Duration::from_millis(5);
 
 /// How far a shard has drained.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Drain {
-    /// It serves.
+    /// The shard serves.
     No,
-    /// Streams end; newcomers are answered. At the deadline whoever is left is cut off.
+    /// Streams end; new connections are answered. At the deadline the remaining connections are cut off.
     Ending { deadline: Instant },
-    /// It takes no connection any more.
+    /// The listeners close. Connections of the backlog are answered.
     Closing { deadline: Instant },
 }
 
@@ -46,8 +46,8 @@ impl Drain {
 }
 
 impl<D: Driver> Shard<D> {
-    /// When a drain has something to do at the latest. Nobody tells a shard without connections that the others have none
-    /// any more: it looks.
+    /// When the drain has to go on at the latest. No shard reports its last connection to the others, so
+    /// one without connections polls.
     pub(super) fn drain_deadline(&self) -> Option<Instant> {
         let deadline = self.drain.deadline()?;
         let waits_for_others =
@@ -55,24 +55,25 @@ impl<D: Driver> Shard<D> {
         Some(if waits_for_others { deadline.min(self.now + OTHERS_LOOKED_AT) } else { deadline })
     }
 
-    /// How many connections all shards hold.
+    /// Connections that all shards hold.
     fn connections_of_all(&self) -> usize {
         self.core.open_connections.load(Ordering::Relaxed)
     }
 
-    /// Begins to drain, once.
+    /// Begins to drain. Later calls do nothing.
     pub(super) fn begin_drain(&mut self) {
         if self.drain.is_on() {
             return;
         }
-        // What was acknowledged by now reaches the streams before they end: the history may end with the process.
+        // Events acknowledged by now reach the streams before these end: the history may end with the
+        // process.
         let head = self.core.hub.head();
         while self.streams.cursor < head && self.has_events() {
-            self.take();
+            self.take_events();
         }
         let timeout = self.options.drain_timeout;
         self.drain = Drain::Ending { deadline: self.now + timeout - closing(timeout) };
-        self.tell_all_handed_on();
+        self.announce_all_handed_on();
         for conn in self.connections.peers.ids().collect::<Vec<_>>() {
             let Some(peer) = self.connections.peers.get_mut(conn) else { continue };
             if peer.conn.is_streaming() {
@@ -84,14 +85,14 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Tells a stream that the server goes. It comes again at a random moment of the drain's time, so that the streams
-    /// of a large server do not come all at once.
+    /// Ends a stream because the server stops. The client reconnects at a random moment of the drain's
+    /// time, so that the streams of a large server do not reconnect all at once.
     pub(super) fn end_stream_for_drain(&mut self, conn: ConnId) {
         let retry = self.random_up_to(self.options.drain_timeout);
         self.end_stream(conn, &Notice::Shutdown { retry, reason: "drain" });
     }
 
-    /// Goes on to the next step where this one is over.
+    /// Moves to the next step of the drain if this one is over.
     pub(super) fn advance_drain(&mut self) {
         match self.drain {
             Drain::No => {}
@@ -102,9 +103,9 @@ impl<D: Driver> Shard<D> {
                 if self.connections.peers.is_empty()
                     && (self.connections_of_all() == 0 || self.now >= deadline)
                 {
-                    // A client that connects in the very moment in which a listener closes is reset, so none closes
-                    // while another shard still serves, and newcomers are to be answered. Whoever is in the backlog is
-                    // accepted, and answered, before the listeners close.
+                    // A client that connects while a listener closes is reset, and newcomers must be
+                    // answered. So no listener closes while a shard still serves, and the backlog is
+                    // accepted and answered before the listeners close.
                     self.driver.stop_listening();
                     let closing = closing(self.options.drain_timeout);
                     self.drain = Drain::Closing { deadline: self.now + closing };
@@ -112,7 +113,7 @@ impl<D: Driver> Shard<D> {
             }
             Drain::Closing { deadline } => {
                 if self.now >= deadline {
-                    self.is_handed_connections = false; // Who hands them on is stuck, or has gone.
+                    self.is_handed_connections = false; // The other shard is stuck or has ended.
                     self.cut_off_all();
                 }
             }
@@ -135,7 +136,7 @@ mod tests {
     use crate::driver::sim::SimOptions;
     use crate::shard::tests::{Servers, read};
 
-    /// What a container runtime gives a process is more than this, and less than twice as much.
+    /// A container runtime waits longer than `timeout` before it kills the process, but not twice as long.
     #[test]
     fn a_drain_ends_in_its_time_although_readers_are_stuck_and_newcomers_come() {
         for seconds in [0, 1, 8, 60] {

@@ -1,10 +1,12 @@
-//! Floor 5: one core. A shard joins a driver, connections, and its cursor on the hub's order: each action of a
-//! connection becomes a call on the driver, the API or the log, and each event a run in the outboxes of its streams.
+//! Floor 5: one core. A shard joins a driver, connections, and its cursor on the hub's order. Each
+//! action of a connection becomes a call on the driver, the API or the log. Each event becomes a run in
+//! the outboxes of its streams.
 //!
-//! A turn handles what the driver reports and what is in the mailbox, then does bounded amounts of the shard's own work:
-//! streams that have something to say are sent to, a part of them in each turn; when all were that the last events went
-//! to, more is taken from the hub. So everything that came meanwhile goes out in one send for each stream, and neither a publisher nor a newcomer
-//! waits for the end of a fan-out. Nothing in a shard blocks but the driver's wait.
+//! A turn handles completions and the mailbox, then does bounded amounts of the shard's own work. It
+//! sends to some of the streams with queued frames. Once every stream of the last fan-out was sent to,
+//! it takes more events from the hub. So all events that came meanwhile go out in one send for each
+//! stream, and neither a publisher nor a newcomer waits for the end of a fan-out. Nothing in a shard
+//! blocks but the driver's wait.
 
 mod connections;
 pub mod core;
@@ -44,52 +46,54 @@ use streams::Streams;
 pub use connections::CONNECTIONS_OVER_LIMIT_MAX;
 pub use publishing::PAUSE;
 
-/// Most connections that a shard has room for from its beginning on: beyond it, its tables move as they grow.
+/// Most connections that a shard's tables have room for from the start. Beyond this number the tables
+/// move as they grow.
 const ROOM_MAX: usize = 1 << 20;
 
-/// Messages that a shard's mailbox holds: all outcomes that may be under way, connections that are handed on, the answers
-/// to its questions, the questions of others, of which each shard may put in one too many, and what else it is told.
+/// Messages that a shard's mailbox holds: the outcomes of all batches under way, connections handed on,
+/// answers to its questions, questions of others (each shard may exceed the bound by one), and a few
+/// other messages.
 pub const MAILBOX_MESSAGES_MAX: usize =
     BATCHES_UNDER_WAY_MAX + HANDED_ON_MAX + 2 * questions::QUESTIONS_MAX + SHARDS_MAX + 64;
 
-/// What a shard is told by other threads.
+/// What other threads send to a shard.
 #[derive(Debug)]
 pub enum Message {
-    /// What became of a batch that this shard appended.
+    /// The outcome of a batch that this shard appended.
     Outcome(Outcome),
-    /// What another shard wants of a stream of this one.
+    /// A question of another shard about streams of this one.
     Question(Box<Question>),
     /// The answer to a question of this shard.
     Answer(Box<Answer>),
-    /// A connection that another shard has accepted and that is for this one.
+    /// A connection that another shard accepted for this one.
     Connection {
-        /// What the other driver has handed over.
+        /// The socket, as the other driver handed it over.
         descriptor: OwnedFd,
-        /// Which listener took it.
+        /// The listener that accepted the connection.
         listener: usize,
     },
-    /// No such connection follows.
+    /// The sender hands no more connections on.
     AllHandedOn,
-    /// Finish: end the streams, answer what is under way, and take no more.
+    /// Begin to drain: end the streams, answer the requests under way, and accept no more.
     Drain,
 }
 
 /// How a shard is set up.
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
-    /// Its place among the shards that read from the hub, from 0.
+    /// Its number among the shards that read from the hub, from 0.
     pub number: usize,
-    /// Bounds and times of its connections.
+    /// Bounds and timeouts of its connections.
     pub conn: ConnOptions,
-    /// What the API needs to know, for each listener of the driver.
+    /// Options of the API, one for each listener of the driver.
     pub api: Vec<ApiOptions>,
-    /// Connections that all shards take together.
+    /// Most connections of all shards together.
     pub connections_max: usize,
-    /// How long clients are told to wait before they reconnect.
+    /// The reconnection time that clients are sent.
     pub retry: Duration,
-    /// By how much that is lengthened at most, at random.
+    /// Most that is added to `retry`, at random.
     pub retry_jitter: Duration,
-    /// How long a stream lasts, give or take a fifth at random; `None` for ever.
+    /// Age at which a stream ends, plus or minus a fifth at random; `None` for ever.
     pub stream_age_max: Option<Duration>,
     /// How long a drain may take.
     pub drain_timeout: Duration,
@@ -97,26 +101,26 @@ pub struct ShardOptions {
 
 /// One core's worth of server.
 ///
-/// What it knows of its connections is in four parts, each of which owns its state. A panic has all of them made anew
+/// The state of its connections is in five parts, which own it. A panic replaces all of them
 /// ([`Shard::restart`]); the other fields outlive it.
 pub struct Shard<D: Driver> {
     options: ShardOptions,
     driver: D,
     core: Core,
-    /// What other threads tell it.
+    /// Messages of other threads.
     mailbox: Receiver<Message>,
     random: Box<dyn Random>,
     common: Common,
     counters: Counters,
     drain: Drain,
-    /// Another shard hands connections on to this one, and has not said that it is done.
+    /// Another shard hands connections on to this one, and has not sent [`Message::AllHandedOn`] yet.
     is_handed_connections: bool,
-    /// The next number of a batch or of a question. None is ever given twice, so that what comes for those before a restart
-    /// is nobody's.
+    /// The last number given to a batch or a question. None is given twice, so outcomes and answers to a
+    /// shard before its restart match nothing.
     next_serial: u64,
-    /// The instant from which its times count.
+    /// The instant from which the shard's times count.
     start: Instant,
-    /// The present moment, as of this turn.
+    /// The instant at which this turn began.
     now: Instant,
     date: HttpDate,
 
@@ -128,8 +132,9 @@ pub struct Shard<D: Driver> {
 }
 
 impl<D: Driver> Shard<D> {
-    /// A shard of `core` that accepts from `driver`'s listeners and reads `mailbox`, the one of its number. `random` names
-    /// its clients: nobody may be able to predict it. `now` is the instant from which its times count.
+    /// A shard of `core` that accepts from `driver`'s listeners and reads `mailbox`, the one of its
+    /// number. `random` makes client ids: nobody may be able to predict it. The shard's times count from
+    /// `now`.
     #[must_use]
     pub fn new(
         options: ShardOptions,
@@ -148,7 +153,7 @@ impl<D: Driver> Shard<D> {
             next_serial: 0,
             start: now,
             now,
-            date: http_date(SystemTime::UNIX_EPOCH), // Until the first turn says which it is.
+            date: http_date(SystemTime::UNIX_EPOCH), // The first turn sets it.
             connections: Connections::new(room, now, Arc::clone(&core.lingering)),
             streams: Streams::new(room, core.hub.cursor(options.number)),
             publishing: Publishing::default(),
@@ -162,15 +167,15 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// For how many connections the tables have room, so that none of them moves as it grows.
+    /// The number of connections that the tables have room for, so that none of them moves as it grows.
     fn room(options: &ShardOptions) -> usize {
         (options.connections_max + CONNECTIONS_OVER_LIMIT_MAX).min(ROOM_MAX)
     }
 
-    /// Waits until there is something to do. With nothing left to do it may be long.
+    /// Waits until there is something to do. Without a deadline the wait has no bound.
     ///
     /// # Errors
-    /// Where the driver can no longer wait.
+    /// If the driver can no longer wait.
     pub fn wait(&mut self, now: Instant) -> io::Result<()> {
         let timeout = self.prepare_to_wait(now);
         let waited = self.driver.wait(timeout);
@@ -178,11 +183,13 @@ impl<D: Driver> Shard<D> {
         waited
     }
 
-    /// Announces a wait, and returns its longest duration; `None` without bound. [`Shard::wait`] does this by itself:
-    /// a simulation, whose drivers never block, lets the world go on in between.
+    /// Announces a wait, and returns its longest duration; `None` without bound. [`Shard::wait`] calls
+    /// this itself. A simulation calls it directly: its drivers never block, and other work runs in
+    /// between.
     pub fn prepare_to_wait(&mut self, now: Instant) -> Option<Duration> {
         self.note_durations(now);
-        // Looked at after the sleep is announced: whoever applies later finds this shard asleep, and wakes it.
+        // Checked after the sleep is announced: an event applied later finds this shard asleep, and
+        // wakes it.
         let may_sleep = self.mailbox.prepare_to_sleep() && !self.has_events() && !self.has_work();
         if may_sleep {
             self.next_deadline().map(|deadline| deadline.saturating_duration_since(now))
@@ -191,16 +198,16 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Does what there is to do at `now`, a bounded amount of it; `date` is the present second.
+    /// Does a bounded amount of the work that there is at `now`; `date` is the current second.
     pub fn turn(&mut self, now: Instant, date: HttpDate) {
         self.now = now;
         self.date = date;
         self.reports.begin_turn();
         self.handle_completions();
         self.finish_actions();
-        self.take_messages();
-        self.settle_reports(); // Before their time is over, and they are answered so.
-        self.go_on_listing(); // The same holds for it.
+        self.handle_messages();
+        self.settle_reports(); // Before `expire` times them out.
+        self.go_on_listing(); // Likewise.
         self.expire();
         self.settle_tallies();
         self.fan_out();
@@ -210,17 +217,17 @@ impl<D: Driver> Shard<D> {
         self.resume_retries();
         self.advance_drain();
         self.look_for_slow_streams();
-        self.put_up_counters();
+        self.post_counters();
     }
 
-    /// Begins anew after a panic in [`Shard::turn`]: closes all connections, and forgets everything that was known of them.
-    /// Clients come back and resume. Batches under way are published, and nobody is told.
+    /// Starts again after a panic in [`Shard::turn`]: closes all connections and forgets their state.
+    /// Clients reconnect and resume. Batches under way are published, but not answered.
     pub fn restart(&mut self) {
         self.counters.connections = self.connections.len() as u64;
         self.counters.note_restart();
         self.close_all();
         for waiting in self.core.hub.forget_shard(self.options.number) {
-            self.core.publishers.tell_counted(waiting);
+            self.core.publishers.notify_counted(waiting);
         }
         self.core.board.stop_waiting(self.options.number);
 
@@ -241,31 +248,32 @@ impl<D: Driver> Shard<D> {
             && self.connections.is_empty()
     }
 
-    /// How many connections this shard holds.
+    /// The number of connections that this shard holds.
     #[must_use]
     pub fn connections_len(&self) -> usize {
         self.connections.len()
     }
 
-    /// How many of its connections wait for a moment.
+    /// The number of its connections with an armed timer.
     #[must_use]
     pub fn timers_len(&self) -> usize {
         self.connections.timers.len()
     }
 
-    /// Returns true if and only if there is work that waits for nothing.
+    /// Returns true if and only if there is work that can be done now.
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.connections.has_work()
             || self.streams.has_work()
             || self.publishing.has_work()
-            || self.core.keys.has_told(self.options.number)
+            || self.core.keys.has_settled(self.options.number)
             || self.core.board.is_asked(self.options.number)
             || self.reports.has_work(&self.core.board)
             || self.core.hub.is_unfinished()
     }
 
-    /// Returns true if and only if there are events to take. What does not concern this shard the hub passes over for it.
+    /// Returns true if and only if there are events to take. The hub moves the cursor past events that
+    /// do not concern this shard.
     fn has_events(&mut self) -> bool {
         let (hub, cursor) = (&self.core.hub, &mut self.streams.cursor);
         if hub.head() != *cursor {
@@ -285,20 +293,20 @@ impl<D: Driver> Shard<D> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// A number that no batch and no question of this shard ever had.
-    fn take_serial(&mut self) -> u64 {
+    /// A number that no batch and no question of this shard had before.
+    fn new_serial(&mut self) -> u64 {
         self.next_serial += 1;
         self.next_serial
     }
 
-    fn take_messages(&mut self) {
+    fn handle_messages(&mut self) {
         self.publishing.held_back = Some(Vec::new());
         while let Some(message) = self.mailbox.try_recv() {
             match message {
-                Message::Outcome(outcome) => self.take_outcome(outcome),
-                Message::Question(question) => self.take_question(*question),
-                Message::Answer(answer) => self.take_answer(*answer),
-                Message::Connection { descriptor, listener } => self.take_handed_on(descriptor, listener),
+                Message::Outcome(outcome) => self.handle_outcome(outcome),
+                Message::Question(question) => self.answer_question(*question),
+                Message::Answer(answer) => self.handle_answer(*answer),
+                Message::Connection { descriptor, listener } => self.accept_handed_on(descriptor, listener),
                 Message::AllHandedOn => self.is_handed_connections = false,
                 Message::Drain => self.begin_drain(),
             }

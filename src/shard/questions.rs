@@ -1,7 +1,9 @@
-//! How a shard reaches streams of the others: by questions to their mailboxes, which they answer to its own.
+//! How a shard reaches streams of the others: by questions to their mailboxes. The answers come to its
+//! own mailbox.
 //!
-//! Every question is answered. One that is lost, since its shard panics over it or has ended, answers for itself when it
-//! is dropped. Both ways are bounded, so that neither takes the room of outcomes in a mailbox.
+//! Every question is answered. A question that is lost, because its shard panics over it or has ended,
+//! sends an answer when it is dropped. Questions and answers are bounded, so that neither takes the room
+//! of outcomes in a mailbox.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,33 +16,33 @@ use crate::frame::batch::Addressed;
 use super::publishing::{Form, LinesEnd, Submission};
 use super::{Message, Shard};
 
-/// Questions of one shard that may be unanswered, and messages in a mailbox that is asked nothing more.
+/// Most unanswered questions of one shard. A mailbox with this many messages is sent no question.
 pub(super) const QUESTIONS_MAX: usize = 1024;
 
-/// What a shard is asked about its streams.
+/// The task of a question.
 #[derive(Debug)]
-enum Order {
-    /// To do what a request asks for.
+enum Task {
+    /// Carry out a request about one stream.
     CarryOut(ClientRequest),
-    /// To see to it that these events can be applied for its streams.
+    /// Make the streams of these events targets.
     Attach(Vec<Addressed>),
 }
 
-/// What it answers.
+/// The reply to a [`Task`].
 #[derive(Debug)]
-enum Told {
-    /// What came of the request.
+enum TaskResult {
+    /// The result of the request.
     CarriedOut(Result<ClientAnswer, ClientError>),
-    /// The place of the first event whose stream does not live.
+    /// The place of the first event whose stream is not open.
     Attached(Result<Option<usize>, ClientError>),
 }
 
-impl Order {
-    /// The answer of a shard that does not get to it.
-    fn failed(&self, error: ClientError) -> Told {
+impl Task {
+    /// The reply if the shard did not handle the task.
+    fn failed(&self, error: ClientError) -> TaskResult {
         match self {
-            Order::CarryOut(_) => Told::CarriedOut(Err(error)),
-            Order::Attach(_) => Told::Attached(Err(error)),
+            Task::CarryOut(_) => TaskResult::CarriedOut(Err(error)),
+            Task::Attach(_) => TaskResult::Attached(Err(error)),
         }
     }
 }
@@ -48,16 +50,16 @@ impl Order {
 /// A question of one shard to another.
 #[derive(Debug)]
 pub struct Question {
-    order: Order,
+    task: Task,
     serial: u64,
-    /// Who is to be answered; none once that is done.
+    /// The mailbox that the answer goes to; `None` once it was sent.
     asker: Option<Sender<Message>>,
 }
 
 impl Question {
-    fn answer(&mut self, told: Told) {
+    fn answer(&mut self, result: TaskResult) {
         let Some(asker) = self.asker.take() else { return };
-        if asker.try_send(Message::Answer(Box::new(Answer { serial: self.serial, told }))).is_err() {
+        if asker.try_send(Message::Answer(Box::new(Answer { serial: self.serial, result }))).is_err() {
             tracing::warn!("the answer to a question about a stream found no shard");
         }
     }
@@ -65,8 +67,8 @@ impl Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
-        let told = self.order.failed(ClientError::Lost);
-        self.answer(told);
+        let result = self.task.failed(ClientError::Lost);
+        self.answer(result);
     }
 }
 
@@ -74,34 +76,34 @@ impl Drop for Question {
 #[derive(Debug)]
 pub struct Answer {
     serial: u64,
-    told: Told,
+    result: TaskResult,
 }
 
-/// What a shard has asked others and waits for.
+/// The questions of a shard that wait for answers.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    /// Questions that are not answered.
+    /// The number of questions without an answer.
     unanswered: usize,
     waiting: HashMap<u64, Asked>,
 }
 
-/// Who waits for answers.
+/// What waits for answers.
 #[derive(Debug)]
 enum Asked {
     /// A request about one stream.
     Request(ConnId, ClientId),
-    /// A publish to streams, of which other shards have some.
+    /// A publish to streams, some of them of other shards.
     Publish(Box<Finding>),
 }
 
-/// A publish whose streams are looked for.
+/// A publish whose streams are being looked up.
 #[derive(Debug)]
 struct Finding {
     conn: ConnId,
     submission: Submission,
-    /// Answers that are still to come.
+    /// The number of answers to come.
     left: usize,
-    /// The place of the first event whose stream does not live.
+    /// The place of the first event whose stream is not open.
     unknown: Option<usize>,
     error: Option<ClientError>,
 }
@@ -116,7 +118,7 @@ impl Finding {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Does what a request asks of a stream, wherever that is, and answers it.
+    /// Carries out a request about a stream of any shard, and answers it.
     pub(super) fn begin_client_request(&mut self, conn: ConnId, request: ClientRequest) {
         let (client, shard) = (request.client, usize::from(request.client.shard));
         if shard == self.options.number {
@@ -124,13 +126,13 @@ impl<D: Driver> Shard<D> {
             return self.answer_client(conn, client, answer);
         }
         let serial = self.next_question(conn);
-        match self.ask(shard, serial, Order::CarryOut(request)) {
+        match self.ask(shard, serial, Task::CarryOut(request)) {
             Ok(()) => drop(self.questions.waiting.insert(serial, Asked::Request(conn, client))),
             Err(error) => self.answer_client(conn, client, Err(error)),
         }
     }
 
-    /// Publishes a batch with events for single streams once all of these are known to live.
+    /// Publishes a batch with events for single streams once all of these are known to be open.
     pub(super) fn find_clients(&mut self, conn: ConnId, submission: Submission) {
         let missing = self.core.hub.without_target(submission.batch.addressed());
         let mut finding = Box::new(Finding { conn, submission, left: 0, unknown: None, error: None });
@@ -144,7 +146,7 @@ impl<D: Driver> Shard<D> {
         let serial = self.next_question(conn);
         for (shard, events) in by_shard {
             let first = events[0].place;
-            match self.ask(shard, serial, Order::Attach(events)) {
+            match self.ask(shard, serial, Task::Attach(events)) {
                 Ok(()) => finding.left += 1,
                 Err(ClientError::Unknown) => finding.note(Ok(Some(first))),
                 Err(error) => finding.note(Err(error)),
@@ -156,32 +158,32 @@ impl<D: Driver> Shard<D> {
         self.questions.waiting.insert(serial, Asked::Publish(finding));
     }
 
-    /// Answers what another shard asks.
-    pub(super) fn take_question(&mut self, mut question: Question) {
-        let told = match &question.order {
-            Order::CarryOut(request) => Told::CarriedOut(self.carry_out(request)),
-            Order::Attach(clients) => Told::Attached(self.attach_all(clients)),
+    /// Answers a question of another shard.
+    pub(super) fn answer_question(&mut self, mut question: Question) {
+        let result = match &question.task {
+            Task::CarryOut(request) => TaskResult::CarriedOut(self.carry_out(request)),
+            Task::Attach(clients) => TaskResult::Attached(self.attach_all(clients)),
         };
-        question.answer(told);
+        question.answer(result);
     }
 
-    /// Goes on with what waited for an answer.
-    pub(super) fn take_answer(&mut self, answer: Answer) {
-        let Answer { serial, told } = answer;
+    /// Goes on with the request that waited for an answer.
+    pub(super) fn handle_answer(&mut self, answer: Answer) {
+        let Answer { serial, result } = answer;
         let Some(mut asked) = self.questions.waiting.remove(&serial) else { return };
         self.questions.unanswered -= 1;
         let conn = match &mut asked {
             Asked::Request(conn, _) => *conn,
             Asked::Publish(finding) => finding.conn,
         };
-        match (asked, told) {
-            (Asked::Request(_, client), Told::CarriedOut(answer)) => {
+        match (asked, result) {
+            (Asked::Request(_, client), TaskResult::CarriedOut(answer)) => {
                 if !self.claim_answer(conn, serial) {
                     return;
                 }
                 self.answer_client(conn, client, answer);
             }
-            (Asked::Publish(mut finding), Told::Attached(attached)) => {
+            (Asked::Publish(mut finding), TaskResult::Attached(attached)) => {
                 finding.note(attached);
                 finding.left -= 1;
                 if finding.left > 0 {
@@ -193,7 +195,8 @@ impl<D: Driver> Shard<D> {
                 }
                 self.publish_to_found(finding);
             }
-            (Asked::Request(..), Told::Attached(_)) | (Asked::Publish(_), Told::CarriedOut(_)) => {
+            (Asked::Request(..), TaskResult::Attached(_))
+            | (Asked::Publish(_), TaskResult::CarriedOut(_)) => {
                 unreachable!("a shard answers what it was asked")
             }
         }
@@ -216,7 +219,7 @@ impl<D: Driver> Shard<D> {
                 self.answer(conn, &problem.into_response());
             }
             Form::Lines(places, end) => {
-                // As at any bad line, what stands before it is published.
+                // As at any bad line, the lines before it are published.
                 let bad = api::unknown_client_in_line(part);
                 *end = Some(LinesEnd::Failed(bad.problem, Some(bad.line)));
                 places.truncate(place);
@@ -235,28 +238,30 @@ impl<D: Driver> Shard<D> {
         self.answer(conn, &response);
     }
 
-    /// Puts a question into another shard's mailbox.
+    /// Sends a question to another shard.
     ///
     /// # Errors
-    /// [`ClientError::Unknown`] where there is no such shard, [`ClientError::Busy`] where too many questions wait.
-    fn ask(&mut self, shard: usize, serial: u64, order: Order) -> Result<(), ClientError> {
+    /// [`ClientError::Unknown`] if there is no such shard, [`ClientError::Busy`] if too many questions
+    /// wait.
+    fn ask(&mut self, shard: usize, serial: u64, task: Task) -> Result<(), ClientError> {
         let other = self.core.publishers.mailbox(shard).ok_or(ClientError::Unknown)?;
         let asker = self.core.publishers.mailbox(self.options.number).cloned();
         if self.questions.unanswered >= QUESTIONS_MAX || other.len() >= QUESTIONS_MAX {
             return Err(ClientError::Busy);
         }
-        let question = Box::new(Question { order, serial, asker });
+        let question = Box::new(Question { task, serial, asker });
         if let Err(Message::Question(mut question)) = other.try_send(Message::Question(question)) {
-            question.asker = None; // Nobody has it who could answer.
+            question.asker = None; // It was not sent: the caller answers.
             return Err(ClientError::Busy);
         }
         self.questions.unanswered += 1;
         Ok(())
     }
 
-    /// The number of a connection's next question; whatever it had asked before is not waited for any more.
+    /// A number for a connection's next question. Answers to its earlier questions are ignored from now
+    /// on.
     fn next_question(&mut self, conn: ConnId) -> u64 {
-        let serial = self.take_serial();
+        let serial = self.new_serial();
         if let Some(peer) = self.connections.peers.get_mut(conn) {
             peer.open_request.get_or_insert_default().question = Some(serial);
         }

@@ -1,6 +1,6 @@
-//! Deadlines that are due. What had come by then is handed over first: a shard that stood still, as its process or machine
-//! was stopped, finds what its peers sent meanwhile together with their deadlines, and is not to hold its own silence
-//! against them.
+//! Deadlines that are due. Input that came before a deadline is handled first. After its process or
+//! machine was stopped, a shard finds that input together with the deadlines, and must not blame its own
+//! silence on its peers.
 
 use std::time::Instant;
 
@@ -11,30 +11,31 @@ use crate::driver::Driver;
 use super::Connections;
 use crate::shard::Shard;
 
-/// Connections whose time has come, or may have, that one turn looks at: a keepalive for each takes it 0.7 ms.
+/// Deadlines that one turn checks: a keepalive for each of them takes 0.7 ms in all.
 const EXPIRIES_PER_TURN_MAX: usize = 128;
 
-/// Turns in which it is waited at the most for what had come when deadlines were due to be handed over.
+/// Turns after which deadlines are checked although the input before them was not all handed over.
 const HEARING_TURNS_MAX: u32 = 1024;
 
-/// Bytes of one receive from which on there may be more in the socket: drivers receive no less at once.
+/// A receive of this many bytes may have left more in the socket: drivers receive no less at once.
 pub(super) const MUCH_BYTES: usize = 4 * 1024;
 
-/// How often a connection whose deadline is due is let be, as it had much to say since it was looked at last.
+/// How often a connection with much input is spared after its deadline.
 const EXTRA_LOOKS_MAX: u8 = 64;
 
-/// What had come by a moment, and whether it was handed over.
+/// A deadline check that waits until the driver has handed over the input before it.
 #[derive(Debug)]
 pub(super) struct Hearing {
-    /// Deadlines up to here may be looked at afterwards.
+    /// Deadlines up to here are checked afterwards.
     at: Instant,
-    /// What the driver says once all of it was handed over; `None` where it has yet to take all of it in.
+    /// The driver's count once all that input was handed over; `None` while the driver is still taking
+    /// it in.
     mark: Option<u64>,
     turns_left: u32,
 }
 
 impl<D: Driver> Shard<D> {
-    /// Looks at connections whose deadlines are due, if what had come by then was handed over.
+    /// Handles connections whose deadlines are due, if the driver has handed over the input before them.
     pub(in crate::shard) fn expire(&mut self) {
         self.hear();
         if let Some(hearing) = self.connections.hearing.take() {
@@ -53,7 +54,7 @@ impl<D: Driver> Shard<D> {
         self.streams.forget_old_sources(self.now);
     }
 
-    /// Begins to hear, or goes on, where a deadline may be due.
+    /// Begins a check if a deadline may be due, or goes on with the one that has begun.
     fn hear(&mut self) {
         if let Some(hearing) = &mut self.connections.hearing {
             hearing.turns_left = hearing.turns_left.saturating_sub(1);
@@ -71,20 +72,20 @@ impl<D: Driver> Shard<D> {
         let context = Context { now: *now, date, options: &options.conn, common };
         let Some(peer) = peers.get_mut(conn) else { return };
         peer.is_timed = false;
-        // Most deadlines have moved on meanwhile, which nobody told the wheel.
+        // Most deadlines have moved on, without the wheel being updated.
         if peer.conn.deadline(&options.conn).is_none_or(|deadline| deadline > *now) {
             peer.extra_looks = 0;
         } else if peer.conn.is_overdue(*now) {
             self.end_stream_for_age(conn);
         } else if std::mem::take(&mut peer.had_much) && peer.extra_looks < EXTRA_LOOKS_MAX {
-            peer.extra_looks += 1; // More of it may be in the socket, which is heard before the next look.
+            peer.extra_looks += 1; // The socket may have more, which is received first.
         } else {
             peer.extra_looks = 0;
             peer.conn.handle(&context, Input::DeadlineReached);
             if let Some(request) = &mut peer.open_request
                 && !peer.conn.awaits_answer()
             {
-                request.forget_request(); // Its time is over, and it was answered so.
+                request.forget_request(); // The timeout was its answer.
             }
         }
         self.act(conn);
@@ -101,7 +102,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// A shard, and clients of whom each has begun what `begun` is.
+    /// A shard, and clients that have each sent `begun`.
     fn begin(begun: &str) -> (Servers, Vec<SimPeer>) {
         let mut servers = Servers::over(&SimOptions::calm(), |options| options.connections_max = 10_000);
         let clients = (0..2 * COMPLETIONS_PER_WAIT_MAX + 100).map(|_| servers.nets[0].connect());
@@ -113,7 +114,8 @@ mod tests {
         (servers, clients)
     }
 
-    /// Stands still for an hour in which the clients send `rest`; returns how many are answered that they were too slow.
+    /// Stops the shard for an hour in which the clients send `rest`. Returns how many answers do not
+    /// begin with `expected`.
     fn too_slow_after_standing_still(begun: &str, rest: &str, expected: &str) -> usize {
         let (mut servers, clients) = begin(begun);
         servers.now += HOUR;

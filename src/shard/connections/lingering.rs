@@ -1,4 +1,5 @@
-//! Connections whose side is shut down and whose peer is heard out, of all shards together bounded in number.
+//! Connections that have shut their side down and still read from the peer. Their number is bounded for
+//! all shards together.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,25 +11,25 @@ use crate::base::slots::Slots;
 use crate::driver::Driver;
 use crate::shard::Shard;
 
-/// Connections of all shards that linger at the same time.
+/// Most lingering connections of all shards.
 const LINGERING_MAX: usize = 1024;
 
-/// Those of one shard, and how many all shards have. Where these are too many the shard gives up its own oldest: which
-/// connections of other shards are older it does not know.
+/// The lingering connections of one shard, and the number of all shards. Beyond the bound a shard closes
+/// its own oldest: it does not know which connections of other shards are older.
 #[derive(Debug)]
 pub(super) struct Lingerers {
-    /// In the order in which they began; may name some that have gone.
+    /// In the order in which they began. Some may have gone.
     order: VecDeque<ConnId>,
     count: usize,
-    of_all: Arc<AtomicUsize>,
+    all_count: Arc<AtomicUsize>,
 }
 
 impl Lingerers {
-    pub(in crate::shard) fn new(of_all: Arc<AtomicUsize>) -> Lingerers {
-        Lingerers { order: VecDeque::new(), count: 0, of_all }
+    pub(in crate::shard) fn new(all_count: Arc<AtomicUsize>) -> Lingerers {
+        Lingerers { order: VecDeque::new(), count: 0, all_count }
     }
 
-    /// Notes one that begins, and returns the one that has to go for it, if one has to.
+    /// Adds a connection. Returns the one to close in its place, if the bound is reached.
     fn begin(&mut self, conn: ConnId, peers: &Slots<Peer>) -> Option<ConnId> {
         let lingers = |conn: ConnId| peers.get(conn).is_some_and(|peer| peer.conn.has_lingered());
         if self.order.len() >= 2 * self.count + KEPT_MIN {
@@ -36,7 +37,7 @@ impl Lingerers {
         }
         self.order.push_back(conn);
         self.count += 1;
-        if self.of_all.fetch_add(1, Ordering::Relaxed) < LINGERING_MAX {
+        if self.all_count.fetch_add(1, Ordering::Relaxed) < LINGERING_MAX {
             return None;
         }
         while let Some(oldest) = self.order.pop_front() {
@@ -47,15 +48,15 @@ impl Lingerers {
         None
     }
 
-    /// Notes one that has gone.
+    /// Removes one that has gone.
     pub(in crate::shard) fn end(&mut self) {
         self.count -= 1;
-        self.of_all.fetch_sub(1, Ordering::Relaxed);
+        self.all_count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Notes that all have gone.
+    /// Removes all.
     pub(in crate::shard) fn clear(&mut self) {
-        self.of_all.fetch_sub(std::mem::take(&mut self.count), Ordering::Relaxed);
+        self.all_count.fetch_sub(std::mem::take(&mut self.count), Ordering::Relaxed);
         self.order.clear();
     }
 }
@@ -66,18 +67,18 @@ impl Drop for Lingerers {
     }
 }
 
-/// Names that are kept although they may be of connections that have gone: it is not worth looking through fewer.
+/// Entries of `order` below which it is not searched for connections that have gone.
 const KEPT_MIN: usize = 64;
 
 impl<D: Driver> Shard<D> {
-    /// Notes that a connection lingers; where too many do the oldest is closed.
+    /// Notes that a connection lingers. Beyond the bound the oldest is closed.
     pub(in crate::shard) fn linger(&mut self, conn: ConnId) {
         let Some(oldest) = self.connections.lingerers.begin(conn, &self.connections.peers) else { return };
         if let Some(peer) = self.connections.peers.get_mut(oldest) {
             peer.conn.stop_lingering();
         }
         if oldest != conn {
-            self.act(oldest); // Which closes it, and nothing else.
+            self.act(oldest); // It is closed.
         }
     }
 }
@@ -94,27 +95,27 @@ mod tests {
         let mut servers = Servers::new(None);
         let first = servers.request(0, BAD);
         servers.settle();
-        let of_all = Arc::clone(&servers.shards[0].connections.lingerers.of_all);
+        let all_count = Arc::clone(&servers.shards[0].connections.lingerers.all_count);
         assert!(read(&first).starts_with("HTTP/1.1 400 "));
-        assert_eq!((of_all.load(Ordering::Relaxed), servers.shards[0].connections_len()), (1, 1));
-        // Others linger elsewhere.
-        of_all.fetch_add(LINGERING_MAX - 1, Ordering::Relaxed);
+        assert_eq!((all_count.load(Ordering::Relaxed), servers.shards[0].connections_len()), (1, 1));
+        // As if others lingered in other shards.
+        all_count.fetch_add(LINGERING_MAX - 1, Ordering::Relaxed);
         let _second = servers.request(0, BAD);
         servers.settle();
         let shard = &servers.shards[0];
         assert_eq!(shard.connections_len(), 1, "the first has gone for it");
-        assert_eq!(of_all.load(Ordering::Relaxed), LINGERING_MAX);
+        assert_eq!(all_count.load(Ordering::Relaxed), LINGERING_MAX);
         assert!(
             shard.connections.peers.ids().all(|conn| conn.generation > 0 || conn.index > 0),
             "the first, not the second"
         );
-        // Alone in its shard, it is itself the oldest there.
-        of_all.fetch_add(1, Ordering::Relaxed);
+        // Alone in its shard, the new connection is itself the oldest there.
+        all_count.fetch_add(1, Ordering::Relaxed);
         let third = servers.request(1, BAD);
         servers.settle();
         assert!(read(&third).starts_with("HTTP/1.1 400 "));
         assert_eq!(servers.shards[1].connections_len(), 0);
-        assert_eq!(of_all.load(Ordering::Relaxed), LINGERING_MAX + 1);
+        assert_eq!(all_count.load(Ordering::Relaxed), LINGERING_MAX + 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What is held for those whose bodies have not come whole and whose answers are not read: counted for all shards together
-//! in one account (`--body-memory`), and refused where that is full.
+//! Memory held for unfinished bodies and unread answers. One account counts it for all shards
+//! (`--body-memory`); requests beyond its bound are refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,17 @@ use crate::http::{Problem, Response};
 use crate::shard::Shard;
 use crate::shard::core::Core;
 
-/// When to try again: what is held is given back as bodies end and answers are read, at the latest by their time limits.
+/// The `Retry-After` of a refusal. The memory is free once bodies end and answers are read, at the
+/// latest after their timeouts.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// An answer that is larger is counted before it is queued, and refused where there is no room; of smaller ones only what
-/// stays unread.
+/// A larger answer is counted before it is queued, and refused if there is no room. A smaller one is
+/// counted by its unread rest.
 const SMALL_ANSWER_BYTES: usize = 16 * 1024;
 
 impl<D: Driver> Shard<D> {
-    /// Counts what a connection holds now. Where there is no room for it the request is refused; returns true if and only
-    /// if the connection may have something to do for that.
+    /// Updates what a connection holds, and refuses its request if there is no room. Returns true if and
+    /// only if the refusal may give the connection something to do.
     pub(super) fn count_held(&mut self, conn: ConnId) -> bool {
         let Some(peer) = self.connections.peers.get(conn) else { return false };
         let bytes = peer.conn.held_bytes(SMALL_ANSWER_BYTES);
@@ -34,7 +35,7 @@ impl<D: Driver> Shard<D> {
         peers.get_mut(conn).is_some_and(|peer| peer.conn.refuse_held(&context, &refusal("")))
     }
 
-    /// What is to be answered instead of a large answer that there is no room for.
+    /// The refusal that replaces a large answer for which there is no room; `None` if the answer fits.
     pub(in crate::shard) fn unless_it_fits(
         &mut self,
         conn: ConnId,

@@ -1,4 +1,4 @@
-//! The shard's connections: what the driver reports of them, what they want done, and when they want to hear of the time.
+//! The shard's connections: completions of the driver, actions of the connections, and their timers.
 
 mod expiry;
 mod lingering;
@@ -27,47 +27,47 @@ use lingering::Lingerers;
 use peer::Peer;
 pub(super) use spread::HANDED_ON_MAX;
 
-/// The step of the shard's timer wheel: deadlines are kept at most this late.
+/// The step of the shard's timer wheel. Deadlines are late by at most this.
 const TIMER_TICK: Duration = Duration::from_millis(4);
 
-/// Connections beyond the limit that are taken in order to be told of it.
+/// Connections beyond the limit that are accepted, so that they get an answer.
 pub const CONNECTIONS_OVER_LIMIT_MAX: usize = 256;
 
-/// Actions of one connection that are carried out before others have theirs.
+/// Actions that one connection gets before others have their turn.
 const ACTIONS_AT_ONCE_MAX: usize = 64;
 
-/// Actions that one turn carries out of connections that the driver tells of, and again of those that anything else has
-/// come up for. Those that have more to do go on in a later turn.
+/// Actions that one turn carries out for connections with completions, and as many again for other
+/// connections. The rest waits for a later turn.
 pub(super) const ACTIONS_PER_TURN_MAX: usize = 4096;
 
-/// Actions that one turn carries out of connections that had more to do than they were given before.
+/// Actions that one turn carries out for connections left unfinished by an earlier one.
 pub(super) const UNFINISHED_ACTIONS_PER_TURN_MAX: usize = 1024;
 
-/// How long nothing is logged of what was just logged.
-pub(super) const TELL_AGAIN: Duration = Duration::from_secs(10);
+/// Shortest time between two log lines about the same condition.
+pub(super) const LOG_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// The connections of a shard, and when they are to be looked at.
+/// The connections of a shard and their timers.
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) peers: Slots<Peer>,
-    /// When connections are to be looked at, by their slots.
+    /// When to check connections, by their slots.
     pub(super) timers: Wheel,
-    /// What is heard before deadlines that are due are looked at.
+    /// The check of deadlines that waits for earlier input.
     hearing: Option<Hearing>,
-    /// Slots of connections that had more to do than they were given. They wait here and not among those that are marked,
-    /// so that no connection holds a fan-out up by always having something to do.
+    /// Slots of connections that used up their actions and have more to do. They wait here and not in
+    /// the marked list, so that a connection that always has something to do cannot delay a fan-out.
     unfinished: VecDeque<u32>,
-    /// Actions that this part of the turn may still carry out.
+    /// Actions left in this part of the turn.
     actions_left: usize,
     lingerers: Lingerers,
-    /// Whose turn it is to take a connection of a listener that this shard has for all.
+    /// The shard that takes the next connection of a listener that this shard has for all.
     next_taker: usize,
-    /// When it was last logged that connections cannot be accepted.
-    accept_failure_told: Option<Instant>,
+    /// When a failure to accept was last logged.
+    accept_failure_logged: Option<Instant>,
 }
 
 impl Connections {
-    /// No connection, and room for so many; `lingering` counts those of all shards that linger.
+    /// No connections, and room for `room` of them; `lingering` counts those of all shards that linger.
     pub(super) fn new(room: usize, now: Instant, lingering: Arc<AtomicUsize>) -> Connections {
         Connections {
             peers: Slots::with_room_for(room),
@@ -77,12 +77,12 @@ impl Connections {
             actions_left: 0,
             lingerers: Lingerers::new(lingering),
             next_taker: 0,
-            accept_failure_told: None,
+            accept_failure_logged: None,
         }
     }
 
-    /// Begins anew after all connections were closed. Slots go on counting their generations, so that what the driver still
-    /// reports of a former connection is of none that comes.
+    /// Starts again after all connections were closed. Slots keep their generations, so that late
+    /// completions of a former connection match no new one.
     pub(super) fn restart(&mut self, room: usize, now: Instant, lingering: Arc<AtomicUsize>) {
         let peers = std::mem::take(&mut self.peers);
         *self = Connections { peers, ..Connections::new(room, now, lingering) };
@@ -102,7 +102,7 @@ impl Connections {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Handles what the driver reports.
+    /// Handles the driver's completions.
     pub(super) fn handle_completions(&mut self) {
         self.connections.actions_left = ACTIONS_PER_TURN_MAX;
         while let Some(conn) = self.next_completion() {
@@ -110,7 +110,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Handles the driver's next completion; returns the connection that may want something now.
+    /// Handles the driver's next completion. Returns the connection that may have actions now.
     fn next_completion(&mut self) -> Option<ConnId> {
         loop {
             let Shard {
@@ -156,18 +156,18 @@ impl<D: Driver> Shard<D> {
                 peer.had_much |= had_much;
                 peer.conn.handle(&context, input);
                 if peer.is_stream && !peer.conn.is_streaming() {
-                    self.leave(conn); // It has the rest of its stream yet to read, but gets no more.
+                    self.leave(conn); // Its queued frames are still sent, but it gets no new ones.
                 }
                 return Some(conn);
             }
         }
     }
 
-    /// A full table of files fails at nearly every try; one line a while says so.
+    /// With a full file table nearly every accept fails, so the log line is limited.
     fn note_accept_failure(&mut self, error: &io::Error) {
         self.counters.accept_failures += 1;
-        if self.connections.accept_failure_told.is_none_or(|told| self.now >= told + TELL_AGAIN) {
-            self.connections.accept_failure_told = Some(self.now);
+        if self.connections.accept_failure_logged.is_none_or(|logged| self.now >= logged + LOG_AGAIN_AFTER) {
+            self.connections.accept_failure_logged = Some(self.now);
             tracing::warn!(%error, "cannot accept connections; trying again");
         }
     }
@@ -209,7 +209,7 @@ impl<D: Driver> Shard<D> {
         self.core.open_connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Goes on with connections that had more to do than they were given, a bounded amount.
+    /// Goes on with connections that used up their actions, within the bound.
     pub(super) fn finish_actions(&mut self) {
         self.connections.actions_left = UNFINISHED_ACTIONS_PER_TURN_MAX;
         for _ in 0..self.connections.unfinished.len() {
@@ -223,10 +223,10 @@ impl<D: Driver> Shard<D> {
                 self.act(conn);
             }
         }
-        self.connections.actions_left = ACTIONS_PER_TURN_MAX; // How many others are seen to is bounded where that is done.
+        self.connections.actions_left = ACTIONS_PER_TURN_MAX; // Later callers have their own bounds.
     }
 
-    /// Carries out what a connection wants, until it wants no more, or others are to have their turn.
+    /// Carries out a connection's actions until it has none left or has had its share.
     pub(super) fn act(&mut self, conn: ConnId) {
         for _ in 0..ACTIONS_AT_ONCE_MAX {
             let Some(left) = self.connections.actions_left.checked_sub(1) else { break };
@@ -271,7 +271,7 @@ impl<D: Driver> Shard<D> {
                 }
                 Some(Action::Request) => self.handle_request(conn),
                 Some(Action::Lines) => self.handle_lines(conn),
-                None if self.count_held(conn) => {} // It was refused: that is to be said.
+                None if self.count_held(conn) => {} // The refusal is still to be sent.
                 None => {
                     self.settle(conn);
                     return;
@@ -285,7 +285,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Sees to a connection that wants nothing now: its timer, its place in the history, its age.
+    /// Updates timer and history queue of a connection that has no action left.
     fn settle(&mut self, conn: ConnId) {
         let Shard { connections: Connections { peers, timers, .. }, streams, options, now, .. } = self;
         let Some(peer) = peers.get_mut(conn) else { return };
@@ -308,7 +308,7 @@ impl<D: Driver> Shard<D> {
         let Peer { is_over_limit, listener, .. } = *peer;
         let Some((head, body)) = peer.conn.take_request(self.now) else { return };
         if let Some(request) = &mut peer.open_request {
-            request.forget_request(); // One before ran out of time.
+            request.forget_request(); // An earlier request timed out.
         }
         let api = &self.options.api[usize::from(listener)];
         let checks = Checks { fingerprints: self.core.keys.fingerprints(), hub: &self.core.hub };

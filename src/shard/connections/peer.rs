@@ -1,4 +1,4 @@
-//! A connection as its shard knows it: the state machine, its place among the hub's streams, and what it waits for.
+//! A connection as its shard knows it: the state machine, its subscriptions, and what it waits for.
 
 use std::time::Instant;
 
@@ -11,37 +11,38 @@ use crate::shard::publishing::OpenRequest;
 use crate::shard::streams::Subscriptions;
 use crate::shard::streams::state::Behind;
 
-/// One connection of a shard. There may be a million: what few of them need hangs in a box.
+/// One connection of a shard. There may be a million, so what few of them need is boxed.
 #[derive(Debug)]
 pub(in crate::shard) struct Peer {
     pub(in crate::shard) conn: Connection,
-    /// The channels of the stream in the order they were named, and among them what its user, and it alone, is sent by;
-    /// none for what is not, or no longer, a stream.
+    /// The channels of the stream in the order in which they were named, and the targets of its user and
+    /// of itself. Empty if there is no stream, or it has ended.
     pub(in crate::shard) subscriptions: Subscriptions,
-    /// What the stream has yet to read from the history; `None` where it is live.
+    /// The stream's place in the history; `None` if it is live.
     pub(in crate::shard) behind: Option<Box<Behind>>,
-    /// What the connection has asked other shards and the log, and not yet been told.
+    /// The open request that waits for other shards or the log.
     pub(in crate::shard) open_request: Option<Box<OpenRequest>>,
     secret: Secret,
     /// When the stream began, in seconds since the shard did.
     pub(in crate::shard) began_s: u32,
-    /// Which of the shard's listeners took it.
+    /// The listener that accepted it.
     pub(in crate::shard) listener: u16,
-    /// No event can reach it in two ways, so that it can be counted how many it has missed.
+    /// No event can reach it in two ways, so the events it misses can be counted.
     pub(in crate::shard) is_counting: bool,
     /// It is a stream that has not ended.
     pub(in crate::shard) is_stream: bool,
-    /// It was seen to as an idle stream since the timer wheel named it last, so that the wheel names it in time.
+    /// It was settled as an idle stream since the timer wheel last named it, so its timer is armed in
+    /// time.
     pub(super) is_timed: bool,
-    /// It stands in the shard's list of streams that have something to say.
+    /// It is in the shard's list of streams to send to.
     pub(in crate::shard) is_marked: bool,
-    /// It stands in the shard's queue of connections that had more to do than they were given.
+    /// It is in the shard's queue of connections that have used up their actions.
     pub(in crate::shard) is_unfinished: bool,
-    /// A receive brought much since its deadline was due last.
+    /// A receive was large since its deadline was last due.
     pub(super) had_much: bool,
-    /// How often it was let be though its deadline was due.
+    /// How often it was spared although its deadline was due.
     pub(super) extra_looks: u8,
-    /// It was accepted beyond the limit of connections: it is told so, and nothing else.
+    /// It was accepted beyond the limit of connections: subscribes, publishes and changes are refused.
     pub(in crate::shard) is_over_limit: bool,
 }
 
@@ -70,12 +71,13 @@ impl Peer {
         }
     }
 
-    /// Names the stream.
+    /// Sets the stream's client id.
     pub(in crate::shard) fn set_client(&mut self, client: ClientId) {
         self.secret = Secret::of(client);
     }
 
-    /// Returns true if and only if it is the stream of this name. How long that takes says nothing of the secret.
+    /// Returns true if and only if it is the stream with this id. The time that takes does not depend on
+    /// the secret.
     pub(in crate::shard) fn is_client(&self, client: ClientId) -> bool {
         self.is_stream & self.secret.is(Secret::of(client))
     }
@@ -85,7 +87,7 @@ impl Peer {
         self.subscriptions.iter().map(|subscription| subscription.channel).collect()
     }
 
-    /// Its targets, but those that it has yet to come to.
+    /// Its targets, without channels that it joins at a later place.
     pub(in crate::shard) fn targets_now(&self) -> SmallVec<[ChannelId; 8]> {
         let mut targets = self.targets();
         if let Some(behind) = &self.behind {
@@ -95,7 +97,7 @@ impl Peer {
     }
 }
 
-/// The random part of a client's id, in words: as one number it would have to be aligned to 16 bytes.
+/// The random part of a client's id, in words: a `u128` would be aligned to 16 bytes.
 #[derive(Clone, Copy, Default)]
 struct Secret([u64; 2]);
 
@@ -120,14 +122,14 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Peer {
-    /// Returns true if and only if it is a live stream that waits for nothing but events and time, and the timer wheel
-    /// names it no later than it wants to hear of that: what was written only puts that off.
+    /// Returns true if and only if it is a live stream that waits only for events and time, with its
+    /// timer armed in time. A write only puts its deadline off.
     #[inline]
     pub(in crate::shard) fn is_settled(&self) -> bool {
         self.is_settled_once_idle() && self.conn.is_idle_stream()
     }
 
-    /// As [`Peer::is_settled`], of a stream that is known to wait for nothing.
+    /// As [`Peer::is_settled`], for a stream known to be idle.
     #[inline]
     pub(in crate::shard) fn is_settled_once_idle(&self) -> bool {
         self.behind.is_none() && self.is_timed
@@ -140,7 +142,7 @@ mod tests {
     use crate::base::slots::Slots;
     use crate::shard::streams::index::Index;
 
-    /// With what the slab keeps of each, this is most of what an idle stream costs.
+    /// With the overhead of the slab this is most of the cost of an idle stream.
     #[test]
     fn a_connection_takes_little_memory() {
         assert!(size_of::<Peer>() <= 168, "{} bytes", size_of::<Peer>());

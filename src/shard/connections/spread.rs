@@ -1,9 +1,10 @@
-//! Connections of a listener that one shard has for all: they are handed on in turn, so that streams spread over the
-//! shards as the kernel spreads those of other listeners.
+//! Connections of a listener that one shard has for all. The shard hands them on in turn, so that
+//! streams spread over the shards as the kernel spreads those of other listeners.
 //!
-//! The shard that accepts keeps a connection where it is its own turn, where the other's mailbox is full, where the driver
-//! cannot part with the socket, and from the moment when it drains. It then says so, and until it has, the others do not
-//! end: no connection is left in the mailbox of a shard that has gone.
+//! The accepting shard keeps a connection when it is its own turn, when the other's mailbox is full,
+//! when the driver cannot part with the socket, and once it drains. It then sends
+//! [`Message::AllHandedOn`]. The others do not end before that, so no connection is left in the mailbox
+//! of a shard that has ended.
 
 use std::os::fd::OwnedFd;
 
@@ -12,7 +13,8 @@ use crate::base::id::ConnId;
 use crate::driver::Driver;
 use crate::shard::{Message, Shard};
 
-/// Connections that wait in one mailbox at the most. They have room of their own there, beside the outcomes of publishes.
+/// Most connections that wait in one mailbox. The mailbox has room for them beside the outcomes of
+/// publishes.
 pub(in crate::shard) const HANDED_ON_MAX: usize = 1024;
 
 impl<D: Driver> Shard<D> {
@@ -22,7 +24,7 @@ impl<D: Driver> Shard<D> {
         self.accept(socket, listener)
     }
 
-    /// Hands a connection on if another shard's turn has come; returns it where it is this shard's to keep.
+    /// Hands a connection on if it is another shard's turn. Returns the socket if this shard keeps it.
     fn hand_on(&mut self, socket: D::Socket, listener: usize) -> Option<D::Socket> {
         let mailboxes = self.core.publishers.mailboxes();
         if !self.options.api[listener].reach.is_spread() || self.drain.is_on() || mailboxes.len() < 2 {
@@ -39,32 +41,33 @@ impl<D: Driver> Shard<D> {
             Err(socket) => return Some(socket),
         };
         match mailbox.try_send(Message::Connection { descriptor, listener }) {
-            Err(Message::Connection { descriptor, .. }) => self.take_back(descriptor),
+            Err(Message::Connection { descriptor, .. }) => self.import_socket(descriptor),
             Ok(()) | Err(_) => None,
         }
     }
 
-    /// Takes a connection that another shard has handed on.
-    pub(in crate::shard) fn take_handed_on(&mut self, descriptor: OwnedFd, listener: usize) {
-        if let Some(socket) = self.take_back(descriptor)
+    /// Accepts a connection that another shard has handed on.
+    pub(in crate::shard) fn accept_handed_on(&mut self, descriptor: OwnedFd, listener: usize) {
+        if let Some(socket) = self.import_socket(descriptor)
             && let Some(conn) = self.accept(socket, listener)
         {
             self.act(conn);
         }
     }
 
-    fn take_back(&mut self, descriptor: OwnedFd) -> Option<D::Socket> {
+    fn import_socket(&mut self, descriptor: OwnedFd) -> Option<D::Socket> {
         let taken = self.driver.take_over(descriptor);
         taken.inspect_err(|error| tracing::warn!(%error, "cannot take a connection")).ok()
     }
 
-    /// Returns true if and only if other shards hand connections on to this one, as far as its options tell.
+    /// Returns true if and only if another shard hands connections on to this one, according to its
+    /// options.
     pub(in crate::shard) fn is_handed_connections(options: &crate::shard::ShardOptions) -> bool {
         options.number != 0 && options.api.iter().any(|api| api.reach.is_spread())
     }
 
-    /// Tells the others that this shard hands nothing on any more.
-    pub(in crate::shard) fn tell_all_handed_on(&self) {
+    /// Notifies the others that this shard hands no more connections on.
+    pub(in crate::shard) fn announce_all_handed_on(&self) {
         if self.options.number != 0 || !self.options.api.iter().any(|api| api.reach.is_spread()) {
             return;
         }
@@ -77,7 +80,8 @@ impl<D: Driver> Shard<D> {
 }
 
 impl Reach {
-    /// Returns true if and only if the listener belongs to the first shard alone, which spreads its connections.
+    /// Returns true if and only if the listener belongs to the first shard alone, which spreads its
+    /// connections.
     fn is_spread(self) -> bool {
         self == Reach::Unix
     }
@@ -91,7 +95,8 @@ mod tests {
     use crate::shard::drain::closing;
     use crate::shard::tests::{Servers, read};
 
-    /// Two shards whose only listener is the first one's, to be spread; their drivers cannot part with a socket.
+    /// Two shards. The first has the only listener, to be spread; their drivers cannot part with a
+    /// socket.
     fn servers() -> Servers {
         let mut servers = Servers::new(None);
         for shard in &mut servers.shards {

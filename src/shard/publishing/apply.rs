@@ -1,5 +1,5 @@
-//! Where log, hub and shards meet: what the log commits is applied, the shards that it concerns are woken, and whoever
-//! appended it is told.
+//! Where log, hub and shards meet. Committed batches are applied, the shards concerned are woken, and
+//! the outcome goes to the publisher.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,33 +12,34 @@ use crate::hub::{Hub, Receivers, SHARDS_MAX, ShardSet};
 use crate::log::{Refusal, Sink, Ticket};
 use crate::shard::Message;
 
-/// What became of an appended batch.
+/// The outcome of an appended batch.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Whose batch.
+    /// The ticket of the batch.
     pub ticket: Ticket,
     /// The id of its first event and the receivers of its last one, or why it was not committed.
     pub result: Result<(EventId, Receivers), Refusal>,
 }
 
-/// An application that embeds the server and appends batches to the log beside the shards, under tickets of
-/// [`application_ticket`].
+/// An application that embeds the server and appends batches to the log beside the shards, under tickets
+/// of [`application_ticket`].
 ///
-/// It is told under the log's lock, or by a shard in its turn: it notes what it is told, wakes whoever waits, and
-/// neither waits itself nor runs what is not its own.
+/// Its methods run under the log's lock or within a shard's turn. They note the outcome and wake its
+/// waiter; they neither block nor run code of others.
 pub trait Application: Send + Sync + fmt::Debug {
-    /// The batch is committed and applied, with `first` as the id of its first event. Of a batch of one event the
-    /// receivers are known, or will be.
+    /// The batch is committed and applied; `first` is the id of its first event. `receivers` is of use
+    /// for a batch of one event only.
     fn committed(&self, serial: u64, first: EventId, receivers: Receivers);
 
-    /// The batch is not committed; here it is again.
+    /// The batch is not committed, and is returned.
     fn refused(&self, serial: u64, batch: Batch, refusal: Refusal);
 
-    /// One of the counts of receivers that it waits for is complete.
+    /// A count of receivers that the application waits for is finished.
     fn counted(&self);
 }
 
-/// Who appends batches and is told what became of them: the shards, and an application that embeds the server.
+/// Those who append batches and receive the outcomes: the shards, and an application that embeds the
+/// server.
 #[derive(Clone, Debug)]
 pub struct Publishers {
     /// The shards' mailboxes, by their numbers.
@@ -47,7 +48,7 @@ pub struct Publishers {
 }
 
 impl From<Vec<Sender<Message>>> for Publishers {
-    /// Shards by their mailboxes, in the order of their numbers, and no application.
+    /// Publishers without an application. The mailboxes of the shards are in the order of their numbers.
     fn from(shards: Vec<Sender<Message>>) -> Publishers {
         Publishers { shards, application: None }
     }
@@ -66,8 +67,8 @@ impl Publishers {
         Publishers { application: Some(application), ..self }
     }
 
-    /// Says that a count of receivers is complete that this one waits for.
-    pub(in crate::shard) fn tell_counted(&self, waiting: usize) {
+    /// Notifies the waiter that a count of receivers is finished.
+    pub(in crate::shard) fn notify_counted(&self, waiting: usize) {
         match (self.shards.get(waiting), &self.application) {
             (Some(shard), _) => shard.notify(),
             (None, Some(application)) if waiting == APPLICATION => application.counted(),
@@ -75,8 +76,8 @@ impl Publishers {
         }
     }
 
-    /// Returns true if and only if somebody has this number in tickets.
-    fn know(&self, who: usize) -> bool {
+    /// Returns true if and only if tickets with this number have a publisher.
+    fn has_publisher(&self, who: usize) -> bool {
         who < self.shards.len() || (who == APPLICATION && self.application.is_some())
     }
 
@@ -93,16 +94,16 @@ impl Publishers {
         }
     }
 
-    fn tell(&self, outcome: Outcome) {
+    fn send_outcome(&self, outcome: Outcome) {
         let shard = TicketParts::of(outcome.ticket).shard;
         let Some(sender) = self.shards.get(shard) else { return };
         if sender.try_send(Message::Outcome(outcome)).is_err() {
-            // A shard has fewer batches under way than its mailbox holds, so it must have ended.
+            // A shard has fewer batches under way than its mailbox holds, so the shard must have ended.
             tracing::warn!(shard, "the outcome of a publish found no shard");
         }
     }
 
-    /// The application and its own name for the batch, where it was the one who appended it.
+    /// The application and the batch's serial number, if the application appended the batch.
     fn application_of(&self, ticket: Ticket) -> Option<(&dyn Application, u64)> {
         let TicketParts { shard, serial } = TicketParts::of(ticket);
         self.application.as_deref().filter(|_| shard == APPLICATION).map(|application| (application, serial))
@@ -118,7 +119,7 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// An applier for `hub` and those who publish to it; what they publish under idempotency keys settles `keys`.
+    /// An applier for `hub` and its publishers. Batches under idempotency keys settle `keys`.
     #[must_use]
     pub fn new(hub: Arc<Hub>, publishers: impl Into<Publishers>, keys: Arc<IdempotencyKeys>) -> Applier {
         Applier { hub, publishers: publishers.into(), keys }
@@ -131,9 +132,10 @@ impl Sink for Applier {
     }
 
     fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
-        // Only the answer to a single event says how many received it, and only to whom we know.
+        // Only answers to a single event have a count of receivers, and only publishers of this server
+        // wait for one.
         let single = ticket.filter(|_| batch.len() == 1).map(|ticket| TicketParts::of(ticket).shard);
-        let waiting = single.filter(|&who| self.publishers.know(who));
+        let waiting = single.filter(|&who| self.publishers.has_publisher(who));
         let applied = self.hub.apply(first, batch, waiting);
         self.publishers.wake(applied.interested);
         let Some(ticket) = ticket else { return };
@@ -142,7 +144,9 @@ impl Sink for Applier {
             self.keys.committed(ticket, applied.first, receivers);
         }
         match self.publishers.application_of(ticket) {
-            None => self.publishers.tell(Outcome { ticket, result: Ok((applied.first, applied.receivers)) }),
+            None => self
+                .publishers
+                .send_outcome(Outcome { ticket, result: Ok((applied.first, applied.receivers)) }),
             Some((application, serial)) => application.committed(serial, applied.first, applied.receivers),
         }
     }
@@ -152,22 +156,22 @@ impl Sink for Applier {
             self.keys.refused(ticket, &refusal);
         }
         match self.publishers.application_of(ticket) {
-            None => self.publishers.tell(Outcome { ticket, result: Err(refusal) }),
+            None => self.publishers.send_outcome(Outcome { ticket, result: Err(refusal) }),
             Some((application, serial)) => application.refused(serial, batch, refusal),
         }
     }
 }
 
-/// The ticket of a batch that the application appends; `serial` is a number that it never gave another one.
+/// The ticket of a batch that the application appends. No two batches may have the same `serial`.
 #[must_use]
 pub fn application_ticket(serial: u64) -> Ticket {
     TicketParts { shard: APPLICATION, serial }.ticket()
 }
 
-/// What stands in the application's tickets where those of shards have the shard's number.
+/// The number in the application's tickets, in the place of a shard's number.
 const APPLICATION: usize = SHARDS_MAX;
 
-/// A ticket as it is made here: whose it is, and a number of its own.
+/// The parts of a ticket: the publisher's number and a serial number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TicketParts {
     pub(in crate::shard) shard: usize,
@@ -176,8 +180,8 @@ pub(super) struct TicketParts {
 
 const SERIAL_BITS: u32 = 48;
 
-/// The bit of a shard's serial numbers that says that idempotency keys wait for the batch: looking for those of all
-/// others would cost them a lock.
+/// The bit of a shard's serial number that says that idempotency keys wait for the batch. Without it,
+/// every outcome would lock the table of keys.
 const KEYED: u64 = 1 << (SERIAL_BITS - 1);
 
 impl TicketParts {
@@ -186,12 +190,13 @@ impl TicketParts {
         TicketParts { shard, serial: ticket.0 & ((1 << SERIAL_BITS) - 1) }
     }
 
-    /// The same for a batch that idempotency keys wait for.
+    /// The same ticket for a batch that idempotency keys wait for.
     pub(in crate::shard) fn keyed(self) -> TicketParts {
         TicketParts { serial: self.serial | KEYED, ..self }
     }
 
-    /// Returns true if and only if idempotency keys wait for the batch. The application's have none.
+    /// Returns true if and only if idempotency keys wait for the batch. The application's batches have
+    /// none.
     pub(super) fn is_keyed(self) -> bool {
         self.shard < APPLICATION && self.serial & KEYED != 0
     }

@@ -1,5 +1,5 @@
-//! The idempotency keys that were given lately, and what became of the events that they were given for (section
-//! "Publishing" of the contract). Plain data: time and randomness come in, and nobody is woken here.
+//! The recent idempotency keys, and the outcomes of their events (section "Publishing" of the contract).
+//! Plain data: time and randomness come in, and nothing is woken here.
 //!
 //! ```text
 //!           begin                    committed
@@ -9,8 +9,8 @@
 //!    └───────────────────┘
 //! ```
 //!
-//! A key under way is not given up, however long the log takes: at most as many are as there are events under way. Of the
-//! settled ones those go first that were settled first.
+//! A key under way is kept for as long as the log takes; there are at most as many as events under way.
+//! Of the settled keys the one settled first is forgotten first.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -21,22 +21,23 @@ use crate::base::id::EventId;
 use crate::hub::{Receivers, ShardSet};
 use crate::log::Ticket;
 
-/// How long a key is remembered after the log has settled what became of its event.
+/// How long a key is remembered after the log settled it.
 pub(super) const KEY_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Keys that are looked at for their age beyond those that a call brings.
+/// Keys checked for their age in a call, beyond as many as the call brings.
 const AGED_PER_CALL: usize = 16;
 
-/// The keys of a process.
+/// The idempotency keys of a process.
 #[derive(Debug)]
 pub(super) struct KeyTable {
     keys_max: usize,
     under_way: HashMap<Fingerprint, UnderWay>,
-    /// The keys of each batch that the log has, with the place of the event that each was given for.
+    /// The keys of each batch that the log has, each with the place of its event.
     batches: HashMap<Ticket, Vec<(Fingerprint, usize)>>,
-    /// What was settled, in that order. Those whose time is not noted yet come last.
+    /// Settled keys, in the order in which they were settled. Those without a time come last.
     settled: VecDeque<Settled>,
-    /// How many were given up: the number of the first in `settled`, counted from the first ever.
+    /// The number of settled keys that were forgotten. It is also the number of the first key in
+    /// `settled`, counted from the first ever.
     given_up: u64,
     /// The numbers of keys in `settled`.
     numbers: HashMap<Fingerprint, u64>,
@@ -45,7 +46,7 @@ pub(super) struct KeyTable {
 #[derive(Debug)]
 struct UnderWay {
     body: Fingerprint,
-    /// Shards whose clients wait for what becomes of it.
+    /// Shards whose clients wait for the outcome.
     waiting: ShardSet,
 }
 
@@ -53,34 +54,34 @@ struct UnderWay {
 struct Settled {
     key: Fingerprint,
     body: Fingerprint,
-    /// `None` where the log could not say.
+    /// `None` if the log reported an uncertain outcome.
     published: Option<Published>,
     at: Option<Instant>,
 }
 
-/// An event that was published before, or the first of several.
+/// The event that a key was first published with.
 #[derive(Clone, Debug)]
 pub(super) struct Published {
     pub(in crate::shard) first: EventId,
-    /// Those of an event that was a batch of its own.
+    /// Its receivers, if it was a batch of its own.
     pub(in crate::shard) receivers: Option<Receivers>,
 }
 
 const _: () = assert!(size_of::<Settled>() <= 88, "docs/operations.md says what a key costs");
 
-/// Why the events of some keys cannot be published now.
+/// Why a batch with idempotency keys cannot be published now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum Held {
-    /// The claim at this place names a key that was given for something else.
+    /// The claim at this place has a key that was used for another event.
     Conflict(usize),
-    /// The log could not say what became of the event of one of them.
+    /// The log could not say whether the event of one of the keys was committed.
     Uncertain,
-    /// One of them is under way: the shard is told when it is settled.
+    /// One of the keys is under way. The shard is woken when it is settled.
     UnderWay,
 }
 
 impl KeyTable {
-    /// A table that remembers up to so many keys.
+    /// A table that remembers up to `keys_max` keys.
     pub(in crate::shard) fn new(keys_max: usize) -> KeyTable {
         KeyTable {
             keys_max,
@@ -92,17 +93,17 @@ impl KeyTable {
         }
     }
 
-    /// How many keys are remembered, those under way among them.
+    /// The number of keys, including those under way.
     pub(in crate::shard) fn len(&self) -> usize {
         self.under_way.len() + self.settled.len()
     }
 
-    /// Takes in the keys of a batch, no two of them the same, for a client of `shard`. Returns those that were published
-    /// before, by their places among `claims`, in order; the others are under way from now on, until
-    /// [`KeyTable::release`] or the log's outcome.
+    /// Reserves the keys of a batch for a client of `shard`; no two claims have the same key. Returns
+    /// the keys that were published before, by their places among `claims`, in order. The others are
+    /// under way until [`KeyTable::release`] or the log's outcome.
     ///
     /// # Errors
-    /// [`Held`]: then nothing has changed.
+    /// [`Held`]: nothing has changed, except that `shard` waits after [`Held::UnderWay`].
     pub(in crate::shard) fn begin(
         &mut self,
         claims: &[Claim],
@@ -146,7 +147,7 @@ impl KeyTable {
         Ok(known)
     }
 
-    /// Forgets keys under way whose events will not be appended; returns the shards that wait for them.
+    /// Forgets keys under way whose events will not be appended. Returns the shards that wait for them.
     pub(super) fn release(&mut self, keys: &[(Fingerprint, usize)]) -> ShardSet {
         let mut waiting = ShardSet::default();
         for (key, _) in keys {
@@ -157,12 +158,13 @@ impl KeyTable {
         waiting
     }
 
-    /// Notes that the events of keys under way are about to be appended, each with its place in the batch.
+    /// Notes that the events of keys under way are about to be appended, each at its place in the batch.
     pub(in crate::shard) fn hand_over(&mut self, keys: Vec<(Fingerprint, usize)>, ticket: Ticket) {
         self.batches.insert(ticket, keys);
     }
 
-    /// Settles the keys of a batch that is committed, the first event as `first`. Returns the shards that wait for it.
+    /// Settles the keys of a committed batch; `first` is the id of its first event. Returns the shards
+    /// that wait for it.
     pub(in crate::shard) fn committed(
         &mut self,
         ticket: Ticket,
@@ -180,13 +182,15 @@ impl KeyTable {
         self.release(&keys)
     }
 
-    /// Settles the keys of a batch of which the log cannot say whether it will appear: as long as they are remembered,
-    /// nobody can say it. Returns the shards that wait for it.
+    /// Settles the keys of a batch for which the log cannot say whether it is committed. Retries are
+    /// answered with an uncertain outcome while the keys are remembered. Returns the shards that wait
+    /// for the batch.
     pub(super) fn uncertain(&mut self, ticket: Ticket) -> ShardSet {
         self.settle(ticket, |_| None)
     }
 
-    /// Notes that what was settled since the last time is so from `now` on: the log says what, and not when.
+    /// Sets the time of the keys settled since the last call to `now`: the log does not report when it
+    /// decided.
     pub(super) fn note_time(&mut self, now: Instant) {
         self.settled.iter_mut().rev().take_while(|settled| settled.at.is_none()).for_each(|settled| {
             settled.at = Some(now);
@@ -210,7 +214,7 @@ impl KeyTable {
         waiting
     }
 
-    /// What is remembered of a key.
+    /// The settled entry of a key, if it is not too old.
     fn settled(&self, key: Fingerprint, now: Instant) -> Option<&Settled> {
         let number = self.numbers.get(&key)?;
         let settled = self.settled.get(usize::try_from(number - self.given_up).ok()?)?;
@@ -235,7 +239,7 @@ impl KeyTable {
 
     fn give_up_first(&mut self) {
         let Some(settled) = self.settled.pop_front() else { return };
-        // A key that was too old already may have been given again, and stands further behind.
+        // A key that was too old may have been used again, and then has a later entry.
         if self.numbers.get(&settled.key) == Some(&self.given_up) {
             self.numbers.remove(&settled.key);
         }

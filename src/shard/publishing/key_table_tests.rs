@@ -1,4 +1,4 @@
-//! The table of idempotency keys: what it remembers, for how long, and how many.
+//! The table of idempotency keys: its entries, their age and their number.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ impl Bench {
         keys.iter().map(claim).collect()
     }
 
-    /// Begins for shard 0; the places and numbers of those that were published before.
+    /// Begins for shard 0. Returns places and sequence numbers of events that were published before.
     fn begin(&mut self, keys: &[(&str, &str)]) -> Result<Vec<(usize, u64)>, Held> {
         self.begin_on(0, keys)
     }
@@ -51,7 +51,7 @@ impl Bench {
         Ok(known.into_iter().map(number).collect())
     }
 
-    /// Hands keys over as a batch, each the key of the event in its place.
+    /// Hands keys over as a batch; the position of a key is the place of its event.
     fn hand_over(&mut self, keys: &[&str]) -> Ticket {
         self.tickets += 1;
         let keys: Vec<(Fingerprint, usize)> =
@@ -149,7 +149,7 @@ fn a_key_is_remembered_for_five_minutes_from_when_it_was_settled() {
     bench.table.committed(ticket, id(1), None);
     bench.table.note_time(bench.now);
     bench.now += KEY_AGE_MAX - Duration::from_nanos(1);
-    bench.table.note_time(bench.now); // It has its time.
+    bench.table.note_time(bench.now); // It has a time already.
     assert!(bench.is_known("slow"));
     bench.now += Duration::from_nanos(1);
     assert!(!bench.is_known("slow"));

@@ -1,4 +1,5 @@
-//! The idempotency keys of all shards: the one table behind a short lock, and who is woken when a key is settled.
+//! The idempotency keys of all shards: one table behind a short lock, and the wakeups of shards that
+//! wait for a key.
 
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,24 +15,24 @@ use crate::log::{Refusal, Ticket};
 use super::apply::Publishers;
 use super::key_table::{Held, KeyTable, Published};
 
-/// The idempotency keys that were given lately, to whichever shard.
+/// The recent idempotency keys of all shards.
 #[derive(Debug)]
 pub struct IdempotencyKeys {
     fingerprints: Fingerprints,
     table: Mutex<KeyTable>,
-    /// The shards that waited for a key which is settled, as bits.
-    told: AtomicU64,
+    /// Shards that waited for a key and have yet to handle that it was settled, as bits.
+    settled: AtomicU64,
     publishers: Publishers,
 }
 
 impl IdempotencyKeys {
-    /// Remembers up to so many keys, and wakes `publishers` that wait for one.
+    /// Remembers up to `keys_max` keys, and wakes the `publishers` that wait for one.
     #[must_use]
     pub fn new(keys_max: usize, publishers: impl Into<Publishers>) -> IdempotencyKeys {
         IdempotencyKeys {
             fingerprints: Fingerprints::new(),
             table: Mutex::new(KeyTable::new(keys_max)),
-            told: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             publishers: publishers.into(),
         }
     }
@@ -42,13 +43,13 @@ impl IdempotencyKeys {
         self.table().len()
     }
 
-    /// What keys and bodies are told apart by.
+    /// Makes the fingerprints of keys and bodies.
     pub(in crate::shard) fn fingerprints(&self) -> &Fingerprints {
         &self.fingerprints
     }
 
-    /// Takes in the keys of a batch as [`KeyTable::begin`] does. The reservation holds those that are under way from now
-    /// on, each with its place among `claims`.
+    /// Reserves the keys of a batch as [`KeyTable::begin`] does. The reservation holds the keys that are
+    /// now under way, each with its place among `claims`.
     pub(super) fn begin(
         self: &Arc<Self>,
         claims: &[Claim],
@@ -62,18 +63,18 @@ impl IdempotencyKeys {
         Ok((known, Reservation { keys: Arc::clone(self), reserved: keys }))
     }
 
-    /// Notes that the log has decided by `now`.
+    /// Sets the time of the keys settled since the last call.
     pub(super) fn note_time(&self, now: Instant) {
         self.table().note_time(now);
     }
 
-    /// Settles the keys of a batch that is committed, the first event as `first`.
+    /// Settles the keys of a committed batch; `first` is the id of its first event.
     pub(in crate::shard) fn committed(&self, ticket: Ticket, first: EventId, receivers: Option<&Receivers>) {
         let waiting = self.table().committed(ticket, first, receivers);
-        self.tell(waiting);
+        self.notify_settled(waiting);
     }
 
-    /// Settles the keys of a batch that is not.
+    /// Settles the keys of a batch that was not committed.
     pub(in crate::shard) fn refused(&self, ticket: Ticket, refusal: &Refusal) {
         let mut table = self.table();
         let waiting = match refusal {
@@ -81,34 +82,35 @@ impl IdempotencyKeys {
             Refusal::Uncertain => table.uncertain(ticket),
         };
         drop(table);
-        self.tell(waiting);
+        self.notify_settled(waiting);
     }
 
-    /// Returns true if and only if keys are settled that the shard waited for, and it was not told yet.
-    pub(in crate::shard) fn has_told(&self, shard: usize) -> bool {
-        ShardSet::from_bits(self.told.load(Ordering::Acquire)).contains(shard)
+    /// Returns true if and only if keys that the shard waited for were settled since its last
+    /// [`IdempotencyKeys::clear_settled`].
+    pub(in crate::shard) fn has_settled(&self, shard: usize) -> bool {
+        ShardSet::from_bits(self.settled.load(Ordering::Acquire)).contains(shard)
     }
 
-    /// Returns the same, once.
-    pub(super) fn take_told(&self, shard: usize) -> bool {
-        self.has_told(shard) && self.told.fetch_and(!(1 << shard), Ordering::AcqRel) & (1 << shard) != 0
+    /// Clears that state; returns whether it was set.
+    pub(super) fn clear_settled(&self, shard: usize) -> bool {
+        self.has_settled(shard) && self.settled.fetch_and(!(1 << shard), Ordering::AcqRel) & (1 << shard) != 0
     }
 
-    fn tell(&self, waiting: ShardSet) {
+    fn notify_settled(&self, waiting: ShardSet) {
         if !waiting.is_empty() {
-            self.told.fetch_or(waiting.bits(), Ordering::AcqRel);
+            self.settled.fetch_or(waiting.bits(), Ordering::AcqRel);
             self.publishers.wake(waiting);
         }
     }
 
-    /// The table is as good as ever where somebody has panicked with it: each step of it leaves it whole.
+    /// A panic of another thread does not poison the table: each of its steps leaves it whole.
     fn table(&self) -> MutexGuard<'_, KeyTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Keys whose events are on their way to the log. One that is dropped before it has handed them over gives them free:
-/// whoever waits for them publishes.
+/// Keys whose events are on their way to the log. A reservation that is dropped before it has handed its
+/// keys over frees them, and a request that waits for one of them publishes.
 #[derive(Debug)]
 pub(super) struct Reservation {
     keys: Arc<IdempotencyKeys>,
@@ -122,14 +124,14 @@ impl Reservation {
         self.reserved.iter_mut().for_each(|(_, at)| *at = place(*at));
     }
 
-    /// Gives the keys of the events from the place `event` on free.
+    /// Frees the keys of the events from the place `event` on.
     pub(in crate::shard) fn release_from(&mut self, event: usize) {
         let (kept, reserved) = mem::take(&mut self.reserved).into_iter().partition(|&(_, at)| at < event);
         self.reserved = kept;
         drop(Reservation { keys: Arc::clone(&self.keys), reserved });
     }
 
-    /// Leaves the keys to the log's outcome. To be called before the batch is appended.
+    /// Leaves the keys to the log's outcome. Must be called before the batch is appended.
     pub(in crate::shard) fn hand_over(mut self, ticket: Ticket) {
         let reserved = mem::take(&mut self.reserved);
         self.keys.table().hand_over(reserved, ticket);
@@ -140,7 +142,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.reserved.is_empty() {
             let waiting = self.keys.table().release(&self.reserved);
-            self.keys.tell(waiting);
+            self.keys.notify_settled(waiting);
         }
     }
 }
@@ -163,7 +165,7 @@ mod tests {
         }
     }
 
-    /// Two shards that sleep, of which only the second waits for the key.
+    /// Two sleeping shards; only the second waits for the key.
     struct Bench {
         keys: Arc<IdempotencyKeys>,
         wakes: [Arc<CountingWake>; 2],
@@ -187,7 +189,7 @@ mod tests {
 
         fn hand_over(&mut self) {
             self.reservation.take().unwrap().hand_over(Ticket(1));
-            assert_eq!((self.woken(), self.keys.has_told(1)), ([0, 0], false));
+            assert_eq!((self.woken(), self.keys.has_settled(1)), ([0, 0], false));
         }
 
         fn woken(&self) -> [usize; 2] {
@@ -195,33 +197,33 @@ mod tests {
         }
 
         #[track_caller]
-        fn check_told(&self) {
+        fn check_settled(&self) {
             assert_eq!(self.woken(), [0, 1]);
-            assert!(!self.keys.take_told(0) && self.keys.take_told(1) && !self.keys.take_told(1));
+            assert!(!self.keys.clear_settled(0) && self.keys.clear_settled(1) && !self.keys.clear_settled(1));
         }
     }
 
     #[test]
-    fn whoever_waits_for_a_key_is_woken_when_it_is_settled() {
+    fn a_shard_that_waits_for_a_key_is_woken_when_it_is_settled() {
         let mut bench = Bench::new();
         bench.hand_over();
         let id = EventId { tag: EpochTag::from_bits(1), sequence: Sequence(1) };
         bench.keys.committed(Ticket(1), id, None);
-        bench.check_told();
+        bench.check_settled();
         assert_eq!(bench.keys.count(), 1);
     }
 
     #[test]
-    fn whoever_waits_for_a_key_is_woken_when_it_is_free_again() {
+    fn a_shard_that_waits_for_a_key_is_woken_when_it_is_free_again() {
         let mut refused = Bench::new();
         refused.hand_over();
         refused.keys.refused(Ticket(1), &Refusal::Refused { reason: String::new() });
-        refused.check_told();
+        refused.check_settled();
         assert_eq!(refused.keys.count(), 0);
 
         let mut dropped = Bench::new();
         dropped.reservation = None;
-        dropped.check_told();
+        dropped.check_settled();
         assert_eq!(dropped.keys.count(), 0);
     }
 }

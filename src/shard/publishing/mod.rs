@@ -1,6 +1,7 @@
-//! Publishing, in the order of its stages: a request is read (`read`), its idempotency keys are reserved (`reserve`), the
-//! single streams that it goes to are found (`shard::questions`), it waits while shards are behind and is appended to the
-//! log (`append`), the log's outcome is applied for all (`apply`) and answers the request (`outcome`).
+//! Publishing, in the order of its stages. A request is read (`read`), its idempotency keys are reserved
+//! (`reserve`), and the single streams that it addresses are looked up (`shard::questions`). It waits
+//! while shards are behind and is appended to the log (`append`). The log's outcome is applied for all
+//! (`apply`) and answers the request (`outcome`).
 
 mod append;
 pub mod apply;
@@ -32,20 +33,21 @@ use keys::Reservation;
 pub(super) use outcome::hold_back;
 use reserve::Recount;
 
-/// How long a publisher waits at the most before it is looked whether the shards that are behind have caught up.
+/// How often a waiting publisher checks whether the shards that were behind have caught up.
 pub const PAUSE: Duration = Duration::from_millis(1);
 
-/// What a shard is publishing, and who waits for it.
+/// The publishes of a shard, and the connections that wait for them.
 #[derive(Debug, Default)]
 pub(super) struct Publishing {
     tickets: Tickets,
-    /// Connections that wait to publish, since a shard is behind.
+    /// Connections that wait to publish because a shard is behind.
     paused: VecDeque<ConnId>,
-    /// Whose answers wait while outcomes of what the log has are taken; `None` where answers are sent at once.
+    /// Connections whose answers are batched while outcomes of the log are drained. `None`: answer at
+    /// once.
     pub(super) held_back: Option<Vec<ConnId>>,
     /// Connections that wait for an idempotency key to be settled.
     waiting_for_keys: VecDeque<ConnId>,
-    /// Connections that wait for the receivers of what was published before.
+    /// Connections that wait for the receivers of an event that was published before.
     recounts: VecDeque<ConnId>,
 }
 
@@ -54,25 +56,26 @@ impl Publishing {
         self.tickets.has_settled()
     }
 
-    /// When to look whether those who wait may go on. Nobody tells a publisher's shard when the others have caught up, nor
-    /// one that retries when they have counted: it asks.
+    /// When to check whether waiting publishes can go on. Neither shards that catch up nor counts of
+    /// duplicates notify this shard, so it polls.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let is_waiting = !self.paused.is_empty() || !self.recounts.is_empty();
         is_waiting.then(|| now + PAUSE)
     }
 
-    /// How many connections wait to publish, since a shard is behind.
+    /// The number of connections that wait to publish because a shard is behind.
     pub(super) fn paused_len(&self) -> usize {
         self.paused.len()
     }
 }
 
-/// How the answer to a batch looks.
+/// The form of the answer to a batch.
 #[derive(Clone, Debug)]
 pub(super) enum Form {
-    /// It was the whole request.
+    /// The batch was the whole request.
     Whole(AnswerForm),
-    /// It was a part of a body of lines, with these places in the answer. The last part says how the body ends.
+    /// The batch was a part of a body of lines, with these places in the answer. The last part has the
+    /// end of the body.
     Lines(Places, Option<LinesEnd>),
 }
 
@@ -89,7 +92,7 @@ impl Form {
 /// How a body of lines ended.
 #[derive(Clone, Debug)]
 pub(super) enum LinesEnd {
-    /// With its last line.
+    /// After its last line.
     Whole,
     /// With an error, perhaps of one line.
     Failed(Problem, Option<u64>),
@@ -100,9 +103,9 @@ pub(super) enum LinesEnd {
 pub(super) struct Submission {
     pub(super) batch: Batch,
     pub(super) form: Form,
-    /// The idempotency keys that are yet to be reserved.
+    /// The idempotency keys that have yet to be reserved.
     pub(super) claims: Claims,
-    /// Those that are.
+    /// The keys that are reserved.
     reservation: Option<Reservation>,
 }
 
@@ -111,7 +114,7 @@ impl Submission {
         Submission { batch, form, claims, reservation: None }
     }
 
-    /// Gives the keys of the events from the place `event` on free.
+    /// Frees the keys of the events from the place `event` on.
     pub(super) fn release_keys_from(&mut self, event: usize) {
         if let Some(reservation) = &mut self.reservation {
             reservation.release_from(event);
@@ -119,59 +122,59 @@ impl Submission {
     }
 }
 
-/// What a connection's request waits for before the log, or instead of it.
+/// What a connection's request waits for before its batch is with the log.
 #[derive(Debug)]
 enum Waiting {
-    /// Shards that are behind.
+    /// Shards that are behind have to catch up.
     Shards(Submission),
-    /// An idempotency key that is under way.
+    /// An idempotency key under way has to be settled.
     Key(Submission),
-    /// The receivers of an event that was published before.
+    /// The receivers of an event that was published before have to be counted.
     Count(Recount),
 }
 
-/// What a connection is publishing, or has asked for that is not answered at once.
+/// The request of a connection that is not answered at once.
 #[derive(Debug, Default)]
 pub(super) struct OpenRequest {
     waiting: Option<Waiting>,
-    /// It stands in the shard's queue of those that wait for keys, perhaps for a request that was answered meanwhile.
+    /// It is in the shard's queue of those that wait for keys, perhaps on behalf of an earlier request.
     is_queued_for_key: bool,
-    /// Its answers wait for that of the batch which the log has.
+    /// Its answers are batched with that of the batch that the log has.
     is_held_back: bool,
     /// The batch that the log has.
     ticket: Option<Ticket>,
-    /// The question to other shards on whose answers its request waits.
+    /// The question to other shards that the request waits for.
     pub(super) question: Option<u64>,
-    /// What became of a body of lines so far.
+    /// The outcomes of a body of lines so far.
     lines: LinesAccount,
-    /// What the request may do whose body of lines is read.
+    /// The permission of a request with a body of lines.
     permission: Option<Permission>,
 }
 
 impl OpenRequest {
-    /// Forgets a request that was answered as its time ran out: what of it waits is not published any more, and its
-    /// idempotency keys are free; what the log says of the rest is no answer to the next request.
+    /// Forgets a request that timed out and was answered. What of it waits is not published any more,
+    /// and its idempotency keys are free. The log's outcome for the rest answers no later request.
     pub(super) fn forget_request(&mut self) {
         self.waiting = None;
         self.ticket = None;
         self.question = None;
     }
 
-    fn take_for_shards(&mut self) -> Option<Submission> {
+    fn end_wait_for_shards(&mut self) -> Option<Submission> {
         match self.waiting.take()? {
             Waiting::Shards(submission) => Some(submission),
             other @ (Waiting::Key(_) | Waiting::Count(_)) => self.put_back(other),
         }
     }
 
-    fn take_for_key(&mut self) -> Option<Submission> {
+    fn end_wait_for_key(&mut self) -> Option<Submission> {
         match self.waiting.take()? {
             Waiting::Key(submission) => Some(submission),
             other @ (Waiting::Shards(_) | Waiting::Count(_)) => self.put_back(other),
         }
     }
 
-    fn take_for_count(&mut self) -> Option<Recount> {
+    fn end_wait_for_count(&mut self) -> Option<Recount> {
         match self.waiting.take()? {
             Waiting::Count(recount) => Some(recount),
             other @ (Waiting::Shards(_) | Waiting::Key(_)) => self.put_back(other),
@@ -185,7 +188,8 @@ impl OpenRequest {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Publishes a batch, once its idempotency keys are reserved, and the single streams are found that its events go to.
+    /// Publishes a batch once its idempotency keys are reserved and the single streams that it addresses
+    /// are found.
     pub(super) fn publish(&mut self, conn: ConnId, submission: Submission) {
         let Some(submission) = self.reserve_keys(conn, submission) else { return };
         if submission.batch.addressed().next().is_none() || self.drain.is_on() {
@@ -195,7 +199,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Answers over a connection that is one too many.
+    /// Answers a publish over a connection beyond the limit.
     pub(super) fn refuse_over_limit(&mut self, conn: ConnId) {
         let detail = "the server has as many connections as it takes";
         self.answer(conn, &Problem::too_many(detail, self.options.retry).into_response());
@@ -208,7 +212,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Answers the request that a connection has handed over.
+    /// Answers a connection's open request.
     pub(super) fn answer(&mut self, conn: ConnId, response: &Response<'_>) {
         let refusal = self.unless_it_fits(conn, response);
         let response = refusal.as_ref().unwrap_or(response);

@@ -1,4 +1,4 @@
-//! What the log has decided, and how the request is answered.
+//! Outcomes of the log, and the answers to their requests.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::log::Ticket;
 use crate::shard::Shard;
 use crate::shard::connections::peer::Peer;
 
-/// Returns true if and only if the connection's answers wait until all outcomes that are there have been taken: the log
-/// has its next request already, whose answer then goes out with them. A send for each was seen to take more than half of
-/// the time of a pipelined publish.
+/// Returns true if and only if the connection's answers wait until the outcomes in the mailbox are
+/// drained. The log already has the connection's next request, whose answer can share the send. One send
+/// for each answer took more than half of the time of a pipelined publish.
 pub(in crate::shard) fn hold_back(
     held_back: &mut Option<Vec<ConnId>>,
     peer: &mut Peer,
@@ -34,8 +34,8 @@ pub(in crate::shard) fn hold_back(
 }
 
 impl<D: Driver> Shard<D> {
-    /// Answers what the log has decided.
-    pub(in crate::shard) fn take_outcome(&mut self, outcome: Outcome) {
+    /// Answers the request whose batch the log has decided.
+    pub(in crate::shard) fn handle_outcome(&mut self, outcome: Outcome) {
         let Outcome { ticket, result } = outcome;
         if TicketParts::of(ticket).is_keyed() {
             self.core.keys.note_time(self.now);
@@ -54,7 +54,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Answers those whose receivers were counted.
+    /// Answers the requests whose receivers are counted.
     pub(in crate::shard) fn settle_tallies(&mut self) {
         if !self.publishing.tickets.has_settled() {
             return;
@@ -67,7 +67,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Sends the answers that waited for one another.
+    /// Sends the batched answers.
     pub(in crate::shard) fn send_held_back(&mut self) {
         for conn in self.publishing.held_back.take().unwrap_or_default() {
             if let Some(request) =
@@ -85,8 +85,8 @@ impl<D: Driver> Shard<D> {
         self.act(conn);
     }
 
-    /// Answers a batch, or goes on with its body of lines. `first` is the id of its first event; `None` where all of them
-    /// were published before.
+    /// Answers a batch, or goes on with its body of lines. `first` is the id of its first event; `None`
+    /// if all of them were published before.
     pub(in crate::shard) fn acknowledge_form(
         &mut self,
         conn: ConnId,
@@ -110,13 +110,13 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Takes a batch off those under way; `None` where nobody waits for its answer any more.
+    /// Removes a batch from those under way. `None` if no request waits for its answer any more.
     fn claim(&mut self, ticket: Ticket) -> Option<UnderWay> {
         let under_way = self.publishing.tickets.under_way.remove(&ticket)?;
         let peer = self.connections.peers.get_mut(under_way.conn)?;
         let request = peer.open_request.as_mut()?;
         if request.ticket != Some(ticket) {
-            return None; // Its time ran out, and the connection has gone on.
+            return None; // It timed out, and the connection has gone on.
         }
         request.ticket = None;
         peer.conn.awaits_answer().then_some(under_way)

@@ -1,4 +1,4 @@
-//! Bodies of lines: they are published part by part as they are read, and answered at their end.
+//! Bodies of lines. They are published in parts as they are read, and answered at the end.
 
 use super::{Form, LinesEnd, Submission};
 use crate::api::{self, BadLine, Checks, LinesAccount, ReadLines};
@@ -18,7 +18,7 @@ impl<D: Driver> Shard<D> {
         let request = peer.open_request.get_or_insert_default();
         if let Some(head) = &lines.head {
             request.lines = LinesAccount::default();
-            request.forget_request(); // One before ran out of time.
+            request.forget_request(); // An earlier request timed out.
             match api::admit(head, &self.options.api[usize::from(peer.listener)], status) {
                 Ok(_) if is_over_limit => return self.refuse_over_limit(conn),
                 Ok(permission) => request.permission = Some(permission),
@@ -43,7 +43,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Reads more lines, or answers the body that has ended.
+    /// Reads more lines, or answers a body that has ended.
     pub(super) fn go_on_with_lines(&mut self, conn: ConnId, end: Option<LinesEnd>) {
         let Shard { connections: Connections { peers, .. }, options, common, now, date, .. } = self;
         let context = Context { now: *now, date, options: &options.conn, common };

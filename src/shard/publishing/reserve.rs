@@ -1,7 +1,8 @@
-//! Publishes under idempotency keys: those that were published before are answered as then, those whose first is under
-//! way wait for what becomes of it, and the others go their way with their keys reserved.
+//! Publishes under idempotency keys. A duplicate is answered as its original was. A duplicate of an
+//! event under way waits for the outcome. Other keys are reserved.
 //!
-//! What settles a key is the log's word (`super::apply::Applier`), whatever has become of the connection that gave it.
+//! Only the log's outcome settles a key (`super::apply::Applier`), whether or not the connection that
+//! used it is still open.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +19,11 @@ use super::keys::Reservation;
 use super::{Form, LinesEnd, Submission, Waiting};
 use crate::shard::Shard;
 
-/// How long a duplicate waits for the receivers of its first to be counted. Its answer leaves them out after that.
+/// How long a duplicate waits for the count of its original's receivers. After that its answer omits the
+/// count.
 const COUNT_WAIT: Duration = Duration::from_millis(100);
 
-/// A duplicate whose first is published, and whose receivers are being counted.
+/// A duplicate whose original is published, and whose receivers are being counted.
 #[derive(Debug)]
 pub(super) struct Recount {
     form: AnswerForm,
@@ -31,8 +33,8 @@ pub(super) struct Recount {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Reserves the idempotency keys of what is to be published. `None` where it is dealt with: it waits, or was answered,
-    /// or nothing of it is left to be published.
+    /// Reserves the idempotency keys of a batch. `None` if nothing is left to publish now: the request
+    /// waits or was answered.
     pub(super) fn reserve_keys(&mut self, conn: ConnId, mut submission: Submission) -> Option<Submission> {
         loop {
             let claims: Vec<Claim> = match &submission.claims {
@@ -41,7 +43,7 @@ impl<D: Driver> Shard<D> {
                 Claims::Events(claims) => claims.iter().map(|claim| claim.claim).collect(),
             };
             match self.core.keys.begin(&claims, self.options.number, self.now) {
-                Ok((known, reservation)) => return self.take_known(conn, submission, known, reservation),
+                Ok((known, reservation)) => return self.remove_known(conn, submission, known, reservation),
                 Err(Held::UnderWay) => {
                     self.hold_for_key(conn, submission);
                     return None;
@@ -57,7 +59,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Answers that the key at `place` was given for something else before. Of lines, those before it are left.
+    /// Answers that the key at `place` was used for another event. Returns the lines before it, if the
+    /// batch is of lines.
     fn refuse_conflict(
         &mut self,
         conn: ConnId,
@@ -91,8 +94,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Takes what was published before out of what is to be published.
-    fn take_known(
+    /// Removes the events that were published before from the batch.
+    fn remove_known(
         &mut self,
         conn: ConnId,
         mut submission: Submission,
@@ -104,7 +107,7 @@ impl<D: Driver> Shard<D> {
             Claims::Request(_) | Claims::None => Vec::new(),
         };
         match &mut submission.form {
-            // A key for all there is.
+            // One key for the whole request.
             Form::Whole(form) if claims.is_empty() || form.wants_receivers() => {
                 if let Some((_, published)) = known.pop() {
                     self.counters.publish_duplicates += 1;
@@ -135,7 +138,7 @@ impl<D: Driver> Shard<D> {
         Some(submission)
     }
 
-    /// Answers as the first time, once it is known how many received the event then.
+    /// Answers a duplicate as its original, once the receivers are counted.
     fn answer_known(&mut self, conn: ConnId, form: AnswerForm, published: Published) {
         let Published { first, receivers } = published;
         let receivers = match receivers.filter(|_| form.wants_receivers()) {
@@ -169,17 +172,17 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Goes on with what waited for keys, and for counts.
+    /// Goes on with the requests that wait for keys and for counts.
     pub(in crate::shard) fn resume_retries(&mut self) {
-        if self.core.keys.take_told(self.options.number) {
+        if self.core.keys.clear_settled(self.options.number) {
             for _ in 0..self.publishing.waiting_for_keys.len() {
                 let Some(conn) = self.publishing.waiting_for_keys.pop_front() else { break };
                 let Some(peer) = self.connections.peers.get_mut(conn) else { continue };
                 let awaits_answer = peer.conn.awaits_answer();
                 let Some(request) = &mut peer.open_request else { continue };
                 request.is_queued_for_key = false;
-                // A request whose time ran out was answered so.
-                if let Some(submission) = request.take_for_key().filter(|_| awaits_answer) {
+                // A request that timed out was answered.
+                if let Some(submission) = request.end_wait_for_key().filter(|_| awaits_answer) {
                     self.publish(conn, submission);
                     self.act(conn);
                 }
@@ -189,7 +192,7 @@ impl<D: Driver> Shard<D> {
             let Some(conn) = self.publishing.recounts.pop_front() else { break };
             let Some(peer) = self.connections.peers.get_mut(conn) else { continue };
             let awaits_answer = peer.conn.awaits_answer();
-            let recount = peer.open_request.as_mut().and_then(|request| request.take_for_count());
+            let recount = peer.open_request.as_mut().and_then(|request| request.end_wait_for_count());
             if let Some(recount) = recount.filter(|_| awaits_answer) {
                 self.answer_recounted(conn, recount);
                 self.act(conn);

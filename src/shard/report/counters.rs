@@ -1,5 +1,5 @@
-//! What a shard counts: plain integers that its own thread alone changes, so that counting costs an addition. They are
-//! read elsewhere as snapshots ([`super::board`]).
+//! The counters of a shard: plain integers that only its own thread changes, so that counting costs an
+//! addition. Other threads read snapshots ([`super::board`]).
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use crate::conn::CloseReason;
 use crate::frame::notice::GapReason;
 use crate::http::Status;
 
-/// What happened in one shard since the server began, and what is there now.
+/// Totals of one shard since the server began, and its current state.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// Connections that are open.
     pub connections: u64,
     /// Streams that are open.
     pub streams: u64,
-    /// Streams among them that read the history.
+    /// Open streams that read the history.
     pub streams_catching_up: u64,
     /// Connections whose publish waits for shards that are behind.
     pub publishers_paused: u64,
@@ -23,7 +23,7 @@ pub struct Counters {
 
     /// Connections that were accepted.
     pub accepted: u64,
-    /// Connections that were dropped, being too many to be told so.
+    /// Connections that were dropped without an answer, because too many were open.
     pub dropped: u64,
     /// Failures to accept.
     pub accept_failures: u64,
@@ -31,7 +31,7 @@ pub struct Counters {
     pub closes: [u64; CloseReason::ALL.len()],
     /// Connections that were closed by a panic.
     pub closes_by_panic: u64,
-    /// Times that the shard began anew after a panic.
+    /// Restarts of the shard after a panic.
     pub restarts: u64,
 
     /// Streams that were begun.
@@ -40,30 +40,31 @@ pub struct Counters {
     pub streams_refused: [u64; StreamRefusal::ALL.len()],
     /// Streams that began with events from the history: they resumed, or asked for a replay.
     pub replays: u64,
-    /// Times that a live stream turned to the history, its outbox being full.
+    /// Live streams that turned to the history because their outbox was full.
     pub falls_behind: u64,
     /// Events that streams read from the history.
     pub history_reads: u64,
-    /// Gaps that streams were told, by [`GapReason::ALL`].
+    /// Gaps that streams were sent, by [`GapReason::ALL`].
     pub gaps: [u64; GapReason::ALL.len()],
 
     /// Bytes that the kernel took.
     pub sent_bytes: u64,
-    /// Sends of answers that it took bytes of.
+    /// Sends of answers that the kernel took bytes of.
     pub answer_sends: u64,
-    /// Such sends to streams, by the number of events whose last byte they took.
+    /// Sends to streams that the kernel took bytes of, by the number of events that they completed.
     pub frames_per_send: FramesPerSend,
 
-    /// Publishes that had to wait for shards that were behind.
+    /// Publishes that waited for shards that were behind.
     pub publish_pauses: u64,
-    /// Requests and envelopes that were published before, under the same idempotency key, and were not again.
+    /// Requests and envelopes that were duplicates under an idempotency key, and were not published
+    /// again.
     pub publish_duplicates: u64,
     /// Publishes that were answered with an error.
     pub publishes_refused: Vec<(Status, u64)>,
 
-    /// How long it took from taking events until all streams that they concern were sent to.
+    /// Times from taking events until all their streams were sent to.
     pub fan_outs: Durations,
-    /// How long turns took: what comes meanwhile waits that long.
+    /// Times of turns: events and requests that come meanwhile wait this long.
     pub turns: Durations,
 }
 
@@ -80,7 +81,7 @@ impl Counters {
         self.answer_sends + self.frames_per_send.count()
     }
 
-    /// Notes what the kernel took. `events` is `None` where it was not a stream's.
+    /// Counts a send. `events` is `None` for a send that is not a stream's.
     #[inline]
     pub(in crate::shard) fn note_sent(&mut self, bytes: usize, events: Option<u32>) {
         if bytes == 0 {
@@ -95,7 +96,7 @@ impl Counters {
         }
     }
 
-    /// Notes what the kernel took of a stream's: some bytes.
+    /// Counts a send to a stream. `bytes` is not 0.
     #[inline]
     pub(in crate::shard) fn note_sent_events(&mut self, bytes: usize, events: u32) {
         self.sent_bytes += bytes as u64;
@@ -118,7 +119,7 @@ impl Counters {
         self.streams_refused[refusal as usize] += 1;
     }
 
-    /// Notes that a panic has ended all connections.
+    /// Counts a restart, and the connections that the panic closed.
     pub(in crate::shard) fn note_restart(&mut self) {
         self.restarts += 1;
         self.closes_by_panic += self.connections;
@@ -129,7 +130,7 @@ impl Counters {
         self.timers = 0;
     }
 
-    /// Adds another shard's.
+    /// Adds the counters of another shard.
     pub fn add(&mut self, other: &Counters) {
         let Counters {
             connections,
@@ -199,20 +200,20 @@ fn add_each(sums: &mut [u64], counts: &[u64]) {
 /// Why a stream was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamRefusal {
-    /// There are as many connections as may be.
+    /// The server has as many connections as it takes.
     Connections,
-    /// There are as many channels as may be.
+    /// The server has as many channels as it keeps.
     Channels,
     /// The server drains.
     Draining,
 }
 
 impl StreamRefusal {
-    /// Every one, in the order in which they are declared.
+    /// Every reason, in the order of declaration.
     pub const ALL: [StreamRefusal; 3] =
         [StreamRefusal::Connections, StreamRefusal::Channels, StreamRefusal::Draining];
 
-    /// The reason as metrics say it.
+    /// The reason's label in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -223,20 +224,22 @@ impl StreamRefusal {
     }
 }
 
-/// How many sends took how many events.
+/// A histogram of sends by the number of events that they completed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FramesPerSend {
     /// Events of all sends.
     pub sum: u64,
-    /// Sends of up to [`FramesPerSend::BOUNDS`] events that are beyond the bound before; at the end those of more.
+    /// Sends by number of events: up to each of [`FramesPerSend::BOUNDS`], and last the sends beyond all
+    /// of them.
     pub buckets: [u64; FramesPerSend::BOUNDS.len() + 1],
 }
 
 impl FramesPerSend {
-    /// The most events of each bucket but the last: powers of four, so that a bucket is found by counting bits.
+    /// The most events of each bucket but the last: powers of four, so that counting bits finds a
+    /// bucket.
     pub const BOUNDS: [u32; 5] = [1, 4, 16, 64, 256];
 
-    /// How many sends.
+    /// The number of sends.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -246,7 +249,7 @@ impl FramesPerSend {
     fn note(&mut self, events: u32) {
         self.sum += u64::from(events);
         if events <= 1 {
-            self.buckets[0] += 1; // As nearly always where the server is not busy.
+            self.buckets[0] += 1; // The usual case on a server that is not busy.
             return;
         }
         let bits = u32::BITS - (events - 1).leading_zeros();
@@ -255,17 +258,17 @@ impl FramesPerSend {
     }
 }
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Durations {
-    /// Nanoseconds, all together.
+    /// Their sum in nanoseconds.
     pub sum_ns: u64,
-    /// How often it took up to [`Durations::BOUNDS`] and more than the bound before; at the end, how often more.
+    /// Durations up to each of [`Durations::BOUNDS`], and last the longer ones.
     pub buckets: [u64; Durations::BOUNDS.len() + 1],
 }
 
 impl Durations {
-    /// The most of each bucket but the last.
+    /// The longest duration of each bucket but the last.
     pub const BOUNDS: [Duration; 7] = [
         Duration::from_micros(100),
         Duration::from_micros(500),
@@ -276,7 +279,7 @@ impl Durations {
         Duration::from_secs(1),
     ];
 
-    /// How often.
+    /// The number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()

@@ -1,4 +1,4 @@
-//! The list of channels: a page of it is looked for a part of the table at a time, over as many turns as it takes.
+//! The list of channels. A page is collected over several turns, a part of the table at a time.
 
 use std::time::Instant;
 
@@ -9,27 +9,28 @@ use crate::http::Problem;
 use crate::hub::counts::ChannelPage;
 use crate::shard::Shard;
 
-/// Parts of the table that one turn looks at, for all requests together: a few tenths of a millisecond.
+/// Parts of the table that one turn reads, for all requests together: a few tenths of a millisecond.
 const PARTS_PER_TURN_MAX: usize = 8;
 
-/// A request for a page of channels that is being looked for.
+/// A request for a page of channels that is being collected.
 #[derive(Debug)]
 pub(super) struct Listing {
     conn: ConnId,
     page: ChannelPage,
-    /// It is answered before the connection gives up waiting.
+    /// Before the connection stops waiting for its answer.
     deadline: Instant,
 }
 
 impl<D: Driver> Shard<D> {
-    /// Begins to look for a page of channels, for a connection that wants to know.
+    /// Begins to collect a page of channels for a connection.
     pub(in crate::shard) fn begin_listing(&mut self, conn: ConnId, request: &ListRequest) {
         let page = ChannelPage::new(&request.prefix, request.after.as_deref(), request.len_max);
         let deadline = self.now + self.options.conn.publish_timeout / 2;
         self.reports.listings.push_back(Listing { conn, page, deadline });
     }
 
-    /// Looks on, a bounded way, and answers those whose pages are found, or for whom that takes too long.
+    /// Reads some parts of the table, and answers the requests whose pages are complete or whose time is
+    /// over.
     pub(in crate::shard) fn go_on_listing(&mut self) {
         for _ in 0..PARTS_PER_TURN_MAX {
             let Some(mut listing) = self.reports.listings.pop_front() else { return };
@@ -43,7 +44,8 @@ impl<D: Driver> Shard<D> {
                 let detail = "the server is too busy to list its channels";
                 Problem::unavailable(detail, self.options.retry).into_response()
             } else {
-                // Before those that have not begun: only one page is half found, and takes memory, at a time.
+                // Ahead of requests that have not begun, so that only one half-collected page takes
+                // memory at a time.
                 self.reports.listings.push_front(listing);
                 continue;
             };

@@ -1,4 +1,5 @@
-//! A report as metrics in the text format of OpenMetrics, which Prometheus reads. `docs/operations.md` lists them.
+//! A report as metrics in the text format of OpenMetrics, which Prometheus reads. `docs/operations.md`
+//! lists them.
 
 use std::fmt;
 
@@ -194,10 +195,10 @@ impl Exposition<'_> {
         &mut self,
         name: &str,
         help: &str,
-        of_shards: impl Iterator<Item = (usize, Durations)>,
+        shards: impl Iterator<Item = (usize, Durations)>,
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
-        for (shard, durations) in of_shards {
+        for (shard, durations) in shards {
             let bounds =
                 Durations::BOUNDS.iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
             let buckets: Vec<_> = bounds.zip(durations.buckets).collect();

@@ -1,5 +1,5 @@
-//! Reports of what all shards have counted: a request for one is answered when every shard has put up its counters since,
-//! or, where one is late, with what it put up last.
+//! Reports of what all shards have counted. A request for one is answered once every shard has posted
+//! its counters since the request. If a shard is late, the report has its previous counters.
 
 pub mod board;
 pub mod counters;
@@ -20,47 +20,47 @@ use crate::http::{Response, Status};
 use crate::hub::Hub;
 use crate::hub::counts::HubCounts;
 
-use board::{Board, Question};
+use board::{Board, Survey};
 use counters::Counters;
 use listing::Listing;
 
-/// How long a report waits for shards. A shard answers after its present turn, which takes some milliseconds.
+/// How long a report waits for shards. A shard answers at the end of its turn, within some milliseconds.
 const REPORT_WAIT: Duration = Duration::from_millis(500);
 
-/// The content type of metrics, as the specification of OpenMetrics 1.0 gives it and Prometheus asks for it.
+/// The content type of metrics, as OpenMetrics 1.0 specifies it and Prometheus asks for it.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What a server has counted.
+/// The counters of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What each shard has.
+    /// The counters of each shard.
     pub shards: Vec<Counters>,
-    /// Messages that wait for each shard.
+    /// Messages in the mailbox of each shard.
     pub mailbox_messages: Vec<usize>,
-    /// Shards that did not answer in time, whose counters are those of an earlier report.
+    /// Shards that did not answer in time, whose counters are from an earlier report.
     pub late: usize,
-    /// What the hub has.
+    /// The counters of the hub.
     pub hub: HubCounts,
     /// Idempotency keys that are remembered.
     pub idempotency_keys: usize,
     /// Bytes of unfinished bodies and of unread answers that are held for all peers.
     pub body_memory_bytes: usize,
-    /// Lines that the process's log has lost, where that is counted.
+    /// Lines that the process's log has lost, if they are counted.
     pub log_lines_dropped: Option<u64>,
 }
 
 impl Report {
-    /// Reads what there is after a question, whether or not all shards have answered it.
+    /// Reads the counters after a survey, whether or not all shards have answered it.
     #[must_use]
     pub fn read(
         board: &Board,
-        question: Question,
+        survey: Survey,
         hub: &Hub,
         keys: &IdempotencyKeys,
         account: &Account,
     ) -> Report {
         Report {
-            late: board.unanswered(question),
+            late: board.unanswered(survey),
             shards: board.snapshots(),
             mailbox_messages: board.mailbox_messages(),
             hub: hub.counts(),
@@ -70,7 +70,7 @@ impl Report {
         }
     }
 
-    /// What all shards have counted together.
+    /// The counters of all shards together.
     #[must_use]
     pub fn total(&self) -> Counters {
         let mut total = Counters::default();
@@ -79,14 +79,14 @@ impl Report {
     }
 }
 
-/// Who waits to be told what the shards have counted, or which channels there are.
+/// Requests that wait for counters of the shards, or for a list of channels.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    /// Requests that wait for what all shards have counted.
+    /// Requests that wait for the counters of all shards.
     pending: Vec<PendingReport>,
-    /// Requests for pages of channels that are being looked for.
+    /// Requests for pages of channels that are being collected.
     listings: VecDeque<Listing>,
-    /// A turn has begun whose length is not noted yet.
+    /// A turn has begun, and its length is not noted yet.
     has_turned: bool,
 }
 
@@ -96,12 +96,12 @@ impl Reports {
     }
 
     pub(super) fn has_work(&self, board: &Board) -> bool {
-        // Reports whose shards have all answered wait for nothing.
-        let is_settled = |report: &PendingReport| board.unanswered(report.question) == 0;
+        // A report whose shards have all answered can be sent.
+        let is_settled = |report: &PendingReport| board.unanswered(report.survey) == 0;
         !self.listings.is_empty() || self.pending.iter().any(is_settled)
     }
 
-    /// When the first report waits no longer.
+    /// When the first report is sent at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.pending.first().map(|report| report.deadline)
     }
@@ -112,27 +112,27 @@ impl Reports {
 struct PendingReport {
     conn: ConnId,
     form: ReportForm,
-    question: Question,
+    survey: Survey,
     deadline: Instant,
 }
 
 impl<D: Driver> Shard<D> {
-    /// Asks all shards what they have counted, for a connection that wants to know.
+    /// Asks all shards for their counters, to answer a connection's request.
     pub(super) fn begin_report(&mut self, conn: ConnId, form: ReportForm) {
-        let question = self.core.board.ask(Some(self.options.number));
-        // Answered before the connection gives up waiting for its answer.
+        let survey = self.core.board.begin_survey(Some(self.options.number));
+        // Answered before the connection stops waiting for its answer.
         let wait = REPORT_WAIT.min(self.options.conn.publish_timeout / 2);
-        self.reports.pending.push(PendingReport { conn, form, question, deadline: self.now + wait });
+        self.reports.pending.push(PendingReport { conn, form, survey, deadline: self.now + wait });
     }
 
-    /// Puts up what this shard has counted, if it was asked to.
-    pub(super) fn put_up_counters(&mut self) {
+    /// Posts the counters of this shard if a survey asks for them.
+    pub(super) fn post_counters(&mut self) {
         let number = self.options.number;
         let is_over = self.is_drained();
         if !is_over && !self.core.board.is_asked(number) {
             return;
         }
-        let question = self.core.board.last_question();
+        let survey = self.core.board.last_survey();
         self.counters.connections = self.connections.peers.len() as u64;
         self.counters.timers = self.connections.timers.len() as u64;
         self.counters.publishers_paused = self.publishing.paused_len() as u64;
@@ -141,25 +141,25 @@ impl<D: Driver> Shard<D> {
         if is_over {
             self.core.board.answer_for_good(number, snapshot);
         } else {
-            self.core.board.answer(number, question, snapshot);
+            self.core.board.answer(number, survey, snapshot);
         }
     }
 
-    /// Answers the reports that have what they waited for, or waited long enough.
+    /// Answers the reports whose shards have answered, or whose time is over.
     pub(super) fn settle_reports(&mut self) {
         if self.reports.pending.is_empty() {
             return;
         }
-        let (mut as_metrics, mut as_stats) = (None, None); // What is told to several is rendered once.
+        let (mut as_metrics, mut as_stats) = (None, None); // Each form is rendered once.
         for pending in std::mem::take(&mut self.reports.pending) {
-            if self.core.board.unanswered(pending.question) > 0 && self.now < pending.deadline {
+            if self.core.board.unanswered(pending.survey) > 0 && self.now < pending.deadline {
                 self.reports.pending.push(pending);
                 continue;
             }
             let report = || {
                 Report::read(
                     &self.core.board,
-                    pending.question,
+                    pending.survey,
                     &self.core.hub,
                     &self.core.keys,
                     &self.core.account,
@@ -183,14 +183,15 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Notes how long the last turn took, and the fan-out that ended with it, if one did: `now` is its end.
+    /// Notes the length of the last turn, and of the fan-out that ended with it, if any; `now` is the
+    /// turn's end.
     pub(super) fn note_durations(&mut self, now: Instant) {
         if !std::mem::take(&mut self.reports.has_turned) {
             return;
         }
         self.counters.turns.note(now.saturating_duration_since(self.now));
         if self.streams.is_round_over()
-            && let Some(began) = self.streams.take_fan_out_began()
+            && let Some(began) = self.streams.end_fan_out()
         {
             self.counters.fan_outs.note(now.saturating_duration_since(began));
         }

@@ -10,7 +10,7 @@ use crate::conn::CloseReason;
 use crate::frame::notice::GapReason;
 use crate::hub::counts::Subscribed;
 
-/// What `/sse/stats` says, in its order.
+/// The members of `/sse/stats`, in order.
 #[derive(Serialize)]
 struct Stats<'a> {
     total_clients: u64,
@@ -40,7 +40,7 @@ struct Stats<'a> {
     shard_restarts: u64,
 }
 
-/// Renders a report, with who subscribes to what.
+/// Renders a report, with the subscriptions of all channels.
 pub(in crate::shard) fn render(report: &Report, subscribed: &Subscribed) -> String {
     let total = report.total();
     let channels: BTreeMap<&str, u32> =

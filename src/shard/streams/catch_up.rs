@@ -1,5 +1,5 @@
-//! Streams that read the history: those that resume, and those that fell behind. Each reads a slice when what it had is
-//! written, and turns live where it meets the shard's cursor.
+//! Streams that read the history because they resume or fell behind. Each reads a slice once its outbox
+//! is empty, and becomes live when it meets the shard's cursor.
 
 use std::time::Instant;
 
@@ -19,11 +19,11 @@ use crate::shard::connections::peer::Peer;
 use crate::shard::core::Core;
 use crate::shard::report::counters::Counters;
 
-/// Slices that one turn reads, for all streams together.
+/// Slices that one turn reads for all streams together.
 const SLICES_PER_TURN_MAX: usize = 128;
 
 impl<D: Driver> Shard<D> {
-    /// Lets streams read on, a bounded number of them.
+    /// Lets a bounded number of streams read a slice.
     pub(in crate::shard) fn catch_up(&mut self) {
         for _ in 0..SLICES_PER_TURN_MAX.min(self.streams.readers.len()) {
             let Some(slot) = self.streams.readers.pop_front() else { break };
@@ -33,7 +33,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Lets those read on that wait for the shard to reach their place.
+    /// Queues the streams that waited for the shard to reach their place.
     pub(super) fn requeue_ahead(&mut self) {
         self.streams.readers.extend(self.streams.ahead.drain(..));
     }
@@ -59,11 +59,11 @@ impl<D: Driver> Shard<D> {
             bytes_max: outbox.bytes_max,
         };
         hub.read(options.number, &channels, &mut behind.cursor, limits, &mut streams.slice);
-        streams.tell_losses(peer, hub, framing, counters);
+        streams.queue_gaps(peer, hub, framing, counters);
         counters.history_reads += u64::from(streams.slice.frames);
-        streams.tell_runs(peer, framing, *now);
+        streams.queue_runs(peer, framing, *now);
         if peer.behind.as_ref().is_some_and(|behind| behind.cursor.has_stopped()) {
-            tell_at_stop(peer, hub, framing);
+            queue_notices_at_stop(peer, hub, framing);
         }
         let Some(behind) = &mut peer.behind else { return };
         if streams.slice.is_live && behind.joins.is_empty() {
@@ -77,15 +77,15 @@ impl<D: Driver> Shard<D> {
 }
 
 impl Streams {
-    /// Tells a stream what it has lost before the slice that was just read.
-    fn tell_losses(&mut self, peer: &mut Peer, hub: &Hub, framing: Framing, counters: &mut Counters) {
+    /// Notifies a stream of events lost before the slice that was just read.
+    fn queue_gaps(&mut self, peer: &mut Peer, hub: &Hub, framing: Framing, counters: &mut Counters) {
         let Some(behind) = &mut peer.behind else { return };
         let mut tell = |notice: Notice<'_>, reason: GapReason| {
             if let Some(replay) = &mut behind.replay {
                 replay.is_complete = false;
             }
             counters.note_gap(reason);
-            peer.conn.tell(own(&notice, framing));
+            peer.conn.tell(notice_run(&notice, framing));
         };
         if let Some(id) = self.slice.unknown.take() {
             let reason = GapReason::UnknownId;
@@ -98,8 +98,8 @@ impl Streams {
         }
     }
 
-    /// Queues what the slice has for its stream.
-    fn tell_runs(&mut self, peer: &mut Peer, framing: Framing, now: Instant) {
+    /// Queues the runs of the slice.
+    fn queue_runs(&mut self, peer: &mut Peer, framing: Framing, now: Instant) {
         let Streams { slice, sources, sources_used, .. } = self;
         if !slice.runs.is_empty() {
             *sources_used = Some(now);
@@ -117,35 +117,36 @@ impl Streams {
     }
 }
 
-/// Tells a stream what belongs where its cursor has stopped, and lets it read on.
-fn tell_at_stop(peer: &mut Peer, hub: &Hub, framing: Framing) {
+/// Queues the notices due where the cursor has stopped, and lets the stream read on.
+fn queue_notices_at_stop(peer: &mut Peer, hub: &Hub, framing: Framing) {
     let Some(behind) = &mut peer.behind else { return };
-    // What is applied after the subscription is no part of the replay, also where it is read in the same way.
+    // Events applied after the subscription are no part of the replay, although they are read in the
+    // same way.
     if let Some(replay) = behind.replay.filter(|replay| behind.cursor.place >= replay.until) {
         behind.replay = None;
         behind.reason = GapReason::SlowConsumer;
         let Replay { replayed, is_complete, end_id, .. } = replay;
         let notice = Notice::CaughtUp { replayed, complete: is_complete, id: end_id };
-        peer.conn.tell(own(&notice, framing));
+        peer.conn.tell(notice_run(&notice, framing));
     }
     while let Some(channel) = peer.behind.as_mut().and_then(|behind| behind.join_next()) {
-        tell_subscribed(peer, hub, channel, framing);
+        queue_subscribed(peer, hub, channel, framing);
     }
     if let Some(behind) = &mut peer.behind {
         behind.set_stop();
     }
 }
 
-/// Tells a stream that it has a channel from here on.
-pub(super) fn tell_subscribed(peer: &mut Peer, hub: &Hub, channel: ChannelId, framing: Framing) {
+/// Notifies a stream that it has a channel from here on.
+pub(super) fn queue_subscribed(peer: &mut Peer, hub: &Hub, channel: ChannelId, framing: Framing) {
     let (name, (names, _)) = (hub.names(&[channel]).0, hub.names(&peer.targets_now()));
     for channel in &name {
-        peer.conn.tell(own(&Notice::Subscribed { channel, channels: &names }, framing));
+        peer.conn.tell(notice_run(&Notice::Subscribed { channel, channels: &names }, framing));
     }
 }
 
-/// A notice to one stream.
-pub(in crate::shard) fn own(notice: &Notice<'_>, framing: Framing) -> Run {
+/// A run with a notice to one stream.
+pub(in crate::shard) fn notice_run(notice: &Notice<'_>, framing: Framing) -> Run {
     let mut bytes = Vec::new();
     notice.render(&mut bytes, framing);
     Run::own(bytes)

@@ -1,9 +1,9 @@
-//! What is done with one live stream of this shard, asked for by its client id: its channels change, it is described,
-//! it is ended, it is made a target of its own.
+//! Operations on one live stream of this shard, by its client id: change its channels, describe it, end
+//! it, make it a target of its own.
 //!
-//! A subscription takes effect at the head of the sequence. A live stream that has been given all up to there has the
-//! channel at once. Any other reads up to there in the history first, without the new channel: what it is told there,
-//! and what it is given from there on, stand in their place.
+//! A subscription takes effect at the head of the sequence. A live stream that was given all events up
+//! to there has the channel at once. Any other stream first reads up to there in the history, without
+//! the new channel. So the notice and the events of the channel come in their place.
 
 use crate::api::{ClientAnswer, ClientCommand, ClientError, ClientReport, ClientRequest};
 use crate::base::id::{ClientId, ConnId};
@@ -13,13 +13,13 @@ use crate::frame::batch::Addressed;
 use crate::frame::notice::Notice;
 use crate::hub::{Added, ChannelId};
 
-use super::catch_up::{own, tell_subscribed};
+use super::catch_up::{notice_run, queue_subscribed};
 use super::state::Join;
 use crate::shard::Shard;
 use crate::shard::connections::peer::Peer;
 
 impl<D: Driver> Shard<D> {
-    /// Does what a request asks of a stream of this shard.
+    /// Carries out a request about a stream of this shard.
     pub(in crate::shard) fn carry_out(
         &mut self,
         request: &ClientRequest,
@@ -33,7 +33,7 @@ impl<D: Driver> Shard<D> {
             ClientCommand::Unsubscribe(name) => self.part(conn, name),
             ClientCommand::Describe => self.describe(conn).map(ClientAnswer::Described),
             ClientCommand::End => {
-                self.take_if_calm(); // What was acknowledged before comes before.
+                self.take_events_if_round_over(); // Events acknowledged before come before the end.
                 let retry = self.retry();
                 self.end_stream(conn, &Notice::Shutdown { retry, reason: "deleted" });
                 self.mark(conn);
@@ -42,8 +42,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Sees to it that these events can be applied for streams of this shard; returns the place of the first one whose
-    /// stream does not live.
+    /// Makes the streams of these events targets, so that the events can be applied. Returns the place
+    /// of the first event whose stream is not open.
     ///
     /// # Errors
     /// [`ClientError::Draining`].
@@ -58,19 +58,19 @@ impl<D: Driver> Shard<D> {
         Ok(unknown.map(|event| event.place))
     }
 
-    /// Makes a stream a target of its own, once; returns false where it does not live.
+    /// Makes a stream a target of its own, if it is not one yet. Returns false if it is not open.
     fn attach(&mut self, client: ClientId) -> bool {
         let Some(conn) = self.find_client(client) else { return false };
         if self.core.hub.has_target(client) {
             return true;
         }
-        // There was nothing for it so far, so that it may begin with whatever place the stream is at.
+        // The new target has no events so far, so the stream may have it from any place.
         let added = self.core.hub.add_client(self.options.number, client);
         self.add_to_index(conn, added);
         true
     }
 
-    /// The stream of this name.
+    /// The open stream with this client id.
     fn find_client(&self, client: ClientId) -> Option<ConnId> {
         if usize::from(client.shard) != self.options.number {
             return None;
@@ -81,7 +81,7 @@ impl<D: Driver> Shard<D> {
 
     /// Subscribes a stream to one more channel.
     fn join(&mut self, conn: ConnId, name: &Selector) -> Result<ClientAnswer, ClientError> {
-        self.take_if_calm(); // And the stream needs no detour.
+        self.take_events_if_round_over(); // So the stream nearly always needs no detour through the history.
         let peer = self.connections.peers.get(conn).ok_or(ClientError::Unknown)?;
         let (targets, is_live) = (peer.targets(), peer.behind.is_none());
         let (names, _) = self.core.hub.names(&targets);
@@ -96,7 +96,7 @@ impl<D: Driver> Shard<D> {
         let added = self.core.hub.add(self.options.number, name).map_err(|_| ClientError::ServerFull)?;
         if is_live && added.shard_cursor == added.at {
             self.add_to_index(conn, added);
-            self.tell_joined(conn, added.channel);
+            self.queue_joined(conn, added.channel);
         } else {
             if is_live {
                 self.read_from(conn.index, added.shard_cursor);
@@ -112,15 +112,16 @@ impl<D: Driver> Shard<D> {
         self.channels_changed(conn)
     }
 
-    /// Takes what lies after the shard's cursor, unless some streams have yet to be sent what was taken before: what waits
-    /// for a stream is to grow by no more than an empty outbox takes. Nearly always this brings the shard to the head.
-    fn take_if_calm(&mut self) {
+    /// Takes the events after the shard's cursor, unless some streams have yet to be sent those taken
+    /// before: the queue of a stream may grow by no more than an empty outbox takes. Nearly always this
+    /// brings the shard to the head.
+    fn take_events_if_round_over(&mut self) {
         if self.streams.marked.is_round_over() {
-            self.take();
+            self.take_events();
         }
     }
 
-    /// Ends one subscription of a stream, at once.
+    /// Removes one channel of a stream, at once.
     fn part(&mut self, conn: ConnId, name: &Selector) -> Result<ClientAnswer, ClientError> {
         let peer = self.connections.peers.get(conn).ok_or(ClientError::Unknown)?;
         let channel = self.core.hub.find(name.as_str());
@@ -137,20 +138,20 @@ impl<D: Driver> Shard<D> {
         if let Some(behind) = &mut peer.behind {
             behind.part(subscription.channel);
         }
-        self.take_from_index(subscription);
+        self.remove_from_index(subscription);
         if let Some(peer) = self.connections.peers.get_mut(conn)
             && let Some(framing) = peer.conn.framing()
         {
             let (names, _) = self.core.hub.names(&peer.targets_now());
             let notice = Notice::Unsubscribed { channel: name.as_str(), channels: &names };
-            peer.conn.tell(own(&notice, framing));
+            peer.conn.tell(notice_run(&notice, framing));
         }
         self.mark(conn);
         self.channels_changed(conn)
     }
 
-    /// What a stream is told goes beyond the bound of its queue. Who asks for more while its client does not read is
-    /// asked to wait.
+    /// Notices go beyond the bound of a stream's queue. A request that would queue more while the client
+    /// does not read is refused.
     fn check_queue(&self, peer: &Peer) -> Result<(), ClientError> {
         if peer.conn.waiting_bytes() > self.options.conn.outbox.bytes_max {
             return Err(ClientError::Slow);
@@ -166,14 +167,14 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn tell_joined(&mut self, conn: ConnId, channel: ChannelId) {
+    fn queue_joined(&mut self, conn: ConnId, channel: ChannelId) {
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         if let Some(framing) = peer.conn.framing() {
-            tell_subscribed(peer, &self.core.hub, channel, framing);
+            queue_subscribed(peer, &self.core.hub, channel, framing);
         }
     }
 
-    /// Answers with the channels that a stream has now, and notes whether its events can be counted.
+    /// Answers with the channels of a stream, and notes whether its events can be counted.
     fn channels_changed(&mut self, conn: ConnId) -> Result<ClientAnswer, ClientError> {
         let peer = self.connections.peers.get_mut(conn).ok_or(ClientError::Unknown)?;
         let (names, _) = self.core.hub.names(&peer.targets());
@@ -203,7 +204,7 @@ impl<D: Driver> Shard<D> {
         })
     }
 
-    /// Has a connection that has something to say be sent to in its turn.
+    /// Adds a connection with queued frames to the marked list.
     pub(in crate::shard) fn mark(&mut self, conn: ConnId) {
         if let Some(peer) = self.connections.peers.get_mut(conn)
             && !peer.is_marked

@@ -17,6 +17,7 @@ use crate::hub::reading::Cursor;
 use crate::hub::reading::{LiveRun, RunChannels, TakeLimits};
 
 use super::Streams;
+use super::marked::Marked;
 use super::sources::unframed_twin;
 use super::state::Behind;
 use crate::shard::Shard;
@@ -24,20 +25,20 @@ use crate::shard::connections::Connections;
 use crate::shard::connections::peer::Peer;
 use crate::shard::core::Core;
 
-/// Marked streams that one turn sends to before it looks at completions again.
+/// Marked streams that one turn sends to before it handles completions again.
 const FLUSHES_PER_TURN_MAX: usize = 256;
 
-/// Streams from which on runs that follow one another are copied together, and bytes from which on one is copied that is
-/// alone: far from where a copy could cost more than it saves.
+/// Successive runs are copied together for at least this many streams. A single run is copied if it has
+/// at least this many bytes. Both bounds are far from where a copy could cost more than it saves.
 const JOINED_STREAMS_MIN: usize = 64;
 const JOINED_BYTES_MIN: usize = 4 * 1024;
 
 impl<D: Driver> Shard<D> {
-    /// Sends to some of the streams that have something to say; once all had their turn that what was taken last went to,
-    /// takes what has come meanwhile. Others may always be marked: nobody who is waits for them.
+    /// Sends to some of the marked streams. Once all streams that the last events went to were sent to,
+    /// takes the next events. Streams marked since then do not delay this.
     pub(in crate::shard) fn fan_out(&mut self) {
         if self.streams.marked.is_round_over() {
-            self.take();
+            self.take_events();
         }
         let mut unsettled = std::mem::take(&mut self.streams.unsettled);
         self.flush(&mut unsettled);
@@ -45,8 +46,8 @@ impl<D: Driver> Shard<D> {
         self.streams.unsettled = unsettled;
     }
 
-    /// Sends to marked streams that have nothing else to do, as nearly all have in a fan-out. Appends those connections
-    /// that may have something else to do, now or afterwards.
+    /// Sends to marked streams with nothing else to do, which are nearly all in a fan-out. Appends
+    /// connections that may have something else to do.
     fn flush(&mut self, unsettled: &mut Vec<ConnId>) {
         let Shard {
             connections: Connections { peers, .. },
@@ -86,8 +87,9 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Takes what lies after the shard's cursor, as much as an empty outbox takes, and queues it for its streams.
-    pub(in crate::shard) fn take(&mut self) {
+    /// Takes the events after the shard's cursor, as many as an empty outbox takes, and queues them for
+    /// their streams.
+    pub(in crate::shard) fn take_events(&mut self) {
         if self.core.hub.head() == self.streams.cursor {
             return;
         }
@@ -108,10 +110,11 @@ impl<D: Driver> Shard<D> {
         self.requeue_ahead();
     }
 
-    /// Queues runs that go to the same channels and follow one another.
+    /// Queues successive runs to the same channels.
     ///
-    /// Where they go to many, and are several or long, their bytes are copied together first: a send from the beginning of a
-    /// block takes less than one from anywhere, and one of a single slice less than one of two.
+    /// For many streams, several runs or a long one are copied together first. A send from the beginning
+    /// of a block takes less time than one from its middle, and a send of one slice less than one of
+    /// two.
     fn deliver_in_sequence(&mut self, runs: &[LiveRun]) {
         let [first, ..] = runs else { return };
         let bytes: usize = runs.iter().map(|run| (run.to - run.from) as usize).sum();
@@ -137,11 +140,11 @@ impl<D: Driver> Shard<D> {
         self.deliver(first, &Run::new(Rc::new(Source::Own(joined)), 0, to, frames));
     }
 
-    /// Queues a run of frames that begin with those of `live` for every live stream that they go to, once for each.
+    /// Queues a run for every live stream that it goes to, once for each. It begins with the frames of
+    /// `live`, and may go on with those of later runs to the same channels.
     fn deliver(&mut self, live: &LiveRun, run: &Run) {
         self.streams.sources_used = Some(self.now);
         let everyone = (live.channels == RunChannels::One(ChannelId::ALL)).then(|| self.streams());
-        let mut twin: Option<Run> = None; // Made once, on first need.
         let Shard {
             core: Core { publishers, .. },
             connections: Connections { peers, .. },
@@ -162,31 +165,12 @@ impl<D: Driver> Shard<D> {
                 StreamSlots::of(&distinct)
             }
         };
-        for part in slots.parts() {
-            for &slot in part {
-                let Some(peer) = peers.get_at_mut(slot) else { continue };
-                if peer.behind.is_some() {
-                    continue; // It comes to these events in its own time.
-                }
-                let framed = |framing| match framing {
-                    Framing::Chunked => run.clone(),
-                    Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(run)).clone(),
-                };
-                match peer.conn.push(framed, &limits) {
-                    Pushed::Queued if !peer.is_marked => {
-                        peer.is_marked = true;
-                        marked.push(slot);
-                    }
-                    Pushed::Queued => {}
-                    Pushed::Full => fallen.push(slot),
-                }
-            }
-        }
+        push_to_live(run, slots, peers, &limits, marked, fallen);
         if let Some(tally) = &live.tally
             && matches!(live.channels, RunChannels::Several(_))
             && tally.add(options.number, subscribed_before(peers, slots, live))
         {
-            publishers.tell_counted(tally.waiting_shard);
+            publishers.notify_counted(tally.waiting_shard);
         }
         while let Some(slot) = self.streams.fallen.pop() {
             self.fall_behind(slot, live.first);
@@ -205,13 +189,15 @@ impl<D: Driver> Shard<D> {
         streams.map(|(conn, _)| conn.index).collect()
     }
 
-    /// From here on a stream reads the events from `first` on in the history, as its socket drains.
+    /// A stream whose outbox is full reads the events from `first` on in the history, as its socket
+    /// drains.
     fn fall_behind(&mut self, slot: u32, first: Sequence) {
         self.read_from(slot, Sequence(first.0 - 1));
         self.counters.note_fall_behind();
     }
 
-    /// Has a live stream read what lies after `place`, which its shard has taken all up to, in the history.
+    /// Lets a live stream read the events after `place` in the history. Its shard has taken all events
+    /// up to there.
     pub(super) fn read_from(&mut self, slot: u32, place: Sequence) {
         let Shard {
             connections: Connections { peers, .. },
@@ -228,8 +214,41 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-/// How many of `slots` were subscribed when an event was applied, to one of its channels at least. A live stream was: its
-/// subscriptions lie before what its shard takes.
+/// Queues a run for the live streams among `slots`. Marks those that have something to send, and adds
+/// those with a full outbox to `fallen`.
+fn push_to_live(
+    run: &Run,
+    slots: StreamSlots<'_>,
+    peers: &mut Slots<Peer>,
+    limits: &PushLimits,
+    marked: &mut Marked,
+    fallen: &mut Vec<u32>,
+) {
+    let mut twin: Option<Run> = None; // Made on first need.
+    for part in slots.parts() {
+        for &slot in part {
+            let Some(peer) = peers.get_at_mut(slot) else { continue };
+            if peer.behind.is_some() {
+                continue; // It reads these events in the history.
+            }
+            let framed = |framing| match framing {
+                Framing::Chunked => run.clone(),
+                Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(run)).clone(),
+            };
+            match peer.conn.push(framed, limits) {
+                Pushed::Queued if !peer.is_marked => {
+                    peer.is_marked = true;
+                    marked.push(slot);
+                }
+                Pushed::Queued => {}
+                Pushed::Full => fallen.push(slot),
+            }
+        }
+    }
+}
+
+/// The number of `slots` that were subscribed to a channel of the event when it was applied. Live
+/// streams all were: their subscriptions come before the events that the shard takes.
 fn subscribed_before(peers: &Slots<Peer>, slots: StreamSlots<'_>, live: &LiveRun) -> u64 {
     let had = |peer: &Peer, channel: ChannelId| {
         let has = peer.subscriptions.iter().any(|kept| kept.channel == channel);

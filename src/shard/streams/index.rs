@@ -1,10 +1,10 @@
 //! The subscriptions of one shard: which of its streams a run goes to.
 //!
-//! Streams are known by the slot of their connection. A stream keeps, for each of its channels, its position in that
-//! channel's list, so that leaving costs no search.
+//! Streams are identified by the slot of their connection. A stream keeps its position in the list of
+//! each of its channels, so that leaving needs no search.
 //!
-//! Most of very many channels are those of users, each with one stream and without any event: the table of channels says
-//! which stream it is, and there is no list. Others have a list, which the table leads to.
+//! If there are very many channels, most are those of users, with one stream and without any event. For
+//! such a channel the table holds the stream itself. For others it holds the place of a list.
 
 use crate::base::hashed::Hashed;
 use crate::hub::ChannelId;
@@ -23,10 +23,11 @@ pub(in crate::shard) struct Subscription {
 /// A shard's channels and their streams.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Index {
-    /// By the channel's hash the slot of its only stream or, behind [`LISTED`], the place of its list.
+    /// By the channel's hash: the slot of its only stream or, marked by [`LISTED`], the place of its
+    /// list.
     channels: Hashed,
     lists: Vec<Subscribers>,
-    /// Places in `lists` that no channel has.
+    /// Unused places in `lists`.
     free: Vec<u32>,
 }
 
@@ -34,11 +35,11 @@ pub(in crate::shard) struct Index {
 #[derive(Debug)]
 struct Subscribers {
     streams: StreamList,
-    /// How many events the channel had up to the shard's cursor.
+    /// The number of the channel's events up to the shard's cursor.
     count: u64,
 }
 
-/// Marks what the table says of a channel that has a list.
+/// The bit of a table entry that is the place of a list.
 const LISTED: u32 = 1 << 31;
 
 impl Index {
@@ -48,7 +49,7 @@ impl Index {
         Index { channels: Hashed::with_room_for(count), ..Index::default() }
     }
 
-    /// Adds a stream to a channel; `count` is how many events that had up to the shard's cursor.
+    /// Adds a stream to a channel that had `count` events up to the shard's cursor.
     ///
     /// # Panics
     /// If the slot is not below 2^31.
@@ -64,7 +65,8 @@ impl Index {
         Subscription { channel, position: u32::try_from(position).expect("slots are below 2^31") }
     }
 
-    /// Removes a stream from a channel. `moved` is told the slot of the stream that took its position, if any did.
+    /// Removes a stream from a channel. Calls `moved` with the slot of the stream that took its
+    /// position, if any.
     ///
     /// # Panics
     /// If there is no such subscription.
@@ -97,7 +99,7 @@ impl Index {
         }
     }
 
-    /// How many events a channel with streams had up to the shard's cursor; 0 of others.
+    /// The number of a channel's events up to the shard's cursor; 0 if it has no streams.
     #[must_use]
     pub(in crate::shard) fn count(&self, channel: ChannelId) -> u64 {
         match self.channels.get(channel.hash(), |_| true) {
@@ -106,7 +108,8 @@ impl Index {
         }
     }
 
-    /// Counts events of a channel that the shard's cursor has passed. Nothing is counted of a channel without streams.
+    /// Counts events of a channel that the shard's cursor has passed. A channel without streams has no
+    /// count.
     pub(super) fn note_events(&mut self, channel: ChannelId, events: u32) {
         if let Some(found) = self.channels.get(channel.hash(), |_| true) {
             let subscribers = match found & LISTED {
@@ -117,14 +120,14 @@ impl Index {
         }
     }
 
-    /// Bytes held.
+    /// Bytes on the heap.
     #[cfg(test)]
     pub(in crate::shard) fn bytes(&self) -> usize {
         let lists = self.lists.iter().map(|list| size_of::<Subscribers>() + list.streams.heap_bytes());
         self.channels.bytes() + lists.sum::<usize>()
     }
 
-    /// The list of a channel, which it has from now on.
+    /// The list of a channel. Makes one if there is none.
     fn make_list(&mut self, channel: ChannelId) -> &mut Subscribers {
         let found = self.channels.get(channel.hash(), |_| true).copied();
         if let Some(found) = found.filter(|found| found & LISTED != 0) {

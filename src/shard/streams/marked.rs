@@ -1,15 +1,16 @@
-//! The list of streams that have something to say.
+//! The list of streams with queued frames.
 
-/// Slots of streams, in the order they are to be sent to. What was taken off at the front goes once it is half of all, so
-/// that each costs a copy at the most.
+/// Slots of streams, in the order in which they are sent to. Slots taken from the front are removed once
+/// they are half of all, so that each costs at most one copy.
 #[derive(Debug, Default)]
 pub(super) struct Marked {
     slots: Vec<u32>,
-    /// Those before this place were taken off.
+    /// Slots before this index were taken.
     next: usize,
-    /// How many have gone from the front.
+    /// The number of slots removed from the front.
     gone: u64,
-    /// How many there were, with those that have gone, when the last round ended: see [`Marked::end_round`].
+    /// The total number of slots, with those removed, when the last round ended: see
+    /// [`Marked::end_round`].
     round_end: u64,
 }
 
@@ -23,7 +24,7 @@ impl Marked {
         self.slots.push(slot);
     }
 
-    /// Takes off the first ones, at most so many.
+    /// Takes up to `max` slots from the front.
     pub(in crate::shard) fn take(&mut self, max: usize) -> &[u32] {
         if self.next * 2 >= self.slots.len() {
             self.slots.drain(..self.next);
@@ -35,12 +36,13 @@ impl Marked {
         &self.slots[from..self.next]
     }
 
-    /// Says that those who are in the list now belong together: they are what a fan-out has come to.
+    /// Ends a round: the slots now in the list are those of one fan-out.
     pub(super) fn end_round(&mut self) {
         self.round_end = self.gone + self.slots.len() as u64;
     }
 
-    /// Returns true if and only if all were taken off that belong to the last round, whoever was marked since.
+    /// Returns true if and only if all slots of the last round were taken. Slots marked since do not
+    /// matter.
     pub(in crate::shard) fn is_round_over(&self) -> bool {
         self.gone + self.next as u64 >= self.round_end
     }
@@ -65,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_is_over_whoever_is_marked_after_it() {
+    fn a_round_is_over_although_more_streams_are_marked_after_it() {
         let mut marked = Marked::default();
         assert!(marked.is_round_over());
         let mut before = 0;

@@ -1,8 +1,7 @@
-//! The shard's streams: who subscribes to what, what has been taken for them and waits to be sent, and which of them read
-//! the history.
+//! The shard's streams: their subscriptions, their queued events, and the readers of the history.
 //!
-//! What a stream is doing is in `StreamState`. Events go from the hub by `fan_out` to live streams, and by `catch_up`
-//! to those that read the history.
+//! `state` has the states of a stream. Events go from the hub by `fan_out` to live streams, and by
+//! `catch_up` to those that read the history.
 
 mod catch_up;
 mod clients;
@@ -30,7 +29,7 @@ pub(super) use rooms::Subscriptions;
 use slow::SlowLook;
 use sources::Sources;
 
-/// How long after its fan-outs a shard keeps the segments it used.
+/// How long a shard keeps segments after it last used them.
 const SOURCES_KEPT: Duration = Duration::from_secs(1);
 
 /// The streams of a shard, and its cursor on the order of events.
@@ -38,31 +37,31 @@ const SOURCES_KEPT: Duration = Duration::from_secs(1);
 pub(super) struct Streams {
     index: Index,
     rooms: Rooms,
-    /// How many events to all there were up to the shard's cursor.
+    /// The number of events to all up to the shard's cursor.
     all_count: u64,
-    /// How far this shard has taken the order, as of its last look.
+    /// How far this shard has taken the order.
     pub(super) cursor: Sequence,
     taken: Vec<LiveRun>,
     sources: Sources,
     sources_used: Option<Instant>,
-    /// Slots of streams that have something to say.
+    /// Slots of streams with queued frames.
     marked: Marked,
-    /// Connections that were sent to, and may have something else to do.
+    /// Connections that were sent to and may have something else to do.
     unsettled: Vec<ConnId>,
-    /// Slots of streams whose outbox was full for the run that is being delivered.
+    /// Slots of streams whose outbox was full for the run being delivered.
     fallen: Vec<u32>,
-    /// Slots of streams that may read on in the history.
+    /// Slots of streams that can read on in the history.
     readers: VecDeque<u32>,
-    /// Slots of streams whose place this shard has yet to reach.
+    /// Slots of streams ahead of the shard's cursor.
     ahead: Vec<u32>,
     slice: Slice,
     slow_look: SlowLook,
-    /// When events were taken that some streams have yet to be sent.
+    /// When the events were taken that some streams have yet to be sent.
     fan_out_began: Option<Instant>,
 }
 
 impl Streams {
-    /// No stream, and room for those of so many connections, at the shard's `cursor`.
+    /// No streams, with room for `room` connections, at the shard's `cursor`.
     pub(super) fn new(room: usize, cursor: Sequence) -> Streams {
         Streams {
             index: Index::with_room_for(room),
@@ -87,18 +86,18 @@ impl Streams {
         !self.marked.is_empty() || !self.readers.is_empty()
     }
 
-    /// Has a stream read on in its turn.
+    /// Queues a stream to read on in its turn.
     pub(super) fn queue_reader(&mut self, slot: u32) {
         self.readers.push_back(slot);
     }
 
-    /// When something is to be done at the latest although no event comes.
+    /// When there is work although no event comes.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let sources = self.sources_used.map(|used| used + SOURCES_KEPT);
         sources.into_iter().chain(self.slow_look.deadline()).min()
     }
 
-    /// Forgets segments that were not used for a while, so that the history alone decides how long they live.
+    /// Forgets unused segments, so that the history alone decides how long they live.
     pub(super) fn forget_old_sources(&mut self, now: Instant) {
         if self.sources_used.is_some_and(|used| now >= used + SOURCES_KEPT) {
             self.sources.clear();
@@ -106,13 +105,13 @@ impl Streams {
         }
     }
 
-    /// Returns true if and only if all streams were sent to that the last events went to.
+    /// Returns true if and only if all streams of the last fan-out were sent to.
     pub(super) fn is_round_over(&self) -> bool {
         self.marked.is_round_over()
     }
 
-    /// When the fan-out began that has just ended, if one has; once.
-    pub(super) fn take_fan_out_began(&mut self) -> Option<Instant> {
+    /// When the fan-out began that has just ended, if one has. Later calls return `None`.
+    pub(super) fn end_fan_out(&mut self) -> Option<Instant> {
         self.fan_out_began.take()
     }
 }

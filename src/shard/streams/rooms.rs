@@ -1,26 +1,27 @@
-//! Rooms for the subscriptions of streams that have more than two, made many at a time.
+//! Memory blocks for the subscriptions of streams with more than two, allocated many at a time.
 //!
-//! Such a room lives as long as its stream, and is made among much that lives for a moment only: its request, its first
-//! notice. Made one by one, each keeps a hole of the size of all that from being one with its neighbours, which came to as
-//! much again as the rooms. Made many at once they lie side by side.
+//! Such a block lives as long as its stream, and would be allocated among short-lived memory: the
+//! stream's request, its first notice. One by one, the blocks left holes of that size between them,
+//! which took as much memory again as the blocks. Many allocated at once lie side by side.
 
 use smallvec::SmallVec;
 
 use super::index::Subscription;
 
-/// The subscriptions of a stream, in the order they were named: of nearly all streams in place.
+/// The subscriptions of a stream, in the order in which they were named. Nearly all streams have them in
+/// place.
 pub(in crate::shard) type Subscriptions = SmallVec<[Subscription; 2]>;
 
-/// Rooms that are made at once, with what malloc adds to them about a page.
+/// Bytes of the blocks allocated at once: about a page with malloc's overhead.
 const ROOMS_BYTES: usize = 4096;
 
-/// Rooms for more subscriptions than so many are made one by one.
+/// Blocks for more subscriptions than this are allocated one by one.
 const LEN_MAX: usize = 64;
 
-/// Rooms that wait for streams.
+/// Blocks that are allocated and unused.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
-    /// By how many subscriptions they have room for.
+    /// By the number of subscriptions that they have room for.
     spare: Vec<Vec<Subscriptions>>,
 }
 

@@ -1,30 +1,30 @@
-//! Which streams read slowly, for the log: now and then, while there are any, and a few of them.
+//! Log lines about slow streams: a few streams at a time, and now and then.
 
 use std::time::{Duration, Instant};
 
 use crate::base::id::{ClientId, Sequence};
 use crate::driver::Driver;
 use crate::shard::Shard;
-use crate::shard::connections::TELL_AGAIN;
+use crate::shard::connections::LOG_AGAIN_AFTER;
 
-/// How long a stream has read the history before it is called slow.
+/// Time of reading the history after which a stream is slow.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
-/// Streams that one look names.
+/// Streams named at a time.
 const NAMED_MAX: usize = 3;
 
-/// Channels that are named of one stream.
+/// Channels named for one stream.
 const CHANNELS_NAMED_MAX: usize = 8;
 
-/// Slots that one look passes over: it is to take a millisecond or two at the most.
+/// Slots that one look passes over, so that it takes one or two milliseconds at most.
 const SLOTS_PER_LOOK_MAX: u32 = 16 * 1024;
 
-/// When to look for slow streams, and where to go on.
+/// When to look for slow streams, and from which slot.
 #[derive(Debug, Default)]
 pub(super) struct SlowLook {
     next: Option<Instant>,
-    /// When some were named last.
-    told: Option<Instant>,
+    /// When some were last named.
+    logged: Option<Instant>,
     /// The slot to begin with.
     from: u32,
 }
@@ -36,27 +36,27 @@ impl SlowLook {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Names slow streams in the log, if it is time to look for them.
+    /// Logs slow streams, if it is time to look for them.
     pub(in crate::shard) fn look_for_slow_streams(&mut self) {
         if self.counters.streams_catching_up == 0 {
             self.streams.slow_look.next = None;
             return;
         }
-        let SlowLook { next, told, .. } = &mut self.streams.slow_look;
-        let after_told = told.map_or(self.now, |told| told + TELL_AGAIN);
-        let next = *next.get_or_insert((self.now + SLOW_AFTER).max(after_told));
+        let SlowLook { next, logged, .. } = &mut self.streams.slow_look;
+        let after_logged = logged.map_or(self.now, |logged| logged + LOG_AGAIN_AFTER);
+        let next = *next.get_or_insert((self.now + SLOW_AFTER).max(after_logged));
         if self.now < next {
             return;
         }
         self.streams.slow_look.next = None;
         let slow = self.slow_streams();
         if !slow.is_empty() {
-            self.streams.slow_look.told = Some(self.now);
-            self.name_slow_streams(&slow);
+            self.streams.slow_look.logged = Some(self.now);
+            self.log_slow_streams(&slow);
         }
     }
 
-    /// Streams that have read the history for long, by their places and slots, the slowest first.
+    /// Places and slots of streams that have read the history for long, the slowest first.
     fn slow_streams(&mut self) -> Vec<(Sequence, u32)> {
         let slots = self.connections.peers.slots_len();
         let looked_at = slots.min(SLOTS_PER_LOOK_MAX);
@@ -73,7 +73,7 @@ impl<D: Driver> Shard<D> {
         slow
     }
 
-    fn name_slow_streams(&mut self, slow: &[(Sequence, u32)]) {
+    fn log_slow_streams(&mut self, slow: &[(Sequence, u32)]) {
         let others = slow.len().saturating_sub(NAMED_MAX);
         for &(place, slot) in slow.iter().take(NAMED_MAX) {
             let Some(peer) = self.connections.peers.get_at_mut(slot) else { continue };

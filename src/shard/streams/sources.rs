@@ -8,8 +8,8 @@ use crate::frame::run::{Run, Source};
 use crate::frame::segment::Segment;
 use crate::frame::unframed::unframe;
 
-/// Segments that are remembered so that runs of one segment share its source. What is forgotten here lives on as long as
-/// a run needs it; two sources of one segment only keep runs apart that could have been one.
+/// Segments that are remembered, so that runs of one segment share its source. A forgotten segment lives
+/// on while a run needs it. Two sources of one segment only keep runs apart that could have been joined.
 const RECENT_MAX: usize = 8;
 
 /// The recently used segments.
@@ -19,7 +19,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// The run of these bytes of a segment.
+    /// A run of these bytes of a segment.
     pub(in crate::shard) fn run(&mut self, segment: &Arc<Segment>, from: u32, to: u32, frames: u32) -> Run {
         let known = self.recent.iter().find(|source| match &***source {
             Source::Shared(shared) => Arc::ptr_eq(shared, segment),
@@ -43,7 +43,7 @@ impl Sources {
     }
 }
 
-/// The same frames as `run` for streams without chunked coding.
+/// The same frames as `run`, for streams without chunked coding.
 pub(super) fn unframed_twin(run: &Run) -> Run {
     let mut bytes = Vec::with_capacity(run.len());
     unframe(run.bytes(), &mut bytes);

@@ -1,5 +1,5 @@
-//! What a stream is doing. It is live, or it reads the history: then it waits for its outbox, for its turn, or for its
-//! shard.
+//! The states of a stream. It is live, or it reads the history and waits for its outbox, its turn, or
+//! its shard.
 //!
 //! ```text
 //!            its outbox is full, or it resumes            its outbox is empty
@@ -27,12 +27,12 @@ use crate::hub::reading::Cursor;
 pub(in crate::shard) struct Behind {
     pub(in crate::shard) cursor: Cursor,
     pub(in crate::shard) waits_for: WaitsFor,
-    /// Why events may turn out to be missing.
+    /// The reason given in a `gap` if events turn out to be missing.
     pub(in crate::shard) reason: GapReason,
-    /// The replay that the client asked for by its last event id; its end is told.
+    /// The replay that the client asked for. `caught-up` reports its end.
     pub(super) replay: Option<Replay>,
-    /// Channels that it was subscribed to meanwhile and that it has yet to come to, in the order of their places, which
-    /// lie at or behind the end of the replay.
+    /// Channels that the stream was subscribed to meanwhile, in the order of their places. It has not
+    /// reached these places, which are at or after the end of the replay.
     pub(super) joins: VecDeque<Join>,
     /// Events up to here were applied before the stream began.
     pub(super) subscribed_at: Sequence,
@@ -41,7 +41,7 @@ pub(in crate::shard) struct Behind {
 }
 
 impl Behind {
-    /// A stream that reads on from `cursor`, which its shard has not taken less than when the stream began.
+    /// A stream that reads on from `cursor`. Its shard has taken no less than when the stream began.
     pub(super) fn of_live(cursor: Cursor, now: Instant) -> Behind {
         Behind {
             cursor,
@@ -54,31 +54,31 @@ impl Behind {
         }
     }
 
-    /// Where the stream is to be told something before it reads on.
+    /// The place of the stream's next notice.
     fn next_stop(&self) -> Option<Sequence> {
         let replay = self.replay.map(|replay| replay.until);
         replay.or_else(|| self.joins.front().map(|join| join.at))
     }
 
-    /// Has the cursor stop where the stream is to be told something next.
+    /// Sets the cursor to stop at the next notice.
     pub(super) fn set_stop(&mut self) {
         self.cursor.stop_at(self.next_stop());
     }
 
-    /// Goes on with the next channel that the stream has come to, if it has come to one, and returns it.
+    /// Removes and returns the next channel whose place the stream has reached, if any.
     pub(super) fn join_next(&mut self) -> Option<ChannelId> {
         let join = *self.joins.front().filter(|join| self.cursor.place >= join.at)?;
         self.joins.pop_front();
-        self.cursor.stop_counting(); // Events may reach it in two ways from here on.
+        self.cursor.stop_counting(); // From here on events may reach it in two ways.
         Some(join.channel)
     }
 
-    /// Returns true if and only if the stream has the channel only from a place on that it has yet to come to.
+    /// Returns true if and only if the stream has the channel only from a place that it has not reached.
     pub(in crate::shard) fn has_yet_to_join(&self, channel: ChannelId) -> bool {
         self.joins.iter().any(|join| join.channel == channel)
     }
 
-    /// Goes on without a channel.
+    /// Removes a channel.
     pub(in crate::shard) fn part(&mut self, channel: ChannelId) {
         let before = self.joins.len();
         self.joins.retain(|join| join.channel != channel);
@@ -88,36 +88,37 @@ impl Behind {
         self.set_stop();
     }
 
-    /// Returns true if and only if the stream had the channel when `event` was applied, if it has it now.
+    /// Returns true if and only if the stream had the channel when `event` was applied, given that it
+    /// has it now.
     pub(in crate::shard) fn had(&self, channel: ChannelId, event: Sequence) -> bool {
         let join = self.joins.iter().find(|join| join.channel == channel);
         join.map_or(self.subscribed_at, |join| join.at) < event
     }
 }
 
-/// What a stream that reads the history waits for before it reads its next slice.
+/// What a stream that reads the history waits for before its next slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum WaitsFor {
-    /// What it has read is to be written first.
+    /// Its outbox has to drain.
     Outbox,
-    /// Its slot stands in the shard's queue of readers.
+    /// Its slot is in the shard's queue of readers.
     Turn,
-    /// It has read what its shard has yet to take. Its slot stands in the shard's list of those.
+    /// It has read events that its shard has yet to take. Its slot is in the shard's list of those.
     Shard,
 }
 
-/// What a replay has come to so far.
+/// The state of a replay.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replay {
-    /// Its last place.
+    /// The place at which it ends.
     pub(in crate::shard) until: Sequence,
-    /// That place as an id, where the client has none yet.
+    /// That place as an id, if the client has no id yet.
     pub(super) end_id: Option<EventId>,
     pub(in crate::shard) replayed: u64,
     pub(super) is_complete: bool,
 }
 
-/// A channel whose events are a stream's from a place on that the stream has yet to come to.
+/// A channel that a stream has from a place that it has not reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Join {
     pub(in crate::shard) channel: ChannelId,

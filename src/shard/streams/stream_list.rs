@@ -3,11 +3,11 @@
 #[cfg(test)]
 use crate::base::heap::block_bytes;
 
-/// Slots of one part of a list. A long list in one piece would be copied as it grows, and leave a hole each time; one in parts
-/// is not, and its last part has room for no more than so many.
+/// Slots in one part of a list. A long list in one piece would be copied as it grows, and each copy
+/// would leave a hole. A list in parts is not copied, and wastes at most the room of its last part.
 const PART_LEN: usize = 256;
 
-/// Room that a list makes at the least when there is none, in slots.
+/// Smallest number of slots that a list allocates.
 const ROOM_MIN: usize = 4;
 
 /// Slots of streams, in no particular order.
@@ -15,9 +15,9 @@ const ROOM_MIN: usize = 4;
 pub(super) enum StreamList {
     /// One stream.
     One(u32),
-    /// Streams that are not more than a part holds.
+    /// At most as many streams as a part holds.
     Few(Vec<u32>),
-    /// Streams of several parts.
+    /// Streams in several parts.
     Many(Box<Parts>),
 }
 
@@ -27,7 +27,7 @@ pub(in crate::shard) struct Parts {
     last: Vec<u32>,
 }
 
-/// Slots of streams, to go through them.
+/// A view of a list's slots.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::shard) struct StreamSlots<'s> {
     full: &'s [Box<[u32]>],
@@ -35,25 +35,25 @@ pub(in crate::shard) struct StreamSlots<'s> {
 }
 
 impl<'s> StreamSlots<'s> {
-    /// These slots.
+    /// A view of these slots.
     #[must_use]
     pub(in crate::shard) fn of(slots: &'s [u32]) -> StreamSlots<'s> {
         StreamSlots { full: &[], last: slots }
     }
 
-    /// All slots, in parts.
+    /// The slots, part by part.
     #[inline]
     pub(in crate::shard) fn parts(self) -> impl Iterator<Item = &'s [u32]> {
         self.full.iter().map(|part| &part[..]).chain([self.last])
     }
 
-    /// How many there are.
+    /// The number of slots.
     #[must_use]
     pub(in crate::shard) fn len(self) -> usize {
         self.full.len() * PART_LEN + self.last.len()
     }
 
-    /// Returns true if and only if there are none.
+    /// Returns true if there are none.
     #[must_use]
     pub(in crate::shard) fn is_empty(self) -> bool {
         self.len() == 0
@@ -64,7 +64,7 @@ impl StreamList {
     /// A list without streams, which needs no memory.
     pub(super) const EMPTY: StreamList = StreamList::Few(Vec::new());
 
-    /// All slots.
+    /// A view of all slots.
     #[inline]
     pub(in crate::shard) fn slots(&self) -> StreamSlots<'_> {
         match self {
@@ -74,7 +74,7 @@ impl StreamList {
         }
     }
 
-    /// Adds a slot behind the others, and returns its position.
+    /// Adds a slot at the end, and returns its position.
     pub(in crate::shard) fn push(&mut self, slot: u32) -> usize {
         let position = self.slots().len();
         match self {
@@ -96,10 +96,11 @@ impl StreamList {
         position
     }
 
-    /// Takes out the slot at a position, and puts the last one there, if it is another; returns that.
+    /// Removes the slot at a position and moves the last slot there. Returns that slot, unless it was
+    /// the removed one.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such position.
     pub(super) fn swap_remove(&mut self, position: usize) -> Option<u32> {
         match self {
             StreamList::One(_) => {
@@ -131,7 +132,7 @@ impl StreamList {
         }
     }
 
-    /// Bytes that it holds beside its own.
+    /// Bytes on the heap.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         let list_bytes = |slots: &Vec<u32>| block_bytes(slots.capacity() * size_of::<u32>());
@@ -158,7 +159,8 @@ impl Parts {
         self.last.push(slot);
     }
 
-    /// Takes off the last slot. There are always some: a list that has no full part any more is none of several parts.
+    /// Removes the last slot. The list is not empty: without a full part it would be a
+    /// [`StreamList::Few`].
     fn pop(&mut self) -> u32 {
         loop {
             if let Some(slot) = self.last.pop() {
@@ -176,7 +178,7 @@ impl Parts {
     }
 }
 
-/// Adds a slot. Where there is no room for it, some is made for an eighth of what is there, and not for as many again.
+/// Adds a slot. A full list grows by an eighth instead of doubling.
 fn push_with_little_room(slots: &mut Vec<u32>, slot: u32) {
     let len = slots.len();
     if len == slots.capacity() {
@@ -185,7 +187,7 @@ fn push_with_little_room(slots: &mut Vec<u32>, slot: u32) {
     slots.push(slot);
 }
 
-/// Gives room back that is much more than what is left needs.
+/// Shrinks a list that has much more room than it needs.
 fn shrink(part: &mut Vec<u32>) {
     if part.capacity() > 64 && part.len() < part.capacity() / 4 {
         part.shrink_to(part.len() * 2);
@@ -205,7 +207,8 @@ mod tests {
     fn a_list_is_what_a_plain_one_is() {
         let (mut random, mut list, mut plain) = (SplitMix64::new(8), StreamList::EMPTY, Vec::new());
         for step in 0..30_000_u32 {
-            // It fills for seven thousand steps, to several parts, and empties for as many.
+            // Over seven thousand steps it grows to several parts, and over the next seven thousand it
+            // empties.
             if random.within(0..=9) < if step / 7000 % 2 == 0 { 7 } else { 2 } {
                 assert_eq!(list.push(step), plain.len());
                 plain.push(step);
@@ -230,7 +233,7 @@ mod tests {
             let most = match len {
                 1 => 0,
                 2..=PART_LEN => len * 9 / 2 + 48,
-                // The last part, and the list of the others, which doubles.
+                // The last part, and the list of the full parts, which doubles.
                 _ => len * 33 / 8 + PART_LEN * 4 + len / 8 + 128,
             };
             assert!(list.heap_bytes() <= most, "{} bytes for {len}", list.heap_bytes());

@@ -1,4 +1,5 @@
-//! Nobody waits for those who always have something to do: counted in turns and in what one turn does, never in time.
+//! Connections that always have something to do delay nobody. Turns and the work of a turn are counted,
+//! never time.
 
 use crate::driver::sim::{SimOptions, SimPeer};
 use crate::frame::batch::Batch;
@@ -7,7 +8,7 @@ use crate::shard::publishing::apply::application_ticket;
 use crate::shard::tests::{Servers, read};
 use crate::sse::event::Event;
 
-/// Turns after which an event has been sent to a stream at the latest: that in which it is found, and one to spare.
+/// Turns within which an event is sent to a stream: the turn that finds it, and one to spare.
 const TURNS_MAX: u32 = 2;
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -22,17 +23,17 @@ fn servers() -> Servers {
 fn apply(servers: &Servers, channel: &str, data: &str) {
     let mut batch = Batch::new();
     batch.push(&[channel], &Event::new(data));
-    servers.core.log.append(batch, application_ticket(0)); // Of nobody.
+    servers.core.log.append(batch, application_ticket(0)); // A ticket that nobody waits for.
 }
 
-/// One turn of the shard that is busy, and one of the other, so that nobody waits for it.
+/// One turn of the busy shard, and one of the other, so that nobody waits for it.
 fn turn(servers: &mut Servers) {
     servers.turn(0);
     servers.turn(1);
 }
 
-/// Publishes to a quiet stream again and again, while `keep_busy` sees to it before each turn that others have something
-/// to do; an event is with the stream within [`TURNS_MAX`] turns.
+/// Publishes to a quiet stream again and again. `keep_busy` gives other connections something to do
+/// before each turn. Each event reaches the stream within [`TURNS_MAX`] turns.
 fn deliver_beside(servers: &mut Servers, mut keep_busy: impl FnMut(&mut Servers)) {
     let quiet = servers.subscribe(0, "quiet");
     servers.settle();
@@ -64,7 +65,7 @@ fn an_event_does_not_wait_for_connections_that_pipeline() {
         deliver_beside(&mut servers, |_| {
             for (peer, sent) in peers.iter().zip(&mut sent) {
                 answers += read(peer).matches("HTTP/1.1 200").count();
-                // Whole requests one after the other, of which the peer's buffer may take a part of the last.
+                // Whole requests one after the other. The peer's buffer may take a part of the last one.
                 let requests = HEALTH.repeat(1024);
                 let from = *sent % HEALTH.len();
                 *sent += peer.write(&requests.as_bytes()[from..]);
@@ -90,7 +91,7 @@ fn one_turn_does_a_bounded_amount_for_connections_that_pipeline() {
             *answered += read(peer).matches("HTTP/1.1 200").count();
         }
         all = answered.iter().sum();
-        // An answer may be sent in a later turn than it is made, but not earlier.
+        // An answer may be sent in a later turn than the one that makes it, but not in an earlier one.
         let most = turns * (ACTIONS_PER_TURN_MAX + UNFINISHED_ACTIONS_PER_TURN_MAX);
         assert!(all <= most, "{all} answers in {turns} turns");
         assert!(turns < 1000, "it goes on: {all}");
@@ -168,7 +169,7 @@ fn an_event_does_not_wait_for_those_who_connect() {
 }
 
 #[test]
-fn an_event_does_not_wait_for_streams_that_are_told_something_in_every_turn() {
+fn an_event_does_not_wait_for_streams_that_are_sent_a_notice_in_every_turn() {
     let mut servers = servers();
     let streams: Vec<SimPeer> = (0..40).map(|_| servers.subscribe(0, "first")).collect();
     servers.settle();
@@ -181,7 +182,7 @@ fn an_event_does_not_wait_for_streams_that_are_told_something_in_every_turn() {
         })
         .collect();
     let asking: Vec<SimPeer> = clients.iter().map(|_| servers.nets[0].connect()).collect();
-    let (mut at, mut told) = (0_usize, 0);
+    let (mut at, mut sent) = (0_usize, 0);
     deliver_beside(&mut servers, |_| {
         at += 1;
         let action = if at % 2 == 1 { "subscribe" } else { "unsubscribe" };
@@ -193,9 +194,9 @@ fn an_event_does_not_wait_for_streams_that_are_told_something_in_every_turn() {
             read(peer);
             assert_eq!(peer.write(request.as_bytes()), request.len());
         }
-        told += streams.iter().map(|stream| read(stream).matches("subscribed").count()).sum::<usize>();
+        sent += streams.iter().map(|stream| read(stream).matches("subscribed").count()).sum::<usize>();
     });
-    assert!(told > 500, "they are told meanwhile: {told}");
+    assert!(sent > 500, "they are sent notices meanwhile: {sent}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! When idle streams are kept alive, whatever their sends take.
+//! When idle streams are sent pings, however their sends complete.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use crate::shard::tests::{Servers, read};
 
 const KEEPALIVE: Duration = Duration::from_secs(2);
 
-/// How long after its time a ping is due at the latest: the turns of [`Servers::settle`], and a tick of the wheel.
+/// Most that a ping is late: the turns of [`Servers::settle`], and a tick of the wheel.
 const LATE_MAX: Duration = Duration::from_millis(30);
 
-/// Servers whose sends end at once with this probability, and otherwise when the driver says so, as under io_uring.
+/// Servers whose sends complete later with this probability, as under io_uring, and otherwise at once.
 fn servers(pending_send_probability: f64) -> Servers {
     let network = SimOptions { pending_send_probability, ..SimOptions::calm() };
     Servers::over(&network, |options| {

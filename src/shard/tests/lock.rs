@@ -1,4 +1,4 @@
-//! How often what is shared by all shards is locked on the way of a delivery.
+//! How often a delivery takes the lock that all shards share.
 
 use crate::base::name::Selector;
 use crate::driver::sim::SimPeer;
@@ -22,7 +22,8 @@ fn the_hubs_lock_is_taken_a_few_times_for_a_batch_and_never_for_a_delivery() {
         assert!(streams.iter().all(|stream| read(stream).matches("data: live").count() == 10));
         locks
     };
-    // To apply it; and for each shard, to see before it sleeps that something is there for it, and to take it.
+    // One to apply the events. For each shard, one before it sleeps, to see that there are events, and
+    // one to take them.
     assert_eq!([2, 80].map(locks_of), [1 + 2 * SHARDS as u64; 2]);
 }
 

@@ -1,4 +1,4 @@
-//! Several shards beside one another, over simulated networks: what happens to one is no other's business.
+//! Several shards side by side, over simulated networks. What happens to one does not affect another.
 
 mod clients;
 mod fairness;
@@ -46,18 +46,18 @@ pub(in crate::shard) struct Servers {
 }
 
 impl Servers {
-    /// Shards of which the first panics when it draws its `panics_at`th random bits.
+    /// Shards. The first panics when it draws its `panics_at`th random bits.
     pub(in crate::shard) fn new(panics_at: Option<usize>) -> Servers {
         Servers::with_mailboxes(panics_at, MAILBOX_MESSAGES_MAX)
     }
 
-    /// The same, with mailboxes for so many messages.
+    /// The same, with mailboxes for `messages_max` messages.
     pub(in crate::shard) fn with_mailboxes(panics_at: Option<usize>, messages_max: usize) -> Servers {
         let open = |sink| Arc::new(MemoryLog::new(EpochTag::from_bits(7), sink)) as Arc<dyn Log>;
         Servers::with(panics_at, messages_max, &SimOptions::calm(), options, open)
     }
 
-    /// Shards over networks of this kind, whose options may be changed.
+    /// Shards over networks of this kind; `change` changes their options.
     pub(in crate::shard) fn over(network: &SimOptions, change: impl Fn(&mut ShardOptions)) -> Servers {
         let open = |sink| Arc::new(MemoryLog::new(EpochTag::from_bits(7), sink)) as Arc<dyn Log>;
         let changed = |number| {
@@ -68,7 +68,7 @@ impl Servers {
         Servers::with(None, MAILBOX_MESSAGES_MAX, network, changed, open)
     }
 
-    /// The same, with a log of the test's own.
+    /// The same, with a log that the test opens.
     pub(in crate::shard) fn with_log(
         panics_at: Option<usize>,
         open: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Log>,
@@ -111,7 +111,8 @@ impl Servers {
         Servers { nets, shards, core, now }
     }
 
-    /// Lets every shard do what it has to do; a panic of one is got over as its thread would.
+    /// Lets every shard do all its work, and restarts shards that panic, as their threads would. Returns
+    /// the number of panics.
     pub(in crate::shard) fn settle(&mut self) -> usize {
         let mut panics = 0;
         for _ in 0..20 {
@@ -196,7 +197,7 @@ pub(in crate::shard) fn read(peer: &SimPeer) -> String {
     String::from_utf8(peer.read(1 << 20)).unwrap()
 }
 
-/// Random bits that end in a panic, as a bug anywhere in a shard would.
+/// Random bits that panic, as a bug anywhere in a shard would.
 #[derive(Debug)]
 struct Brittle {
     inner: SplitMix64,
@@ -251,7 +252,7 @@ fn what_many_streams_get_at_once_is_what_was_published_wherever_it_lies() {
     servers.settle();
     streams.iter().chain([&other]).for_each(|stream| drop(read(stream)));
     let text = "x".repeat(3500);
-    // Several segments in all, and an event to another channel within a few of the batches.
+    // Several segments in all, with an event to another channel inside some of the batches.
     for round in 0..250 {
         let mut batch = Batch::new();
         let data: Vec<String> = (0..3).map(|at| format!("{text}{round}-{at}")).collect();
@@ -322,7 +323,7 @@ fn shards_count_the_receivers_of_an_event_to_several_channels_together() {
 
 #[test]
 fn a_panic_ends_the_streams_of_its_shard_alone_and_the_shard_serves_again() {
-    // A stream draws bits for its retry and, twice, for its name.
+    // A stream draws bits once for its retry and twice for its client id.
     let mut servers = Servers::new(Some(5));
     let lost = servers.subscribe(0, "a");
     let kept = servers.subscribe(1, "a");
@@ -414,7 +415,7 @@ fn a_count_does_not_wait_for_a_shard_that_panicked_after_it_had_taken_the_event(
     let crate::hub::Receivers::Counting(tally) = applied.receivers else { panic!("two shards count") };
     servers.shards[1].turn(servers.now, http_date(SystemTime::UNIX_EPOCH));
     let limits = TakeLimits { frames_max: 10, large_frames_max: 10, bytes_max: 1000 };
-    servers.core.hub.take(0, limits, &mut Vec::new()); // And lost, as in a panic that comes before the count.
+    servers.core.hub.take(0, limits, &mut Vec::new()); // Lost, as in a panic before the count.
     servers.shards[0].restart();
     assert_eq!(tally.total(), Some(1));
 }
@@ -434,7 +435,7 @@ fn a_publisher_waits_for_another_shard_that_is_behind_and_is_forgotten_once_its_
     servers.settle();
     let mut batch = Batch::new();
     (0..=Backlog::default().events_max).for_each(|_| batch.push(&["a"], &Event::new("x")));
-    servers.core.log.append(batch, application_ticket(0)); // Of nobody.
+    servers.core.log.append(batch, application_ticket(0)); // A ticket that nobody waits for.
     publish("late");
     let before = servers.core.hub.head();
     for _ in 0..8 {
@@ -465,7 +466,7 @@ fn a_panic_under_the_hubs_lock_ends_the_process() {
     const CHILD: &str = "DOWNPOUR_TEST_PANIC_UNDER_THE_LOCK";
     if std::env::var_os(CHILD).is_some() {
         let servers = Servers::new(None);
-        // Numbers with a hole cannot be vouched for.
+        // A gap in the sequence breaks an invariant.
         let broken = AssertUnwindSafe(|| servers.core.hub.apply(Sequence(100), &two_channels(), None));
         assert!(catch_unwind(broken).is_err());
         let _ = servers.core.hub.held_bytes();

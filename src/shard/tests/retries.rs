@@ -1,5 +1,5 @@
-//! Retries under idempotency keys, over several connections and shards at once, with a log that takes its time, refuses,
-//! or cannot say.
+//! Retries under idempotency keys, over several connections and shards, with a log that is slow,
+//! refuses, or has uncertain outcomes.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::shard::publishing::apply::application_ticket;
 use crate::shard::tests::{Servers, read};
 use crate::sse::event::Event;
 
-/// A log that decides when it is told to.
+/// A log that decides on command.
 struct HeldLog {
     sink: Arc<dyn Sink>,
     waiting: Mutex<Vec<(Batch, Ticket)>>,
@@ -80,7 +80,7 @@ fn keyed() -> String {
     post("json", "Idempotency-Key: k\r\n", r#"{"channel":"a","data":1}"#)
 }
 
-/// The status and the body of the answer that has come; `None` where none has.
+/// Status and body of the answer; `None` if there is none yet.
 fn answer(peer: &SimPeer) -> Option<(u16, String)> {
     let text = read(peer);
     let (head, body) = text.split_once("\r\n\r\n")?;
@@ -149,7 +149,7 @@ fn where_the_first_is_refused_one_that_waits_publishes_and_the_others_wait_for_t
 }
 
 #[test]
-fn what_became_of_a_first_whose_connection_gave_up_is_told_to_its_retry() {
+fn the_outcome_of_an_original_whose_connection_gave_up_answers_its_retry() {
     let (mut servers, log) = servers();
     let asker = servers.request(0, &keyed());
     servers.settle();
@@ -263,7 +263,7 @@ fn a_key_whose_request_timed_out_before_the_log_had_it_is_free() {
     servers.settle();
     let mut batch = Batch::new();
     (0..=Backlog::default().events_max).for_each(|_| batch.push(&["a"], &Event::new("x")));
-    servers.core.log.append(batch, application_ticket(0)); // Of nobody.
+    servers.core.log.append(batch, application_ticket(0)); // A ticket that nobody waits for.
     assert_eq!(log.commit(), 1);
     let asker = servers.request(0, &keyed());
     servers.turn(0);

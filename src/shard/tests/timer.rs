@@ -7,10 +7,11 @@ use crate::shard::tests::{Servers, read};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Between two bursts. Less than the idle timeout, so that what a burst armed for it is still there at the next one.
+/// The time between two bursts. It is below the idle timeout, so timers armed by a burst are still there
+/// in the next one.
 const STEP: Duration = Duration::from_secs(60);
 
-/// Requests of a burst, and the time between them.
+/// The number of requests in a burst, and the time between them.
 const BURST: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -23,7 +24,7 @@ fn servers() -> Servers {
     })
 }
 
-/// Lets a simulated week pass. `each` does what there is to do at one moment of a burst.
+/// Lets a simulated week pass. `each` runs at each moment of a burst.
 fn live_for_a_week(servers: &mut Servers, mut each: impl FnMut(&mut Servers)) {
     let end = servers.now + WEEK;
     while servers.now < end {
@@ -64,7 +65,7 @@ fn streams_that_are_written_to_for_a_week_have_one_timer_each() {
     let mut delivered = 0;
     live_for_a_week(&mut servers, |_| {
         at += 1;
-        // Pinged first, as they were left alone, and written to then.
+        // An idle stream is sent pings first, and written to later.
         if at % BURST >= 2 {
             read(&publisher);
             let _ = publisher.write(PUBLISH.as_bytes());

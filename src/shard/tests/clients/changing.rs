@@ -1,4 +1,4 @@
-//! Live streams whose channels are changed, and what they are told of it, where.
+//! Streams whose channels change: which notices they are sent, and where.
 
 use super::{answer, ask, change, client_of, events, stream};
 use crate::frame::batch::Batch;
@@ -66,10 +66,10 @@ fn a_stream_may_have_no_channel_and_gets_what_goes_to_it_otherwise() {
 }
 
 #[test]
-fn a_subscription_is_told_in_its_place_by_a_stream_whose_shard_is_behind() {
+fn a_subscription_is_sent_in_its_place_to_a_stream_whose_shard_is_behind() {
     let mut servers = Servers::new(None);
     let (peer, client) = stream(&mut servers, 0, "channel=a");
-    // More than the shard takes at once, so that it is not at the head when it is asked.
+    // More than the shard takes at once, so that it is not at the head when the request comes.
     let many: Vec<String> = (0..100).map(|n| n.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     apply(&servers, &["a"], &many[..99]);
@@ -100,7 +100,7 @@ fn a_stream_is_counted_only_for_what_was_applied_after_it_subscribed() {
         let Receivers::Counting(tally) = applied.receivers else { panic!("two shards count") };
         tally
     };
-    // Shard 0 has subscribers of both events from another of their channels on, or from nothing but `a`.
+    // The streams of shard 0 subscribed to another channel of both events, or to `a` alone.
     let (_third, _) = stream(&mut servers, 0, "channel=d");
     apply(&servers, &["a"], &filler);
     let before = count(&servers, &["b", "c", "d"]);
@@ -112,14 +112,14 @@ fn a_stream_is_counted_only_for_what_was_applied_after_it_subscribed() {
 }
 
 #[test]
-fn a_stream_that_catches_up_is_told_in_place_and_what_it_left_meanwhile_it_never_gets() {
+fn a_stream_that_catches_up_is_notified_in_place_and_never_gets_channels_that_it_left_meanwhile() {
     let mut servers = Servers::new(None);
     let filler = "x".repeat(30_000);
     for n in 0..60 {
         apply(&servers, &[["a", "b"][n % 2]], &[&format!("{n} {filler}")]);
     }
     let peer = servers.request(0, "GET /sse?channels=a,b&replay=all HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    servers.settle(); // It does not read on: more than the network holds is to come.
+    servers.settle(); // It does not read on: more is queued than the network holds.
     let mut text = String::from_utf8(peer.read(2000)).unwrap();
     let client = client_of(&text).to_owned();
     for (verb, channel) in [
@@ -157,7 +157,7 @@ fn a_stream_that_catches_up_is_told_in_place_and_what_it_left_meanwhile_it_never
     assert_eq!(
         rest[1..],
         [
-            // What it had of `c` alone counts from its place, and `d` it left before it came to it.
+            // It has `c` from its place on. It left `d` before it reached that channel's place.
             subscribed("c", r#""a","c""#),
             "early".to_owned(),
             "early".to_owned(),
@@ -181,7 +181,7 @@ fn a_stream_with_too_much_queued_or_too_many_channels_takes_no_more() {
     assert_eq!(status, 400);
     assert!(body.contains("a stream has at most 8 channels"), "{body}");
 
-    // Told again and again while it does not read, a stream is told no more once its queue is over its bound.
+    // A stream that does not read is refused further notices once its queue is over its bound.
     let (_slow, client) = stream(&mut servers, 1, "channel=a");
     let mut refused = None;
     for n in 0..20_000 {
@@ -226,7 +226,7 @@ fn a_stream_of_one_channel_again_knows_what_it_misses() {
         servers.settle();
     }
     apply(&servers, &["a"], &["x"; 30]);
-    // More than waits for it and is retained: 100 events of a channel.
+    // More than its queue holds and more than is retained: 100 events of a channel.
     let texts: Vec<String> = (0..400).map(|n| format!("{n} {}", "x".repeat(2000))).collect();
     for text in &texts {
         apply(&servers, &["b"], &[text]);

@@ -1,4 +1,4 @@
-//! Live streams that are named by their client ids, over two shards of which the test says when each has a turn.
+//! Live streams addressed by their client ids, over two shards whose turns the test controls.
 
 mod changing;
 mod reaching;
@@ -6,13 +6,13 @@ mod reaching;
 use crate::driver::sim::SimPeer;
 use crate::shard::tests::{Servers, read};
 
-/// The id that a stream was told, once it was told it; what came with that is in the text.
+/// The client id in a stream's `connected` event.
 fn client_of(text: &str) -> &str {
     let (_, rest) = text.split_once(r#""clientId":""#).unwrap_or_else(|| panic!("{text:?}"));
     rest.split('"').next().unwrap()
 }
 
-/// A stream of `shard` that was told its id.
+/// A stream of `shard` and its client id.
 fn stream(servers: &mut Servers, shard: usize, query: &str) -> (SimPeer, String) {
     let peer = servers.request(shard, &format!("GET /sse?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     servers.settle();
@@ -25,7 +25,7 @@ fn change(servers: &mut Servers, shard: usize, verb: &str, client: &str, channel
     servers.request(shard, &format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 }
 
-/// The status and the body of an answer.
+/// Status and body of an answer.
 fn answer(peer: &SimPeer) -> (u16, String) {
     let text = read(peer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
@@ -39,7 +39,7 @@ fn ask(servers: &mut Servers, shard: usize, method: &str, client: &str) -> (u16,
     answer(&peer)
 }
 
-/// The types and data of a stream's events, shortly.
+/// The types and data of a stream's events, in short.
 fn events(text: &str) -> Vec<String> {
     let mut events = Vec::new();
     let mut kind = "";

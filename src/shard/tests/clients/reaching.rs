@@ -1,4 +1,4 @@
-//! Live streams that are described, ended, and sent events to, by whoever knows their ids.
+//! Live streams that are described, ended, and sent events by their client ids.
 
 use std::time::Duration;
 
@@ -112,7 +112,8 @@ fn a_stream_is_described_and_ended_by_its_id() {
 
 #[test]
 fn a_question_that_is_lost_or_finds_no_room_is_answered_503() {
-    // A stream draws bits for its retry and, twice, for its name; its end draws them for its retry.
+    // A stream draws bits once for its retry and twice for its client id. Its end draws bits for its
+    // retry.
     let mut servers = Servers::with_mailboxes(Some(4), 2);
     let (_peer, client) = stream(&mut servers, 0, "channel=a");
     let asked = servers.request(1, &format!("DELETE /clients/{client} HTTP/1.1\r\nHost: localhost\r\n\r\n"));

@@ -1,14 +1,14 @@
-//! Events that an application publishes together, checked as a request's body would be.
+//! Events that an application publishes together, checked as in the body of a request.
 
 use super::target::Target;
 use crate::base::limits::EVENT_CHANNELS_MAX;
 use crate::frame::batch::Batch as RenderedBatch;
 use crate::sse::event::Event;
 
-/// Events that are published together: in their order, next to one another, all or none.
+/// Events that are published together: in order, next to one another, all or none.
 ///
-/// [`Handle::batch`](super::Handle::batch) makes an empty one, which is held to its server's limit: all events together
-/// are at most as large as a request's body may be, as an array in `POST /publish` is.
+/// [`Handle::batch`](super::Handle::batch) makes an empty batch. Its server limits its size: all events
+/// together are at most as large as the body of a request, as for an array in `POST /publish`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,7 +27,7 @@ use crate::sse::event::Event;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     events: RenderedBatch,
-    /// What the events add up to.
+    /// The sum of the events' bytes.
     bytes: usize,
     bytes_max: usize,
 }
@@ -37,16 +37,16 @@ impl Batch {
         Batch { events: RenderedBatch::new(), bytes: 0, bytes_max: bytes_max.min(BYTES_MAX) }
     }
 
-    /// Adds an event to a target behind the others.
+    /// Adds an event to a target after the others.
     ///
     /// # Errors
-    /// [`BatchError`] says what is wrong with the event, or that it does not fit. The batch is as before.
+    /// [`BatchError`] if the event is invalid or does not fit. The batch is unchanged.
     pub fn push<'a>(&mut self, target: impl Into<Target<'a>>, event: &Event<'_>) -> Result<(), BatchError> {
         let target = target.into();
         target.check()?;
         let text_bytes = |text: Option<&str>| text.map_or(0, str::len);
         let event_bytes = event.data().len() + text_bytes(event.event_type()) + text_bytes(event.id());
-        // An empty event is not for nothing, so that a batch is bounded in events, too.
+        // An empty event counts too, so the number of events in a batch is bounded.
         let bytes = self.bytes.saturating_add(event_bytes.max(1));
         if bytes > self.bytes_max {
             return Err(BatchError::TooLarge { bytes, limit_bytes: self.bytes_max });
@@ -56,13 +56,13 @@ impl Batch {
         Ok(())
     }
 
-    /// How many events it holds.
+    /// The number of events.
     #[must_use]
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Returns true if and only if it holds no event.
+    /// Returns true if it holds no event.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
@@ -76,16 +76,17 @@ impl Batch {
         self.events
     }
 
-    /// The batch that these events came from, but with no room for more.
+    /// A batch with these events, and without room for more.
     pub(super) fn returned(events: RenderedBatch) -> Batch {
         Batch { events, bytes: 0, bytes_max: 0 }
     }
 }
 
-/// Most bytes of a batch, however large bodies may be: each byte may become seven, and frames are below 4 GiB.
+/// Most bytes of a batch, however large bodies may be. Rendering makes up to seven bytes of one, and
+/// frames are below 4 GiB.
 const BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Why an event is not one that can be published. Every variant is the application's doing.
+/// Why an event cannot be published. Every variant is the application's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BatchError {
@@ -95,20 +96,20 @@ pub enum BatchError {
     /// More channels than one event may go to.
     #[error("an event goes to at most {EVENT_CHANNELS_MAX} channels, this one to {channels}")]
     TooManyChannels {
-        /// How many were named.
+        /// The number of channels that were named.
         channels: usize,
     },
-    /// An event's own id looks as if this server had given it, now or before: a client that resumes with it would be
-    /// misunderstood. Found when the batch is published.
+    /// The event's own id has the form of ids that this server gives, now or before. A client that
+    /// resumes with it would be misunderstood. Found when the batch is published.
     #[error("the event's id has the form of those that the server gives")]
     IdOfServer,
-    /// The events would be more bytes than a request's body may have
+    /// The events have more bytes than the body of a request may have
     /// ([`body_bytes_max`](super::ServerBuilder::body_bytes_max)).
     #[error("the events of a batch have at most {limit_bytes} bytes, these have {bytes}")]
     TooLarge {
-        /// What they would add up to.
+        /// The bytes that the batch would have.
         bytes: usize,
-        /// How many there may be.
+        /// The bytes that it may have.
         limit_bytes: usize,
     },
     /// A batch without events was published.

@@ -1,9 +1,9 @@
-//! Where the application's batches are waited for: who waits for which, what became of it, and the thread that calls
-//! back.
+//! Batches of the application under way: their waiters, their outcomes, and the thread that runs
+//! callbacks.
 //!
-//! The log and the shards leave word here and go on. A thread that waits for its batch is unparked; a callback is put
-//! in line for the *caller*, a thread of this desk's own, so that nothing of the application's ever runs under the log's
-//! lock or on a shard. What panics there takes nothing else with it.
+//! The log and the shards report outcomes here and go on. A thread that waits for its batch is unparked.
+//! A callback is queued for the *caller*, a thread of its own, so that code of the application never
+//! runs under the log's lock or on a shard. A panic in a callback ends nothing else.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -21,13 +21,13 @@ use crate::hub::{Receivers, Tally};
 use crate::log::Refusal;
 use crate::shard::publishing::apply::Application;
 
-/// Batches that the log may have of the application, those counted whose callback has not returned.
+/// Most batches of the application under way, including those whose callback has not returned.
 const BATCHES_UNDER_WAY_MAX: usize = 8192;
 
 /// The desk of one server.
 pub(super) struct Desk {
     state: Mutex<State>,
-    /// Tells the caller that there is something in `calls`, or that nothing will be any more.
+    /// Wakes the caller for an entry of `calls`, or for the end.
     called: Condvar,
 }
 
@@ -35,14 +35,14 @@ pub(super) struct Desk {
 struct State {
     next: u64,
     under_way: HashMap<u64, UnderWay>,
-    /// Batches that were applied, whose receivers are being counted.
+    /// Batches that were applied and whose receivers are being counted.
     counting: VecDeque<(u64, EventId, Arc<Tally>)>,
-    /// Callbacks that are due, in the order in which they became so.
+    /// Callbacks to run, in order.
     calls: VecDeque<(Callback, Outcome)>,
-    /// A callback runs.
+    /// A callback is running.
     is_calling: bool,
     is_draining: bool,
-    /// Nothing will be heard of any batch any more.
+    /// No batch can have an outcome any more.
     has_ended: bool,
 }
 
@@ -51,10 +51,10 @@ impl Desk {
         Desk { state: Mutex::default(), called: Condvar::new() }
     }
 
-    /// Puts somebody down who waits for a batch of so many events; returns the serial number of its ticket.
+    /// Enters a batch of `events` events. Returns the serial number of its ticket.
     ///
     /// # Errors
-    /// Where the batch must not be appended. Nobody waits for it then.
+    /// If the batch must not be appended. It is not entered then.
     pub(super) fn enter(&self, waiter: Waiter, events: usize) -> Result<u64, Closed> {
         let mut state = self.lock();
         state.check()?;
@@ -64,13 +64,13 @@ impl Desk {
         Ok(serial)
     }
 
-    /// Says whether a batch may be appended now.
+    /// Checks whether a batch may be appended now.
     pub(super) fn check(&self) -> Result<(), Closed> {
         self.lock().check()
     }
 
-    /// Waits for what becomes of a batch that this thread has entered. Where that is not known by `deadline`, it is
-    /// [`PublishError::Uncertain`]; where only its receivers are not, they are left out.
+    /// Waits for the outcome of a batch that this thread has entered. If it is unknown at `deadline`, it
+    /// is [`PublishError::Uncertain`]. If only its receivers are unknown, they are left out.
     pub(super) fn wait(&self, serial: u64, deadline: Option<Instant>) -> Outcome {
         loop {
             let now = Instant::now();
@@ -91,12 +91,12 @@ impl Desk {
         }
     }
 
-    /// Has new batches refused from now on. Returns false if they were already.
+    /// Refuses new batches from now on. Returns false if they were refused already.
     pub(super) fn begin_drain(&self) -> bool {
         !std::mem::replace(&mut self.lock().is_draining, true)
     }
 
-    /// Tells everybody who still waits what is known, since nothing more will be.
+    /// Ends all waits with what is known: nothing more becomes known.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.is_draining = true;
@@ -111,7 +111,7 @@ impl Desk {
         self.called.notify_all();
     }
 
-    /// Calls back whoever is due, until the desk is closed and none is.
+    /// Runs callbacks until the desk is closed and none is left.
     pub(super) fn call_back(&self) {
         let mut state = self.lock();
         loop {
@@ -132,14 +132,14 @@ impl Desk {
     }
 
     fn settle(&self, state: &mut State, serial: u64, outcome: Outcome) {
-        let Some(under_way) = state.under_way.remove(&serial) else { return }; // Its time ran out.
+        let Some(under_way) = state.under_way.remove(&serial) else { return }; // It timed out.
         match under_way.waiter {
             Waiter::Callback(callback) => {
                 state.calls.push_back((callback, outcome));
                 self.called.notify_one();
             }
             Waiter::Thread(waiting) => {
-                // A log that commits at once tells the very thread that is about to wait.
+                // A log that commits at once reports to the very thread that is about to wait.
                 if waiting.id() != thread::current().id() {
                     waiting.unpark();
                 }
@@ -152,7 +152,7 @@ impl Desk {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing of anybody else's runs under the lock, so that it is whole whatever has panicked.
+        // Only code of this module runs under the lock, so the state is whole after a panic elsewhere.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -197,8 +197,8 @@ impl Application for Desk {
     }
 
     fn counted(&self) {
-        // Each count that is complete is told once, and those that are complete before they stand here never stand here.
-        // So as many are told as there are to be found, and finding the oldest one each time, none is left over.
+        // Each finished count calls this once, so each call settles exactly one waiter: the oldest with
+        // a finished count.
         let mut state = self.lock();
         let Some(at) = state.counting.iter().position(|(_, _, tally)| tally.total().is_some()) else {
             return;
@@ -219,7 +219,7 @@ impl fmt::Debug for Desk {
     }
 }
 
-/// Closes the desk when the last one who could still leave word is gone.
+/// Closes the desk once no log or shard can report outcomes any more.
 #[derive(Debug)]
 pub(super) struct OpenDesk(pub(super) Arc<Desk>);
 
@@ -256,8 +256,8 @@ mod tests {
     }
 
     fn callback() -> (Waiter, mpsc::Receiver<Outcome>) {
-        let (told, heard) = mpsc::channel();
-        (Waiter::Callback(Box::new(move |outcome| told.send(outcome).unwrap())), heard)
+        let (sender, heard) = mpsc::channel();
+        (Waiter::Callback(Box::new(move |outcome| sender.send(outcome).unwrap())), heard)
     }
 
     fn enter_this_thread(desk: &Desk) -> u64 {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_known_before_the_wait_is_told_at_once() {
+    fn an_outcome_known_before_the_wait_is_returned_at_once() {
         let desk = Desk::new();
         let serial = enter_this_thread(&desk);
         desk.committed(serial, id(), Receivers::Exactly(3));
@@ -297,14 +297,14 @@ mod tests {
     #[test]
     fn a_waiting_thread_is_woken() {
         let desk = Desk::new();
-        let (entered, told) = mpsc::channel();
+        let (entered, serials) = mpsc::channel();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 let serial = enter_this_thread(&desk);
                 entered.send(serial).unwrap();
                 desk.wait(serial, None)
             });
-            let serial = told.recv().unwrap();
+            let serial = serials.recv().unwrap();
             let mut batch = RenderedBatch::new();
             batch.push(&["a"], &Event::new("x"));
             desk.refused(serial, batch.clone(), Refusal::Refused { reason: "full".to_owned() });
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_in_time_and_what_comes_later_is_nobodys() {
+    fn a_wait_ends_in_time_and_a_later_outcome_is_dropped() {
         let desk = Desk::new();
         let serial = enter_this_thread(&desk);
         assert_eq!(desk.wait(serial, soon()), Err(PublishError::Uncertain));
@@ -324,14 +324,14 @@ mod tests {
         let serial = enter_this_thread(&desk);
         let tally = tally();
         desk.committed(serial, id(), Receivers::Counting(Arc::clone(&tally)));
-        assert_eq!(desk.wait(serial, soon()), published(None), "it is published, whoever counts");
+        assert_eq!(desk.wait(serial, soon()), published(None), "it is published, counted or not");
         assert!(tally.add(0, 1));
         desk.counted();
         assert_eq!(desk.lock().counting.len(), 0);
     }
 
     #[test]
-    fn counts_are_told_whichever_is_complete_first() {
+    fn counts_are_reported_whichever_is_finished_first() {
         let desk = Desk::new();
         let tallies: Vec<Arc<Tally>> = (0..3).map(|_| tally()).collect();
         let heard: Vec<_> = tallies
@@ -343,7 +343,7 @@ mod tests {
                 heard
             })
             .collect();
-        // Two are complete before either is told, in the order of neither's place.
+        // Two are finished before either is reported, not in the order of their entries.
         assert!(tallies[2].add(0, 2) && tallies[1].add(0, 1));
         desk.counted();
         desk.counted();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_everybody_hears_what_is_known() {
+    fn at_the_end_every_waiter_gets_what_is_known() {
         let desk = Desk::new();
         let (waiter, unknown) = callback();
         desk.enter(waiter, 1).unwrap();
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_under_way() {
+    fn batches_under_way_are_bounded() {
         let desk = Desk::new();
         let serials: Vec<u64> =
             (0..BATCHES_UNDER_WAY_MAX).map(|_| desk.enter(callback().0, 1).unwrap()).collect();

@@ -1,4 +1,4 @@
-//! Why a server does not start or serve on.
+//! Why a server does not start or stops serving.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,34 +7,34 @@ use crate::driver::socket::BindError;
 use crate::driver::unix::UnixBindError;
 use crate::driver::uring::UringError;
 
-/// Why a server could not start or serve on.
+/// Why a server could not start or go on serving.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// A setting has a value that it cannot have.
+    /// A setting has an invalid value.
     #[error("{setting} {rule}")]
     Setting {
         /// The method of [`ServerBuilder`](super::ServerBuilder) that set it.
         setting: &'static str,
-        /// What holds for it.
+        /// The rule that the value breaks.
         rule: &'static str,
     },
-    /// Other machines reach the address, and that was not allowed
-    /// ([`insecure`](super::ServerBuilder::insecure)).
+    /// Other machines can reach the address, and [`insecure`](super::ServerBuilder::insecure) does not
+    /// allow it.
     #[error(
         "{address} is reached by other machines, and anybody who reaches it may publish; allow that with insecure"
     )]
     Exposed {
-        /// The address asked for.
+        /// The address.
         address: SocketAddr,
     },
-    /// The server is reached by a name that is not loopback's, and that was not allowed
-    /// ([`insecure`](super::ServerBuilder::insecure)).
+    /// The server can be reached by a name that is not loopback's, and
+    /// [`insecure`](super::ServerBuilder::insecure) does not allow it.
     #[error(
         "the host {host} is no loopback name, so others may reach the server, and publish; allow that with insecure"
     )]
     ExposedHost {
-        /// The name, `*` for any.
+        /// The name; `*` for any.
         host: String,
     },
     /// An address cannot be listened on.
@@ -46,22 +46,22 @@ pub enum ServeError {
     /// The limit on open files cannot be read.
     #[error("cannot read the limit on open files")]
     Limit(#[source] io::Error),
-    /// The kernel gives no random bits, without which ids could be guessed.
+    /// The kernel gives no random bits. Without them ids could be guessed.
     #[error("cannot draw random bits from the kernel")]
     Random(#[source] io::Error),
-    /// The I/O driver cannot be set up, or is broken.
+    /// The I/O driver cannot be set up, or has failed.
     #[error("the I/O driver cannot be set up, or is broken")]
     Driver(#[source] io::Error),
-    /// io_uring was asked for, and cannot be used here.
+    /// io_uring was asked for and cannot be used here.
     #[error(transparent)]
     Uring(#[from] UringError),
-    /// The processors that shards could be pinned to cannot be told.
+    /// The processors that shards could be pinned to are unknown.
     #[error("cannot tell which processors the server may run on; start it without pinning its shards")]
     Cpus(#[source] io::Error),
     /// A thread cannot be started.
     #[error("cannot start a thread for each shard and one for callbacks")]
     Thread(#[source] io::Error),
-    /// A shard ended for good, which is a bug.
+    /// A shard panicked while it restarted, which is a bug.
     #[error("a shard panicked while it began anew")]
     Lost,
 }

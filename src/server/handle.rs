@@ -18,20 +18,20 @@ use crate::shard::publishing::apply::application_ticket;
 use crate::shard::{Message, PAUSE};
 use crate::sse::event::Event;
 
-/// Publishes to a server, counts what it holds, and has it drain; from any thread, also before it runs and after it
-/// has ended.
+/// Publishes to a server, counts what it holds, and drains it. Works from any thread, also before the
+/// server runs and after it has ended.
 ///
-/// Cloning it is cheap, and all clones are the same server's. A handle does not keep the server running.
+/// Clones are cheap and act on the same server. A handle does not keep the server running.
 ///
-/// Events of one thread are in the order in which it published them, and those of a batch are next to one another.
-/// What is published before a stream subscribes is in the history alone. A [`Target`] says where an event goes: to
-/// channels, to a user, or to all.
+/// Events of one thread are in the order in which it published them, and those of a batch are next to
+/// one another. A stream gets earlier events only from the history. A [`Target`] says where an event
+/// goes: to channels, to a user, or to all.
 ///
-/// What it counts is of the moment: connections, streams, those of a channel or of a user, and channels. Counters since
-/// the start are at `GET /metrics` and `GET /sse/stats` of the server.
+/// Its counts are current values: connections, streams, streams of a channel or of a user, and channels.
+/// Counters since the start are at `GET /metrics` and `GET /sse/stats` of the server.
 ///
-/// A server that falls behind slows publishers down instead of losing anything: [`Handle::publish`] waits,
-/// [`Handle::publish_with`] gives the batch back. Slow clients never delay a publisher.
+/// A server that falls behind slows publishers down instead of losing events: [`Handle::publish`] waits,
+/// [`Handle::publish_with`] returns the batch. Slow clients never delay a publisher.
 ///
 /// ```
 /// use std::thread;
@@ -59,7 +59,7 @@ pub struct Handle {
     shared: Arc<Shared>,
 }
 
-/// What all handles of a server share.
+/// The state that all handles of a server share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) core: Core,
@@ -80,15 +80,17 @@ impl Handle {
         &self.shared
     }
 
-    /// Publishes an event to a target, such as channels, and waits until it is committed and its receivers are counted: as a rule
-    /// some microseconds, and at most the server's [`publish_timeout`](super::ServerBuilder::publish_timeout).
+    /// Publishes an event to a target, and waits until it is committed and its receivers are counted.
+    /// That usually takes some microseconds, and at most the server's
+    /// [`publish_timeout`](super::ServerBuilder::publish_timeout).
     ///
-    /// Once this returns `Ok`, the event has its place in the order: every stream that subscribed before gets it, and
-    /// every one that resumes from before it, as long as it is retained. It waits for no stream to be written to.
+    /// Once this returns `Ok`, the event has its place in the order. Every stream that subscribed before
+    /// gets it, and every stream that resumes from before it while it is retained. The call does not
+    /// wait for writes to streams.
     ///
     /// # Errors
-    /// [`PublishError`]. Except for [`PublishError::Uncertain`], the event was not published and never will be;
-    /// [`PublishError::into_batch`] has it, to be tried again.
+    /// [`PublishError`]. Except for [`PublishError::Uncertain`], the event was not published and never
+    /// will be. [`PublishError::into_batch`] returns it for another try.
     pub fn publish<'a>(
         &self,
         target: impl Into<Target<'a>>,
@@ -102,7 +104,7 @@ impl Handle {
     /// As [`Handle::publish`], for all events of a batch: all are published, or none.
     ///
     /// # Errors
-    /// As [`Handle::publish`]; [`PublishError::into_batch`] has the batch.
+    /// As [`Handle::publish`]. [`PublishError::into_batch`] returns the batch.
     pub fn publish_batch(&self, mut batch: Batch) -> Result<Published, PublishError> {
         let deadline = Instant::now().checked_add(self.shared.publish_timeout);
         loop {
@@ -119,16 +121,17 @@ impl Handle {
         }
     }
 
-    /// Publishes all events of a batch, or none, without waiting; `callback` is told what came of it.
+    /// Publishes all events of a batch, or none, without waiting. `callback` gets the outcome.
     ///
-    /// Where this returns `Ok`, `callback` is called exactly once: as soon as it is known what came of the batch, and at
-    /// the latest when the server ends. That is on a thread which the server keeps for callbacks, one after the other:
-    /// one that takes long delays the next, and in the end those who publish. A callback may publish. A panic in it is
-    /// logged and harms nothing else.
+    /// If this returns `Ok`, `callback` is called exactly once: when the outcome is known, or at the
+    /// latest when the server ends. It runs on a thread that the server keeps for callbacks, one after
+    /// the other. A slow callback delays the next ones, and in the end publishers. A callback may
+    /// publish. A panic in it is logged and harms nothing else.
     ///
     /// # Errors
-    /// [`PublishError`]; `callback` is not called then, and [`PublishError::into_batch`] has the batch.
-    /// [`PublishError::Busy`] means that the server is behind: try again in a millisecond or so, or slow down.
+    /// [`PublishError`]. Then `callback` is not called, and [`PublishError::into_batch`] returns the
+    /// batch. [`PublishError::Busy`] means that the server is behind: try again in a millisecond or so,
+    /// or slow down.
     pub fn publish_with(
         &self,
         batch: Batch,
@@ -143,42 +146,42 @@ impl Handle {
         Batch::new(self.shared.body_bytes_max)
     }
 
-    /// How many connections are open: streams, and those that publish or are idle.
+    /// The number of open connections: streams, and connections that publish or are idle.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.core.open_connections.load(Ordering::Relaxed)
     }
 
-    /// How many streams are open, those included that are catching up.
+    /// The number of open streams, including those that are catching up.
     #[must_use]
     pub fn streams(&self) -> usize {
         self.shared.core.hub.subscribers(TARGET_ALL) as usize
     }
 
-    /// How many of them are this user's.
+    /// The number of open streams of this user.
     #[must_use]
     pub fn streams_of(&self, user: &UserId) -> usize {
         self.shared.core.hub.subscribers(&user_target(user.as_str())) as usize
     }
 
-    /// How many channels have subscribers or retained events.
+    /// The number of channels with subscribers or retained events.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.shared.core.hub.channels_len()
     }
 
-    /// How many streams subscribe to the channel by its name, those included that are catching up. Streams that have it
-    /// by a pattern are not counted.
+    /// The number of streams that subscribe to the channel by its name, including those that are
+    /// catching up. Streams that have it by a pattern are not counted.
     #[must_use]
     pub fn subscribers(&self, channel: &ChannelName) -> usize {
         self.shared.core.hub.subscribers(channel.as_str()) as usize
     }
 
-    /// Has the server drain: every stream is told so and ends, requests under way are answered, and nothing new is
-    /// published. When all connections are gone, or after the
-    /// [`drain_timeout`](super::ServerBuilder::drain_timeout), [`Server::run`](super::Server::run) returns.
+    /// Begins to drain the server. Every stream is sent a notice and ends, requests under way are
+    /// answered, and no more is published. [`Server::run`](super::Server::run) returns when all
+    /// connections are gone, or after the [`drain_timeout`](super::ServerBuilder::drain_timeout).
     ///
-    /// Returns at once; doing it again does nothing.
+    /// Returns at once. Further calls do nothing.
     pub fn drain(&self) {
         if !self.shared.desk.begin_drain() {
             return;
@@ -214,7 +217,8 @@ impl Handle {
         }
         match desk.enter(waiter(), batch.len()) {
             Ok(serial) => {
-                // Shards that have nothing to do do not move the clock: without this an event would be as old as their sleep.
+                // Idle shards do not move the clock. Without this an event would seem older by the time
+                // they slept.
                 hub.set_now(start.elapsed());
                 log.append(batch.into_events(), application_ticket(serial));
                 Ok(serial)
@@ -233,15 +237,17 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// What was published.
+/// The result of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The id of the first event, as the server gives it. Clients see the publisher's own one where an event has one.
+    /// The id that the server gave the first event. If the event has an id of its own, clients see that
+    /// one.
     pub id: EventId,
-    /// How many events.
+    /// The number of events.
     pub events: usize,
-    /// How many streams the event went to: those that subscribed to a channel of it, the user's, or all, when it got its place, each counted once. Of a batch of
-    /// several events nobody counts; and where the shards have not counted in time, this is `None` too.
+    /// The number of streams that the event went to, each counted once: those subscribed to one of its
+    /// channels, the user's, or all, when the event got its place. `None` for a batch of several events,
+    /// and if the shards have not counted in time.
     pub receivers: Option<u64>,
 }
 
@@ -253,46 +259,46 @@ impl Published {
     }
 }
 
-/// Why nothing was published, or why that is not known. Only [`PublishError::Uncertain`] leaves it open.
+/// Why a batch was not published. After [`PublishError::Uncertain`] it may have been.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// It is nothing that can be published.
+    /// The batch is invalid.
     #[error(transparent)]
     Invalid(#[from] BatchError),
-    /// A shard is too far behind, or too many batches are under way: for as long as the
-    /// [`publish_timeout`](super::ServerBuilder::publish_timeout) where the publisher could wait.
+    /// A shard is too far behind, or too many batches are under way. A publish that waits returns this
+    /// after the [`publish_timeout`](super::ServerBuilder::publish_timeout).
     #[error("the server is behind; publish later")]
     Busy(Batch),
     /// The server drains, or has ended.
     #[error("the server is draining, or has ended")]
     Draining(Batch),
-    /// There would be more channels than the server keeps ([`channels_max`](super::ServerBuilder::channels_max)); this
-    /// passes when others go.
+    /// The server would have more channels than it keeps
+    /// ([`channels_max`](super::ServerBuilder::channels_max)). It has room again once channels go.
     #[error("the server has as many channels as it keeps, {channels_max}")]
     TooManyChannels {
         /// The bound.
         channels_max: usize,
-        /// What was to be published.
+        /// The batch.
         batch: Batch,
     },
-    /// The log does not take it.
+    /// The log refused the batch.
     #[error("the log refused the events: {reason}")]
     Refused {
-        /// What the log said.
+        /// The reason that the log gave.
         reason: String,
-        /// What was to be published.
+        /// The batch.
         batch: Batch,
     },
-    /// The log has it and has not said in time what became of it: it may still appear. Whoever publishes it again may
-    /// publish it twice. The log in memory always says so at once.
+    /// The log has the batch, and its outcome did not come in time. The events may still appear, so
+    /// publishing them again may publish them twice. The log in memory always decides at once.
     #[error("the log did not say in time whether it took the events: they may still appear")]
     Uncertain,
 }
 
 impl PublishError {
-    /// The batch that was refused, to be published again. `None` where there is none: for
-    /// [`PublishError::Invalid`], and for [`PublishError::Uncertain`], whose batch the log has.
+    /// The batch that was refused, to be published again. `None` for [`PublishError::Invalid`], and for
+    /// [`PublishError::Uncertain`], whose batch the log has.
     #[must_use]
     pub fn into_batch(self) -> Option<Batch> {
         match self {

@@ -1,4 +1,4 @@
-//! Which I/O driver a server uses, why, and how many connections that allows.
+//! Chooses the I/O driver of a server, and the number of connections that it allows.
 
 use std::fmt;
 
@@ -7,22 +7,22 @@ use crate::driver::uring::{self, Proven};
 use crate::hub::SHARDS_MAX;
 use crate::shard::CONNECTIONS_OVER_LIMIT_MAX;
 
-/// How bytes go in and out.
+/// The I/O driver of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Io {
-    /// Epoll; or io_uring where more connections are asked for than the limit on open files allows, and the kernel
-    /// offers all it needs.
+    /// Epoll, or io_uring if more connections are asked for than the limit on open files allows and the
+    /// kernel offers what io_uring needs.
     #[default]
     Auto,
     /// Epoll, which every Linux has. Each connection is an open file.
     Epoll,
-    /// io_uring, from Linux 6.1 on. No connection is an open file, and each event loop holds as many as the limit on
-    /// open files says.
+    /// io_uring, from Linux 6.1 on. No connection is an open file. Each event loop holds as many
+    /// connections as the limit on open files.
     Uring,
 }
 
 impl Io {
-    /// The drivers by the words that name them.
+    /// The drivers and their names.
     pub const WORDS: [(&str, Io); 3] = [("auto", Io::Auto), ("epoll", Io::Epoll), ("uring", Io::Uring)];
 }
 
@@ -33,11 +33,11 @@ impl fmt::Display for Io {
     }
 }
 
-/// File descriptors that are not for connections within the limit: listeners, epoll, standard streams, and those of
-/// connections that are told that the limit is reached. At most a quarter of all.
+/// File descriptors not used for connections within the limit: listeners, epoll, standard streams, and
+/// connections that are answered that the limit is reached. At most a quarter of all.
 const DESCRIPTORS_RESERVED_MAX: usize = 64 + SHARDS_MAX * 4 + CONNECTIONS_OVER_LIMIT_MAX;
 
-/// A driver that was chosen.
+/// The driver that was chosen.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Choice {
     Epoll,
@@ -48,14 +48,14 @@ pub(super) enum Choice {
     },
 }
 
-/// A driver and how many connections all shards take with it.
+/// A driver, and the most connections of all shards with it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chosen {
     pub(super) choice: Choice,
     pub(super) connections_max: usize,
 }
 
-/// What is known when a driver is chosen.
+/// What the choice of a driver depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     /// The limit on open files.
@@ -63,30 +63,32 @@ pub(super) struct Room {
     pub(super) shards: usize,
     /// Connections that the backlogs of one shard hold.
     pub(super) backlog: usize,
-    /// The kernel spreads all connections over the shards. Those of a unix socket come to one shard, which
-    /// keeps them where the kernel cannot hand them on.
+    /// The kernel spreads all connections over the shards. Connections of a unix socket come to one
+    /// shard, which keeps them if the kernel cannot hand them on.
     pub(super) is_spread: bool,
 }
 
 impl Room {
-    /// Connections that epoll can hold.
-    fn of_epoll(self) -> usize {
+    /// Most connections with epoll.
+    fn epoll_max(self) -> usize {
         less_reserved(self.descriptors_max)
     }
 
-    /// Direct descriptors that the kernel allows a ring: as many as open files, although they are none.
+    /// Direct descriptors that the kernel allows a ring: as many as open files, although they are no
+    /// files.
     fn files_max(self) -> usize {
         self.descriptors_max.min(uring::FILES_MAX as usize)
     }
 
-    /// Connections that rings can hold. The kernel spreads connections over shards only roughly: what is reserved in
-    /// each table is many times what one has more than another.
-    fn of_uring(self) -> usize {
+    /// Most connections with io_uring. The kernel spreads connections over shards only roughly, so each
+    /// table has a reserve, which is many times the difference between shards.
+    fn uring_max(self) -> usize {
         less_reserved(self.files_max()).saturating_mul(self.shards)
     }
 
-    /// Direct descriptors of each ring for so many connections in all: twice its share, or all where one shard may have them, those that are told of the limit,
-    /// and what the backlogs may bring at once.
+    /// Direct descriptors of each ring for `connections_max` connections in all: twice its share (or
+    /// all, if one shard may have them), those that are answered that the limit is reached, and those
+    /// that the backlogs may bring at once.
     fn files(self, connections_max: usize) -> u32 {
         let share = if self.is_spread { 2 * connections_max.div_ceil(self.shards) } else { connections_max };
         let files = share + CONNECTIONS_OVER_LIMIT_MAX + 2 * self.backlog;
@@ -98,32 +100,32 @@ fn less_reserved(descriptors: usize) -> usize {
     (descriptors - DESCRIPTORS_RESERVED_MAX.min(descriptors / 4)).max(1)
 }
 
-/// Chooses the driver, and says in the log which it is and why.
+/// Chooses the driver, and logs which one and why.
 ///
 /// # Errors
-/// Where io_uring is asked for and cannot be used.
+/// If io_uring is asked for and cannot be used.
 pub(super) fn choose(io: Io, connections_max: Option<usize>, room: Room) -> Result<Chosen, ServeError> {
-    let of_epoll = room.of_epoll();
+    let epoll_max = room.epoll_max();
     let epoll = || Chosen {
         choice: Choice::Epoll,
-        connections_max: connections_max.unwrap_or(of_epoll).min(of_epoll),
+        connections_max: connections_max.unwrap_or(epoll_max).min(epoll_max),
     };
     let uring = |proven| {
-        let connections_max = connections_max.unwrap_or(of_epoll).min(room.of_uring());
+        let connections_max = connections_max.unwrap_or(epoll_max).min(room.uring_max());
         Chosen { choice: Choice::Uring { proven, files: room.files(connections_max) }, connections_max }
     };
     let wanted = connections_max.unwrap_or(0);
     let (chosen, why) = match io {
         Io::Epoll => (epoll(), "it was asked for".to_owned()),
         Io::Uring => (uring(uring::prove()?), "it was asked for".to_owned()),
-        Io::Auto if wanted <= of_epoll => (epoll(), "open files allow all connections".to_owned()),
+        Io::Auto if wanted <= epoll_max => (epoll(), "open files allow all connections".to_owned()),
         Io::Auto => match uring::prove() {
             Ok(proven) => {
-                (uring(proven), format!("{wanted} connections are more than open files allow ({of_epoll})"))
+                (uring(proven), format!("{wanted} connections are more than open files allow ({epoll_max})"))
             }
             Err(error) => {
                 let why = format!("{wanted} connections would need io_uring, but: {error}");
-                tracing::warn!(io = "epoll", connections_max = of_epoll, "{why}");
+                tracing::warn!(io = "epoll", connections_max = epoll_max, "{why}");
                 return Ok(epoll());
             }
         },
@@ -156,7 +158,7 @@ mod tests {
         (chosen.choice.io(), chosen.connections_max)
     }
 
-    /// What a limit of 20 000 open files leaves for connections.
+    /// The connections that a limit of 20 000 open files leaves.
     const ROOM: usize = 20_000 - DESCRIPTORS_RESERVED_MAX;
 
     #[test]

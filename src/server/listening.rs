@@ -8,29 +8,30 @@ use super::{ServeError, ServerBuilder};
 use crate::driver::socket::{BindError, Listener, SocketOptions, bind_many};
 use crate::driver::unix::{SocketFile, UnixBindError, bind_unix};
 
-/// How long a start waits for addresses in use, all told. After a process was killed that used io_uring, the kernel takes
-/// its ring apart on a thread of its own, and closes the listeners only then.
+/// How long a start waits in all for addresses in use. After a process that used io_uring was killed,
+/// the kernel releases its ring on a thread of its own, and closes the listeners only then.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Between two tries.
+/// The time between two tries.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Bytes not yet sent that the kernel takes for one stream before it calls its socket full. Without a bound it was seen
-/// to take 4.2 MB for a client that had stopped reading.
+/// Unsent bytes of a stream above which the kernel calls its socket full. Without this bound it took 4.2
+/// MB for a client that had stopped reading.
 const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
 
-/// Bytes of one stream that the kernel holds at most, which it doubles for its own overhead.
+/// Bytes of one stream that the kernel holds at most. It doubles them for its own overhead.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// What a server listens on.
+/// The sockets of a server.
 pub(super) struct Listening {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) socket_files: Vec<SocketFile>,
-    /// The listeners of each shard: of the addresses, and the first shard's those of the paths behind them.
-    pub(super) of_shards: Vec<Vec<Listener>>,
+    /// The listeners of each shard: those of the addresses, and in the first shard then those of the
+    /// paths.
+    pub(super) listeners: Vec<Vec<Listener>>,
 }
 
-/// Listens on all addresses, with a socket for each shard, and on all paths, each with one socket.
+/// Listens on all addresses, with a socket for each shard, and on all paths, with one socket each.
 pub(super) fn listen(settings: &ServerBuilder, shards: usize) -> Result<Listening, ServeError> {
     let options = SocketOptions {
         send_buffer_bytes: Some(SEND_BUFFER_BYTES),
@@ -40,35 +41,35 @@ pub(super) fn listen(settings: &ServerBuilder, shards: usize) -> Result<Listenin
     };
     let mut patience = Patience { left: PATIENCE, sleep: thread::sleep };
     let mut addresses = Vec::new();
-    let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut by_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     for &address in &settings.listen {
         let listeners = patience.listen(|| bind_many(address, shards, &options))?;
         addresses.extend(listeners[0].address());
-        of_shards.iter_mut().zip(listeners).for_each(|(of_shard, listener)| of_shard.push(listener));
+        by_shard.iter_mut().zip(listeners).for_each(|(shard, listener)| shard.push(listener));
     }
     let mut socket_files = Vec::new();
     for path in &settings.listen_unix {
         let (listener, file) = patience.listen(|| bind_unix(path, &options))?;
-        of_shards[0].push(listener);
+        by_shard[0].push(listener);
         socket_files.push(file);
     }
-    Ok(Listening { addresses, socket_files, of_shards })
+    Ok(Listening { addresses, socket_files, listeners: by_shard })
 }
 
-/// What is left of the time that a start waits.
+/// The time that a start may still wait.
 struct Patience<S> {
     left: Duration,
     sleep: S,
 }
 
 impl<S: FnMut(Duration)> Patience<S> {
-    /// Tries to listen, and again while the address is in use and there is time left.
+    /// Tries to listen. Tries again while the address is in use and there is time left.
     fn listen<T, E: InUse>(&mut self, mut listen: impl FnMut() -> Result<T, E>) -> Result<T, E> {
-        let mut was_told = false;
+        let mut is_logged = false;
         loop {
             match listen() {
                 Err(error) if error.is_in_use() && !self.left.is_zero() => {
-                    if !std::mem::replace(&mut was_told, true) {
+                    if !std::mem::replace(&mut is_logged, true) {
                         tracing::info!("{error}; trying again for {:?}", self.left);
                     }
                     let pause = self.left.min(PAUSE);
@@ -81,7 +82,7 @@ impl<S: FnMut(Duration)> Patience<S> {
     }
 }
 
-/// An error of which some mean that somebody listens there.
+/// Errors that may mean that another socket listens on the address.
 trait InUse: std::fmt::Display {
     fn is_in_use(&self) -> bool;
 }
@@ -104,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// Listens at `address` with `patience` and `sleep` for the time between, and returns how long it slept.
+    /// Listens on `address`, calling `sleep` between tries. Returns the time slept.
     fn slept(address: SocketAddr, mut sleep: impl FnMut(Duration)) -> (Duration, Result<(), BindError>) {
         let mut slept = Duration::ZERO;
         let sleep = |pause| {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_what_time_does_not_mend() {
+    fn an_error_that_time_does_not_mend_is_returned_at_once() {
         let (slept, listened) = slept("192.0.2.1:0".parse().unwrap(), |_| {});
         assert!(matches!(listened, Err(BindError::NotOurs { .. })), "{listened:?}");
         assert_eq!(slept, Duration::ZERO);

@@ -1,8 +1,8 @@
-//! Floor 6: a whole server in a process of any kind. Joins shards, hub, log and driver, and gives the application a
-//! [`Handle`] to publish by.
+//! Floor 6: a whole server in a process of any kind. Joins shards, hub, log and driver, and gives the
+//! application a [`Handle`] to publish with.
 //!
-//! Nothing here is global to the process: signals, logging and limits are its owner's business, and a process may run
-//! several servers. A server's threads are its own: one for each shard, and one that calls back.
+//! Nothing here is global to the process: its owner handles signals, logging and limits, and may run several
+//! servers. Each server has its own threads: one for each shard, and one for callbacks.
 
 mod batch;
 mod builder;
@@ -18,7 +18,6 @@ mod waiting;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -42,7 +41,7 @@ use crate::api::{self, ApiOptions, Reach};
 use crate::base::id::EpochTag;
 use crate::base::random::Random;
 use crate::conn::ConnOptions;
-use crate::driver::affinity::{allowed_cpus, pin_to_cpu};
+use crate::driver::affinity::allowed_cpus;
 use crate::driver::descriptors::open_files_limit;
 use crate::driver::socket::SocketOptions;
 use crate::driver::unix::SocketFile;
@@ -50,18 +49,18 @@ use crate::frame::outbox::OutboxLimits;
 use crate::hub::Retention;
 use crate::hub::{HubOptions, SHARDS_MAX};
 use crate::log::memory::MemoryLog;
+use crate::shard::ShardOptions;
 use crate::shard::core::{Core, CoreOptions};
 use crate::shard::publishing::apply::Application;
-use crate::shard::{Shard, ShardOptions};
 use desk::{Desk, OpenDesk};
 use handle::Shared;
 use io::Room;
 use listening::{Listening, listen};
-use shards::{OsRandom, ShardDriver, ShardParts, run_shard};
+use shards::{OsRandom, ShardDriver, ShardParts};
 
-/// A server that listens and does not serve yet: connections wait for it to run.
+/// A server that listens but does not serve yet: connections wait until it runs.
 ///
-/// Dropping it closes the listeners; what its handles publish is refused from then on.
+/// Dropping it closes the listeners. From then on publishes of its handles are refused.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -69,7 +68,7 @@ use shards::{OsRandom, ShardDriver, ShardParts, run_shard};
 ///
 /// let server = Server::builder().listen(([127, 0, 0, 1], 0)).bind()?;
 /// println!("listening on {}", server.addresses()[0]);
-/// let running = server.start()?; // On threads of its own; `run` serves until the server has drained.
+/// let running = server.start()?; // On threads of its own. `run` returns once the server has drained.
 ///
 /// let published = running.handle().publish([&ChannelName::parse("news")?], &Event::new("hello"))?;
 /// assert_eq!(published.receivers, Some(0)); // Nobody subscribes yet.
@@ -82,21 +81,21 @@ use shards::{OsRandom, ShardDriver, ShardParts, run_shard};
 pub struct Server {
     addresses: Vec<SocketAddr>,
     io: Io,
-    /// The files of the unix sockets that it listens on; removed when they are dropped.
+    /// The files of its unix sockets. Dropping them removes them.
     socket_files: Vec<SocketFile>,
     handle: Handle,
-    /// What the shards are made of, by their numbers.
+    /// The parts of the shards, by their numbers.
     parts: Vec<ShardParts>,
     /// Each shard stays on one processor.
     pin_shards: bool,
-    /// The instant from which the server's times count.
+    /// The instant from which the times of the server count.
     start: Instant,
     desk: OpenDesk,
     caller: JoinHandle<()>,
 }
 
 impl Server {
-    /// A server to be set up, with the defaults of the command line.
+    /// The settings of a new server, with the defaults of the command line.
     pub fn builder() -> ServerBuilder {
         ServerBuilder::default()
     }
@@ -105,8 +104,8 @@ impl Server {
         let descriptors_max = open_files_limit().map_err(ServeError::Limit)?;
         let mut random = OsRandom::new().map_err(ServeError::Random)?;
         let shards = settings.shards.unwrap_or_else(cpus).clamp(1, SHARDS_MAX);
-        let Listening { addresses, socket_files, of_shards } = listen(&settings, shards)?;
-        let listeners_max = of_shards.iter().map(Vec::len).max().unwrap_or(0);
+        let Listening { addresses, socket_files, listeners } = listen(&settings, shards)?;
+        let listeners_max = listeners.iter().map(Vec::len).max().unwrap_or(0);
         let room = Room {
             descriptors_max,
             shards,
@@ -115,7 +114,7 @@ impl Server {
         };
         let chosen = io::choose(settings.io, settings.connections_max, room)?;
         let mut parts = Vec::new();
-        for (number, listeners) in of_shards.into_iter().enumerate() {
+        for (number, listeners) in listeners.into_iter().enumerate() {
             let driver = ShardDriver::new(chosen.choice, listeners)?;
             let options = shard_options(&settings, number, &addresses, chosen.connections_max);
             parts.push((options, driver));
@@ -157,18 +156,18 @@ impl Server {
         })
     }
 
-    /// The TCP addresses that it listens on, in the order they were given, with the ports that the kernel chose.
+    /// The TCP addresses that it listens on, in the order given, with the ports that the kernel chose.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// The paths of the unix sockets that it listens on, in the order they were given.
+    /// The paths of the unix sockets that it listens on, in the order given.
     pub fn unix_paths(&self) -> impl ExactSizeIterator<Item = &Path> {
         self.socket_files.iter().map(SocketFile::path)
     }
 
-    /// How many event loops it has.
+    /// The number of event loops.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.parts.len()
@@ -180,19 +179,19 @@ impl Server {
         self.io
     }
 
-    /// Publishes to it, counts and drains, from any thread.
+    /// The handle that publishes, counts and drains, from any thread.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Has the metrics tell how many lines of the process's log were lost.
+    /// Adds the number of lost lines of the process's log to the metrics.
     #[cfg(feature = "cli")]
     pub(crate) fn report_log_lines_dropped(&self, lines: Arc<std::sync::atomic::AtomicU64>) {
         self.handle.shared().core.board.report_log_lines_dropped(lines);
     }
 
-    /// Serves until it has drained ([`Handle::drain`]).
+    /// Serves until the server has drained ([`Handle::drain`]).
     ///
     /// # Errors
     /// As [`Server::start`] and [`RunningServer::wait`].
@@ -203,47 +202,23 @@ impl Server {
     /// Serves on threads of its own.
     ///
     /// # Errors
-    /// [`ServeError::Thread`]; what had begun to serve by then drains.
+    /// [`ServeError::Thread`]; then shards that were started drain.
     pub fn start(self) -> Result<RunningServer, ServeError> {
         let Server { addresses, mut socket_files, handle, parts, pin_shards, start, desk, caller, .. } = self;
         let desk = Arc::new(desk);
         let mut running =
             RunningServer { addresses, handle, threads: Vec::new(), desk, caller: Some(caller) };
         let cpus = if pin_shards { allowed_cpus().map_err(ServeError::Cpus)? } else { Vec::new() };
-        for ShardParts { options, driver, mailbox } in parts {
-            let cpu = cpus.iter().cycle().nth(options.number).copied();
+        for shard in parts {
+            let number = shard.options.number;
+            let cpu = cpus.iter().cycle().nth(number).copied();
             let (handle, desk) = (running.handle.clone(), Arc::clone(&running.desk));
-            let name = format!("shard-{}", options.number);
-            // Unix sockets are the first shard's: it is the first one that is made, and takes all files.
+            let name = format!("shard-{number}");
+            // The first shard has the unix sockets, so it takes all files.
             let socket_files = std::mem::take(&mut socket_files);
             let serve = move || {
                 let _until_it_ends = (desk, socket_files);
-                if let Some(cpu) = cpu
-                    && let Err(error) = pin_to_cpu(cpu)
-                {
-                    tracing::warn!(cpu, %error, "a shard is not pinned to its processor, and runs on any");
-                }
-                let core = handle.shared().core.clone();
-                let (hub, random) = (Arc::clone(&core.hub), Box::new(OsRandom::proven()));
-                // A shard counts by plain integers, so it is made where it stays.
-                let run = || match driver {
-                    ShardDriver::Epoll(driver) => {
-                        run_shard(Shard::new(options, driver, core, mailbox, random, start), &hub, start)
-                    }
-                    ShardDriver::Uring(prepared) => run_shard(
-                        Shard::new(options, prepared.start()?, core, mailbox, random, start),
-                        &hub,
-                        start,
-                    ),
-                };
-                let served = match catch_unwind(AssertUnwindSafe(run)) {
-                    Ok(served) => served.map_err(ServeError::Driver),
-                    Err(_) => Err(ServeError::Lost), // What it said is the panic hook's.
-                };
-                if served.is_err() {
-                    handle.drain(); // With a shard less, the others can only finish.
-                }
-                served
+                shard.serve(&handle, cpu, start)
             };
             running.threads.push(thread::Builder::new().name(name).spawn(serve).map_err(ServeError::Thread)?);
         }
@@ -341,7 +316,8 @@ mod tests {
         let builder = Server::builder().listen(([127, 0, 0, 1], 0)).shards(1);
         let server = builder.publish_timeout(Duration::from_millis(20)).bind().unwrap();
         let handle = server.handle();
-        // A shard that has a subscriber and does not serve yet is behind as soon as more is published than it may be.
+        // A shard that has a subscriber and does not serve yet is behind as soon as more is published
+        // than it may be.
         let channel = ChannelName::parse("a").unwrap();
         handle.shared().core.hub.subscribe(0, &[channel.clone().into()], None, Begin::AtHead).unwrap();
         let mut batch = handle.batch();

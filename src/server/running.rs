@@ -1,4 +1,4 @@
-//! A server that serves, and how it is waited for.
+//! A running server, and how to wait for its end.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,14 +8,15 @@ use std::thread::JoinHandle;
 use super::desk::OpenDesk;
 use super::{Handle, ServeError};
 
-/// A server that serves.
+/// A running server.
 ///
-/// Dropping it has it drain, and does not wait for that; [`RunningServer::wait`] does.
+/// Dropping it begins a drain without waiting for it. [`RunningServer::wait`] waits.
 pub struct RunningServer {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) handle: Handle,
     pub(super) threads: Vec<JoinHandle<Result<(), ServeError>>>,
-    /// Each shard holds it too: when they and this have ended, nothing more becomes known of any batch.
+    /// Each shard holds it too. Once the shards and this have ended, no batch can have an outcome any
+    /// more.
     pub(super) desk: Arc<OpenDesk>,
     pub(super) caller: Option<JoinHandle<()>>,
 }
@@ -27,24 +28,25 @@ impl RunningServer {
         &self.addresses
     }
 
-    /// Publishes to it, counts and drains, from any thread.
+    /// The handle that publishes, counts and drains, from any thread.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Waits until it has drained. It does not begin to: that is [`Handle::drain`]. When this returns, every callback
-    /// has been called.
+    /// Waits until the server has drained. Does not begin a drain: [`Handle::drain`] does. When this
+    /// returns, every callback has been called.
     ///
     /// # Errors
-    /// [`ServeError::Driver`] and [`ServeError::Lost`] where a shard could not serve on; the others have drained.
+    /// [`ServeError::Driver`] and [`ServeError::Lost`] if a shard could not go on serving; the others
+    /// have drained.
     pub fn wait(mut self) -> Result<(), ServeError> {
         let mut served = Ok(());
         for thread in std::mem::take(&mut self.threads) {
             served = served.and(thread.join().unwrap_or(Err(ServeError::Lost)));
         }
         let caller = self.caller.take();
-        drop(self); // It has the desk closed, which ends the caller.
+        drop(self); // Closes the desk, which ends the caller.
         if caller.is_some_and(|caller| caller.join().is_err()) {
             tracing::error!("the thread for callbacks has panicked, which is a bug");
         }

@@ -1,4 +1,4 @@
-//! What a shard is made of, and its thread: that runs it until it has drained, also through panics.
+//! The parts of a shard, and the thread that runs it until it has drained, also through panics.
 
 use std::fmt;
 use std::io;
@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::ServeError;
 use super::io::Choice;
+use super::{Handle, ServeError};
 use crate::base::mailbox::{Receiver, Wake};
 use crate::base::random::Random;
 use crate::driver::Driver;
+use crate::driver::affinity::pin_to_cpu;
 use crate::driver::epoll::EpollDriver;
 use crate::driver::socket::Listener;
 use crate::driver::uring::PreparedUring;
@@ -19,17 +20,49 @@ use crate::http::{HttpDate, http_date};
 use crate::hub::Hub;
 use crate::shard::{Message, Shard, ShardOptions};
 
-/// What one shard is made of.
+/// The parts of one shard.
 pub(super) struct ShardParts {
     pub(super) options: ShardOptions,
     pub(super) driver: ShardDriver,
     pub(super) mailbox: Receiver<Message>,
 }
 
-/// The driver of one shard, until its thread has it.
+/// The driver of one shard, before its thread runs it.
 pub(super) enum ShardDriver {
     Epoll(EpollDriver),
     Uring(Box<PreparedUring>),
+}
+
+impl ShardParts {
+    /// Runs the shard on this thread, pinned to `cpu`, until it has drained. Drains the server if the
+    /// shard cannot go on.
+    pub(super) fn serve(self, handle: &Handle, cpu: Option<usize>, start: Instant) -> Result<(), ServeError> {
+        let ShardParts { options, driver, mailbox } = self;
+        if let Some(cpu) = cpu
+            && let Err(error) = pin_to_cpu(cpu)
+        {
+            tracing::warn!(cpu, %error, "a shard is not pinned to its processor, and runs on any");
+        }
+        let core = handle.shared().core.clone();
+        let (hub, random) = (Arc::clone(&core.hub), Box::new(OsRandom::proven()));
+        // A shard is not `Send`, so it is made on the thread that runs it.
+        let run = || match driver {
+            ShardDriver::Epoll(driver) => {
+                run_shard(Shard::new(options, driver, core, mailbox, random, start), &hub, start)
+            }
+            ShardDriver::Uring(prepared) => {
+                run_shard(Shard::new(options, prepared.start()?, core, mailbox, random, start), &hub, start)
+            }
+        };
+        let served = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(served) => served.map_err(ServeError::Driver),
+            Err(_) => Err(ServeError::Lost), // The panic hook has reported it.
+        };
+        if served.is_err() {
+            handle.drain(); // With a shard less, the others can only finish.
+        }
+        served
+    }
 }
 
 impl ShardDriver {
@@ -50,12 +83,12 @@ impl ShardDriver {
     }
 }
 
-/// How long a shard that has panicked waits before it begins anew, so that one which does so at once does not spin.
+/// The pause before a shard that panicked restarts, so that one which panics at once does not spin.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs one shard until it has drained. A panic in it ends its connections and nothing else. `start` is the instant
-/// from which the hub's time counts.
-pub(super) fn run_shard<D: Driver>(mut shard: Shard<D>, hub: &Hub, start: Instant) -> io::Result<()> {
+/// Runs one shard until it has drained. A panic in it ends its connections and nothing else. The hub's
+/// time counts from `start`.
+fn run_shard<D: Driver>(mut shard: Shard<D>, hub: &Hub, start: Instant) -> io::Result<()> {
     let mut clock = Clock::new();
     loop {
         let served = catch_unwind(AssertUnwindSafe(|| {
@@ -78,7 +111,7 @@ pub(super) fn run_shard<D: Driver>(mut shard: Shard<D>, hub: &Hub, start: Instan
     }
 }
 
-/// The present second, rendered once for all who ask within it.
+/// The current second as a date, rendered once a second.
 struct Clock {
     second: u64,
     date: HttpDate,
@@ -100,18 +133,19 @@ impl Clock {
     }
 }
 
-/// Words that the kernel is asked for at once: a system call for each would be a tenth of what a connect costs.
+/// Words that one system call draws. A call for each word would be a tenth of the cost of a connect.
 const RANDOM_WORDS: usize = 64;
 
-/// Random bits that nobody can predict, from the kernel (`getrandom(2)`). Each word is given out once, and not kept.
+/// Random bits from the kernel (`getrandom(2)`) that nobody can predict. Each word is given out once and
+/// then erased.
 pub(super) struct OsRandom {
     words: [u64; RANDOM_WORDS],
-    /// How many of them are not given out yet, from the first on.
+    /// The number of words not given out yet. They are the first ones.
     left: usize,
 }
 
 impl OsRandom {
-    /// One that asks the kernel when it is first needed, once [`OsRandom::new`] has shown that it answers.
+    /// Draws no bits before they are needed. [`OsRandom::new`] has shown that the kernel gives them.
     pub(super) fn proven() -> OsRandom {
         OsRandom { words: [0; RANDOM_WORDS], left: 0 }
     }
@@ -135,7 +169,7 @@ impl OsRandom {
 
 impl fmt::Debug for OsRandom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OsRandom") // What it will give out is nobody's to see.
+        f.write_str("OsRandom") // The bits to come are secret.
     }
 }
 

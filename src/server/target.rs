@@ -1,4 +1,4 @@
-//! Where an application's events go.
+//! The targets of an application's events.
 
 use super::batch::BatchError;
 use crate::base::limits::EVENT_CHANNELS_MAX;
@@ -6,10 +6,10 @@ use crate::base::name::{ChannelName, UserId};
 use crate::frame::batch::{Batch, TARGET_ALL, user_target};
 use crate::sse::event::Event;
 
-/// Where an event goes.
+/// The target of an event.
 ///
-/// What names channels becomes a target by itself: a `&ChannelName`, and an array, a slice, a vector or any iterator of
-/// them; and so does a `&UserId`.
+/// A `&ChannelName` converts to a target; so does an array, a slice, a vector or any iterator of them,
+/// and a `&UserId`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,8 +29,8 @@ use crate::sse::event::Event;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target<'a> {
-    /// These channels, from 1 to 128. A stream of several of them gets the event once; a channel that is named twice counts
-    /// once.
+    /// These channels, from 1 to 128. A stream of several of them gets the event once. A channel named
+    /// twice counts once.
     Channels(Vec<&'a ChannelName>),
     /// Every stream of this user.
     User(&'a UserId),
@@ -57,7 +57,7 @@ impl<'a> From<&'a UserId> for Target<'a> {
 }
 
 impl Target<'_> {
-    /// Checks that an event may go there.
+    /// Checks that the number of channels is allowed.
     pub(super) fn check(&self) -> Result<(), BatchError> {
         let Target::Channels(channels) = self else { return Ok(()) };
         if channels.is_empty() {
@@ -69,7 +69,7 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// Puts an event for it behind the others.
+    /// Adds an event for this target after the others.
     pub(super) fn push(&self, events: &mut Batch, event: &Event<'_>) {
         match self {
             Target::Channels(channels) => {

@@ -1,21 +1,21 @@
-//! A batch that somebody waits for: who does, and what is known of it so far.
+//! A batch under way: its waiter, and what is known of its outcome.
 
 use std::thread::Thread;
 
 use super::handle::{PublishError, Published};
 use crate::base::id::EventId;
 
-/// What came of a batch.
+/// The outcome of a batch.
 pub(super) type Outcome = Result<Published, PublishError>;
 
-/// Hears what came of a batch.
+/// Called with the outcome of a batch.
 pub(super) type Callback = Box<dyn FnOnce(Outcome) + Send>;
 
-/// Who waits for a batch.
+/// The waiter of a batch.
 pub(super) enum Waiter {
     /// The thread that calls [`wait`](super::desk::Desk::wait).
     Thread(Thread),
-    /// Whoever left this.
+    /// A function of the application.
     Callback(Callback),
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Closed {
     Draining,
 }
 
-/// A batch that somebody waits for.
+/// A batch under way.
 pub(super) struct UnderWay {
     pub(super) waiter: Waiter,
     pub(super) events: usize,
@@ -36,7 +36,7 @@ pub(super) struct UnderWay {
     pub(super) known: Known,
 }
 
-/// What is known of a batch.
+/// What is known of a batch's outcome.
 pub(super) enum Known {
     Nothing,
     /// It was applied; its receivers are being counted.
@@ -45,7 +45,7 @@ pub(super) enum Known {
 }
 
 impl Known {
-    /// What there is to tell of a batch of so many events where no more is going to be known.
+    /// The outcome of a batch of `events` events if nothing more becomes known.
     pub(super) fn into_outcome(self, events: usize) -> Outcome {
         match self {
             Known::Nothing => Err(PublishError::Uncertain),

@@ -1,4 +1,4 @@
-//! `downpour check`: says what `serve` would run with the same options, and what does not fit together.
+//! `downpour check`: shows what `serve` would run with the same options, and which options conflict.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use crate::server::Io;
 /// Writes every option with its value and origin, then the warnings.
 ///
 /// # Errors
-/// Where `out` does not take them.
+/// If `out` cannot be written.
 pub fn run(resolved: &Resolved, out: &mut impl Write) -> io::Result<()> {
     report(resolved, open_files_max(), || uring::prove().map(|_| ()), out)
 }
@@ -36,8 +36,8 @@ fn report(
     out.flush()
 }
 
-/// The warning for io_uring that cannot be had, or for more connections than the process may have open files where that
-/// matters.
+/// The warning that io_uring is unavailable, or that more connections are asked for than the process may
+/// have open files, if that matters.
 fn io_warning(
     config: &ServeConfig,
     open_files_max: Option<usize>,
@@ -60,7 +60,7 @@ fn io_warning(
     }
 }
 
-/// The hard limit on open files, where the kernel tells it (proc_pid_limits(5)).
+/// The hard limit on open files, if the kernel reports it (proc_pid_limits(5)).
 fn open_files_max() -> Option<usize> {
     hard_limit_of_open_files(&std::fs::read_to_string("/proc/self/limits").ok()?)
 }

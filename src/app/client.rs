@@ -1,6 +1,6 @@
-//! What the client commands share: the server's address, the HTTP client, and what can go wrong with both.
+//! What the client commands share: the server's address, the HTTP client, and the errors of both.
 //!
-//! Plain HTTP/1.1 without TLS and without proxies; what a command says and hears is its own matter.
+//! Plain HTTP/1.1 without TLS and proxies. Each command defines its own requests and output.
 
 use std::io;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use ureq::http::{StatusCode, Uri};
 use ureq::{Agent, Body};
 
-/// The address of a server, such as `http://127.0.0.1:8080`, perhaps with a path that a proxy puts before ours.
+/// The address of a server, such as `http://127.0.0.1:8080`, optionally with the path of a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl(String);
 
@@ -41,37 +41,37 @@ impl FromStr for ServerUrl {
     }
 }
 
-/// Why a client command could not do its work; the process ends with exit code 1.
+/// Why a client command failed. The process exits with code 1.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No answer came.
     #[error("no answer from {url}")]
     NoAnswer {
-        /// Where the request went.
+        /// The URL of the request.
         url: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The server answered that it would not.
+    /// The server refused the request.
     #[error("the server answered {status}{detail}")]
     Refused {
         /// The status.
         status: StatusCode,
-        /// What the server said of it, after a colon; may be empty.
+        /// The server's explanation after a colon; may be empty.
         detail: String,
     },
     /// The answer is not an event stream.
     #[error("{url} is no event stream: its content type is {content_type}")]
     NotAStream {
-        /// What was asked for.
+        /// The URL of the request.
         url: String,
-        /// What came.
+        /// The content type of the answer.
         content_type: String,
     },
-    /// An event longer than is taken.
+    /// An event is longer than the client takes.
     #[error("the stream cannot be read on")]
     Undecodable(#[from] crate::sse::decode::DecodeError),
-    /// Standard output does not take the result.
+    /// Standard output could not be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
 }
@@ -82,14 +82,15 @@ impl ClientError {
         ClientError::NoAnswer { url: url.to_owned(), source: error.into_io() }
     }
 
-    /// The error for an answer that is none of those hoped for. Reads what the server said of it.
+    /// The error for an unexpected status. Reads the server's explanation.
     pub(super) fn refused(status: StatusCode, body: &mut Body) -> ClientError {
         let text =
             body.with_config().limit(REFUSAL_BYTES_MAX).lossy_utf8(true).read_to_string().unwrap_or_default();
         ClientError::refused_saying(status, &text, None)
     }
 
-    /// As [`ClientError::refused`], for a body that was read; `published` says how many events were published all the same.
+    /// As [`ClientError::refused`], for a body that was read; `published` is the number of events that
+    /// were published before the refusal.
     pub(super) fn refused_saying(status: StatusCode, text: &str, published: Option<u64>) -> ClientError {
         let detail = match serde_json::from_str::<Problem>(text) {
             Ok(Problem { detail: Some(detail), .. }) => detail,
@@ -105,14 +106,14 @@ impl ClientError {
     }
 }
 
-/// The two members of a problem (RFC 9457) that are worth showing.
+/// The two members of a problem (RFC 9457) that are shown.
 #[derive(Deserialize)]
 struct Problem {
     detail: Option<String>,
     title: Option<String>,
 }
 
-/// An HTTP client that follows `redirects_max` redirects and takes every status for an answer.
+/// An HTTP client that follows up to `redirects_max` redirects and returns answers of every status.
 pub(super) fn agent(redirects_max: u32) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -125,10 +126,10 @@ pub(super) fn agent(redirects_max: u32) -> Agent {
         .into()
 }
 
-/// Longer than any handshake on a working network takes, with one lost packet.
+/// Longer than a handshake on a working network takes, with one lost packet.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a server says of a refusal is shown to a person: a page is more than enough.
+/// The explanation of a refusal is shown to a person: a page is more than enough.
 const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Gives memory back to the system: malloc keeps what was freed, wherever something above it is still in use.
+//! Returns memory to the system: malloc keeps freed memory while anything above it is in use.
 //!
-//! What a history frees as it goes on is what it needs next, so nothing is given back while as much is in use as before.
-//! After much was freed, as by a `DELETE` or when very many streams have left, it is, also where nothing happens any more.
+//! A history needs again what it frees as it goes on, so nothing is returned while as much is in use as
+//! before. Memory is returned after much was freed, as by a `DELETE` or when very many streams have
+//! left, even if the server is idle then.
 
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -10,10 +11,10 @@ use std::time::Duration;
 
 use crate::driver::heap::{self, HeapBytes};
 
-/// How often it is looked at what is in use.
+/// How often the heap is checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Looks at the heap on a thread of its own, until it is dropped.
+/// Checks the heap on a thread of its own, until it is dropped.
 #[derive(Debug)]
 pub struct HeapWatch {
     stop: Option<Sender<()>>,
@@ -21,10 +22,10 @@ pub struct HeapWatch {
 }
 
 impl HeapWatch {
-    /// Begins to look.
+    /// Begins to check.
     ///
     /// # Errors
-    /// Where the thread cannot be started.
+    /// If the thread cannot be started.
     pub fn start() -> io::Result<HeapWatch> {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("heap".to_owned()).spawn(move || {
@@ -45,13 +46,13 @@ impl Drop for HeapWatch {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic was told by the panic hook; there is nothing to add here.
+            // The panic hook has reported a panic.
             drop(thread.join());
         }
     }
 }
 
-/// What one look sees.
+/// The state of the heap at one check.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     heap: HeapBytes,
@@ -64,17 +65,18 @@ impl Seen {
     }
 }
 
-/// What there was when memory was given back last, or the least since.
+/// The state when memory was last returned, or the smallest values since.
 #[derive(Clone, Copy, Debug)]
 struct GivenBack {
     free: usize,
     resident: usize,
 }
 
-/// How much must be free and resident, as far as that is known, in bytes.
+/// Least bytes that are free, and resident as far as is known, for memory to be returned.
 const LEFT_MIN: usize = 4 * 1024 * 1024;
 
-/// And which part of what is in use: a history that goes on in its bound leaves less free than that.
+/// Least share of the memory in use, as a divisor: a history that goes on within its bound leaves less
+/// free than that.
 const LEFT_SHARE: usize = 4;
 
 impl Default for GivenBack {
@@ -88,8 +90,9 @@ impl GivenBack {
         GivenBack { free: seen.heap.free, resident: seen.resident }
     }
 
-    /// Returns true if and only if much is free that is likely to be resident. malloc does not tell what of it is: what was
-    /// freed since memory was given back last is, and what more is resident since may have been used and freed meanwhile.
+    /// Returns true if and only if much is free that is likely resident. malloc does not report how much
+    /// is. Memory freed since the last return is resident. What has become resident since may have been
+    /// used and freed meanwhile.
     fn is_much_left(&mut self, seen: Seen) -> bool {
         self.free = self.free.min(seen.heap.free);
         self.resident = self.resident.min(seen.resident);

@@ -1,11 +1,13 @@
-//! Lines of the log on their way to standard error. Responsible for this: nobody who logs waits for whoever reads the log,
-//! and nothing that becomes of that reader is felt anywhere else. What a line looks like is `logging`'s.
+//! Lines of the log on their way to standard error. No thread that logs ever waits for the reader of the
+//! log, and a broken reader affects nothing else. `logging` makes the lines.
 //!
-//! Lines wait in memory, in a bounded number of bytes, for a thread that does nothing but write them. One that finds no room,
-//! or that cannot be written, is lost and counted; once lines can be written again the log says how many were.
+//! Lines wait in memory, bounded in bytes, for a thread that only writes them. A line without room, or
+//! that cannot be written, is lost and counted. Once lines can be written again the log reports how many
+//! were lost.
 //!
-//! `tracing-appender` has such a writer, but it bounds lines and not bytes, does not count what a failed write loses, and
-//! has no place in its order for lines that are not the subscriber's, such as `listening on`.
+//! `tracing-appender` has such a writer, but it bounds lines and not bytes, does not count the loss of a
+//! failed write, and has no place in its order for lines that are not the subscriber's, such as
+//! `listening on`.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Takes lines, from any thread, and never waits for them to be written.
+/// Takes lines from any thread, and never waits for them to be written.
 #[derive(Clone, Debug)]
 pub struct LogLines {
     shared: Arc<Shared>,
@@ -37,19 +39,19 @@ struct Waiting {
 }
 
 impl LogLines {
-    /// Has a thread write lines to `out`. Once lines are written again after some were lost, it calls `tell_dropped` with
-    /// their number.
+    /// Starts a thread that writes lines to `out`. Once lines are written again after a loss, it calls
+    /// `report_dropped` with the number of lines lost.
     ///
     /// # Errors
-    /// Where the thread cannot be started.
+    /// If the thread cannot be started.
     pub fn start(
         out: impl Write + Send + 'static,
-        tell_dropped: impl Fn(u64) + Send + 'static,
+        report_dropped: impl Fn(u64) + Send + 'static,
     ) -> io::Result<LogLines> {
         let shared =
             Arc::new(Shared { waiting: Mutex::default(), changed: Condvar::new(), dropped: Arc::default() });
         let lines = LogLines { shared: Arc::clone(&shared) };
-        let work = move || shared.write_on(LineWriter { out, is_torn: false }, tell_dropped);
+        let work = move || shared.write_on(LineWriter { out, is_torn: false }, report_dropped);
         thread::Builder::new().name("log".to_owned()).spawn(work)?;
         Ok(lines)
     }
@@ -67,7 +69,7 @@ impl LogLines {
         self.shared.changed.notify_all();
     }
 
-    /// Waits until all lines are written or lost, for so long at most. Returns true if and only if they are.
+    /// Waits up to `wait` until all lines are written or lost. Returns whether they are.
     pub fn flush(&self, wait: Duration) -> bool {
         let deadline = Instant::now() + wait;
         let mut waiting = self.shared.lock();
@@ -82,14 +84,14 @@ impl LogLines {
         true
     }
 
-    /// How many lines were lost so far.
+    /// The number of lines lost so far.
     #[must_use]
     pub fn dropped(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.shared.dropped)
     }
 }
 
-/// What one event of the log is written to.
+/// The writer for one event of the log.
 impl Write for &LogLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.push(bytes);
@@ -111,23 +113,23 @@ impl<'a> MakeWriter<'a> for LogLines {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner) // No line is left half taken.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner) // The state has only whole lines.
     }
 
     fn drop_lines(&self, lines: &[u8]) {
         self.dropped.fetch_add(lines_in(lines), Ordering::Relaxed);
     }
 
-    fn write_on(&self, mut out: LineWriter<impl Write>, tell_dropped: impl Fn(u64)) {
-        let mut told = 0;
+    fn write_on(&self, mut out: LineWriter<impl Write>, report_dropped: impl Fn(u64)) {
+        let mut reported = 0;
         loop {
             let text = self.take();
             match out.write(&text) {
                 Ok(()) => {
                     let dropped = self.dropped.load(Ordering::Relaxed);
-                    if dropped > told {
-                        tell_dropped(dropped - told);
-                        told = dropped;
+                    if dropped > reported {
+                        report_dropped(dropped - reported);
+                        reported = dropped;
                     }
                 }
                 Err(rest) => self.drop_lines(rest),
@@ -137,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// Waits for lines, and takes all that there are.
+    /// Waits for lines, and takes all of them.
     fn take(&self) -> Vec<u8> {
         let mut waiting = self.lock();
         while waiting.text.is_empty() {
@@ -148,15 +150,15 @@ impl Shared {
     }
 }
 
-/// Writes whole lines to what may fail in the midst of one.
+/// Writes whole lines to a writer that may fail within one.
 struct LineWriter<W> {
     out: W,
-    /// The last line was written in part, and is to end before the next one begins.
+    /// The last line was written in part. It is ended before the next one begins.
     is_torn: bool,
 }
 
 impl<W: Write> LineWriter<W> {
-    /// Writes lines, or returns those that are lost, the first of which may be written in part.
+    /// Writes lines. Returns the lost lines on failure; the first of them may be written in part.
     fn write<'t>(&mut self, lines: &'t [u8]) -> Result<(), &'t [u8]> {
         if self.is_torn {
             self.write_some(b"\n").map_err(|_| lines)?;
@@ -169,7 +171,7 @@ impl<W: Write> LineWriter<W> {
         })
     }
 
-    /// Writes all bytes, or returns how many were taken.
+    /// Writes all bytes, or returns how many were written.
     fn write_some(&mut self, bytes: &[u8]) -> Result<(), usize> {
         let mut written = 0;
         while written < bytes.len() {
@@ -177,7 +179,8 @@ impl<W: Write> LineWriter<W> {
                 Ok(0) => return Err(written),
                 Ok(count) => written += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Whoever shares standard error has set it so; this thread has nothing else to do.
+                // Another process sharing standard error has made it non-blocking. This thread has
+                // nothing else to do.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(FULL_PAUSE),
                 Err(_) => return Err(written),
             }
@@ -190,10 +193,10 @@ fn lines_in(text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).count() as u64
 }
 
-/// Bytes of lines that wait: some thousands of lines.
+/// Most bytes of waiting lines: some thousands of lines.
 const WAITING_BYTES_MAX: usize = 256 * 1024;
 
-/// How long a standard error that is full and does not block is left alone.
+/// The pause after a write to a full, non-blocking standard error.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -202,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives each write a bound of bytes or an error, in turn, and passes on what it took.
+    /// Limits each write to a number of bytes or fails it, in turn, and passes on what it took.
     struct Scripted {
         script: mpsc::Receiver<io::Result<usize>>,
         taken: mpsc::Sender<Vec<u8>>,
@@ -226,21 +229,21 @@ mod tests {
         /// `None` once every write may be taken whole.
         script: Option<mpsc::Sender<io::Result<usize>>>,
         taken: mpsc::Receiver<Vec<u8>>,
-        told: mpsc::Receiver<u64>,
+        reported: mpsc::Receiver<u64>,
     }
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn bench() -> Bench {
-        let ((script, scripted), (took, taken), (tell, told)) =
+        let ((script, scripted), (took, taken), (report, reported)) =
             (mpsc::channel(), mpsc::channel(), mpsc::channel());
         let out = Scripted { script: scripted, taken: took };
-        let lines = LogLines::start(out, move |count| tell.send(count).unwrap()).unwrap();
-        Bench { lines, script: Some(script), taken, told }
+        let lines = LogLines::start(out, move |count| report.send(count).unwrap()).unwrap();
+        Bench { lines, script: Some(script), taken, reported }
     }
 
     impl Bench {
-        /// What becomes of the next write.
+        /// Sets the outcome of the next write.
         fn script(&self, outcome: io::Result<usize>) {
             self.script.as_ref().unwrap().send(outcome).unwrap();
         }
@@ -271,17 +274,18 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_reader_that_does_not_read_and_what_is_lost_is_told_when_it_does() {
+    fn nobody_waits_for_a_reader_that_does_not_read_and_what_is_lost_is_reported_when_it_does() {
         let mut bench = bench();
         let line = [b"x".repeat(1023).as_slice(), b"\n"].concat();
         let most = WAITING_BYTES_MAX / line.len();
-        // As much waits as may, and the thread may have taken as much before: the writes are not let go yet.
+        // The queue is full, and the thread may have taken as much before: no write has been released
+        // yet.
         (0..2 * most + 10).for_each(|_| bench.lines.push(&line));
         let dropped = bench.dropped();
         assert!((10..=10 + most as u64).contains(&dropped), "{dropped}");
         assert!(!bench.lines.flush(Duration::from_millis(1)), "it gives up");
         bench.script = None;
-        assert_eq!(bench.told.recv_timeout(PATIENCE), Ok(dropped));
+        assert_eq!(bench.reported.recv_timeout(PATIENCE), Ok(dropped));
         assert!(bench.lines.flush(PATIENCE));
         let written: usize = bench.taken.try_iter().map(|text| text.len() / line.len()).sum();
         assert_eq!(written as u64 + dropped, 2 * most as u64 + 10);
@@ -303,7 +307,7 @@ mod tests {
         bench.script = None;
         bench.lines.push(b"five\n");
         assert_eq!([bench.next(), bench.next()], ["\n", "five\n"]);
-        assert_eq!(bench.told.recv_timeout(PATIENCE), Ok(3));
+        assert_eq!(bench.reported.recv_timeout(PATIENCE), Ok(3));
     }
 
     #[test]
@@ -315,6 +319,6 @@ mod tests {
             assert!(bench.lines.flush(PATIENCE));
             assert_eq!(bench.dropped(), count);
         }
-        assert!(bench.told.try_recv().is_err(), "nobody is there to be told");
+        assert!(bench.reported.try_recv().is_err(), "no loss is reported");
     }
 }

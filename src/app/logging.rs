@@ -1,5 +1,5 @@
-//! Logs to standard error, for people or for machines. Responsible for which lines are written and how they look;
-//! what is logged is decided where it happens.
+//! Logs to standard error, for people or for machines. This module decides which lines are written and
+//! their form. The code that logs decides what is logged.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
@@ -18,34 +18,34 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use super::log_lines::LogLines;
 
-/// What is logged, and how it looks.
+/// The options of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// The least important lines that are still written.
+    /// The least important level that is written.
     pub level: LogLevel,
-    /// How a line looks.
+    /// The form of a line.
     pub format: LogFormat,
 }
 
-/// How important a line must be to be written.
+/// The importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     /// Nothing is written.
     Off,
-    /// What the operator must mend.
+    /// Faults that the operator must repair.
     Error,
-    /// What the operator should look at.
+    /// Conditions that the operator should look at.
     Warn,
-    /// What happens to the server as a whole.
+    /// Events of the server as a whole.
     Info,
-    /// What happens to connections.
+    /// Events of connections.
     Debug,
     /// Everything.
     Trace,
 }
 
 impl LogLevel {
-    /// The levels by the words that name them.
+    /// The levels and their names.
     pub const WORDS: [(&str, LogLevel); 6] = [
         ("off", LogLevel::Off),
         ("error", LogLevel::Error),
@@ -67,46 +67,49 @@ impl LogLevel {
     }
 }
 
-/// How a line of the log looks.
+/// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people; coloured on a terminal.
     Text,
-    /// One JSON object a line, the message and its fields side by side.
+    /// One JSON object a line, with the message and its fields side by side.
     Json,
 }
 
 impl LogFormat {
-    /// The formats by the words that name them.
+    /// The formats and their names.
     pub const WORDS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 }
 
-/// Starts the log of this process on standard error. From here on nothing that is said there waits for whoever reads it,
-/// panics included.
+/// Starts the log of this process on standard error. From here on no writer waits for the reader of
+/// standard error, also not in a panic.
 ///
 /// # Errors
-/// Where a log was started before, or its thread cannot be.
+/// If a log was started before, or its thread cannot be started.
 pub fn start(options: LogOptions) -> Result<(), LogError> {
     let stderr = io::stderr();
     let is_colored =
         stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // A descriptor of the log's own, so that nobody waits for the lock of the one that may be written to for ever.
+    // A descriptor of its own, so that nobody waits for the lock of `Stderr`, whose holder may be
+    // blocked for ever.
     let out: Box<dyn Write + Send> = match stderr.as_fd().try_clone_to_owned() {
         Ok(descriptor) => Box::new(File::from(descriptor)),
         Err(_) => Box::new(io::sink()),
     };
-    let tell_dropped =
+    let report_dropped =
         |lines| tracing::warn!(lines, "the log could not be written for a while; lines were lost");
-    let lines = LogLines::start(out, tell_dropped).map_err(LogError::Thread)?;
+    let lines = LogLines::start(out, report_dropped).map_err(LogError::Thread)?;
     subscriber(options, is_colored, lines.clone()).try_init()?;
     let of_panics = lines.clone();
-    panic::set_hook(Box::new(move |info| of_panics.push(told_of(info, &Backtrace::capture()).as_bytes())));
-    drop(LINES.set(lines)); // It is set once, as the log is started once.
+    panic::set_hook(Box::new(move |info| {
+        of_panics.push(panic_message(info, &Backtrace::capture()).as_bytes())
+    }));
+    drop(LINES.set(lines)); // The log is started once, so this is too.
     Ok(())
 }
 
-/// Writes lines to standard error that are no lines of the log: in their order among these where it was started. Where they
-/// cannot be written they are lost.
+/// Writes lines that are no lines of the log to standard error, in order with those of a log that was
+/// started. They are lost if they cannot be written.
 pub fn tell(lines: &str) {
     match LINES.get() {
         Some(log) => log.push(lines.as_bytes()),
@@ -114,13 +117,13 @@ pub fn tell(lines: &str) {
     }
 }
 
-/// How many lines were lost because they could not be written; `None` where no log was started.
+/// The number of lines lost because they could not be written; `None` without a log.
 #[must_use]
 pub fn lines_dropped() -> Option<Arc<AtomicU64>> {
     LINES.get().map(LogLines::dropped)
 }
 
-/// Waits until what was said is written, though not for long: the process is about to end.
+/// Waits a short time until all lines are written: the process is about to end.
 pub fn finish() {
     if let Some(log) = LINES.get() {
         log.flush(FINISH_WAIT);
@@ -130,21 +133,21 @@ pub fn finish() {
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// There is one.
+    /// A log was started before.
     #[error("the log was started before")]
     Twice(#[from] TryInitError),
-    /// Its thread cannot be started.
+    /// The log's thread cannot be started.
     #[error("cannot start a thread for the log")]
     Thread(#[source] io::Error),
 }
 
 static LINES: OnceLock<LogLines> = OnceLock::new();
 
-/// Far longer than it takes to write what waits where somebody reads it.
+/// Far longer than writing the waiting lines takes when they are read.
 const FINISH_WAIT: Duration = Duration::from_millis(500);
 
-/// What is said of a panic, as the standard library would say it.
-fn told_of(info: &PanicHookInfo<'_>, backtrace: &Backtrace) -> String {
+/// The message of a panic, as the standard library prints it.
+fn panic_message(info: &PanicHookInfo<'_>, backtrace: &Backtrace) -> String {
     let thread = thread::current();
     let mut text = format!("thread '{}' {info}\n", thread.name().unwrap_or("without a name"));
     if backtrace.status() == BacktraceStatus::Captured {
@@ -160,7 +163,7 @@ where
     let builder = tracing_subscriber::fmt()
         .with_max_level(options.level.filter())
         .with_ansi(is_colored)
-        .log_internal_errors(false) // They would be printed to standard error, by a macro that panics where that fails.
+        .log_internal_errors(false) // They go to standard error, through a macro that panics if that fails.
         .with_writer(writer);
     match options.format {
         LogFormat::Text => Box::new(builder.with_target(false).finish()),

@@ -1,5 +1,5 @@
-//! Floor 7: the commands of the binary, one file or folder each, and what they share. Joins the floors below; `main` only
-//! parses the command line, calls [`run`] and turns what comes back into an exit code.
+//! Floor 7: the commands of the binary, one file or folder each, and what they share. Joins the floors
+//! below. `main` only parses the command line, calls [`run`], and turns the result into an exit code.
 
 pub mod bench;
 pub mod check;
@@ -26,14 +26,14 @@ use self::options::{ConfigError, Environment};
 use self::serve::CommandError;
 use crate::driver::heap::keep_one_heap;
 
-/// Does what the command line says. A reader of standard output that goes away ends a command quietly.
+/// Runs the command. A reader of standard output that goes away ends a command quietly.
 ///
 /// # Errors
 /// [`AppError`], whose [`exit_code`](AppError::exit_code) is that of the process.
 pub fn run(cli: Cli) -> Result<(), AppError> {
     let done = match cli.command {
         CliCommand::Serve(options) => {
-            keep_one_heap(); // While there is one thread alone.
+            keep_one_heap(); // While there is only one thread.
             let resolved = options.resolve(&Environment::of_process())?;
             logging::start(resolved.config.log)?;
             for warning in &resolved.warnings {
@@ -72,37 +72,37 @@ pub fn run(cli: Cli) -> Result<(), AppError> {
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The options do not make a configuration.
+    /// The options make no valid configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Arguments that do not go together.
+    /// Arguments conflict.
     #[error("{0}")]
     Usage(String),
     /// The log could not be started.
     #[error("cannot start the log")]
     Log(#[from] LogError),
-    /// The server could not start or serve on.
+    /// The server could not start or go on serving.
     #[error(transparent)]
     Serve(CommandError),
-    /// A client command could not do its work.
+    /// A client command failed.
     #[error(transparent)]
     Client(ClientError),
-    /// A load could not be run as asked, or found the server at fault.
+    /// A load could not run as asked, or found the server at fault.
     #[error(transparent)]
     Bench(BenchError),
-    /// Standard output does not take the result.
+    /// Standard output could not be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
 }
 
 impl AppError {
-    /// 2 where the options are at fault, 1 where the world is.
+    /// 2 if the options are at fault, otherwise 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if self.is_misuse() { 2 } else { 1 }
     }
 
-    /// Whether the options are at fault.
+    /// Returns true if and only if the options are at fault.
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         match self {

@@ -27,8 +27,9 @@ pub struct PublishOptions {
     /// What the event is about: of several waiting events with one key, a client may be sent the newest only.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// The event's text, sent as it is. "-" reads NDJSON from standard input instead: on each line one envelope,
-    /// such as {"channel":"news","data":{"n":1}}, sent while it is read. After "--", a text may begin with a hyphen.
+    /// The event's text, sent as it is. "-" reads NDJSON from standard input instead: on each line one
+    /// envelope, such as {"channel":"news","data":{"n":1}}, sent while it is read. After "--", a text
+    /// may begin with a hyphen.
     data: String,
 }
 
@@ -51,7 +52,7 @@ struct Target {
 }
 
 impl PublishOptions {
-    /// What does not fit together, where anything does not: NDJSON lines say everything themselves.
+    /// The conflict between options, if any: NDJSON lines carry all fields of their events.
     #[must_use]
     pub fn misuse(&self) -> Option<String> {
         let (reads_lines, target) = (self.data == "-", &self.target);
@@ -87,7 +88,7 @@ impl PublishOptions {
     }
 }
 
-/// What `POST /publish` takes for one event.
+/// The body of `POST /publish` for one event.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope<'a> {
@@ -108,10 +109,10 @@ struct Envelope<'a> {
     text: &'a str,
 }
 
-/// Publishes, and writes what the server answered to `out`. Lines come from `input` where the data is `-`.
+/// Publishes, and writes the server's answer to `out`. Lines come from `input` if the data is `-`.
 ///
 /// # Errors
-/// [`ClientError`] where no answer came, the server refused, or `out` does not take the answer.
+/// [`ClientError`] if no answer came, the server refused, or `out` could not be written.
 pub fn run(
     options: &PublishOptions,
     input: impl Read + Send + 'static,
@@ -139,7 +140,7 @@ pub fn run(
     writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(ClientError::Output)
 }
 
-/// The error for lines of which some were published before one was refused, or none.
+/// The error for lines that were refused, of which some may have been published before.
 fn refused_lines(status: StatusCode, text: &str) -> ClientError {
     #[derive(Deserialize)]
     struct Published {

@@ -1,4 +1,4 @@
-//! The signals that end a server: the first asks it to drain, a second ends the process at once.
+//! The signals that end a server. The first begins a drain, the second ends the process at once.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,12 +16,12 @@ pub struct SignalWatch {
 }
 
 impl SignalWatch {
-    /// Calls `on_first` with the signal's name when the first signal comes. Where that returns false, or a second signal
-    /// comes, the process ends at once, as if signals had never been watched for. Process 1 cannot die of its own signals: it
-    /// ends with 128 and the signal's number.
+    /// Calls `on_first` with the signal's name on the first signal. If that returns false, or on a
+    /// second signal, the process ends at once, as if signals were not watched. Process 1 cannot die of
+    /// its own signals: it exits with 128 plus the signal's number.
     ///
     /// # Errors
-    /// Where the watch or its thread cannot be set up.
+    /// If the watch or its thread cannot be set up.
     pub fn start(on_first: impl FnOnce(&'static str) -> bool + Send + 'static) -> io::Result<SignalWatch> {
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         let handle = signals.handle();
@@ -31,7 +31,7 @@ impl SignalWatch {
                 match on_first.take() {
                     Some(on_first) => {
                         let name = low_level::signal_name(signal).unwrap_or("a signal");
-                        // The panic hook reports a panic. The second signal must still be heard then.
+                        // The panic hook reports a panic. The second signal must still work then.
                         let outcome = catch_unwind(AssertUnwindSafe(|| on_first(name)));
                         if matches!(outcome, Ok(false)) {
                             end_at_once(signal);
@@ -49,19 +49,20 @@ impl Drop for SignalWatch {
     fn drop(&mut self) {
         self.handle.close();
         if let Some(thread) = self.thread.take() {
-            // A panic was told by the panic hook; there is nothing to add here.
+            // The panic hook has reported a panic.
             drop(thread.join());
         }
     }
 }
 
-/// Dies of `signal`, so that whoever waits for this process sees which one it was. Nobody who exits otherwise is waited for.
+/// Dies of `signal`, so that the parent of this process sees which signal it was.
 ///
-/// The first process of a container cannot die of its own signals (`pid_namespaces(7)`): it exits as a shell would say that
-/// it had.
+/// The first process of a container cannot die of its own signals (`pid_namespaces(7)`). It exits with
+/// the code that a shell would report.
 fn end_at_once(signal: i32) {
     if std::process::id() != 1 {
-        // It returns only where the signal is none that ends a process, and would abort where that cannot be had.
+        // It returns only if the signal does not end a process, and aborts if the default handler cannot
+        // be restored.
         drop(low_level::emulate_default_handler(signal));
     }
     low_level::exit(128 + signal);
@@ -82,11 +83,12 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     #[test]
-    fn the_first_signal_is_told_by_name_and_a_second_ends_the_process() {
+    fn the_first_signal_is_reported_by_name_and_a_second_ends_the_process() {
         if std::env::var_os(IS_CHILD).is_some() {
             return die_of_a_second_signal();
         }
-        let this_test = "app::signals::tests::the_first_signal_is_told_by_name_and_a_second_ends_the_process";
+        let this_test =
+            "app::signals::tests::the_first_signal_is_reported_by_name_and_a_second_ends_the_process";
         let mut child = Command::new(std::env::current_exe().unwrap());
         let status = child.args(["--exact", this_test]).env(IS_CHILD, "1").status().unwrap();
         assert_eq!(status.signal(), Some(SIGINT), "{status}");

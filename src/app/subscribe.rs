@@ -1,5 +1,6 @@
-//! `downpour subscribe`: shows the events of a stream and reconnects as a browser's `EventSource` would
-//! (WHATWG HTML 9.2.3): after the stream's own delay, with the last event id, until an answer is not a stream.
+//! `downpour subscribe`: shows the events of a stream. Reconnects as a browser's `EventSource` does
+//! (WHATWG HTML 9.2.3): after the stream's own delay, with the last event id, until an answer is not a
+//! stream.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -23,7 +24,8 @@ pub struct SubscribeOptions {
     /// A channel to subscribe to. May be given several times; "global" where none is.
     #[arg(long = "channel", value_name = "CHANNEL")]
     channels: Vec<String>,
-    /// Begin after the event with this id: what came since then is shown first, as far as the server has kept it.
+    /// Begin after the event with this id: what came since then is shown first, as far as the server has
+    /// kept it.
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
     /// Print one JSON object a line for each event: {"event":…,"id":…,"data":…}.
@@ -31,12 +33,12 @@ pub struct SubscribeOptions {
     json: bool,
 }
 
-/// Writes events to `out` as they come, and to `notices` why a connection is tried again.
+/// Writes events to `out` as they come, and the reason of each reconnection to `notices`.
 ///
-/// Does not return while it can go on. `sleep` waits between two connections.
+/// Returns only on an error. `sleep` waits between two connections.
 ///
 /// # Errors
-/// [`ClientError`] where an answer is not a stream, an event is too long, or `out` takes no more.
+/// [`ClientError`] if an answer is not a stream, an event is too long, or `out` cannot be written.
 pub fn run(
     options: &SubscribeOptions,
     out: &mut impl Write,
@@ -58,10 +60,10 @@ pub fn run(
                 subscription.follow(body, options.json, out)?;
             }
             Err(ClientError::NoAnswer { url, source }) => {
-                // Once is enough: a server that is away stays so for many attempts.
+                // Once is enough: a server that is away stays away for many attempts.
                 if !std::mem::replace(&mut had_failed, true) {
                     let delay = subscription.retry_delay;
-                    // Standard error may be closed; the events are what counts.
+                    // Standard error may be closed; only the events matter.
                     drop(writeln!(notices, "no answer from {url} ({source}); trying again every {delay:?}"));
                 }
             }
@@ -71,7 +73,7 @@ pub fn run(
     }
 }
 
-/// What outlives a connection.
+/// The state that outlives a connection.
 struct Subscription<'a> {
     agent: Agent,
     url: String,
@@ -103,12 +105,12 @@ impl Subscription<'_> {
         }
         let media_type = answer.body().mime_type().unwrap_or("not given").trim();
         if media_type.eq_ignore_ascii_case("text/event-stream") {
-            return Ok(answer.into_body()); // Types are the same in any case, whatever their parameters (RFC 9110 8.3.1).
+            return Ok(answer.into_body()); // Types are compared without case and parameters (RFC 9110 8.3.1).
         }
         Err(ClientError::NotAStream { url: self.url.clone(), content_type: media_type.to_owned() })
     }
 
-    /// Shows the events of one connection until it ends, by whatever.
+    /// Shows the events of one connection until it ends, for any reason.
     fn follow(&mut self, body: Body, is_json: bool, out: &mut impl Write) -> Result<(), ClientError> {
         let mut reader = body.into_reader();
         let mut decoder = Decoder::new(EVENT_BYTES_MAX).resuming_after(&self.last_event_id);
@@ -118,7 +120,7 @@ impl Subscription<'_> {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return Ok(()), // A lost connection is what reconnecting is for.
+                Err(_) => return Ok(()), // The caller reconnects after a lost connection.
             };
             let mut written = Ok(());
             let decoded = decoder.feed(&buffer[..count], &mut |event| {
@@ -159,7 +161,7 @@ impl<'a> From<&Decoded<'a>> for JsonEvent<'a> {
     }
 }
 
-/// An event for people: its fields in lines of their own and a blank line.
+/// An event for people: its fields on lines of their own, and a blank line.
 struct Readable<'a>(&'a Decoded<'a>);
 
 impl fmt::Display for Readable<'_> {
@@ -175,13 +177,13 @@ impl fmt::Display for Readable<'_> {
     }
 }
 
-/// Until the stream says otherwise; what browsers use, roughly.
+/// Until the stream sets another: roughly the default of browsers.
 const RETRY_DELAY: Duration = Duration::from_secs(3);
 
-/// As many as browsers follow, roughly.
+/// Roughly as many as browsers follow.
 const REDIRECTS_MAX: u32 = 10;
 
-/// Far above what servers let through; a bound on what a broken one makes this process hold.
+/// Far above what servers let through. It bounds the memory that a broken server can take.
 const EVENT_BYTES_MAX: usize = 64 << 20;
 
 const READ_BYTES: usize = 64 << 10;

@@ -1,6 +1,6 @@
-//! A request whose body is read while it is sent, and whose answer is listened for meanwhile: a server that refuses a line
-//! says so at once, and reads on only for a while, whatever the input still holds. `ureq` reads an answer behind the body
-//! alone, and then finds a reset.
+//! A request whose body is sent while its answer is awaited. A server that refuses a line answers at
+//! once, and reads on only for a while. `ureq` reads an answer only after the body, and would then find
+//! a reset.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -12,17 +12,17 @@ use ureq::http::{StatusCode, Uri};
 use super::client::CONNECT_TIMEOUT;
 use crate::http::{BodyDecoder, Framing};
 
-/// An answer that has come whole.
+/// A complete answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Vec<u8>,
 }
 
-/// Posts what `input` holds, in chunks, until its end or the answer. Where the answer comes first nothing more is read.
+/// Posts `input` in chunks, until its end or the answer. After the answer no more is read.
 ///
 /// # Errors
-/// Where no answer came: `input` cannot be read, or nobody answers at the URL.
+/// If no answer came: `input` cannot be read, or no server answers at the URL.
 pub(super) fn post(url: &str, content_type: &str, input: impl Read + Send + 'static) -> io::Result<Answer> {
     let uri: Uri = url.parse().map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
     let mut socket = connect(&uri)?;
@@ -35,16 +35,16 @@ pub(super) fn post(url: &str, content_type: &str, input: impl Read + Send + 'sta
     );
     let mut sending = socket.try_clone()?;
     sending.write_all(head.as_bytes())?;
-    let (tell, told) = mpsc::channel();
-    // It may wait for its input for ever, so nobody waits for it.
+    let (failures, failure) = mpsc::channel();
+    // It may wait for its input for ever, so it is not joined.
     thread::spawn(move || {
         if let Err(error) = send_chunks(input, &mut sending) {
-            // Nobody listens any more where the answer has come.
-            drop(tell.send(error));
+            // The receiver is gone if the answer has come.
+            drop(failures.send(error));
             drop(sending.shutdown(Shutdown::Both));
         }
     });
-    receive(&mut socket).map_err(|error| told.try_recv().unwrap_or(error))
+    receive(&mut socket).map_err(|error| failure.try_recv().unwrap_or(error))
 }
 
 fn connect(uri: &Uri) -> io::Result<TcpStream> {
@@ -63,10 +63,10 @@ fn connect(uri: &Uri) -> io::Result<TcpStream> {
     Err(failure)
 }
 
-/// Sends the whole input. Where the server takes no more, its answer says why, or that there is none.
+/// Sends the whole input. If the server takes no more, this ends without an error: its answer says why.
 ///
 /// # Errors
-/// Where the input cannot be read.
+/// If the input cannot be read.
 fn send_chunks(mut input: impl Read, socket: &mut impl Write) -> io::Result<()> {
     let mut bytes = vec![0; CHUNK_BYTES_MAX];
     loop {
@@ -83,7 +83,7 @@ fn send_chunks(mut input: impl Read, socket: &mut impl Write) -> io::Result<()> 
     }
 }
 
-/// Reads the answer, those that only inform passed over.
+/// Reads the answer, and skips interim ones.
 fn receive(socket: &mut impl Read) -> io::Result<Answer> {
     let (mut received, mut bytes) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
@@ -108,8 +108,8 @@ fn receive(socket: &mut impl Read) -> io::Result<Answer> {
     }
 }
 
-/// The status of an answer, how its body ends (`None`: with the connection), and the bytes of its head; `None` while more
-/// of that is to come.
+/// The status of an answer, the framing of its body (`None`: it ends with the connection), and the bytes
+/// of its head; `None` while the head is incomplete.
 fn read_head(received: &[u8]) -> io::Result<Option<(StatusCode, Option<Framing>, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
@@ -133,7 +133,7 @@ fn read_head(received: &[u8]) -> io::Result<Option<(StatusCode, Option<Framing>,
     Ok(Some((status, framing, bytes)))
 }
 
-/// The body, once it is whole.
+/// The body, once it is complete.
 fn read_body(framing: Option<Framing>, received: &[u8], is_over: bool) -> io::Result<Option<Vec<u8>>> {
     let Some(framing) = framing else { return Ok(is_over.then(|| received.to_vec())) };
     let malformed = |error| io::Error::new(ErrorKind::InvalidData, error);
@@ -147,17 +147,17 @@ fn read_body(framing: Option<Framing>, received: &[u8], is_over: bool) -> io::Re
     Ok(decoder.is_done().then_some(body))
 }
 
-/// Bytes of the input that are sent together at the most.
+/// Most bytes of the input in one chunk.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
 
-/// Fields of an answer.
+/// Most fields of an answer.
 const HEADERS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Gives its bytes one by one.
+    /// Yields its bytes one by one.
     struct Trickle<'b>(&'b [u8]);
 
     impl Read for Trickle<'_> {

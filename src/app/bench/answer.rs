@@ -1,18 +1,18 @@
-//! The answers of a server: heads, and bodies of any framing (RFC 9112 6), as their bytes come.
+//! The answers of a server: heads, and bodies of any framing (RFC 9112 6), read as their bytes come.
 
 use crate::http::BodyDecoder;
 use crate::http::Framing;
 
-/// What matters of the head of an answer.
+/// The parts of an answer's head that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: u16,
     pub(super) content_type: String,
     pub(super) server: Option<String>,
-    /// Whether the connection can be used for another request.
+    /// The connection can be used for another request.
     pub(super) keeps_open: bool,
     framing: BodyFraming,
-    /// Bytes of the head, its blank line included.
+    /// Bytes of the head, including its blank line.
     pub(super) bytes: usize,
 }
 
@@ -22,7 +22,7 @@ enum BodyFraming {
     UntilClose,
 }
 
-/// Why an answer cannot be understood.
+/// Why an answer is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AnswerError {
     #[error("its answer is not HTTP: {0}")]
@@ -34,7 +34,8 @@ pub(super) enum AnswerError {
 }
 
 impl Head {
-    /// Reads a head off the front of `bytes`; `None` while it is not whole. Interim answers are passed over.
+    /// Parses the head at the front of `bytes`; `None` while it is incomplete. Interim answers are
+    /// skipped.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, AnswerError> {
         let mut skipped = 0;
         loop {
@@ -128,7 +129,8 @@ impl Body {
         }
     }
 
-    /// Hands the data in `bytes` to `sink`, piece by piece; returns how many bytes were the body's.
+    /// Passes the data in `bytes` to `sink`, piece by piece. Returns how many bytes belonged to the
+    /// body.
     pub(super) fn feed<E>(
         &mut self,
         bytes: &[u8],
@@ -151,11 +153,11 @@ impl Body {
     }
 }
 
-/// Why a body was not read on.
+/// Why reading a body stopped.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyError<E> {
     Framing(AnswerError),
-    /// The one who takes the data would not.
+    /// `sink` refused the data.
     Sink(E),
 }
 
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_of_a_stream_is_told_from_others() {
+    fn the_head_of_a_stream_is_distinguished_from_others() {
         let stream = head("HTTP/1.1 200 OK\nContent-Type: Text/Event-Stream; charset=utf-8\nServer: x\n\n");
         assert!(stream.is_stream() && !stream.keeps_open);
         assert_eq!(stream.server.as_deref(), Some("x"));
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_told() {
+    fn what_is_no_answer_is_reported() {
         assert!(matches!(Head::parse(b"SSH-2.0\r\n\r\n"), Err(AnswerError::NotHttp(_))));
         let endless = [b"HTTP/1.1 200 OK\r\nA: ".as_slice(), &vec![b'x'; HEAD_BYTES_MAX]].concat();
         assert_eq!(Head::parse(&endless), Err(AnswerError::HeadTooLong));

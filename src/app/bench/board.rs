@@ -1,5 +1,4 @@
-//! What the publisher and the readers know of each other while a run is under way: numbers that each side puts up, and the
-//! clock that both read.
+//! What publisher and readers exchange during a run: numbers that each side posts, and a common clock.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,29 +13,29 @@ use mio::Waker;
 #[derive(Debug)]
 pub(super) struct Board {
     pub(super) clock: Clock,
-    /// Whether a signal has ended the run early, with the figures so far.
+    /// A signal ended the run early. Its figures so far are reported.
     pub(super) is_signalled: AtomicBool,
-    /// Whether some of the readers have ended before their time, so that there is nothing more to measure.
+    /// Some readers ended before their time, so there is no more to measure.
     pub(super) has_failed: AtomicBool,
-    /// Whether readers look for their slowest stream, which costs them a look at each.
+    /// Readers look for their slowest stream, which costs a look at each.
     pub(super) wants_places: AtomicBool,
-    /// Whether slow streams may not have read all that waited for them.
+    /// Slow streams may not have read everything queued for them.
     pub(super) is_drain_cut: AtomicBool,
     /// Events sent at or after this time, in ns, are measured.
     pub(super) measured_from_ns: AtomicU64,
-    /// The place in the run up to which every event was published and answered for; what readers hold their streams
-    /// against when the phase is [`Phase::Over`].
+    /// The place in the run up to which every event was published and answered. Readers check their
+    /// streams against it in [`Phase::Over`].
     pub(super) published: AtomicU64,
     pub(super) readers: Vec<ReaderBoard>,
     phase: AtomicU8,
-    /// Places that streams which are not slow have moved on by, since the first event of each.
+    /// The sum of places by which streams that are not slow have advanced since their first event.
     advanced: AtomicU64,
     /// The sum that the publisher waits for.
     goal: AtomicU64,
     waker: Waker,
 }
 
-/// What the readers are to do.
+/// What the readers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub(super) enum Phase {
@@ -44,40 +43,41 @@ pub(super) enum Phase {
     AllRead,
     /// Read slow streams slowly.
     SlowRead,
-    /// Count what is missing, and end.
+    /// Count missing events, and end.
     Over,
 }
 
-/// What one reader, or a worker with all of its readers, puts up, on a cache line of its own, once a turn.
+/// Numbers of one reader, or of a worker with all of its readers. They have a cache line of their own
+/// and are posted once a turn.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct ReaderBoard {
-    /// The kernel's id of its thread; 0 before it runs, and of a worker.
+    /// The kernel's id of its thread; 0 before the thread runs, and for a worker.
     pub(super) thread_id: AtomicU64,
-    /// Connections that were tried.
+    /// Connections attempted.
     pub(super) tried: AtomicU64,
-    /// Streams that the server has begun.
+    /// Streams that the server began.
     pub(super) begun: AtomicU64,
-    /// Connections that came to no stream.
+    /// Connections that did not become streams.
     pub(super) failed: AtomicU64,
-    /// Streams that had at least one event.
+    /// Streams with at least one event.
     pub(super) settled: AtomicU64,
-    /// Streams that ended though nobody asked for it.
+    /// Streams that ended unasked.
     pub(super) ended: AtomicU64,
     /// Measured events received.
     pub(super) deliveries: AtomicU64,
-    /// When the last of them came, in ns.
+    /// When the last of these came, in ns.
     pub(super) last_delivery_ns: AtomicU64,
     /// Bytes received since measuring began.
     pub(super) received_bytes: AtomicU64,
-    /// The place in the run of the first event that some stream which is not slow still waits for.
+    /// The place in the run of the first event that a stream which is not slow still waits for.
     pub(super) fast_place: AtomicU64,
-    /// The same for streams that are slow.
+    /// The same for slow streams.
     pub(super) slow_place: AtomicU64,
 }
 
 impl Board {
-    /// A board with room for so many readers. `waker` ends the wait of the publisher, or of a worker.
+    /// A board for `readers` readers. `waker` ends the wait of the publisher, or of a worker.
     pub(super) fn new(clock: Clock, readers: usize, waker: Waker) -> Board {
         Board {
             clock,
@@ -107,7 +107,7 @@ impl Board {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Whether the run is to end early.
+    /// Returns true if and only if the run ends early.
     pub(super) fn is_stopped(&self) -> bool {
         self.is_signalled.load(Ordering::Relaxed) || self.has_failed()
     }
@@ -126,12 +126,12 @@ impl Board {
         self.readers.iter().map(|reader| number(reader).load(Ordering::Acquire)).sum()
     }
 
-    /// The first place that some stream which is not slow still waits for; `u64::MAX` where there is none.
+    /// The first place that a stream which is not slow still waits for; `u64::MAX` if there is none.
     pub(super) fn fast_place(&self) -> u64 {
         self.least(|reader| &reader.fast_place)
     }
 
-    /// The same for streams that are slow.
+    /// The same for slow streams.
     pub(super) fn slow_place(&self) -> u64 {
         self.least(|reader| &reader.slow_place)
     }
@@ -145,7 +145,7 @@ impl Board {
         self.advanced.load(Ordering::SeqCst)
     }
 
-    /// Adds what a reader's streams have moved on by, and wakes the publisher where it waits for that.
+    /// Adds the advance of a reader's streams, and wakes the publisher if it waits for that.
     pub(super) fn advance(&self, by: u64) -> io::Result<()> {
         if by == 0 {
             return Ok(());
@@ -155,7 +155,7 @@ impl Board {
         if before < goal && goal <= before + by { self.waker.wake() } else { Ok(()) }
     }
 
-    /// Has the publisher woken when the streams have moved on so far.
+    /// Has the publisher woken once the streams have advanced this far.
     pub(super) fn set_goal(&self, goal: u64) {
         self.goal.store(goal, Ordering::SeqCst);
     }
@@ -165,12 +165,12 @@ impl Board {
     }
 }
 
-/// Says that the run has failed, and that nobody is to wait for a reader's streams any more, unless it was disarmed
-/// before it is dropped: so also where a thread panics.
+/// Reports on drop that the run has failed, and that a reader's streams will not advance, unless it was
+/// disarmed before. So a panic of a thread is reported too.
 #[derive(Debug)]
 pub(super) struct Alarm {
     board: Arc<Board>,
-    /// Which of the board's readers it is for.
+    /// The index of the reader on the board.
     reader: usize,
     is_armed: bool,
 }
@@ -205,17 +205,17 @@ impl Clock {
         Clock(Instant::now())
     }
 
-    /// The clock of a run that another process has begun, by what its own says in [`Clock::origin_ns`].
+    /// The clock of a run that another process began, from [`Clock::origin_ns`] of its clock.
     ///
-    /// It goes wrong by the step where the machine's clock is set between the two, which shows as a time from before
-    /// or after what was waited for.
+    /// If the machine's clock is set in between, the result is off by that step. It then shows times
+    /// before or after what was waited for.
     pub(super) fn of_origin(origin_ns: u64) -> Clock {
         let (instant, unix_ns) = both_clocks();
         let passed = Duration::from_nanos(unix_ns.saturating_sub(origin_ns));
         Clock(instant.checked_sub(passed).unwrap_or(instant))
     }
 
-    /// When the run began, in ns since 1970: other processes know no `Instant` of this one.
+    /// When the run began, in ns since 1970: other processes cannot use an `Instant` of this one.
     pub(super) fn origin_ns(self) -> u64 {
         let (instant, unix_ns) = both_clocks();
         unix_ns.saturating_sub(as_ns(instant.saturating_duration_since(self.0)))
@@ -226,8 +226,8 @@ impl Clock {
     }
 }
 
-/// The same moment on the two clocks of the machine, the second in ns since 1970, to some 100 ns: the closest of a few
-/// tries, as a thread may lose its CPU in between.
+/// One moment on both clocks of the machine, the second in ns since 1970, to within some 100 ns. It is
+/// the closest pair of a few tries, as a thread may lose its CPU in between.
 fn both_clocks() -> (Instant, u64) {
     let tries = (0..CLOCK_TRIES).map(|_| {
         let (before, now, after) = (Instant::now(), SystemTime::now(), Instant::now());
@@ -239,7 +239,7 @@ fn both_clocks() -> (Instant, u64) {
     (instant, unix_ns)
 }
 
-/// A duration in ns, as far as 64 bits go: for 584 years.
+/// A duration in ns, saturating at 584 years.
 pub(super) fn as_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

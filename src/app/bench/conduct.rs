@@ -1,4 +1,5 @@
-//! The course of a run: connections, a first event on every stream, warm-up, the measured part, and the end.
+//! The course of a run: connections, a first event on every stream, warm-up, the measured part, and the
+//! end.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use crate::driver::affinity::pin_to_cpu;
 /// Runs the load of `plan`.
 ///
 /// # Errors
-/// Where it cannot be set up. What goes wrong later is in the report.
+/// If it cannot be set up. Later failures are in the report.
 pub(super) fn conduct(
     plan: Plan,
     parameters: Parameters,
@@ -76,7 +77,7 @@ struct Conductor<'a> {
     connector: Connector,
     publisher: Publisher,
     readers: Readers,
-    /// The further processes.
+    /// The worker processes.
     crew: Crew,
     notices: Notices<'a>,
     course: Course,
@@ -110,7 +111,7 @@ impl Conductor<'_> {
         let readers = Readers::start(&self.plan, &self.board, FIRST, &self.connector);
         self.readers = readers.map_err(|error| error.to_string())?;
         self.order()?;
-        // Only now, as threads inherit the CPUs of the one that starts them.
+        // After the threads are started, because they inherit the CPUs of their parent.
         if let Some(cpu) = self.plan.publisher_cpu {
             pin_to_cpu(cpu).map_err(|error| format!("the publisher cannot run on CPU {cpu}: {error}"))?;
         }
@@ -136,15 +137,15 @@ impl Conductor<'_> {
                     self.plan.stall
                 ));
             }
-            self.notices.tell(now, (begun, 0), |rate, _| {
+            self.notices.show(now, (begun, 0), |rate, _| {
                 format!("connecting: {begun} of {subscribers} streams, {rate}/s")
             });
             thread::sleep(LOOK);
         }
     }
 
-    /// Publishes to every channel until every stream has had an event: only then is it known that the server has them
-    /// all in its books, and from then on each must get everything.
+    /// Publishes to every channel until every stream has had an event. Only then has the server
+    /// registered all streams, and from then on each must get every event.
     fn settle(&mut self) -> Result<(), Trouble> {
         let deadline_ns = self.board.clock.ns() + as_ns(SETTLE_TIME);
         let begun = self.board.sum(|reader| &reader.begun);
@@ -206,7 +207,7 @@ impl Conductor<'_> {
         let (board, notices) = (Arc::clone(&self.board), &mut self.notices);
         notices.begin(board.clock.ns(), counts(&board));
         let mut watch = |now| {
-            notices.tell(now, counts(&board), |events, deliveries| match deliveries {
+            notices.show(now, counts(&board), |events, deliveries| match deliveries {
                 0 => format!("{what}: {events} events/s"),
                 _ => format!("{what}: {events} events/s, {deliveries} deliveries/s"),
             });
@@ -214,8 +215,8 @@ impl Conductor<'_> {
         self.publisher.publish(until, &mut watch).map_err(|error| error.to_string())
     }
 
-    /// Waits until every stream that is not slow has all that was published, or nothing comes any more: what is missing
-    /// then is counted in the end.
+    /// Waits until every stream that is not slow has all published events, or until a stall. Missing
+    /// events are counted at the end.
     fn await_fast(&mut self) -> Result<(), Trouble> {
         self.await_place(self.plan.stall, |board| board.fast_place())
     }
@@ -235,7 +236,7 @@ impl Conductor<'_> {
         Ok(())
     }
 
-    /// Lets slow streams read what waits for them.
+    /// Lets slow streams read what is queued for them.
     fn drain_slow(&mut self) -> Result<(), Trouble> {
         if self.plan.slow_subscribers == 0 {
             return Ok(());
@@ -251,11 +252,11 @@ impl Conductor<'_> {
         Ok(())
     }
 
-    /// Ends the readers, and puts together what they have found.
+    /// Ends the readers, and makes the report.
     fn finish(mut self, parameters: Parameters) -> Result<Report, BenchError> {
         self.notices.end();
         if self.board.has_failed() {
-            // What is under way to the streams of others is not lost.
+            // Events under way to the other streams are not lost.
             let waited = self.await_fast();
             self.course.troubles.extend(waited.err());
         }
@@ -280,7 +281,7 @@ impl Conductor<'_> {
             .map_err(|error| format!("cannot measure the server any more: {error}"))
     }
 
-    /// Has the further processes do what the board says, and returns the time of their readers.
+    /// Sends the board's state to the worker processes. Returns the time of their readers.
     fn order(&mut self) -> Result<Vec<ThreadTime>, Trouble> {
         let unbatched_from = (self.plan.pace == Pace::Unbatched).then(|| self.publisher.answered_place());
         self.crew.order(unbatched_from)
@@ -300,7 +301,7 @@ impl Conductor<'_> {
         })
     }
 
-    /// A reader only ends by itself where it cannot go on.
+    /// A reader ends by itself only if it cannot go on.
     fn check_readers(&mut self) -> Result<(), Trouble> {
         if self.readers.has_ended() {
             return Err("a reader has ended before its time".to_owned());
@@ -312,11 +313,11 @@ impl Conductor<'_> {
 /// The process that conducts the run, among those that read.
 const FIRST: usize = 0;
 
-/// How often conditions are looked at while nothing is measured but their coming true.
+/// How often conditions are checked while nothing is measured.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// How long a server may take to have all streams in its books.
+/// Longest time for the server to register all streams.
 const SETTLE_TIME: Duration = Duration::from_secs(30);
 
-/// How long one event may take before another is tried.
+/// Longest time for one event before another is tried.
 const SETTLE_ROUND: Duration = Duration::from_millis(500);

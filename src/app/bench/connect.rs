@@ -1,4 +1,4 @@
-//! Opening streams: sockets, source addresses, and when the next one is due.
+//! Opening streams: sockets, source addresses, and the schedule.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -14,16 +14,16 @@ use super::plan::{Plan, STREAMS_PER_SOURCE, Sources, loopback_sources};
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     address: SocketAddr,
-    /// Connections of this process go round these; none where the kernel is to choose.
+    /// Connections of this process use these in turn; empty if the kernel chooses.
     sources: Vec<SocketAddr>,
     processes: usize,
 }
 
 impl Connector {
-    /// The connector of one process of the run, with source addresses of its own where there are enough.
+    /// The connector of one process of the run, with source addresses of its own if there are enough.
     ///
     /// # Errors
-    /// One sentence, where the sources are of another family than the address.
+    /// One sentence, if the sources are of another family than the address.
     pub(super) fn new(plan: &Plan, process: usize, address: SocketAddr) -> Result<Connector, String> {
         let addresses = match &plan.sources {
             Sources::Addresses(addresses) if addresses.len() >= plan.processes => {
@@ -44,7 +44,7 @@ impl Connector {
         Ok(Connector { address, sources, processes: plan.processes })
     }
 
-    /// Begins a connection. A slow reader's takes little beyond what it reads.
+    /// Begins a connection. A slow reader's has a small receive buffer.
     pub(super) fn connect(&self, subscriber: usize, is_slow: bool) -> Result<TcpStream, ConnectError> {
         let domain = Domain::for_address(self.address);
         let failed = |source| ConnectError::Failed { address: self.address, source };
@@ -75,7 +75,7 @@ impl Connector {
     }
 }
 
-/// Why no connection came about.
+/// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error(
@@ -87,7 +87,8 @@ pub(super) enum ConnectError {
     Failed { address: SocketAddr, source: io::Error },
 }
 
-/// Sends a request that is far smaller than any socket's buffer; `false` while there is no connection yet.
+/// Sends a request that is far smaller than any socket's buffer; `false` while the connection is not
+/// established.
 pub(super) fn send_whole(socket: &mut TcpStream, request: &[u8]) -> io::Result<bool> {
     match socket.write(request) {
         Ok(count) if count == request.len() => Ok(true),
@@ -99,7 +100,7 @@ pub(super) fn send_whole(socket: &mut TcpStream, request: &[u8]) -> io::Result<b
     }
 }
 
-/// Says how many connections may have been begun by now.
+/// The schedule of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ramp {
     began_ns: u64,
@@ -111,21 +112,21 @@ impl Ramp {
         Ramp { began_ns, per_second }
     }
 
-    /// When the connection at `place` of all readers' is due, in ns.
+    /// When the connection at `place` of all readers is due, in ns.
     pub(super) fn due_ns(self, place: usize) -> u64 {
         let Some(per_second) = self.per_second else { return self.began_ns };
         self.began_ns + seconds_to_ns(place as f64 / per_second)
     }
 }
 
-/// Seconds that are not negative, as ns.
+/// Non-negative seconds as ns.
 pub(super) fn seconds_to_ns(seconds: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
     let ns = (seconds * 1e9) as u64;
     ns
 }
 
-/// What the kernel takes for a stream that hardly reads; it doubles this for its own books (`tcp(7)`).
+/// The receive buffer of a stream that hardly reads. The kernel doubles it for its overhead (`tcp(7)`).
 const SLOW_RECEIVE_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One connection of a reader: its socket, its stream, and its place in the numbers of its channel.
+//! One connection of a reader: its socket, its stream, and its position in its channel.
 
 use std::io::{self, Read};
 
@@ -24,7 +24,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// The connection of a subscriber, before there is one.
+    /// The connection of a subscriber, before it is opened.
     pub(super) fn new(plan: &Plan, subscriber: usize, tried_ns: u64) -> Connection {
         Connection {
             socket: None,
@@ -38,7 +38,7 @@ impl Connection {
         }
     }
 
-    /// Asks for the stream, unless that was done, or cannot be done yet.
+    /// Sends the request for the stream, unless it was sent or cannot be sent yet.
     pub(super) fn send_request(&mut self, plan: &Plan) -> io::Result<()> {
         let Some(socket) = self.socket.as_mut().filter(|_| !self.is_request_sent) else { return Ok(()) };
         let mut request = Vec::new();
@@ -47,7 +47,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what is there; `None` where the connection has ended.
+    /// Reads available bytes; `None` if the connection has ended.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         let socket = self.socket.as_mut()?;
         loop {

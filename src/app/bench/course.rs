@@ -1,4 +1,4 @@
-//! What is noted down in the course of a run: what the report is made of, beside what the readers find.
+//! Notes taken in the course of a run. With the findings of the readers they make the report.
 
 use std::ops::Range;
 use std::time::SystemTime;
@@ -6,13 +6,13 @@ use std::time::SystemTime;
 use super::process::{Kernel, Memory, ThreadTime, Usage};
 use super::publisher::Published;
 
-/// What was noted down on the way.
+/// The notes of a run.
 #[derive(Debug)]
 pub(super) struct Course {
     pub(super) began: SystemTime,
     /// Why the run could not go on, a sentence each.
     pub(super) troubles: Vec<String>,
-    /// Whether a signal ended it.
+    /// A signal ended the run.
     pub(super) is_signalled: bool,
     pub(super) ramp_began_ns: u64,
     pub(super) memory_before: Option<Memory>,
@@ -21,7 +21,7 @@ pub(super) struct Course {
     pub(super) kernel_before: Kernel,
     pub(super) kernel_ramped: Kernel,
     pub(super) measured: Option<Measured>,
-    /// Measured deliveries, those after the measured part among them.
+    /// Measured deliveries, including those after the measured part.
     pub(super) deliveries_in_all: u64,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Measured {
     pub(super) published: Published,
 }
 
-/// What was read at one moment.
+/// Readings of one moment.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) at_ns: u64,

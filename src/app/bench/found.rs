@@ -1,4 +1,4 @@
-//! What readers find out about their streams.
+//! The findings of readers about their streams.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -9,30 +9,30 @@ use serde::{Deserialize, Serialize};
 use super::latency;
 use super::sequence::Tally;
 
-/// What readers have found out in the end: one, or all together.
+/// The findings of one reader or of all together.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Found {
-    /// Of the streams that are not slow.
+    /// Events of streams that are not slow.
     pub(super) fast: Tally,
-    /// Of those that are.
+    /// Events of slow streams.
     pub(super) slow: Tally,
-    /// From send to receipt, of streams that are not slow.
+    /// From send to receipt, for streams that are not slow.
     #[serde(with = "latency::counts")]
     pub(super) latency: Histogram<u64>,
-    /// From the begin of a connection to the head of its stream.
+    /// From the start of a connection to the head of its stream.
     #[serde(with = "latency::counts")]
     pub(super) connect_latency: Histogram<u64>,
     /// When the last stream was begun, in ns.
     pub(super) last_begun_ns: u64,
-    /// Streams that are not slow, and that ended though nobody asked for it.
+    /// Streams that are not slow and ended unasked.
     pub(super) fast_ended: u64,
-    /// The same of slow ones.
+    /// Slow streams that ended unasked.
     pub(super) slow_ended: u64,
-    /// Events that slow streams had not read when their time was up.
+    /// Events that slow streams had not read when their time was over.
     pub(super) unread: u64,
-    /// What went wrong with connections, and how often.
+    /// Failures of connections, and their counts.
     pub(super) failures: BTreeMap<String, u64>,
-    /// What the server says it is.
+    /// The `Server` header.
     pub(super) server: Option<String>,
 }
 
@@ -71,7 +71,8 @@ impl AddAssign for Found {
 }
 
 impl Found {
-    /// Counts connections that failed for one reason. A peer decides what a reason says, so their kinds are bounded.
+    /// Counts connections that failed for one reason. The peer's text is part of a reason, so the number
+    /// of reasons is bounded.
     pub(super) fn count_failure(&mut self, failure: String, count: u64) {
         if self.failures.len() < FAILURE_KINDS_MAX || self.failures.contains_key(&failure) {
             *self.failures.entry(failure).or_default() += count;
@@ -79,7 +80,7 @@ impl Found {
     }
 }
 
-/// Different failures that are told.
+/// Most different failures that are reported.
 const FAILURE_KINDS_MAX: usize = 8;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Histograms of times in ns, and which deliveries are taken into them.
+//! Histograms of times in ns, and the choice of deliveries that they sample.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -8,8 +8,8 @@ pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, HOUR_NS, DIGITS).expect("these are bounds that it takes")
 }
 
-/// A histogram as what was counted, value by value. Each is the greatest of those that the histogram takes for the same, so
-/// that what is read is equal to what was written.
+/// A histogram as counts by value. Each value is the greatest of those that the histogram does not
+/// distinguish, so that what is read equals what was written.
 pub(super) mod counts {
     use serde::ser::SerializeSeq;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -38,7 +38,7 @@ pub(super) mod counts {
     }
 }
 
-/// What a histogram says.
+/// Percentiles of a histogram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Summary {
@@ -64,7 +64,8 @@ impl Summary {
     }
 }
 
-/// Chooses one event in so many by a hash of its number: any regular choice could always meet the same place of a batch.
+/// Samples one event in `every` by a hash of its number: a regular choice could always hit the same
+/// place of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     hash_max: u32,

@@ -10,13 +10,14 @@ use mio::{Interest, Registry, Token};
 use super::answer::{AnswerError, Body, BodyError, Head};
 use super::stream::detail;
 
-/// A connection to publish over. It is made when it is needed, and again where the server has ended it between two answers.
+/// A connection to publish over. It is opened on demand, and again if the server ended it between two
+/// answers.
 #[derive(Debug)]
 pub(super) struct Link {
     address: SocketAddr,
     token: Token,
     socket: Option<TcpStream>,
-    /// Bytes of requests, from `out_at` on not yet taken by the kernel.
+    /// Bytes of requests; those from `out_at` on were not taken by the kernel yet.
     out: Vec<u8>,
     out_at: usize,
     under_way: VecDeque<Request>,
@@ -25,7 +26,7 @@ pub(super) struct Link {
     answer: Option<(Head, Body, Vec<u8>)>,
 }
 
-/// A request that was not answered yet.
+/// A request without an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
     pub(super) events: u32,
@@ -62,22 +63,22 @@ impl Link {
         }
     }
 
-    /// How many requests are not answered yet.
+    /// The number of requests without an answer.
     pub(super) fn under_way(&self) -> usize {
         self.under_way.len()
     }
 
-    /// The place in the run of the first event that the server has not answered for; `None` where there is none.
+    /// The place in the run of the first event without an answer; `None` if there is none.
     pub(super) fn first_place(&self) -> Option<u64> {
         self.under_way.front().map(|request| request.place)
     }
 
-    /// The buffer that the bytes of a request are to be put behind, before [`Link::send`].
+    /// The buffer to which the bytes of a request are appended, before [`Link::send`].
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
 
-    /// Sends what is in the buffer, as `request`.
+    /// Sends the buffer's bytes as `request`.
     pub(super) fn send(&mut self, request: Request, registry: &Registry) -> Result<(), LinkError> {
         if self.socket.is_none() {
             self.connect(registry)?;
@@ -86,18 +87,18 @@ impl Link {
         self.flush()
     }
 
-    /// Returns true if and only if there is a connection, as far as is known.
+    /// Returns true if a connection is open, as far as is known.
     pub(super) fn is_open(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// Finds out whether there could be a connection, and keeps none; blocks until that is known.
+    /// Checks that a connection can be opened, and keeps none. Blocks.
     pub(super) fn check(&self) -> Result<(), LinkError> {
         let connected = std::net::TcpStream::connect(self.address);
         connected.map(drop).map_err(|source| LinkError::NoConnection { address: self.address, source })
     }
 
-    /// Opens the connection; blocks until it is there.
+    /// Opens the connection. Blocks.
     pub(super) fn connect(&mut self, registry: &Registry) -> Result<(), LinkError> {
         let connected = std::net::TcpStream::connect(self.address).and_then(|socket| {
             socket.set_nodelay(true)?;
@@ -111,7 +112,7 @@ impl Link {
         Ok(())
     }
 
-    /// Has the kernel take what it takes.
+    /// Writes as much as the kernel takes.
     pub(super) fn flush(&mut self) -> Result<(), LinkError> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
         while self.out_at < self.out.len() {
@@ -128,7 +129,7 @@ impl Link {
         Ok(())
     }
 
-    /// Reads what has come, and hands each request that was answered well to `sink`.
+    /// Reads available bytes, and passes each request with a good answer to `sink`.
     pub(super) fn receive(
         &mut self,
         buffer: &mut [u8],
@@ -140,7 +141,7 @@ impl Link {
                 Ok(count) => self.take(&buffer[..count], sink)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A connection that nothing is asked of may go as it likes.
+                // An idle connection may end.
                 Err(_) if self.under_way.is_empty() => self.socket = None,
                 Err(error) => return Err(LinkError::Lost(error)),
             }
@@ -178,7 +179,7 @@ impl Link {
         Ok(())
     }
 
-    /// Hands on the answer's request, if its body has ended.
+    /// Passes on the answer's request, if its body has ended.
     fn finish_answer(&mut self, sink: &mut impl FnMut(Request)) -> Result<(), LinkError> {
         let Some((head, _, said)) = self.answer.take_if(|(_, body, _)| body.is_done()) else { return Ok(()) };
         self.settle(&head, &said, sink)?;
@@ -199,7 +200,7 @@ impl Link {
         Ok(())
     }
 
-    /// The server has ended its side, which also ends a body without framing.
+    /// Handles the end of the server's side, which also ends a body without framing.
     fn end(&mut self, sink: &mut impl FnMut(Request)) -> Result<(), LinkError> {
         if let Some((head, _, said)) = self.answer.take_if(|(_, body, _)| matches!(body, Body::UntilClose)) {
             self.settle(&head, &said, sink)?;
@@ -217,7 +218,7 @@ impl Link {
     }
 }
 
-/// What a server says of a refusal is shown; this much is enough.
+/// Bytes of a refusal's explanation that are shown.
 const SAID_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]
@@ -228,7 +229,7 @@ mod tests {
 
     use super::*;
 
-    /// A link with `requests` under way, whose server has answered with `answers` and gone.
+    /// A link with `requests` under way, whose server answered with `answers` and closed the connection.
     fn after(requests: u32, answers: &str) -> (Result<(), LinkError>, Vec<u32>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let poll = Poll::new().unwrap();
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_with_what_was_said() {
+    fn a_refusal_is_reported_with_what_was_said() {
         let (received, answered) = after(1, "HTTP/1.1 503 No\r\nContent-Length: 8\r\n\r\ntoo\nmuch");
         assert_eq!(received.unwrap_err().to_string(), "the server answered 503 to a publish: too much");
         assert!(answered.is_empty());

@@ -2,12 +2,12 @@
 
 use super::board::Clock;
 
-/// The looks of one reader: only after streams have moved, and so seldom that they cost little.
+/// The looks of one reader: only after streams have advanced, and so rarely that they cost little.
 #[derive(Debug)]
 pub(super) struct Looks {
-    /// Whether a stream has moved on since the last look.
+    /// A stream has advanced since the last look.
     has_moved: bool,
-    /// Before it, in ns, there is no next look.
+    /// The earliest time of the next look, in ns.
     next_ns: u64,
 }
 
@@ -21,12 +21,12 @@ impl Looks {
         self.has_moved
     }
 
-    /// Takes note that a stream has moved on, or has ended.
+    /// Notes that a stream has advanced, or has ended.
     pub(super) fn note_move(&mut self) {
         self.has_moved = true;
     }
 
-    /// What `look` finds; `None` where none is due.
+    /// The result of `look`; `None` if no look is due.
     pub(super) fn look<T>(&mut self, clock: Clock, look: impl FnOnce() -> T) -> Option<T> {
         let began_ns = clock.ns();
         if !self.has_moved || began_ns < self.next_ns {
@@ -42,7 +42,7 @@ impl Looks {
 
 const INTERVAL_NS: u64 = 250_000;
 
-/// So looking for places takes at most one part in twenty of a reader's time.
+/// Looks take at most one part in twenty of a reader's time.
 const COST_FACTOR: u64 = 20;
 
 #[cfg(test)]

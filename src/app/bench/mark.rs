@@ -1,13 +1,13 @@
-//! What the data of every event begins with, so that a reader knows which event it has and when it was sent.
+//! The beginning of every event's data. It identifies the event and its send time to a reader.
 //!
-//! A mark is plain letters and digits, so that it passes through JSON as it is, and a server may wrap the data in
-//! text of its own: the mark is found wherever it stands in a line. It names the run too, so that an event that another
-//! run has left behind is not taken for one of this.
+//! A mark is plain letters and digits, so it passes through JSON unchanged. A server may wrap the data
+//! in text of its own: the mark is found anywhere in a line. It also names the run, so that events left
+//! behind by another run are not taken for events of this one.
 
 use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 
-/// Which event this is.
+/// The identity of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     /// The channel, counted from 0.
@@ -19,13 +19,13 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Bytes of every mark: the least that the data of an event can have.
+    /// Bytes of every mark: the smallest data of an event.
     pub(super) const BYTES: usize = INTRO_BYTES + CHANNEL_DIGITS + NUMBER_DIGITS + TIME_DIGITS;
 
-    /// Channels that marks can tell apart.
+    /// The number of channels that marks distinguish.
     pub(super) const CHANNELS_MAX: usize = 1 << (4 * CHANNEL_DIGITS);
 
-    /// Appends data of `bytes` bytes, at least [`Mark::BYTES`], that begins with the mark.
+    /// Appends data of `bytes` bytes that begins with the mark; `bytes` is at least [`Mark::BYTES`].
     pub(super) fn write(self, intro: &Intro, bytes: usize, out: &mut Vec<u8>) {
         let end = out.len() + bytes.max(Mark::BYTES);
         out.extend_from_slice(&intro.0);
@@ -36,7 +36,7 @@ impl Mark {
     }
 }
 
-/// What the marks of one run begin with.
+/// The beginning of the marks of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Intro([u8; INTRO_BYTES]);
 
@@ -65,9 +65,9 @@ impl MarkFinder {
         MarkFinder { intro: intro.0, finder: Finder::new(&intro.0).into_owned() }
     }
 
-    /// The first mark in a line of data; `None` where there is none, or not a whole one.
+    /// The first mark in a line of data; `None` without a whole mark.
     pub(super) fn find(&self, line: &[u8]) -> Option<Mark> {
-        // Nearly all servers hand data on as it is; searching is for the others.
+        // Nearly all servers pass data on unchanged; the search is for the others.
         let at = if line.starts_with(&self.intro) { 0 } else { self.finder.find(line)? };
         let fields = line.get(at + INTRO_BYTES..at + Mark::BYTES)?;
         let (channel, rest) = fields.split_at(CHANNEL_DIGITS);
@@ -83,7 +83,7 @@ fn push_hex(out: &mut Vec<u8>, value: u64, digits: usize) {
     }
 }
 
-/// The value of lower-case hexadecimal digits; by table, since every delivery comes through here.
+/// The value of lower-case hexadecimal digits. It uses a table, since every delivery comes through here.
 fn hex(digits: &[u8]) -> Option<u64> {
     let (mut value, mut seen) = (0, 0);
     for &digit in digits {

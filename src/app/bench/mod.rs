@@ -1,10 +1,10 @@
-//! `downpour bench`: load from this machine against any server of event streams, and what came of it.
+//! `downpour bench`: puts load on any server of event streams, and measures it.
 //!
-//! Streams are opened and read by a few threads of their own (`reader`), events are published by the thread that
-//! conducts the run (`conduct`, `publisher`). Further processes may read a share of the streams (`crew`). Every event
-//! bears its number and the time it was sent (`mark`), so that each stream is held against what was published to its
-//! channel (`sequence`) and every delivery has a latency. What is measured is one part of the run, between snapshots of
-//! the server's processes (`process`); the rest sets it up.
+//! A few threads open and read the streams (`reader`). The thread that conducts the run publishes the
+//! events (`conduct`, `publisher`). Worker processes may read a share of the streams (`crew`). Every
+//! event has a number and its send time (`mark`), so each stream is checked against the events of its
+//! channel (`sequence`), and every delivery has a latency. One part of the run is measured, between
+//! snapshots of the server's processes (`process`); the rest prepares it.
 
 mod answer;
 mod board;
@@ -51,10 +51,11 @@ use self::report::Report;
 use crate::driver::affinity::allowed_cpus;
 use crate::driver::descriptors::raise_open_files_limit;
 
-/// Runs the load, writes the result to `out` and where the options say, and tells its progress to `notices`.
+/// Runs the load, writes the result to `out` and to the file of the options, and its progress to
+/// `notices`.
 ///
 /// # Errors
-/// [`BenchError`], also for a run that came to its end but found the server, or itself, at fault: the result is
+/// [`BenchError`], also if the run ended but found the server, or itself, at fault. Then the result was
 /// written before.
 pub fn run(options: &BenchOptions, out: &mut impl Write, notices: &mut impl Write) -> Result<(), BenchError> {
     let seed = getrandom::u64().map_err(|error| BenchError::Setup(io::Error::other(error)))?;
@@ -81,11 +82,11 @@ pub fn run(options: &BenchOptions, out: &mut impl Write, notices: &mut impl Writ
     if report.findings.is_empty() { Ok(()) } else { Err(BenchError::Found(report.findings.join("; "))) }
 }
 
-/// Reads a share of the streams of a run that another process conducts, as `input` tells, and tells `out` what comes of
-/// it. Ends with `input`.
+/// Reads a share of the streams of a run that another process conducts. Orders come from `input`,
+/// findings go to `out`. Ends with `input`.
 ///
 /// # Errors
-/// [`BenchError`], where it cannot do so.
+/// [`BenchError`] if it cannot.
 pub fn work(input: impl Read + Send + 'static, out: &mut impl Write) -> Result<(), BenchError> {
     crew::work(input, out)
 }
@@ -132,10 +133,10 @@ fn write_json(report: &Report, out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// Why the load was not as asked, or what it found.
+/// Why the load was not as asked, or what was found wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// Options that do not go together.
+    /// Options conflict.
     #[error("{0}")]
     Usage(String),
     /// The load needs more open files than the process may have.
@@ -143,35 +144,35 @@ pub enum BenchError {
         "this load needs {needed} open files{each}, and the limit is {limit}: raise it (ulimit -n {needed}){more}"
     )]
     TooFewDescriptors {
-        /// What a process of it needs.
+        /// Open files that one process needs.
         needed: usize,
-        /// Of how many processes; empty where there is one.
+        /// The number of processes, as text; empty for one.
         each: String,
         /// The hard limit.
         limit: usize,
-        /// What else would do.
+        /// The alternative, as text.
         more: String,
     },
     /// A further process cannot be started.
     #[error("cannot start a further process (--processes)")]
     NoWorker(#[source] io::Error),
-    /// A further process has ended before it took its part: what became of it.
+    /// A worker process ended before it began, and why.
     #[error("{0}")]
     Worker(String),
-    /// The processes do not agree on the time, which latencies are made of.
+    /// The processes disagree on the time, from which latencies are computed.
     #[error("the machine's clock was set while the processes were started (--processes): try again")]
     Clocks,
-    /// As a worker: what came on standard input is none of what the first process tells it.
+    /// In a worker: standard input has no orders of the first process.
     #[error(
         "a worker of `downpour bench --processes N` got no orders that it understands: it is started by that command"
     )]
     Orders(#[source] io::Error),
-    /// A process that cannot be measured.
+    /// A process cannot be measured.
     #[error("cannot measure the processes {pids:?} (--pid)")]
     NoProcess {
         /// All that were named.
         pids: Vec<u32>,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The host of a URL has no address.
@@ -179,30 +180,30 @@ pub enum BenchError {
     NoAddress {
         /// The template.
         url: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The process lacks what the load needs.
+    /// The process lacks a resource that the load needs.
     #[error("cannot set up the load")]
     Setup(#[source] io::Error),
-    /// The file for the result does not take it.
+    /// The result file could not be written.
     #[error("cannot write the result to {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Standard output does not take the result.
+    /// Standard output could not be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
-    /// The load did not run as asked, or events were lost untold, doubled or reordered.
+    /// The load did not run as asked, or events were lost without a `gap`, doubled or reordered.
     #[error("{0}")]
     Found(String),
 }
 
 impl BenchError {
-    /// Whether the options are at fault.
+    /// Returns true if and only if the options are at fault.
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         matches!(self, BenchError::Usage(_))

@@ -131,7 +131,7 @@ pub struct BenchOptions {
     pub(super) json: Option<PathBuf>,
 }
 
-/// A number of times a second, with or without `/s`.
+/// A rate per second, with or without `/s`.
 fn rate(text: &str) -> Result<f64, Problem> {
     const ALLOWED: &str =
         "a rate is a number from 0 to 1000000000 of times a second, such as 5000/s or 0.5/s";
@@ -146,7 +146,7 @@ fn percent(text: &str) -> Result<f64, Problem> {
     number(digits).filter(|percent| *percent <= 100.0).ok_or_else(|| ALLOWED.to_owned())
 }
 
-/// Digits with perhaps a point among them: `parse` alone would take `inf`, `-0` and `1e3` too.
+/// Digits, optionally with a point: `parse` alone would take `inf`, `-0` and `1e3` too.
 fn number(digits: &str) -> Option<f64> {
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     digits.parse().ok().filter(|_| is_plain)

@@ -1,4 +1,4 @@
-//! Every option with the value that held, for the result.
+//! Every option with its effective value, for the result.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::options::BenchOptions;
 use super::plan::{Extent, Pace, Plan};
 use super::target::BatchFormat;
 
-/// Every option with the value that held.
+/// Every option with its effective value.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Parameters {
@@ -45,7 +45,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// The options that `plan` was made of.
+    /// The options that `plan` was made from.
     pub(super) fn of(options: &BenchOptions, plan: &Plan) -> Parameters {
         let (duration, events) = match plan.extent {
             Extent::Time(time) => (Some(time), None),

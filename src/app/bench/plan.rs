@@ -1,4 +1,4 @@
-//! What is to be run: the options with their defaults filled in, and held against one another.
+//! The plan of a run: the options with their defaults filled in, and checked against each other.
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
@@ -23,11 +23,11 @@ pub(super) struct Plan {
     pub(super) slow_subscribers: usize,
     pub(super) slow_bytes_per_second: usize,
     pub(super) sources: Sources,
-    /// Streams opened a second; `None` for as many as the server takes.
+    /// Streams opened in a second; `None` for as many as the server takes.
     pub(super) ramp: Option<f64>,
-    /// Processes that read streams, the first one included.
+    /// Processes that read streams, including the first one.
     pub(super) processes: usize,
-    /// Reading threads of each of them.
+    /// Reading threads of each process.
     pub(super) threads: usize,
     /// CPUs for the readers, in turn, process by process; empty for any.
     pub(super) reader_cpus: Vec<usize>,
@@ -42,42 +42,42 @@ pub(super) struct Plan {
     pub(super) stall: Duration,
     pub(super) drain: Duration,
     pub(super) pids: Vec<u32>,
-    /// One delivery in so many has its latency taken.
+    /// One delivery in this many has its latency taken.
     pub(super) latency_sample: u64,
 }
 
 /// When an event may be published.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Pace {
-    /// So many a second.
+    /// This many in a second.
     Rate(f64),
     /// While fewer than this many are in flight.
     Window(u64),
-    /// When everyone has the one before.
+    /// When all streams that are not slow have the one before.
     Unbatched,
 }
 
-/// How much is measured.
+/// The length of the measured part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Extent {
     Time(Duration),
     Events(u64),
 }
 
-/// Where streams connect from.
+/// The source addresses of streams.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Sources {
-    /// One loopback address for every [`STREAMS_PER_SOURCE`] streams where the server is on one, else as the kernel
-    /// chooses.
+    /// If the server is on a loopback address, one loopback address for every [`STREAMS_PER_SOURCE`]
+    /// streams. Otherwise the kernel chooses.
     Auto,
     Addresses(Vec<Ipv4Addr>),
 }
 
 impl Plan {
-    /// Fills in what was not given. `seed` makes the run's marks its own.
+    /// Fills in defaults. `seed` makes the run's marks unique.
     ///
     /// # Errors
-    /// One sentence that names the options that do not go together, and what would.
+    /// One sentence that names the conflicting options, and what would work.
     pub(super) fn new(options: &BenchOptions, seed: u64) -> Result<Plan, String> {
         let target = target(options)?;
         let names_channel = target.publish_url.names_channel();
@@ -166,17 +166,17 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The channel of a subscriber: they go round.
+    /// The channel of a subscriber: subscribers take channels in turn.
     pub(super) fn channel_of(&self, subscriber: usize) -> u32 {
         as_u32(subscriber % self.channels.len())
     }
 
-    /// How many streams a channel has.
+    /// The number of streams of a channel.
     pub(super) fn subscribers_of(&self, channel: u32) -> u64 {
         self.among_first(self.subscribers, channel)
     }
 
-    /// How many of them are not slow.
+    /// The number of them that are not slow.
     pub(super) fn fast_subscribers_of(&self, channel: u32) -> u64 {
         self.subscribers_of(channel) - self.among_first(self.slow_subscribers, channel)
     }
@@ -186,24 +186,25 @@ impl Plan {
         as_u64(count / channels + usize::from(count % channels > channel as usize))
     }
 
-    /// Returns true if and only if the subscriber reads slowly: the first ones do.
+    /// Returns true if and only if the subscriber reads slowly. The first ones do.
     pub(super) fn is_slow(&self, subscriber: usize) -> bool {
         subscriber < self.slow_subscribers
     }
 
-    /// How many streams a process of the run reads: the first one, 0, at least as many as any other.
+    /// The number of streams that a process of the run reads. The first process, 0, has at least as many
+    /// as any other.
     pub(super) fn subscribers_in(&self, process: usize) -> usize {
         self.subscribers.saturating_sub(process).div_ceil(self.processes)
     }
 
-    /// Descriptors that each process needs, with a few for itself: as many as the first one, which publishes too and has
-    /// pipes to the others.
+    /// Descriptors that each process needs, with a few for itself. All get as many as the first one,
+    /// which also publishes and has pipes to the others.
     pub(super) fn descriptors(&self) -> usize {
         self.descriptors_with(self.processes)
     }
 
-    /// The least number of processes with which each needs at most `limit` descriptors; `None` where that is not to be
-    /// had.
+    /// The smallest number of processes that each need at most `limit` descriptors; `None` if there is
+    /// none.
     pub(super) fn processes_within(&self, limit: usize) -> Option<usize> {
         let allowed = PROCESSES_MAX.min(self.subscribers.max(1));
         (1..=allowed).find(|&processes| self.descriptors_with(processes) <= limit)
@@ -249,13 +250,14 @@ fn target(options: &BenchOptions) -> Result<Target, String> {
     })
 }
 
-/// The addresses at these places from 127.0.0.2 on: the first address is left to the server and the publishers.
+/// The loopback addresses at these places from 127.0.0.2 on. 127.0.0.1 is for the server and the
+/// publishers.
 pub(super) fn loopback_sources(places: Range<usize>) -> Vec<Ipv4Addr> {
     let first = Ipv4Addr::new(127, 0, 0, 2).to_bits();
     places.map(|place| Ipv4Addr::from_bits(first + as_u32(place))).collect()
 }
 
-/// As many of `count` as `percent` says, rounded to the nearest.
+/// `percent` of `count`, rounded to the nearest.
 fn share(count: usize, percent: f64) -> usize {
     #[expect(
         clippy::cast_possible_truncation,
@@ -274,22 +276,23 @@ fn as_u64(count: usize) -> u64 {
     count as u64
 }
 
-/// One source address has some 28 000 ports by default (`ip(7)`, `ip_local_port_range`), of which a connect looks at the 14 000
-/// even ones first. Once these are taken, every connect looks at all of them in vain before it finds an odd one.
+/// One source address has some 28 000 ports by default (`ip(7)`, `ip_local_port_range`). A connect tries
+/// the 14 000 even ones first. Once these are taken, every connect tries all of them in vain before it
+/// finds an odd one.
 pub(super) const STREAMS_PER_SOURCE: usize = 14_000;
 
 const DURATION: Duration = Duration::from_secs(10);
 
-/// At saturation a sample says as much, and does not cost the readers what they are to measure.
+/// At saturation a sample is as good, and does not load the readers that it measures.
 const SATURATED_SAMPLE: u64 = 64;
 
-/// Processes that a run may have.
+/// Most processes of a run.
 pub(super) const PROCESSES_MAX: usize = 256;
 
-/// Descriptors of the first process for each further one.
+/// Descriptors of the first process for each worker.
 const PIPES: usize = 3;
 
-/// Standard streams, the epoll instances, files of /proc while they are read.
+/// Standard streams, the epoll instances, and files of /proc while they are read.
 const DESCRIPTORS_SPARE: usize = 32;
 
 #[cfg(test)]
@@ -305,7 +308,7 @@ pub(super) mod tests {
         options: BenchOptions,
     }
 
-    /// The plan of these options.
+    /// The plan for these options.
     pub(in super::super) fn plan(arguments: &[&str]) -> Result<Plan, String> {
         plan_and_parameters(arguments).map(|(plan, _)| plan)
     }
@@ -343,7 +346,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn options_that_do_not_go_together_are_told_by_name() {
+    fn options_that_do_not_go_together_are_reported_by_name() {
         let other = ["--subscribe-url", "http://a/s", "--publish-url", "http://a/p"];
         for (arguments, words) in [
             (&["--channels", "2", other[0], other[1]][..], ["--channels 2", "--subscribe-url"]),
@@ -354,8 +357,8 @@ pub(super) mod tests {
             (&["--unbatched", "--batch", "4"], ["--unbatched", "--batch 4"]),
             (&["--rate", "0", "--batch", "8", "--window", "4"], ["--batch 8", "--window 4"]),
         ] {
-            let told = plan(arguments).unwrap_err();
-            assert!(words.iter().all(|word| told.contains(word)), "{arguments:?}: {told}");
+            let problem = plan(arguments).unwrap_err();
+            assert!(words.iter().all(|word| problem.contains(word)), "{arguments:?}: {problem}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the kernel says of processes, of this one's threads and of the machine (`proc(5)`).
+//! The kernel's figures about processes, this process's threads, and the machine (`proc(5)`).
 
 use std::fs;
 use std::io;
@@ -7,14 +7,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// The CPU time and the context switches of processes so far. Of threads that have ended nothing is known.
+/// CPU time and context switches of processes so far. Threads that have ended are not included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     /// Time on a CPU, in ns.
     pub(super) cpu_ns: u64,
-    /// The part of it in user space, in ns, as coarse as the kernel's clock tick.
+    /// The part in user space, in ns, as coarse as the kernel's clock tick.
     pub(super) user_ns: u64,
-    /// The part of it in the kernel, likewise.
+    /// The part in the kernel, likewise.
     pub(super) system_ns: u64,
     pub(super) voluntary_switches: u64,
     pub(super) involuntary_switches: u64,
@@ -25,7 +25,7 @@ pub(super) struct Usage {
 pub(super) struct ThreadTime {
     /// On a CPU.
     pub(super) running_ns: u64,
-    /// Ready to run, but without a CPU.
+    /// Ready to run, without a CPU.
     pub(super) waiting_ns: u64,
 }
 
@@ -34,16 +34,16 @@ pub(super) struct ThreadTime {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Memory {
     pub(super) rss_bytes: u64,
-    /// The part that is shared with others is counted by parts; `None` where we may not look.
+    /// Memory with shared pages divided among their users; `None` without permission.
     pub(super) pss_bytes: Option<u64>,
 }
 
-/// What the kernel counts for the whole machine.
+/// The kernel's counts for the whole machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kernel {
-    /// Memory of all TCP sockets, in bytes: ours and the server's.
+    /// Memory of all TCP sockets, in bytes: those of this process and the server.
     pub(super) tcp_bytes: u64,
-    /// Packets that were dropped as a CPU's backlog was full.
+    /// Packets dropped because a CPU's backlog was full.
     pub(super) dropped_packets: u64,
 }
 
@@ -63,7 +63,7 @@ impl Sub for Usage {
 
 impl Usage {
     /// # Errors
-    /// Where one of the processes is gone, or none of ours to look at.
+    /// If one of the processes is gone, or may not be inspected.
     pub(super) fn of(pids: &[u32]) -> io::Result<Usage> {
         let ns_per_tick = 1_000_000_000 / auxiliary(AT_CLKTCK).unwrap_or(100).max(1);
         let mut usage = Usage::default();
@@ -77,13 +77,13 @@ impl Usage {
             }
         }
         if usage.cpu_ns == 0 {
-            // A kernel without schedstat: the ticks are all there is.
+            // A kernel without schedstat has only the ticks.
             usage.cpu_ns = usage.user_ns + usage.system_ns;
         }
         Ok(usage)
     }
 
-    /// A thread may end while we look.
+    /// A thread may end meanwhile.
     fn add_thread(&mut self, path: &Path) {
         self.cpu_ns += ThreadTime::read(path).running_ns;
         let status = fs::read_to_string(path.join("status")).unwrap_or_default();
@@ -93,7 +93,7 @@ impl Usage {
 }
 
 impl ThreadTime {
-    /// The time of a thread of this process; 0 where the kernel does not tell.
+    /// The time of a thread of this process; 0 if the kernel does not report it.
     pub(super) fn of(thread_id: u64) -> ThreadTime {
         ThreadTime::read(Path::new(&format!("/proc/self/task/{thread_id}")))
     }
@@ -122,7 +122,7 @@ impl Memory {
 }
 
 impl Kernel {
-    /// The present numbers; 0 where the kernel does not tell.
+    /// The present counts; 0 if the kernel does not report them.
     pub(super) fn now() -> Kernel {
         let page_bytes = auxiliary(AT_PAGESZ).unwrap_or(4096);
         let sockets = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
@@ -131,13 +131,13 @@ impl Kernel {
     }
 }
 
-/// The kernel's id of this thread; 0 where it does not tell.
+/// The kernel's id of this thread; 0 if unknown.
 pub(super) fn thread_id() -> u64 {
     let link = fs::read_link("/proc/thread-self").unwrap_or_default();
     link.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0)
 }
 
-/// The machine, for whoever reads a result later.
+/// The machine, for readers of the result.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Machine {
@@ -171,13 +171,13 @@ fn unreadable(file: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("/proc/PID/{file} is not as proc(5) says"))
 }
 
-/// User and system time out of `/proc/PID/stat`. The name in it may have spaces and parentheses.
+/// User and system time from `/proc/PID/stat`. The name in it may have spaces and parentheses.
 fn ticks(stat: &str) -> Option<(u64, u64)> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-/// The number behind a name at the beginning of a line.
+/// The number after a name at the beginning of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.split_whitespace().next()?.parse().ok()

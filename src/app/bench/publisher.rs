@@ -26,9 +26,9 @@ pub(super) struct Publisher {
     links: Vec<Link>,
     /// The place in the run of the next event.
     next: u64,
-    /// Events whose requests were answered.
+    /// Events with an answer.
     answered: u64,
-    /// How far the streams must have come before an unbatched event may go.
+    /// How far the streams must have advanced before an unbatched event may go.
     expected: u64,
     requests: u64,
     /// From before a request is written until its answer was read.
@@ -40,7 +40,7 @@ pub(super) struct Publisher {
     buffer: Vec<u8>,
 }
 
-/// What publishing came to, in one part of a run.
+/// The figures of publishing in one part of a run.
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) requests: u64,
@@ -48,7 +48,7 @@ pub(super) struct Published {
     pub(super) lateness: Histogram<u64>,
 }
 
-/// When a part of the run is over, by places or by the clock.
+/// When a part of the run is over: at a place or at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Until {
     Place(u64),
@@ -66,13 +66,13 @@ pub(super) enum PublishError {
     Wait(#[from] io::Error),
 }
 
-/// Whether the next event may go.
+/// Whether the next event may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
     Open,
     /// Not before this time.
     At(u64),
-    /// Not before the streams, or answers, have come further.
+    /// Not before streams or answers have advanced.
     Blocked(&'static str),
 }
 
@@ -102,26 +102,26 @@ impl Publisher {
         }
     }
 
-    /// Finds out whether somebody is there to publish to, so that this is not told only when all streams are open.
+    /// Checks that the server can be reached, so that a failure is found before all streams are open.
     pub(super) fn check(&self) -> Result<(), PublishError> {
         self.links.first().map_or(Ok(()), Link::check).map_err(PublishError::Link)
     }
 
-    /// Opens the connections to publish over, so that no event waits for one: those that were never needed, and those that
-    /// the server has ended while nothing was asked of them.
+    /// Opens the connections to publish over, so that no event waits for one: new ones, and those that
+    /// the server ended while they were idle.
     fn connect(&mut self) -> Result<(), PublishError> {
-        self.wait(Some(Duration::ZERO))?; // It notices which have ended.
+        self.wait(Some(Duration::ZERO))?; // Finds the ones that have ended.
         let registry = self.poll.registry();
         let mut missing = self.links.iter_mut().filter(|link| !link.is_open());
         missing.try_for_each(|link| link.connect(registry)).map_err(PublishError::Link)
     }
 
-    /// The place in the run up to which the server has answered for every event, which it must deliver.
+    /// The place in the run up to which the server has answered. It must deliver the events before it.
     pub(super) fn answered_place(&self) -> u64 {
         self.links.iter().filter_map(Link::first_place).min().unwrap_or(self.next)
     }
 
-    /// Publishes to every channel once, at whatever pace, and waits for the answers.
+    /// Publishes to every channel once, at any pace, and waits for the answers.
     pub(super) fn probe(&mut self) -> Result<(), PublishError> {
         let end = self.plan.spread.round_end(self.next + 1);
         self.run(Until::Place(end), Pace::Window(u64::MAX), &mut |_| ())
@@ -132,7 +132,7 @@ impl Publisher {
         self.run(until, self.plan.pace, watch)
     }
 
-    /// Hands over what publishing came to since it was last asked.
+    /// Returns the figures of publishing since the last call.
     pub(super) fn take_published(&mut self) -> Published {
         Published {
             requests: std::mem::take(&mut self.requests),
@@ -200,7 +200,7 @@ impl Publisher {
         }
     }
 
-    /// When the next event should be sent; `began` is when the first one of this part was due, and its place.
+    /// When the next event is due; `began` has the time and place of the first event of this part.
     fn due_ns(&self, pace: Pace, began: (u64, u64)) -> u64 {
         match pace {
             Pace::Rate(rate) => began.0 + seconds_to_ns((self.next - began.1) as f64 / rate),
@@ -248,8 +248,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits for a time. Epoll counts in ms, which is far too coarse for a pace; so the rest is slept, and in small
-    /// pieces while an answer is to come whose time is taken.
+    /// Waits for a time. Epoll counts in ms, which is far too coarse for a pace. So the rest is slept,
+    /// in short pieces while an answer is awaited, whose time matters.
     fn wait_until(&mut self, due_ns: u64, until: Until) -> Result<(), PublishError> {
         let due_ns = if let Until::Time(end_ns) = until { due_ns.min(end_ns) } else { due_ns };
         let left = Duration::from_nanos(due_ns.saturating_sub(self.board.clock.ns()));
@@ -267,7 +267,7 @@ impl Publisher {
             _ => {}
         }
         for event in &self.events {
-            let Some(link) = self.links.get_mut(event.token().0) else { continue }; // The waker's.
+            let Some(link) = self.links.get_mut(event.token().0) else { continue }; // An event of the waker.
             link.flush()?;
             let (answered, latency, clock) = (&mut self.answered, &mut self.answer_latency, self.board.clock);
             link.receive(&mut self.buffer, &mut |request| {
@@ -280,7 +280,7 @@ impl Publisher {
     }
 }
 
-/// Notices that nothing changes any more.
+/// Detects a stall.
 #[derive(Debug)]
 pub(super) struct Progress<T> {
     last: Option<T>,
@@ -293,7 +293,7 @@ impl<T: PartialEq> Progress<T> {
         Progress { last: None, changed_ns: now, stall_ns }
     }
 
-    /// Returns true if and only if `marks` have been the same for as long as a stall takes.
+    /// Returns true if and only if `marks` have been the same for a whole stall time.
     pub(super) fn has_stalled(&mut self, marks: T, now: u64) -> bool {
         if self.last.as_ref() != Some(&marks) {
             (self.last, self.changed_ns) = (Some(marks), now);
@@ -302,17 +302,17 @@ impl<T: PartialEq> Progress<T> {
     }
 }
 
-/// The token of the board's waker: no link has it.
+/// The token of the board's waker. No link has it.
 pub(super) const WAKER: Token = Token(usize::MAX);
 
 const READ_BYTES: usize = 64 * 1024;
 
-/// The shortest wait that epoll knows.
+/// The shortest timeout of epoll.
 const TICK: Duration = Duration::from_millis(1);
 
 const NAP: Duration = Duration::from_micros(50);
 
-/// How long `watch` may go uncalled.
+/// Longest time between two calls of `watch`.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A reader: one thread with an epoll loop of its own, which opens its share of the streams, reads them into one buffer,
-//! and holds each against the numbers of its events.
+//! A reader: one thread with an epoll loop of its own. It opens its share of the streams, reads them
+//! into one buffer, and checks each against the numbers of its events.
 
 use std::io;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ use crate::driver::affinity::pin_to_cpu;
 pub(super) struct Reader {
     plan: Arc<Plan>,
     board: Arc<Board>,
-    /// Of the reader among those of its process.
+    /// Its number among the readers of its process.
     index: usize,
-    /// Of its process among those of the run.
+    /// The number of its process in the run.
     process: usize,
     connector: Connector,
     ramp: Ramp,
@@ -36,7 +36,7 @@ pub(super) struct Reader {
     sample: Sample,
     connections: Vec<Connection>,
     slow: SlowTurns,
-    /// Connections that have more to read than one turn allows.
+    /// Connections with more to read than one turn allows.
     unread: Vec<usize>,
     buffer: Vec<u8>,
     /// Connections that wait for the server's answer.
@@ -48,7 +48,7 @@ pub(super) struct Reader {
     deliveries: u64,
     received_bytes: u64,
     last_delivery_ns: u64,
-    /// Places moved on by in this turn.
+    /// Places advanced in this turn.
     advanced: u64,
     looks: Looks,
     found: Found,
@@ -89,10 +89,10 @@ impl Reader {
         })
     }
 
-    /// Reads until the run is over, and says what came of it.
+    /// Reads until the run is over, and returns its findings.
     ///
     /// # Errors
-    /// Where waiting itself is broken, which no retry mends, or the kernel refuses the thread its CPU.
+    /// If waiting fails, which no retry repairs, or the kernel refuses the thread its CPU.
     pub(super) fn run(mut self) -> io::Result<Found> {
         if !self.plan.reader_cpus.is_empty() {
             let reader = self.process * self.plan.threads + self.index;
@@ -126,11 +126,12 @@ impl Reader {
                     self.read(at, event.is_read_closed() || event.is_error());
                 }
             }
-            self.put_up()?;
+            self.post()?;
         }
     }
 
-    /// The subscribers of a process are every so manyth of all, and those of a reader every so manyth of its process.
+    /// With P processes, process p reads subscribers p, p+P, p+2P. The readers of a process share its
+    /// subscribers in the same way.
     fn next_subscriber(&self) -> Option<usize> {
         let within = self.index + self.connections.len() * self.plan.threads;
         let subscriber = self.process + within * self.plan.processes;
@@ -179,7 +180,7 @@ impl Reader {
         }
     }
 
-    /// Slow streams leave the poll while they read slowly, so that they cost nothing between their turns.
+    /// Slow streams leave the poll while they read slowly, so they cost nothing between their turns.
     fn slow_turn(&mut self, phase: Phase, now: u64) -> io::Result<()> {
         let is_slow_phase = phase == Phase::SlowRead;
         if self.slow.is_on() != is_slow_phase {
@@ -203,8 +204,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads all that is there. A read that comes back short has emptied the socket (`epoll(7)`), unless its end is
-    /// there too.
+    /// Reads all available bytes. A short read has emptied the socket (`epoll(7)`), unless the
+    /// connection was closed too.
     fn read(&mut self, at: usize, is_closed: bool) {
         for _ in 0..READS_PER_TURN {
             match self.read_once(at, READ_BYTES) {
@@ -215,7 +216,7 @@ impl Reader {
         self.unread.push(at);
     }
 
-    /// Reads up to `bytes`; `None` where nothing is there, or nothing comes any more.
+    /// Reads up to `bytes`; `None` if nothing is available, or nothing comes any more.
     fn read_once(&mut self, at: usize, bytes: usize) -> Option<usize> {
         let room = bytes.min(READ_BYTES);
         match self.connections[at].read(&mut self.buffer[..room])? {
@@ -230,10 +231,10 @@ impl Reader {
         None
     }
 
-    /// Takes the first `count` bytes of the buffer.
+    /// Handles the first `count` bytes of the buffer.
     fn take(&mut self, at: usize, count: usize) {
         let now = self.board.clock.ns();
-        // To be read after the bytes: an event that is to be measured must not be seen before this is.
+        // Loaded after the bytes are read: no measured event may be seen before this value.
         let measured_from_ns = self.board.measured_from_ns.load(Ordering::Acquire);
         let connection = &mut self.connections[at];
         let had_begun = connection.stream.has_begun();
@@ -284,7 +285,7 @@ impl Reader {
         }
     }
 
-    /// Closes a connection that is of no more use, and remembers why.
+    /// Closes a connection, and records why.
     fn end(&mut self, at: usize, failure: Option<String>) {
         let connection = &mut self.connections[at];
         connection.socket = None;
@@ -305,7 +306,7 @@ impl Reader {
         &self.board.readers[self.index]
     }
 
-    fn put_up(&mut self) -> io::Result<()> {
+    fn post(&mut self) -> io::Result<()> {
         let board = self.own_board();
         board.tried.store(self.connections.len() as u64, Ordering::Release);
         board.begun.store(self.begun, Ordering::Release);
@@ -316,12 +317,12 @@ impl Reader {
         board.last_delivery_ns.store(self.last_delivery_ns, Ordering::Release);
         board.deliveries.store(self.deliveries, Ordering::Release);
         self.board.advance(std::mem::take(&mut self.advanced))?;
-        self.put_up_places();
+        self.post_places();
         Ok(())
     }
 
-    /// Looks for the slowest streams where that is asked for.
-    fn put_up_places(&mut self) {
+    /// Looks for the slowest streams if the board asks for them.
+    fn post_places(&mut self) {
         if !self.board.wants_places.load(Ordering::Acquire) {
             return;
         }
@@ -352,7 +353,8 @@ impl Reader {
         shortest.min(self.slow.wait(now).unwrap_or(IDLE))
     }
 
-    /// Counts what never came. A stream that ended early is missing what came after its end, which its client knows.
+    /// Counts events that never came. A stream that ended early lacks the events after its end, which
+    /// its client can see.
     fn finish(mut self) -> Found {
         let published = self.board.published.load(Ordering::Acquire);
         let is_drain_cut = self.board.is_drain_cut.load(Ordering::Acquire);
@@ -370,7 +372,7 @@ impl Reader {
     }
 }
 
-/// Large enough that a stream's socket buffer is emptied by one read, small enough to stay in a core's cache.
+/// Large enough that one read empties a stream's socket buffer, small enough to stay in a core's cache.
 const READ_BYTES: usize = 256 * 1024;
 
 /// Reads of one connection before the others have their turn.
@@ -378,15 +380,15 @@ const READS_PER_TURN: usize = 16;
 
 const EVENTS_PER_TURN: usize = 1024;
 
-/// Connections that may wait for their answer: below the backlog of common servers, so that no handshake is dropped
-/// and repeated a second later.
+/// Most connections that wait for their answer. It is below the backlog of common servers, so that no
+/// handshake is dropped and repeated a second later.
 const OPENING_MAX: usize = 256;
 
-/// Connections begun before those that are open have their turn.
+/// Connections begun before the open ones have their turn.
 const OPENED_PER_TURN: usize = 64;
 
-/// The shortest wait that epoll knows.
+/// The shortest timeout of epoll.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How long a change of phase may go unnoticed.
+/// Longest time until a change of phase is noticed.
 const IDLE: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! The reading threads of one process: started together, and joined in the end.
+//! The reading threads of one process: started together, and joined at the end.
 
 use std::io;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// Starts the readers of the `process`th process of the run, which begin to open their streams.
+    /// Starts the readers of process `process` of the run. They begin to open their streams.
     ///
     /// # Errors
-    /// Where the kernel has no more threads or descriptors.
+    /// If the kernel has no more threads or descriptors.
     pub(super) fn start(
         plan: &Arc<Plan>,
         board: &Arc<Board>,
@@ -44,13 +44,13 @@ impl Readers {
         Ok(readers)
     }
 
-    /// Returns true if and only if a reader has ended; by itself it only does where it cannot go on.
+    /// Returns true if and only if a reader has ended. It ends by itself only if it cannot go on.
     pub(super) fn has_ended(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// What they have found, and a sentence for each that could not go on. To be called when the run is over, or one
-    /// has ended.
+    /// Returns their findings, and a sentence for each reader that failed. Must be called when the run
+    /// is over or a reader has ended.
     pub(super) fn join(self) -> (Found, Vec<String>) {
         let (mut found, mut troubles) = (Found::default(), Vec::new());
         for thread in self.threads {

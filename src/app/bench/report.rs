@@ -1,4 +1,4 @@
-//! The result of a run: what was asked, on which machine, what was measured, and what was found wrong.
+//! The result of a run: the options, the machine, the figures, and the faults.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ use super::sequence::Tally;
 use super::verdict;
 use crate::http::http_date;
 
-/// The result, as it is written as JSON. What could not be measured is null.
+/// The result, in the form of its JSON. Figures that could not be measured are null.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     pub(super) version: &'static str,
     pub(super) date: String,
     pub(super) machine: Machine,
-    /// What the server says it is, in its `Server` header.
+    /// The server's `Server` header.
     pub(super) server_header: Option<String>,
     pub(super) parameters: Parameters,
-    /// Why the exit code is not 0; empty where it is.
+    /// Why the exit code is not 0; empty if it is.
     pub(super) findings: Vec<String>,
-    /// What makes the figures say less than they seem to.
+    /// What limits the meaning of the figures.
     pub(super) remarks: Vec<String>,
     pub(super) connect: Connect,
     pub(super) run: Option<Run>,
@@ -43,9 +43,9 @@ pub(super) struct Connect {
     pub(super) streams: u64,
     pub(super) seconds: f64,
     pub(super) per_second: f64,
-    /// From the begin of a connection to the head of its stream.
+    /// From the start of a connection to the head of its stream.
     pub(super) latency: Option<Summary>,
-    /// Streams that are not slow, and ended though nobody asked for it.
+    /// Streams that are not slow and ended unasked.
     pub(super) fast_ended: u64,
     pub(super) slow_ended: u64,
 }
@@ -54,47 +54,47 @@ pub(super) struct Connect {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Run {
-    /// From its first event until the last one had come to all streams that are not slow.
+    /// From its first event until all streams that are not slow had the last one.
     pub(super) seconds: f64,
     pub(super) events: u64,
     pub(super) events_per_second: f64,
     pub(super) requests: u64,
-    /// Events received in that time, once for each stream.
+    /// Events received in that time, counted for each stream.
     pub(super) deliveries: u64,
     pub(super) deliveries_per_second: f64,
     /// Measured events that slow streams received after it.
     pub(super) late_deliveries: u64,
-    /// Events that were published, once for each stream of their channel.
+    /// Events that were published, counted for each stream of their channel.
     pub(super) expected_deliveries: u64,
     pub(super) received_bytes_per_delivery: Option<f64>,
-    /// From before a publish was written until its event was read, of streams that are not slow.
+    /// From before a publish was written until its event was read, for streams that are not slow.
     pub(super) latency: Option<Summary>,
     /// The share of these deliveries whose latency was taken.
     pub(super) latency_share: f64,
     /// From before a publish was written until its answer was read.
     pub(super) publish_latency: Option<Summary>,
-    /// How much later than planned publishes were sent, where they have a rate.
+    /// How much later than planned publishes were sent, if they have a rate.
     pub(super) publish_lateness: Option<Summary>,
     pub(super) readers: Vec<Busy>,
     pub(super) publisher: Busy,
 }
 
-/// What a thread of the bench did with its time, in shares of it.
+/// How a thread of the bench spent its time, in shares.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Busy {
     /// On a CPU.
     pub(super) running: f64,
-    /// Ready to run, but without a CPU.
+    /// Ready to run, without a CPU.
     pub(super) waiting_for_cpu: f64,
 }
 
-/// What became of events.
+/// Faults in the delivery of events.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Losses {
     pub(super) fast: Tally,
     pub(super) slow: Tally,
-    /// Events that slow streams had not read when their time was up.
+    /// Events that slow streams had not read when their time was over.
     pub(super) unread: u64,
 }
 
@@ -114,19 +114,19 @@ pub(super) struct Server {
     pub(super) memory_before: Option<Memory>,
     pub(super) memory_ramped: Option<Memory>,
     pub(super) memory_end: Option<Memory>,
-    /// Grown by the ramp, for each stream.
+    /// Growth during the ramp, for each stream.
     pub(super) rss_bytes_per_stream: Option<f64>,
     pub(super) pss_bytes_per_stream: Option<f64>,
 }
 
-/// What the kernel counted on the whole machine: of TCP, both ends of each connection.
+/// The kernel's counts for the whole machine; those of TCP have both ends of each connection.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct KernelFigures {
     pub(super) tcp_bytes_before: u64,
     pub(super) tcp_bytes_ramped: u64,
     pub(super) tcp_bytes_end: Option<u64>,
-    /// Packets dropped in the measured part as a CPU's backlog was full.
+    /// Packets dropped in the measured part because a CPU's backlog was full.
     pub(super) dropped_packets: Option<u64>,
 }
 
@@ -274,7 +274,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Two seconds of 100 events to 10 streams, with a reader that was on a CPU for `reader_ms` of it.
+    /// Two seconds of 100 events to 10 streams, with a reader that ran for `reader_ms` of it.
     pub(in super::super) fn course(reader_ms: u64) -> Course {
         let memory = |rss_bytes| Some(Memory { rss_bytes, pss_bytes: None });
         let mut answer_latency = latency::histogram();

@@ -1,19 +1,19 @@
-//! A decoder of `text/event-stream` (WHATWG HTML 9.2.6) that looks only at what a load test wants to know: which event
-//! it is by its [`Mark`], or else whether it is a `gap` and what that says.
+//! A decoder of `text/event-stream` (WHATWG HTML 9.2.6) for a load test. It finds the [`Mark`] of an
+//! event, or else whether it is a `gap`, and the `gap`'s data.
 //!
-//! It makes of a stream what [`crate::sse::decode`] does, at a fraction of the cost: nothing is copied but a line
-//! that two reads share, and the data of events without a mark.
+//! Its result agrees with [`crate::sse::decode`] at a fraction of the cost: it copies only lines that
+//! span two reads, and the data of events without a mark.
 
 use memchr::memchr2;
 
 use super::mark::{Mark, MarkFinder};
 
-/// Turns the body of a stream, in pieces of any size, into what was seen of its events.
+/// Decodes the body of a stream, in pieces of any size.
 #[derive(Debug)]
 pub(super) struct EventScanner {
     /// The bytes of a line whose end has not come.
     line: Vec<u8>,
-    /// The data of an event in which no mark was seen yet, lines joined by LF, up to [`TEXT_BYTES_MAX`].
+    /// The data of an event without a mark so far, lines joined by LF, up to [`TEXT_BYTES_MAX`].
     text: Vec<u8>,
     mark: Option<Mark>,
     kind: EventKind,
@@ -22,7 +22,7 @@ pub(super) struct EventScanner {
     is_first_line: bool,
 }
 
-/// What an event's type means here.
+/// The types of events that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventKind {
     /// No type, or an empty one.
@@ -42,7 +42,7 @@ pub(super) enum Seen<'a> {
     Unmarked(EventKind, &'a [u8]),
 }
 
-/// A line that no event of a load test can have: the stream cannot be read on.
+/// A line longer than that of any event in a load test. The stream cannot be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stream has a line of more than {LINE_BYTES_MAX} bytes")]
 pub(super) struct LineTooLong;
@@ -60,7 +60,7 @@ impl EventScanner {
         }
     }
 
-    /// Takes the stream's next bytes, and hands each event to `sink` at its blank line.
+    /// Takes the stream's next bytes, and passes each event to `sink` at its blank line.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
@@ -142,7 +142,7 @@ impl EventScanner {
     }
 }
 
-/// The value of a line's field, where that is `name`.
+/// The value of a line's field, if its name is `name`.
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     match line.strip_prefix(name)? {
         [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
@@ -156,7 +156,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// More than any data that is looked at, such as that of a `gap`.
 const TEXT_BYTES_MAX: usize = 4096;
 
-/// Above the largest data that is sent, with whatever a server wraps it in.
+/// Above the largest data that is sent, with any text that a server wraps it in.
 const LINE_BYTES_MAX: usize = 64 << 20;
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
         MarkFinder::new(&Intro::new(1))
     }
 
-    /// What was seen of the pieces: `mark N`, or the kind and the data.
+    /// The events in the pieces: `mark N`, or the kind and the data.
     fn seen<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
         let (mut scanner, finder, mut seen) = (EventScanner::new(), finder(), Vec::new());
         for piece in pieces {
@@ -204,7 +204,8 @@ mod tests {
         seen
     }
 
-    /// `message` as a type given by name is no other type to a client, and here only matters where no mark is.
+    /// A type `message` given by name is the default type to a client. Here it matters only without a
+    /// mark.
     fn agrees(bytes: &[u8], what: &str) {
         let named = |seen: Vec<String>| -> Vec<String> {
             seen.into_iter().map(|event| event.replacen("Other ", "Message ", 1)).collect()

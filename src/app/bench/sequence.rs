@@ -1,31 +1,32 @@
-//! Whether a stream got every event of its channel once and in order, and what it was told of those it did not get.
+//! Checks that a stream got every event of its channel once and in order, and that `gap` events reported
+//! the missing ones.
 
 use std::collections::VecDeque;
 use std::ops::{AddAssign, Range};
 
 use serde::{Deserialize, Serialize};
 
-/// The place of one stream in the numbers of its channel.
+/// The position of one stream in the numbers of its channel.
 ///
-/// The first event that comes sets the place: what was published before the server had the stream in its books is not
-/// the server's to deliver.
+/// The first event sets the position: the server need not deliver events published before it registered
+/// the stream.
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
-    /// The number that comes next; `None` before the first event.
+    /// The next number; `None` before the first event.
     next: Option<u64>,
-    /// How many events the last `gap` said are missing right here.
+    /// The number of events that the last `gap` reported missing at this position.
     told: Option<Told>,
-    /// What is missing, with whether it was told: an event that comes late after all is found here.
+    /// Missing ranges, and whether they were reported. An event that comes late is found here.
     #[expect(clippy::box_collection, reason = "one word in every stream for what hardly any of them needs")]
     missing: Option<Box<VecDeque<Missing>>>,
 }
 
-/// What a `gap` event says of how much is missing.
+/// The number of missing events in a `gap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// So many events.
+    /// This many events.
     Exactly(u64),
-    /// Some.
+    /// Some events.
     Some,
 }
 
@@ -35,15 +36,15 @@ struct Missing {
     is_told: bool,
 }
 
-/// What became of events, summed over streams.
+/// The fates of events, summed over streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Tally {
-    /// Events that never came, of which a `gap` event said so in their place.
+    /// Events that never came and were reported by a `gap` at their position.
     pub(super) lost_told: u64,
-    /// Events that never came, of which nothing was said.
+    /// Events that never came and were not reported.
     pub(super) lost_untold: u64,
-    /// Events that came once more.
+    /// Repetitions of events.
     pub(super) doubled: u64,
     /// Events that came after a later one.
     pub(super) reordered: u64,
@@ -51,12 +52,12 @@ pub(super) struct Tally {
     pub(super) misdelivered: u64,
     /// `gap` events.
     pub(super) gaps: u64,
-    /// Events that a `gap` said are missing, and that were not.
+    /// Events that a `gap` reported missing although they were not.
     pub(super) told_in_excess: u64,
 }
 
 impl Told {
-    /// What the data of a `gap` event says; whatever is no number leaves it open.
+    /// Reads the data of a `gap` event. Without a number the count is open.
     pub(super) fn by(data: &[u8]) -> Told {
         let missed =
             serde_json::from_slice(data).ok().and_then(|gap: serde_json::Value| gap.get("missed")?.as_u64());
@@ -65,7 +66,7 @@ impl Told {
 }
 
 impl Tally {
-    /// Returns true if and only if nothing went wrong that was not told.
+    /// Returns true if and only if nothing went wrong unreported.
     pub(super) fn is_honest(&self) -> bool {
         self.lost_untold == 0 && self.doubled == 0 && self.reordered == 0 && self.misdelivered == 0
     }
@@ -84,12 +85,12 @@ impl AddAssign for Tally {
 }
 
 impl Sequence {
-    /// The number that comes next; `None` before the first event.
+    /// The next number; `None` before the first event.
     pub(super) fn next(&self) -> Option<u64> {
         self.next
     }
 
-    /// Takes an event, and returns by how much the place has moved: 0 for one that was behind it.
+    /// Handles an event. Returns by how much the position has advanced: 0 for an event before it.
     #[inline]
     pub(super) fn take(&mut self, number: u64, tally: &mut Tally) -> u64 {
         if self.next == Some(number) && self.told.is_none() {
@@ -99,7 +100,7 @@ impl Sequence {
         self.take_unexpected(number, tally)
     }
 
-    /// Takes what a `gap` event says.
+    /// Handles a `gap` event.
     pub(super) fn take_gap(&mut self, told: Told, tally: &mut Tally) {
         tally.gaps += 1;
         self.told = Some(match (self.told, told) {
@@ -109,7 +110,7 @@ impl Sequence {
         });
     }
 
-    /// Counts what is missing of the `published` events of the channel, now that no more come.
+    /// Counts which of the channel's `published` events are missing, once no more come.
     pub(super) fn end(&mut self, published: u64, tally: &mut Tally) {
         if let Some(next) = self.next.filter(|&next| next < published) {
             self.skip(next..published, tally);
@@ -137,7 +138,7 @@ impl Sequence {
         number + 1 - next
     }
 
-    /// Counts `numbers` as lost: as many of them as told as the last `gap` accounts for.
+    /// Counts `numbers` as lost: as many of them as reported as the last `gap` accounts for.
     fn skip(&mut self, numbers: Range<u64>, tally: &mut Tally) {
         let count = numbers.end - numbers.start;
         let told = match self.told {
@@ -172,7 +173,7 @@ impl Sequence {
         missing.push_back(Missing { numbers, is_told });
     }
 
-    /// An event behind the place: it was missing and comes late, or it has come before.
+    /// Handles an event before the position: it was missing and comes late, or it has come before.
     fn take_late(&mut self, number: u64, tally: &mut Tally) {
         let late = self.missing.as_mut().and_then(|missing| {
             let at = missing.iter().position(|missing| missing.numbers.contains(&number))?;
@@ -193,7 +194,8 @@ impl Sequence {
     }
 }
 
-/// Beyond it the oldest are given up: they stay lost, and one of them that comes after all counts as doubled.
+/// Beyond this the oldest ranges are forgotten. They stay lost, and one of their events that comes after
+/// all counts as doubled.
 const MISSING_RANGES_MAX: usize = 256;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which slow streams read next, and how much: each a bounded number of bytes a second, spread over the second.
+//! The schedule of slow streams: each reads a bounded number of bytes a second, spread over the second.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -34,20 +34,20 @@ impl SlowTurns {
         self.streams.push(stream);
     }
 
-    /// The streams whose turn it is, and how many bytes each may read. To be asked at least as often as
-    /// [`SlowTurns::wait`] says.
+    /// The streams whose turn it is, and how many bytes each may read. Must be called at least as often
+    /// as [`SlowTurns::wait`] says.
     pub(super) fn due(&mut self, now_ns: u64) -> (Vec<usize>, usize) {
         let Some(next_ns) = self.next_ns.filter(|&next_ns| next_ns <= now_ns) else {
             return (Vec::new(), self.bytes_per_turn);
         };
-        // A turn that was missed is not made up for: a burst would be no slow reading.
+        // A missed turn is not made up for: a burst would not be slow reading.
         self.next_ns = Some((next_ns + PART_NS).max(now_ns));
         let range = self.range();
         self.part = (self.part + 1) % PARTS;
         (self.streams[range].to_vec(), self.bytes_per_turn)
     }
 
-    /// How long until the next turn; `None` where nobody has one.
+    /// The time until the next turn; `None` if there is none.
     pub(super) fn wait(&self, now_ns: u64) -> Option<Duration> {
         let next_ns = self.next_ns.filter(|_| !self.streams.is_empty())?;
         Some(Duration::from_nanos(next_ns.saturating_sub(now_ns)))

@@ -1,11 +1,12 @@
-//! How events are spread over channels: from an event's place in the run to its channel and number there, and back.
+//! How events are spread over channels: from an event's place in the run to its channel and number
+//! there, and back.
 //!
-//! Events go round the channels, `turn` of them to a channel before the next one's. So both ends know what was published
-//! to a channel without being told.
+//! Channels take turns of `turn` events. So publisher and readers both know what was published to a
+//! channel.
 
 use serde::{Deserialize, Serialize};
 
-/// The way of events round the channels.
+/// The order of channels in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Spread {
     channels: u64,
@@ -31,21 +32,21 @@ impl Spread {
         (round * self.channels + u64::from(channel)) * self.turn + within
     }
 
-    /// How many of the run's first `events` go to `channel`.
+    /// The number of events for `channel` among the run's first `events`.
     pub(super) fn published(self, channel: u32, events: u64) -> u64 {
         let round = self.channels * self.turn;
         let begun = (events % round).saturating_sub(u64::from(channel) * self.turn);
         events / round * self.turn + begun.min(self.turn)
     }
 
-    /// How many of `batch` events may go into one request that begins at `place`: where channels take turns of several
-    /// events, those of one turn.
+    /// How many of `batch` events may go into one request that begins at `place`. With turns of several
+    /// events, a request stays within one turn.
     pub(super) fn left_of_turn(self, place: u64, batch: u32) -> u64 {
         let batch = u64::from(batch);
         if self.turn == 1 { batch } else { batch.min(self.turn - place % self.turn) }
     }
 
-    /// The first place at or behind `events` at which a round begins.
+    /// The first place at or after `events` at which a round begins.
     pub(super) fn round_end(self, events: u64) -> u64 {
         events.next_multiple_of(self.channels * self.turn)
     }

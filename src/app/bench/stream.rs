@@ -1,4 +1,4 @@
-//! One stream: from the head of its answer to what was seen of its events.
+//! One stream: the head of its answer, and its events.
 
 use super::answer::{AnswerError, Body, BodyError, Head};
 use super::mark::MarkFinder;
@@ -17,16 +17,16 @@ enum Part {
     Events(Body, EventScanner),
 }
 
-/// Why a connection is no stream, or none any more.
+/// Why a connection is not a stream, or no longer one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum StreamError {
     #[error("{0}")]
     Answer(#[from] AnswerError),
-    /// Anything but 200 and an event stream.
+    /// Any answer but 200 with an event stream.
     #[error("it answered {status}{detail} where a stream was asked for")]
     Refused {
         status: u16,
-        /// What was said of it, after a colon; may be empty.
+        /// The server's explanation after a colon; may be empty.
         detail: String,
     },
     #[error("{0}")]
@@ -43,7 +43,7 @@ impl StreamReader {
         matches!(self.part, Part::Events(..))
     }
 
-    /// Returns true if and only if the stream has come to its proper end.
+    /// Returns true if and only if the stream has ended properly.
     pub(super) fn is_done(&self) -> bool {
         match &self.part {
             Part::Head(_) => false,
@@ -51,7 +51,8 @@ impl StreamReader {
         }
     }
 
-    /// Takes the connection's next bytes, and hands each event to `sink`. Returns the head where it became whole.
+    /// Takes the connection's next bytes, and passes each event to `sink`. Returns the head when it is
+    /// complete.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
@@ -98,7 +99,7 @@ fn refused(head: &Head, rest: &[u8]) -> StreamError {
     StreamError::Refused { status: head.status, detail: detail(rest) }
 }
 
-/// The beginning of what was said of a refusal, on one line, after a colon.
+/// The beginning of a refusal's explanation, on one line, after a colon.
 pub(super) fn detail(body: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(body).chars().take(DETAIL_CHARS_MAX).collect();
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -113,7 +114,7 @@ mod tests {
     use super::super::scan::EventKind;
     use super::*;
 
-    /// What was seen of the pieces, and whether the stream came to its end.
+    /// The numbers of events in the pieces, and whether the stream ended.
     fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(Vec<u64>, bool), StreamError> {
         let finder = MarkFinder::new(&Intro::new(1));
         let (mut reader, mut seen) = (StreamReader::new(), Vec::new());
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stream_is_told_with_what_was_said() {
+    fn what_is_no_stream_is_reported_with_what_was_said() {
         let wire = b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\nno\nwhy";
         let error = read([&wire[..]]).unwrap_err();
         assert_eq!(error.to_string(), "it answered 404: no why where a stream was asked for");

@@ -1,4 +1,4 @@
-//! Where the load goes: URL templates, and the requests that are made of them.
+//! The target of the load: URL templates, and the requests made from them.
 
 use std::fmt;
 use std::io;
@@ -11,9 +11,9 @@ use super::template::{Placeholder, Template, Values};
 /// A URL with placeholders in its path and query: plain HTTP over TCP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct UrlTemplate {
-    /// As it was given.
+    /// As given.
     text: String,
-    /// Host and port as they were written, for the `Host` header.
+    /// Host and port as given, for the `Host` header.
     authority: String,
     /// Path and query.
     resource: Template,
@@ -47,12 +47,12 @@ impl UrlTemplate {
         Ok(UrlTemplate { text: text.to_owned(), authority: authority.to_owned(), resource })
     }
 
-    /// Returns true if and only if the URL differs from channel to channel.
+    /// Returns true if the URL depends on the channel.
     pub(super) fn names_channel(&self) -> bool {
         self.resource.has(Placeholder::Channel)
     }
 
-    /// Looks the host up; an IPv4 address where it has one.
+    /// Looks the host up; prefers IPv4 addresses.
     pub(super) fn resolve(&self) -> io::Result<SocketAddr> {
         let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let authority = if has_port { self.authority.clone() } else { format!("{}:80", self.authority) };
@@ -91,7 +91,7 @@ impl HeaderTemplate {
     }
 }
 
-/// How events are put into one request.
+/// How the events of a request are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum BatchFormat {
     /// Each on a line of its own.
@@ -100,17 +100,17 @@ pub(super) enum BatchFormat {
     Array,
 }
 
-/// Everything that requests are made of.
+/// The parts of requests.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Target {
     pub(super) subscribe_url: UrlTemplate,
     pub(super) publish_url: UrlTemplate,
     pub(super) publish_body: Template,
     pub(super) content_type: String,
-    /// `None` where a request has one event.
+    /// `None` if a request has one event.
     pub(super) batch_format: Option<BatchFormat>,
     pub(super) headers: Vec<HeaderTemplate>,
-    /// Whether streams are asked for by HTTP/1.0, so that they come without chunked coding.
+    /// Streams are requested by HTTP/1.0, so they come without chunked coding.
     pub(super) is_http10: bool,
 }
 
@@ -123,14 +123,14 @@ impl Target {
         out.extend_from_slice(b"Accept: text/event-stream\r\n\r\n");
     }
 
-    /// Appends the head of a publish with a body of `body_bytes`. `values.data` is not looked at.
+    /// Appends the head of a publish with a body of `body_bytes`. `values.data` is ignored.
     pub(super) fn publish_head(&self, values: &Values<'_>, body_bytes: usize, out: &mut Vec<u8>) {
         self.begin("POST", &self.publish_url, "HTTP/1.1", values, out);
         let head = format!("Content-Type: {}\r\nContent-Length: {body_bytes}\r\n\r\n", self.content_type);
         out.extend_from_slice(head.as_bytes());
     }
 
-    /// Appends one more event to the body of a publish, which must be ended by [`Target::end_body`].
+    /// Appends an event to the body of a publish, which [`Target::end_body`] must end.
     pub(super) fn push_event(&self, values: &Values<'_>, body: &mut Vec<u8>) {
         if self.batch_format == Some(BatchFormat::Array) {
             body.push(if body.is_empty() { b'[' } else { b',' });

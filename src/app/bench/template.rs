@@ -1,10 +1,10 @@
-//! Texts with placeholders: URLs, headers and bodies that differ by channel and client.
+//! Texts with placeholders: URLs, headers and bodies that depend on channel and client.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A text with `{channel}`, `{client}` and `{data}` in it; shown as it was given.
+/// A text with `{channel}`, `{client}` and `{data}`; displayed as given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Template {
     parts: Vec<Part>,
@@ -16,7 +16,7 @@ enum Part {
     Placeholder(Placeholder),
 }
 
-/// What a part of a template stands for.
+/// The meaning of a part of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Placeholder {
     /// The channel's name.
@@ -39,7 +39,7 @@ impl Placeholder {
     }
 }
 
-/// What the placeholders are replaced by.
+/// The values of the placeholders.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Values<'a> {
     pub(super) channel: &'a str,
@@ -48,7 +48,7 @@ pub(super) struct Values<'a> {
 }
 
 impl Template {
-    /// Every text is a template: braces around anything else are text.
+    /// Every text is a template: other braces are text.
     pub(super) fn parse(text: &str) -> Template {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some((at, placeholder)) = first_placeholder(rest) {
@@ -64,7 +64,7 @@ impl Template {
         Template { parts }
     }
 
-    /// Returns true if and only if the placeholder is in it.
+    /// Returns true if the template has the placeholder.
     pub(super) fn has(&self, placeholder: Placeholder) -> bool {
         self.parts.contains(&Part::Placeholder(placeholder))
     }

@@ -1,4 +1,4 @@
-//! What a result is worth: why a run is no success, and what makes its figures say less than they seem to.
+//! The verdict on a result: why a run failed, and what limits the meaning of its figures.
 
 use super::course::Course;
 use super::plan::{Pace, Plan};
@@ -31,7 +31,7 @@ pub(super) fn findings(course: &Course, connect: &Connect, losses: &Losses) -> V
     findings
 }
 
-/// What makes the figures say less than they seem to.
+/// What limits the meaning of the figures.
 pub(super) fn remarks(plan: &Plan, course: &Course, report: &Report) -> Vec<String> {
     let mut remarks = Vec::new();
     if course.is_signalled {
@@ -80,13 +80,13 @@ pub(super) fn remarks(plan: &Plan, course: &Course, report: &Report) -> Vec<Stri
     remarks
 }
 
-/// The share of its time that a thread may have something to do before it is taken for the limit.
+/// The share of busy time above which a thread is taken for the limit.
 const BUSY: f64 = 0.95;
 
-/// The share of a rate that a run must come to.
+/// The share of its rate that a run must reach.
 const KEPT_RATE: f64 = 0.98;
 
-/// How late publishes may be at p99.
+/// The lateness of publishes at p99 above which a remark is made.
 const LATE_NS: u64 = 1_000_000;
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_told_is_a_finding_and_what_was_told_a_remark() {
+    fn what_was_not_reported_is_a_finding_and_what_was_reported_a_remark() {
         let tally = Tally { lost_untold: 1, doubled: 2, ..Tally::default() };
         let findings = report(course(100), tally).findings;
         assert_eq!(findings, ["events did not come once and in order: 1 lost untold, 2 doubled"]);

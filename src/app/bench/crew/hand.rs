@@ -1,4 +1,4 @@
-//! One worker, as the first process sees it: a child process, and the thread that hears what it tells.
+//! One worker, as the first process sees it: a child process, and the thread that reads its output.
 
 use std::io::{self, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,7 @@ use super::super::found::Found;
 use super::super::plan::Plan;
 use super::lines::{self, Answer, Counts, Line};
 
-/// A worker that was started. It has ended when this is dropped.
+/// A worker that was started. Dropping it ends the worker.
 #[derive(Debug)]
 pub(super) struct Hand {
     /// `process 2 of 3`.
@@ -27,16 +27,17 @@ pub(super) struct Hand {
     listener: Option<JoinHandle<Ended>>,
 }
 
-/// What was heard last of a worker.
+/// The end of a worker.
 #[derive(Debug)]
 struct Ended {
     found: Option<Found>,
-    /// What it said to people.
+    /// Its standard error.
     said: String,
 }
 
 impl Hand {
-    /// Starts the `process`th process of the run, which stands on the board behind the readers of the first one.
+    /// Starts process `process` of the run. On the board it comes after the readers of the first
+    /// process.
     pub(super) fn start(process: usize, plan: &Plan, board: &Arc<Board>) -> io::Result<Hand> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(COMMAND);
@@ -45,7 +46,8 @@ impl Hand {
 
     fn spawn(mut command: Command, process: usize, plan: &Plan, board: &Arc<Board>) -> io::Result<Hand> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Ctrl-C in a terminal is for the first process, which ends the others when they have told what they found.
+        // Ctrl-C in a terminal is for the first process. It ends the others once they have sent their
+        // findings.
         command.process_group(0);
         let mut child = command.spawn()?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -69,15 +71,15 @@ impl Hand {
         Ok(hand)
     }
 
-    /// Tells it something. One that does not hear it has ended, which is found out when it does not answer.
-    pub(super) fn tell(&mut self, line: &impl Serialize) {
+    /// Sends a line. A worker that does not read it has ended, which the missing answer will show.
+    pub(super) fn send(&mut self, line: &impl Serialize) {
         drop(lines::write(&mut self.input, line));
     }
 
-    /// Waits for its answer to the orders of this number.
+    /// Waits for its answer to the orders with this number.
     ///
     /// # Errors
-    /// What became of it, for people, where there is no such answer. It has ended then.
+    /// Why it ended, for people, if there is no such answer. It has ended then.
     pub(super) fn answer(&mut self, number: u64) -> Result<Answer, String> {
         loop {
             match self.answers.recv_timeout(PATIENCE) {
@@ -89,15 +91,15 @@ impl Hand {
         }
     }
 
-    /// Returns true if and only if it tells nothing any more.
+    /// Returns true if and only if the worker's output has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.listener.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits for its end, and says what it has found.
+    /// Waits for its end, and returns its findings.
     ///
     /// # Errors
-    /// What became of it, for people, where it has not told what it found.
+    /// Why it ended, for people, if it sent no findings.
     pub(super) fn finish(mut self) -> Result<Found, String> {
         loop {
             match self.answers.recv_timeout(PATIENCE) {
@@ -116,13 +118,13 @@ impl Hand {
         format!("{} did not answer for {PATIENCE:?} and was ended; {trouble}", self.name)
     }
 
-    /// Joins the listener, which has heard the last or will as the child is ended: what was found, and what became of
-    /// the child, for people.
+    /// Joins the listener, which has ended or will as the child is killed. Returns the findings, and why
+    /// the child ended, for people.
     fn end(&mut self) -> (Option<Found>, String) {
         let ended = self.listener.take().and_then(|listener| listener.join().ok());
         let Ended { found, said } = ended.unwrap_or(Ended { found: None, said: String::new() });
         if found.is_none() {
-            // Whatever it does now, nobody hears it.
+            // Its further output is not read.
             drop(self.child.kill());
         }
         let status = match self.child.wait() {
@@ -141,7 +143,7 @@ impl Drop for Hand {
     }
 }
 
-/// Puts what the worker counts up on the board, hands its answers on, and returns what is left in the end.
+/// Posts the worker's counts on the board, passes its answers on, and returns the rest at the end.
 fn listen(
     out: ChildStdout,
     errors: ChildStderr,
@@ -169,13 +171,13 @@ fn listen(
                 continue;
             }
         };
-        if let Err(error) = counts.put_up(&board.readers[at], board, &before) {
+        if let Err(error) = counts.post(&board.readers[at], board, &before) {
             problem = Some(format!("the publisher cannot be woken: {error}"));
             break;
         }
         before = counts;
         if let Some(answer) = answer {
-            // Where nobody waits for it any more, the end is near.
+            // Without a receiver the end is near.
             drop(answers.send(answer));
         }
     }
@@ -190,7 +192,7 @@ fn listen(
     Ended { found, said: said(errors) }
 }
 
-/// What a child wrote for people, on one line.
+/// The standard error of a child, on one line.
 fn said(errors: impl Read) -> String {
     let mut text = Vec::new();
     drop(errors.take(SAID_BYTES_MAX).read_to_end(&mut text));
@@ -199,10 +201,10 @@ fn said(errors: impl Read) -> String {
     lines.join("; ")
 }
 
-/// The hidden command that a worker is started by.
+/// The hidden command that starts a worker.
 const COMMAND: &str = "bench-worker";
 
-/// How long a worker may take to answer: it does nothing else on the thread that does.
+/// Longest time for an answer. The thread that answers does nothing else.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const SAID_BYTES_MAX: u64 = 4096;
@@ -218,7 +220,7 @@ mod tests {
     use super::super::super::publisher::WAKER;
     use super::*;
 
-    /// What becomes of a worker that is this script of the shell.
+    /// The failure of a worker that is this shell script.
     fn failure_of(script: &str) -> (String, Arc<Board>) {
         let plan = plan(&["--processes", "2"]).unwrap();
         let poll = Poll::new().unwrap();
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_fails_is_told_with_its_exit_code_and_what_it_said() {
+    fn a_worker_that_fails_is_reported_with_its_exit_code_and_what_it_said() {
         let (failure, board) = failure_of("echo 'error: no such thing' >&2; exit 3");
         assert_eq!(failure, "process 2 of 2 ended before its time (exit status: 3): error: no such thing");
         assert!(board.has_failed() && board.readers[1].fast_place.load(Ordering::Acquire) == u64::MAX);
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_child_says_is_told_on_one_line() {
+    fn what_a_child_says_is_reported_on_one_line() {
         assert_eq!(said(&b"error: no\n  because: of that\n\n"[..]), "error: no; because: of that");
         assert_eq!(said(&b""[..]), "");
         assert_eq!(said(&[b'x'; 10_000][..]).len(), 4096);

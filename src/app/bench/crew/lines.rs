@@ -1,9 +1,9 @@
-//! What the first process of a run and its workers tell each other: lines of JSON, over the worker's standard input and
-//! output.
+//! The lines between the first process of a run and its workers: JSON, over the worker's standard input
+//! and output.
 //!
-//! A worker gets its [`Job`], then [`Orders`], each of which it carries out and answers. In between it tells its
-//! [`Counts`] when they have changed. Its last answer is followed by what it has found. Both ends are of one binary, so
-//! the lines need no version.
+//! A worker gets its [`Job`], then [`Orders`], each of which it carries out and answers. In between it
+//! sends its [`Counts`] when they have changed. Its findings follow its last answer. Both ends are of
+//! one binary, so the lines need no version.
 
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
@@ -17,22 +17,22 @@ use super::super::found::Found;
 use super::super::plan::Plan;
 use super::super::process::ThreadTime;
 
-/// What a worker is to do in the run.
+/// The part of a worker in the run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Job {
     pub(super) plan: Plan,
-    /// Which of the run's processes it is; the first one, 0, is no worker.
+    /// The number of its process in the run. The first process, 0, is no worker.
     pub(super) process: usize,
-    /// Where streams are asked for.
+    /// The address of the server for streams.
     pub(super) address: SocketAddr,
     /// When the run's clock was started, in ns since 1970.
     pub(super) clock_origin_ns: u64,
 }
 
-/// What the board of a worker is to say from now on.
+/// The new state of a worker's board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Orders {
-    /// Counted up from 1. The first ones have the readers started.
+    /// Counted from 1. The first orders start the readers.
     pub(super) number: u64,
     pub(super) phase: Phase,
     wants_places: bool,
@@ -44,7 +44,7 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    /// What the board of the first process says.
+    /// The state of the first process's board.
     pub(super) fn of(board: &Board, number: u64, unbatched_from: Option<u64>) -> Orders {
         Orders {
             number,
@@ -57,8 +57,9 @@ impl Orders {
         }
     }
 
-    /// Puts it up; the phase last, as a reader takes the end of the run for that of the rest too.
-    pub(super) fn put_up(&self, board: &Board) {
+    /// Posts the state on a board. The phase comes last: a reader that sees the end of the run relies on
+    /// the rest.
+    pub(super) fn post(&self, board: &Board) {
         board.wants_places.store(self.wants_places, Ordering::Release);
         board.is_drain_cut.store(self.is_drain_cut, Ordering::Release);
         board.measured_from_ns.store(self.measured_from_ns, Ordering::Release);
@@ -75,18 +76,18 @@ pub(super) enum Line {
     Found(Box<Found>),
 }
 
-/// What a worker says when it has carried out orders.
+/// The answer of a worker that has carried out orders.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Answer {
-    /// Those of the orders; 0 says that the job was taken.
+    /// The number of the orders; 0 for the job.
     pub(super) number: u64,
-    /// What the run's clock says there.
+    /// The worker's clock of the run.
     pub(super) clock_ns: u64,
     pub(super) readers: Vec<ThreadTime>,
     pub(super) counts: Counts,
 }
 
-/// What the readers of a worker have put up, as one.
+/// The numbers of a worker's readers, as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counts {
     fast_place: u64,
@@ -103,8 +104,8 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// What a worker's board says. Places are read first, as its readers put them up last: what they tell of has been
-    /// counted.
+    /// The numbers on a worker's board. Places are read first, as readers post them last: the other
+    /// numbers then include the events up to these places.
     pub(super) fn of(board: &Board) -> Counts {
         let (fast_place, slow_place) = (board.fast_place(), board.slow_place());
         Counts {
@@ -122,9 +123,9 @@ impl Counts {
         }
     }
 
-    /// Puts them up on the board of the first process, where the worker stands as one more reader; in the order of a
-    /// reader's. `before` is what was put up last.
-    pub(super) fn put_up(&self, at: &ReaderBoard, board: &Board, before: &Counts) -> io::Result<()> {
+    /// Posts the numbers on the board of the first process, as those of one more reader and in a
+    /// reader's order. `before` is what was posted last.
+    pub(super) fn post(&self, at: &ReaderBoard, board: &Board, before: &Counts) -> io::Result<()> {
         let put = |number: &AtomicU64, value| number.store(value, Ordering::Release);
         put(&at.tried, self.tried);
         put(&at.begun, self.begun);
@@ -141,7 +142,7 @@ impl Counts {
     }
 }
 
-/// Writes a line, at once.
+/// Writes and flushes a line.
 pub(super) fn write(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
@@ -152,7 +153,7 @@ pub(super) fn write(out: &mut impl Write, line: &impl Serialize) -> io::Result<(
 /// Reads a line; `None` at the end.
 ///
 /// # Errors
-/// Also of what is no such line.
+/// Also for a line that is not of this type.
 pub(super) fn read<T: DeserializeOwned>(input: &mut impl BufRead) -> io::Result<Option<T>> {
     let mut text = Vec::new();
     if input.read_until(b'\n', &mut text)? == 0 {
@@ -216,7 +217,7 @@ mod tests {
         first.measured_from_ns.store(7, Ordering::Release);
         first.published.store(8, Ordering::Release);
         let orders = Orders::of(&first, 3, Some(5));
-        through_json(&orders).put_up(&worker);
+        through_json(&orders).post(&worker);
         assert_eq!(Orders::of(&worker, 3, Some(5)), orders);
     }
 
@@ -232,11 +233,11 @@ mod tests {
         }
         first.readers[0].fast_place.store(u64::MAX, Ordering::Release);
         let (before, counts) = (Counts::default(), Counts::of(&worker));
-        through_json(&counts).put_up(&first.readers[1], &first, &before).unwrap();
+        through_json(&counts).post(&first.readers[1], &first, &before).unwrap();
         assert_eq!((first.advanced(), first.sum(|reader| &reader.begun)), (5, 21));
         assert_eq!((first.last_delivery_ns(), first.fast_place()), (21, 30));
         worker.advance(2).unwrap();
-        Counts::of(&worker).put_up(&first.readers[1], &first, &counts).unwrap();
+        Counts::of(&worker).post(&first.readers[1], &first, &counts).unwrap();
         assert_eq!(first.advanced(), 7, "what was put up before counts once");
     }
 

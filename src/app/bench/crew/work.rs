@@ -1,4 +1,4 @@
-//! A worker from its own side: reads its share of the streams as it is ordered, and tells what comes of it.
+//! A worker from its own side: reads its share of the streams by its orders, and reports its numbers.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use super::super::readers::Readers;
 use super::lines::{self, Answer, Counts, Job, Line, Orders};
 use crate::driver::descriptors::raise_open_files_limit;
 
-/// Works until the run is over, or the process that gives the orders is gone: then `input` ends.
+/// Works until the run is over, or until `input` ends because the first process is gone.
 ///
 /// # Errors
-/// Where the job is none or cannot be done.
+/// If the job is invalid or cannot be done.
 pub(in super::super) fn work(
     input: impl Read + Send + 'static,
     out: &mut impl Write,
@@ -46,14 +46,14 @@ pub(in super::super) fn work(
         process,
         connector,
         readers: None,
-        told: Counts::default(),
+        sent: Counts::default(),
         out,
     };
     worker.answer(0)?;
     worker.run(poll)
 }
 
-/// Hands the orders on as they come. The receiver is disconnected at the end of the input.
+/// Passes the orders on as they come. Disconnects the receiver at the end of the input.
 fn listen(
     mut input: impl BufRead + Send + 'static,
     board: Arc<Board>,
@@ -62,7 +62,7 @@ fn listen(
     thread::Builder::new().name("orders".to_owned()).spawn(move || {
         while let Some(orders) = lines::read(&mut input).transpose() {
             let is_last = orders.is_err();
-            // Nobody listens any more, or can be woken, where the worker has come to its end.
+            // The worker has ended: there is no receiver, or it cannot be woken.
             if sender.send(orders).is_err() || board.wake().is_err() || is_last {
                 break;
             }
@@ -82,8 +82,8 @@ struct Worker<'a, W> {
     /// `None` before the first orders.
     readers: Option<Readers>,
     turns: Turns,
-    /// What was told last.
-    told: Counts,
+    /// The counts sent last.
+    sent: Counts,
     out: &'a mut W,
 }
 
@@ -116,15 +116,15 @@ impl<W: Write> Worker<'_, W> {
             }
             self.turns.follow(&self.board);
             let counts = Counts::of(&self.board);
-            if counts != self.told {
-                self.told = counts;
+            if counts != self.sent {
+                self.sent = counts;
                 self.write(&Line::Counts(counts))?;
             }
         }
     }
 
     fn carry_out(&mut self, orders: &Orders) -> Result<(), BenchError> {
-        orders.put_up(&self.board);
+        orders.post(&self.board);
         if orders.phase == Phase::Over {
             return Ok(());
         }
@@ -139,12 +139,12 @@ impl<W: Write> Worker<'_, W> {
     fn answer(&mut self, number: u64) -> Result<(), BenchError> {
         let readers = self.board.readers.iter().map(|reader| reader.thread_id.load(Ordering::Acquire));
         let readers = readers.map(ThreadTime::of).collect();
-        self.told = Counts::of(&self.board);
+        self.sent = Counts::of(&self.board);
         let clock_ns = self.board.clock.ns();
-        self.write(&Line::Answer(Answer { number, clock_ns, readers, counts: self.told }))
+        self.write(&Line::Answer(Answer { number, clock_ns, readers, counts: self.sent }))
     }
 
-    /// Ends the readers, and tells what they have found.
+    /// Ends the readers, and sends their findings.
     fn finish(mut self, number: u64) -> Result<(), BenchError> {
         let (found, troubles) = self.readers.take().unwrap_or_default().join();
         if !troubles.is_empty() {
@@ -154,7 +154,7 @@ impl<W: Write> Worker<'_, W> {
         self.write(&Line::Found(Box::new(found)))
     }
 
-    /// A reader has ended before its time. The others are told to end, as they are waited for.
+    /// A reader has ended before its time. Ends the others, which have to be joined.
     fn give_up(mut self) -> Result<(), BenchError> {
         self.board.set_phase(Phase::Over);
         let (_, troubles) = self.readers.take().unwrap_or_default().join();
@@ -166,15 +166,15 @@ impl<W: Write> Worker<'_, W> {
     }
 }
 
-/// With `--unbatched`: how far the worker's streams have come when they have the next event, so that they are asked
-/// once for each event and no order is needed for it.
+/// With `--unbatched`: how far the worker's streams have advanced when they have the next event. So they
+/// are checked once for each event, and no order is needed for it.
 #[derive(Debug)]
 struct Turns {
     spread: super::super::spread::Spread,
     /// The worker's streams that are not slow, by channel.
     fast: Vec<u64>,
-    /// The place of the next event, and how far the streams have come when they have the one before; `None` where
-    /// events do not wait for them.
+    /// The place of the next event, and how far the streams have advanced when they have the one before;
+    /// `None` if events do not wait for them.
     next: Option<(u64, u64)>,
 }
 
@@ -188,7 +188,7 @@ impl Turns {
         Turns { spread: plan.spread, fast, next: None }
     }
 
-    /// Begins with the event at `place`, which is not published before this is answered for.
+    /// Begins with the event at `place`, which is published only after these orders are answered.
     fn begin(&mut self, place: Option<u64>, board: &Board) {
         self.next = place.map(|place| (place, board.advanced()));
         self.follow(board);
@@ -208,7 +208,7 @@ impl Turns {
     }
 }
 
-/// How often counts are told while they are waited for: the shortest wait that epoll knows.
+/// How often counts are sent while they are waited for: the shortest timeout of epoll.
 const TICK: Duration = Duration::from_millis(1);
 
 /// The same while they are only shown.
@@ -267,8 +267,8 @@ mod tests {
         let mut wire = Vec::new();
         lines::write(&mut wire, &job).unwrap();
         work(io::Cursor::new(wire.clone()), &mut out).unwrap();
-        let mut told = &out[..];
-        assert!(matches!(lines::read(&mut told).unwrap(), Some(Line::Answer(Answer { number: 0, .. }))));
+        let mut sent = &out[..];
+        assert!(matches!(lines::read(&mut sent).unwrap(), Some(Line::Answer(Answer { number: 0, .. }))));
         wire.extend_from_slice(b"nonsense\n");
         assert!(matches!(work(io::Cursor::new(wire), &mut out), Err(BenchError::Orders(_))));
     }

@@ -13,10 +13,11 @@ use downpour::app::command::{Cli, CliCommand};
 use downpour::app::subscribe;
 
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
-/// One step of the script: what to do with the next connection once its request has come.
+/// One step of the script: it handles the next connection, whose request has come.
 type Step = Box<dyn FnOnce(&mut TcpStream) + Send>;
 
-/// Accepts a connection for each step, and hands the requests over as text: head and body, without chunk framing.
+/// Accepts a connection for each step. Returns the requests as text: head and body, without chunk
+/// framing.
 fn play(steps: Vec<Step>) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -47,7 +48,7 @@ fn json(status: &str, body: &str) -> Step {
     ))
 }
 
-/// Answers that there is no such thing, which ends a subscription.
+/// Answers with 404, which ends a subscription.
 fn gone() -> Step {
     json("404 Not Found", r#"{"status":404,"detail":"no such thing is served"}"#)
 }
@@ -91,7 +92,7 @@ fn start(arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Runs a command to its end: exit code, standard output, standard error.
+/// Runs a command to its end. Returns exit code, standard output, and standard error.
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = start(arguments).wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -175,7 +176,7 @@ fn publish_streams_lines_while_they_come() {
         reader.read_line(&mut head).unwrap();
     }
     assert!(head.to_lowercase().contains("\r\ncontent-type: application/x-ndjson\r\n"), "{head}");
-    assert_eq!(read_chunk(&mut reader).as_deref(), Some(line)); // While standard input is still open.
+    assert_eq!(read_chunk(&mut reader).as_deref(), Some(line)); // Standard input is still open.
     input.write_all(line.as_bytes()).unwrap();
     assert_eq!(read_chunk(&mut reader).as_deref(), Some(line));
     drop(input);
@@ -303,5 +304,5 @@ fn subscribe_waits_as_long_as_the_stream_asked_and_tells_a_lost_server_once() {
     assert_eq!(requests.iter().count(), 5);
 }
 
-/// Longer than anything here takes on a busy machine.
+/// Longer than any step here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -13,7 +13,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Runs a command that must fail by misuse, and returns what it said.
+/// Runs a command that must fail because of its options. Returns its message.
 fn misuse(arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let output = downpour(arguments, variables);
     assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
@@ -76,14 +76,14 @@ fn no_command_shows_the_help_as_an_error() {
 }
 
 #[test]
-fn an_unknown_option_is_told_with_the_nearest_one() {
+fn an_unknown_option_is_reported_with_the_nearest_one() {
     let told = misuse(&["serve", "--keepaliv", "3s"], &[]);
     assert!(told.contains("'--keepaliv'") && told.contains("'--keepalive'"), "{told}");
     assert!(misuse(&["serve", "--publish-key", "x"], &[]).contains("unexpected argument '--publish-key'"));
 }
 
 #[test]
-fn a_bad_value_is_told_with_its_option_and_what_is_allowed() {
+fn a_bad_value_is_reported_with_its_option_and_what_is_allowed() {
     let told = misuse(&["serve", "--keepalive", "soon"], &[]);
     assert!(told.starts_with("error: invalid value \"soon\" for --keepalive: a duration is 0 or"), "{told}");
     assert!(told.ends_with("try '--help'.\n"), "{told}");
@@ -93,7 +93,7 @@ fn a_bad_value_is_told_with_its_option_and_what_is_allowed() {
 }
 
 #[test]
-fn an_unknown_key_is_told_with_its_line() {
+fn an_unknown_key_is_reported_with_its_line() {
     let file = toml_file("retry = \"1s\"\nkeep_alive = \"5s\"\n");
     let path = file.path().to_str().unwrap();
     let told = misuse(&["serve", "--config", path], &[]);
@@ -103,7 +103,7 @@ fn an_unknown_key_is_told_with_its_line() {
 }
 
 #[test]
-fn a_missing_file_is_told_with_its_cause() {
+fn a_missing_file_is_reported_with_its_cause() {
     let told = misuse(&["check", "--config", "/nowhere/downpour.toml"], &[]);
     assert!(told.starts_with(
         "error: cannot read the configuration file /nowhere/downpour.toml\n  because: No such file"
@@ -122,7 +122,7 @@ fn an_address_that_others_reach_needs_consent() {
 }
 
 #[test]
-fn contradictions_are_told_with_both_options() {
+fn contradictions_are_reported_with_both_options() {
     let told = misuse(&["serve", "--max-body", "2MiB"], &[("DOWNPOUR_HISTORY_BYTES", "1MiB")]);
     assert!(
         told.contains("--max-body 2MiB and the environment variable DOWNPOUR_HISTORY_BYTES 1MiB contradict"),

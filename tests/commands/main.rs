@@ -1,4 +1,4 @@
-//! The other commands, as processes.
+//! The commands other than `serve`, as processes.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by panicking")]
 

@@ -1,4 +1,4 @@
-//! What a delivery costs in memory: no allocation, however many streams there are.
+//! The memory cost of a delivery: no allocation, for any number of streams.
 
 #![expect(unsafe_code, reason = "an allocator that counts is an allocator")]
 
@@ -14,10 +14,11 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, which counts what this thread asks of it.
+/// The system's allocator, which also counts the allocations of this thread.
 struct Counting;
 
-// SAFETY: every call is the system allocator's own, with the same arguments; counting touches no memory of theirs.
+// SAFETY: every call is the system allocator's own, with the same arguments. Counting does not touch the
+// memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: alloc::Layout) -> *mut u8 {
         note();
@@ -38,19 +39,21 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn note() {
-    // A thread that ends frees after its variables are gone; that it allocates then is nobody's delivery.
+    // A thread that ends frees memory after its variables are gone. Its allocations then belong to no
+    // delivery.
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations while so many events are published and delivered, `together` at a time, to so many streams.
+/// Allocations while `events` events are published and delivered to `streams` streams, `together` at a
+/// time.
 fn count(streams: usize, events: usize, together: usize) -> u64 {
     count_of(64, streams, events, together)
 }
 
-/// The same of events with so many bytes of data.
+/// The same for events with `bytes` bytes of data.
 fn count_of(bytes: usize, streams: usize, events: usize, together: usize) -> u64 {
     let mut server = StillServer::start(Layout { streams, shards: 1, has_threads: false });
     let data = "x".repeat(bytes);

@@ -1,4 +1,4 @@
-//! Fifteen thousand idle streams held by one process, and what each of them costs.
+//! Fifteen thousand idle streams in one process, and the cost of each.
 //!
 //! `cargo test --release --test scale idle_streams -- --nocapture` prints the figures.
 
@@ -15,30 +15,33 @@ for_each_driver!(
 
 const STREAMS: usize = 15_000;
 
-/// The clients of two cases are more than this process may have open files.
+/// The clients of two cases together would exceed the open files of this process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Streams of one client address, well below the ports that one has.
+/// Streams of one client address, well below its number of ports.
 const STREAMS_PER_ADDRESS: usize = 5_000;
 
-/// What one idle stream may cost in memory of the process, in bytes: 256, and what becomes resident with the first of them.
+/// Most bytes of process memory for one idle stream: 256, and a share of the memory that becomes
+/// resident with the first streams.
 const STREAM_BYTES_MAX: f64 = 280.0;
 
-/// What each further channel of a stream may cost, in bytes, where it has as many as are measured here: they need an
-/// allocation from the third on, of which this is a share.
+/// Most bytes for each further channel of a stream with as many channels as measured here. From the
+/// third channel on they need an allocation, of which this is a share.
 const CHANNEL_BYTES_MAX: f64 = 16.0;
 
-/// What a user of its own for each stream may cost, in bytes.
+/// Most bytes for a user of its own for each stream.
 const USER_BYTES_MAX: f64 = 64.0;
 
-/// What becomes resident with the first of so few streams, as a share of each, and is told from what a budget is missed by.
+/// The share of each stream, with so few streams, in the memory that becomes resident with the first
+/// ones. It is subtracted before a budget counts as missed.
 const ONCE_BYTES_MAX: f64 = 6.0;
 
-/// Streams of which further channels and users are measured, and the channels that they have.
+/// Streams whose further channels and users are measured, and their number of channels.
 const STREAMS_OF_MANY: usize = 5_000;
 const CHANNELS: usize = 9;
 
-/// Memory of all TCP sockets of this network namespace, client sides included, in bytes (`/proc/net/sockstat`).
+/// Memory of all TCP sockets of this network namespace, including the clients', in bytes
+/// (`/proc/net/sockstat`).
 fn socket_bytes() -> u64 {
     let text = fs::read_to_string("/proc/net/sockstat").unwrap();
     let tcp = text.lines().find(|line| line.starts_with("TCP:")).unwrap();
@@ -60,7 +63,7 @@ fn fifteen_thousand_idle_streams_cost_little_and_get_what_is_published(io: Drive
         stream.expect("connected");
         stream
     };
-    // What is there once, however many streams there are, is not theirs.
+    // Memory that does not depend on the number of streams is not counted.
     drop(open([127, 0, 0, 1]));
     let mut publisher = Client::connect(&server);
     publisher.publish_text("a", "first");
@@ -95,7 +98,7 @@ fn fifteen_thousand_idle_streams_cost_little_and_get_what_is_published(io: Drive
     assert!(each(before.rss, sent.rss) <= STREAM_BYTES_MAX, "sending leaves nothing behind");
 }
 
-/// Bytes of RSS that each of many streams costs which are opened by this target: told the number of the stream.
+/// Bytes of RSS for each of many streams, opened with the target for the number of the stream.
 fn bytes_of_streams(io: DriverKind, target: impl Fn(usize) -> String) -> f64 {
     let server = Server::start(io, &["--keepalive", "0"]);
     let open = |at| {

@@ -1,4 +1,4 @@
-//! Very many streams, and what each of them and each delivery costs.
+//! Very many streams: the cost of each, and of each delivery.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by panicking")]
 

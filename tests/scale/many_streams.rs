@@ -1,6 +1,7 @@
 //! More streams in one process than it may have open files, through io_uring.
 //!
-//! The clients are other processes, each within the limit for itself: this very test, told by a variable to hold streams.
+//! The clients are other processes, each within its own limit: this test program, which holds streams if
+//! a variable is set.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -10,23 +11,25 @@ use std::time::Instant;
 use crate::common::{Client, DriverKind, EventStream, Server, wait_for};
 use downpour::driver::descriptors::raise_open_files_limit;
 
-/// What the server may have open.
+/// The open files of the server.
 const OPEN_FILES: u32 = 20_000;
 
 const STREAMS: usize = 32_000;
 
 const HOLDERS: usize = 2;
 
-/// What one of them may cost in memory of the process, in bytes: 256, and what becomes resident with the first of them.
+/// Most bytes of process memory for one stream: 256, and a share of the memory that becomes resident
+/// with the first streams.
 const STREAM_BYTES_MAX: f64 = 280.0;
 
-/// Streams of one client address, well below the ports that one has.
+/// Streams of one client address, well below its number of ports.
 const STREAMS_PER_ADDRESS: usize = 8_000;
 
-/// Has a process of this test hold streams: the server's address, and the number of the process.
+/// The variable that makes a process of this test hold streams: the server's address, and the process's
+/// number.
 const HOLDER: &str = "DOWNPOUR_TEST_HOLDER";
 
-/// A process that holds streams. It is killed when this is dropped.
+/// A process that holds streams. Dropping this kills it.
 struct Holder {
     process: Child,
     output: BufReader<ChildStdout>,
@@ -48,7 +51,7 @@ impl Holder {
         Holder { process, output }
     }
 
-    /// Waits until the process has said this, for as long as it lives.
+    /// Waits until the process has printed this word.
     fn expect(&mut self, word: &str) {
         let mut line = String::new();
         while !line.contains(word) {
@@ -60,13 +63,13 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         drop(self.process.kill());
         drop(self.process.wait());
     }
 }
 
-/// Not a test by itself: what a process does that was started by [`Holder::start`].
+/// Not a test by itself: the process started by [`Holder::start`] runs it.
 #[test]
 fn a_holder_holds_streams() {
     let Ok(task) = std::env::var(HOLDER) else { return };
@@ -87,10 +90,10 @@ fn a_holder_holds_streams() {
         streams.iter_mut().for_each(|stream| assert_eq!(stream.message(), data));
         println!("all have the {data}");
     }
-    drop(std::io::stdin().read_line(&mut String::new())); // Until the test lets it end.
+    drop(std::io::stdin().read_line(&mut String::new())); // The test closes it.
 }
 
-/// `serve` with these options and so many open files.
+/// `serve` with these options and `files` open files.
 fn serve_with_files(files: u32, options: &str) -> Command {
     let mut command = Command::new("/bin/sh");
     let serve = format!("ulimit -n {files} && exec \"$0\" serve --listen 127.0.0.1:0 {options}");
@@ -122,7 +125,7 @@ fn io_uring_that_cannot_be_had_is_an_error_that_says_why() {
     if !DriverKind::IoUring.is_available() {
         return;
     }
-    // The listener, the probe's ring, and nothing more.
+    // The listener and the probe's ring, and nothing more.
     let output = serve_with_files(5, "--shards 1 --io uring").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -146,7 +149,7 @@ fn more_streams_than_open_files_get_what_is_published() {
     holders.iter_mut().for_each(|holder| holder.expect("all open"));
     let (after, opened) = (server.memory(), began.elapsed());
     let files = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
-    let mut publisher = Client::connect(&server); // A connection that asks for nothing is not kept for long.
+    let mut publisher = Client::connect(&server); // An idle connection without a request is soon closed.
     for data in ["first", "second"] {
         let began = Instant::now();
         let (_, receivers) = publisher.publish_text("a", data);
@@ -154,7 +157,7 @@ fn more_streams_than_open_files_get_what_is_published() {
         holders.iter_mut().for_each(|holder| holder.expect(&format!("all have the {data}")));
         println!("the {data} event is with {receivers} clients after {:?}", began.elapsed());
     }
-    // All clients go at once: more completions than a ring's queue holds.
+    // All clients leave at once: more completions than a ring's queue holds.
     drop(holders);
     wait_for("the streams to end", || (publisher.publish_text("a", "nobody").1 == 0).then_some(()));
     let each = (after.rss as f64 - before.rss as f64) / STREAMS as f64;

@@ -1,4 +1,4 @@
-//! Clients that are there no more, or might as well not be, and a server that was not there for a while.
+//! Clients that have vanished, and a server that was stopped for a while.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ for_each_driver!(
 
 const OPEN: &str = "GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// How many connections were closed for `reason`.
+/// The number of connections that were closed for `reason`.
 fn closed_for(server: &Server, reason: &str) -> u64 {
     let answer = Client::connect(server).ask("GET /sse/stats HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let stats: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
@@ -23,25 +23,25 @@ fn closed_for(server: &Server, reason: &str) -> u64 {
 }
 
 fn a_client_that_takes_nothing_is_closed_for_that_reason(io: DriverKind) {
-    // Long enough for the server to be first, as the kernel gives a closed window half as long again.
+    // Long enough that the server is first: the kernel allows a closed window half as long again.
     let server = Server::start(io, &["--stall-timeout", "10s", "--keepalive", "0"]);
     let mut stuck = Client::connect_as(&server, [127, 0, 0, 1], Some(8 * 1024));
     stuck.send(OPEN);
     let mut publisher = Client::connect(&server);
     wait_for("the stream", || (publisher.publish_text("a", "x").1 == 1).then_some(()));
-    publisher.publish_text("a", &"x".repeat(1_000_000)); // More than the kernel takes for it.
+    publisher.publish_text("a", &"x".repeat(1_000_000)); // More than the kernel holds for it.
     wait_for("the close", || (closed_for(&server, "stalled") == 1).then_some(()));
     assert_eq!((closed_for(&server, "failed"), closed_for(&server, "too-slow")), (0, 0));
     assert_eq!(publisher.publish_text("a", "x").1, 0);
 }
 
-/// Has the kernel drop whatever comes for a socket, as if its machine were off.
+/// Makes the kernel drop all packets for a socket, as if its machine were off.
 fn vanish(socket: &TcpStream) {
-    const RETURN: u16 = 0x06; // Of a packet, so many bytes: none (`socket(7)`, SO_ATTACH_FILTER).
+    const RETURN: u16 = 0x06; // A filter that keeps 0 bytes of each packet (`socket(7)`, SO_ATTACH_FILTER).
     SockRef::from(socket).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).unwrap();
 }
 
-/// A client whose stream has begun, and which then vanishes.
+/// A client that vanishes once its stream has begun.
 fn vanished(server: &Server) -> TcpStream {
     let socket = TcpStream::connect(server.address()).unwrap();
     let mut client = Client::over(socket.try_clone().unwrap());
@@ -87,7 +87,7 @@ fn what_came_whole_while_the_server_stood_still_is_answered(io: DriverKind) {
     for _ in 0..TRIES {
         let server = Server::start(io, &[&times[..], &["--shards", "1"]].concat());
         let begun = Instant::now();
-        // Nothing was sent; a head was begun; a body was begun; the next request is waited for.
+        // Clients that have sent nothing, a part of a head, a part of a body, and one request.
         let mut clients: Vec<(Client, &str)> = (0..CLIENTS)
             .map(|at| {
                 let mut client = Client::connect(&server);
@@ -118,7 +118,7 @@ fn what_came_whole_while_the_server_stood_still_is_answered(io: DriverKind) {
             }
             return;
         }
-        // The machine was too busy: some deadlines had come before the server was stopped.
+        // The machine was too busy: some deadlines passed before the server was stopped.
     }
     panic!("the machine was too busy each time");
 }

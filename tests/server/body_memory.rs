@@ -1,5 +1,5 @@
-//! `--body-memory` over real sockets, by the memory of the server's process: unfinished bodies and unread answers together are
-//! bounded, for all and for each address.
+//! `--body-memory` over real sockets, by the memory of the server's process. Unfinished bodies and
+//! unread answers are bounded together, for all connections and for each address.
 
 use std::sync::mpsc;
 use std::thread;
@@ -12,11 +12,11 @@ for_each_driver!(
     no_address_takes_more_than_an_eighth,
     what_is_given_back_is_there_for_the_next,
     bodies_of_the_endpoints_of_clients_are_short,
-    what_is_held_is_told_by_a_metric,
+    what_is_held_is_reported_by_a_metric,
 );
 
-/// What the process may grow by beside what is counted: buffers of connections and of the drivers, and what the
-/// allocator keeps of bodies that grew. Without the bound it is some 100 MiB.
+/// Growth of the process beside the counted memory: buffers of connections and drivers, and
+/// fragmentation by growing bodies. Without the bound the growth is some 100 MiB.
 const SLACK: u64 = 24 * MIB;
 
 /// Begins a body of a MiB and sends nearly all of it.
@@ -28,7 +28,7 @@ fn begin(server: &Server, source: [u8; 4]) -> Client {
     client
 }
 
-/// Ends a body so that it is no text, and returns whether it was held until then.
+/// Ends a body with an invalid byte. Returns whether the server held it until then.
 fn is_held(client: &mut Client) -> bool {
     drop(client.try_send([0xff]));
     let answer = client.answer();
@@ -87,10 +87,10 @@ fn no_address_takes_more_than_an_eighth(io: DriverKind) {
     let (tell, told) = mpsc::channel();
     for _ in 0..10 {
         let (mut client, tell) = (begin(&server, [127, 0, 3, 1]), tell.clone());
-        // Those that are held are answered nothing, until the server ends.
+        // Connections with a held body get no answer until the server ends.
         thread::spawn(move || {
             if client.receive().unwrap_or(false) {
-                // Nobody listens any more where the test has ended.
+                // The receiver is gone if the test has ended.
                 let _ = tell.send(client.answer().status());
             }
         });
@@ -107,7 +107,7 @@ fn what_is_given_back_is_there_for_the_next(io: DriverKind) {
         let mut client = Client::connect(&server);
         client.send("POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 400000\r\n\r\n");
         client.send(vec![b'x'; 300_000]);
-        drop(client); // It breaks off, and what it held is free again.
+        drop(client); // The memory of its unfinished body is free again.
     }
     wait_for("room", || {
         let mut client = Client::connect(&server);
@@ -129,12 +129,12 @@ fn bodies_of_the_endpoints_of_clients_are_short(io: DriverKind) {
     }
 }
 
-fn what_is_held_is_told_by_a_metric(io: DriverKind) {
+fn what_is_held_is_reported_by_a_metric(io: DriverKind) {
     let server = Server::start(io, &["--body-timeout", "10m"]);
     let held = || server.metric("downpour_body_memory_bytes");
     assert_eq!(held(), 0);
     let client = begin(&server, [127, 0, 4, 1]);
-    // All but what a step of the count and the growth of the buffer make of a MiB.
+    // A MiB, up to a step of the count and the growth of the buffer.
     wait_for("a body that is held", || (MIB..2 * MIB + 4096).contains(&(held() + 4096)).then_some(()));
     drop(client);
     wait_for("a body that was given back", || (held() == 0).then_some(()));

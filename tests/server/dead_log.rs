@@ -1,5 +1,5 @@
-//! A log that nobody takes: whoever reads standard error is gone, does not read, or was never there. Lines of the log may be
-//! lost, and nothing else. And what the first process of a container makes of a second signal.
+//! A log without a reader: standard error is closed, full, or was never open. Lines of the log may be
+//! lost, and nothing else. Also the second signal to the first process of a container.
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -17,14 +17,14 @@ for_each_driver!(
     a_server_serves_and_drains_whatever_its_standard_error_is,
     an_interrupt_that_ends_the_logs_reader_too_is_a_drain,
     what_is_said_of_a_slow_stream_ends_nothing,
-    what_a_log_has_lost_is_counted_and_told_when_it_can_be_written_again,
+    what_a_log_has_lost_is_counted_and_reported_when_it_can_be_written_again,
     a_second_signal_ends_at_once_beside_a_log_that_nobody_reads,
     as_the_first_process_a_second_signal_ends_it_with_its_number,
 );
 
 const BINARY: &str = env!("CARGO_BIN_EXE_downpour");
 
-/// A server on a unix socket, as nobody may hear which port it has; killed when this is dropped.
+/// A server on a unix socket, as it may be unable to print its port. Dropping this kills it.
 struct Server {
     child: Child,
     path: PathBuf,
@@ -32,7 +32,7 @@ struct Server {
 }
 
 impl Server {
-    /// Runs the command with the words of a `serve` behind its own.
+    /// Runs the command with the words of `serve` appended.
     fn start(io: DriverKind, mut command: Command, options: &[&str], stderr: Stdio) -> Server {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
@@ -46,7 +46,7 @@ impl Server {
 
     fn connect(&self) -> Client {
         let stream = UnixStream::connect(&self.path).unwrap();
-        Client::over(TcpStream::from(OwnedFd::from(stream))) // What the client does with it is no matter of TCP.
+        Client::over(TcpStream::from(OwnedFd::from(stream))) // The client does not depend on TCP.
     }
 
     fn subscribe(&self) -> EventStream {
@@ -55,7 +55,7 @@ impl Server {
         stream
     }
 
-    /// A request that was begun and not finished: a drain waits for it.
+    /// An unfinished request: a drain waits for it.
     fn begin_publish(&self) -> Client {
         let mut client = self.connect();
         client.send(
@@ -65,14 +65,14 @@ impl Server {
         client
     }
 
-    /// Lines that the log has lost, as the metrics say.
+    /// Lines that the log has lost, from the metrics.
     fn lost_lines(&self) -> u64 {
         let metrics = self.connect().ask("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").text();
         let line = metrics.lines().find_map(|line| line.strip_prefix("downpour_log_lines_dropped_total "));
         line.unwrap_or_else(|| panic!("no such metric in {metrics}")).parse().unwrap()
     }
 
-    /// Has the server say more than can wait to be written.
+    /// Makes the server log more than can wait to be written.
     fn fill_the_log(&self) {
         wait_for("a line that is lost", || {
             (0..100).for_each(|_| drop(UnixStream::connect(&self.path).unwrap()));
@@ -94,7 +94,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -109,14 +109,14 @@ fn plain() -> Command {
     Command::new(BINARY)
 }
 
-/// With standard error as the shell makes it.
+/// With standard error redirected by the shell.
 fn redirected(redirection: &str) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}"), BINARY]);
     command
 }
 
-/// A standard error that takes nothing more, and its reader.
+/// A full standard error, and its reader.
 fn full() -> (UnixStream, UnixStream) {
     let (reader, mut stderr) = UnixStream::pair().unwrap();
     stderr.set_nonblocking(true).unwrap();
@@ -160,7 +160,7 @@ fn stderr_of(socket: UnixStream) -> Stdio {
     OwnedFd::from(socket).into()
 }
 
-/// As Ctrl-C does it to `downpour serve 2>&1 | tee log`.
+/// As Ctrl-C to `downpour serve 2>&1 | tee log`.
 fn an_interrupt_that_ends_the_logs_reader_too_is_a_drain(io: DriverKind) {
     for _ in 0..5 {
         let (reader, stderr) = UnixStream::pair().unwrap();
@@ -181,7 +181,7 @@ fn what_is_said_of_a_slow_stream_ends_nothing(io: DriverKind) {
     slow.send("GET /channels/news HTTP/1.1\r\nHost: a\r\n\r\n");
     slow.take_through(b"\n\n");
     let mut other = server.subscribe();
-    // So far all could be written.
+    // So far all lines could be written.
     let mut said = BufReader::new(reader).lines().map(Result::unwrap);
     assert!(said.any(|line| line.starts_with("listening on ")));
     drop(said);
@@ -202,7 +202,7 @@ fn what_is_said_of_a_slow_stream_ends_nothing(io: DriverKind) {
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
-fn what_a_log_has_lost_is_counted_and_told_when_it_can_be_written_again(io: DriverKind) {
+fn what_a_log_has_lost_is_counted_and_reported_when_it_can_be_written_again(io: DriverKind) {
     let (reader, stderr) = full();
     stderr.set_nonblocking(false).unwrap();
     let mut server = Server::start(io, plain(), &["--log-level", "trace"], stderr_of(stderr));
@@ -230,7 +230,8 @@ fn a_second_signal_ends_at_once_beside_a_log_that_nobody_reads(io: DriverKind) {
     assert_eq!(server.wait_for_exit().signal(), Some(2));
 }
 
-/// A command whose words are run as the first process of a namespace; `None` where this process may not make one.
+/// A command that runs its words as the first process of a namespace; `None` if this process may not
+/// make one.
 fn first_process() -> Option<Command> {
     let unshare = || {
         let mut command = Command::new("unshare");
@@ -250,7 +251,7 @@ fn first_process() -> Option<Command> {
     Some(command)
 }
 
-/// The process that `unshare` has started, once it is there.
+/// The process that `unshare` has started.
 fn only_child(unshare: u32) -> u32 {
     let children = format!("/proc/{unshare}/task/{unshare}/children");
     wait_for("the first process", || fs::read_to_string(&children).unwrap().trim().parse().ok())
@@ -274,14 +275,15 @@ fn as_the_first_process_a_second_signal_ends_it_with_its_number(io: DriverKind) 
 fn as_the_first_process_a_signal_before_it_listens_ends_it_with_its_number() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    // A server gives an address up after 2 s. Where the signal came too late for that, another one is started.
+    // A server gives an address up after 2 s. If the signal came too late for that, another server is
+    // tried.
     for _ in 0..5 {
         let Some(mut command) = first_process() else { return };
         command.args(["serve", "--listen", &address]).stdin(Stdio::null()).stderr(Stdio::null());
         let mut unshare = command.spawn().unwrap();
         let pid = only_child(unshare.id());
         wait_for("the watch for signals", || (catches(pid, SIGTERM) != Some(false)).then_some(()));
-        // It may have given up by now.
+        // It may have ended by now.
         drop(Command::new("/bin/sh").args(["-c", &format!("kill -TERM {pid}")]).output());
         let status = wait_for("the server's end", || unshare.try_wait().unwrap());
         match status.code() {
@@ -294,7 +296,7 @@ fn as_the_first_process_a_signal_before_it_listens_ends_it_with_its_number() {
 
 const SIGTERM: u32 = 15;
 
-/// Whether a process has a handler for a signal (`proc_pid_status(5)`); `None` where it has ended.
+/// Returns whether a process has a handler for a signal (`proc_pid_status(5)`); `None` if it has ended.
 fn catches(pid: u32, signal: u32) -> Option<bool> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
@@ -303,7 +305,7 @@ fn catches(pid: u32, signal: u32) -> Option<bool> {
 }
 
 #[test]
-fn an_error_is_told_by_the_exit_code_where_nobody_reads_it() {
+fn an_error_is_reported_by_the_exit_code_where_nobody_reads_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let _taken = std::os::unix::net::UnixListener::bind(&path).unwrap();

@@ -1,5 +1,5 @@
-//! Starting and ending: a drain tells everybody, a second signal waits for nobody, an address in use is named; and what
-//! streams hear of their age and of silence.
+//! Starting and ending. A drain notifies all clients, a second signal waits for none, and an address in
+//! use is named. Also notices about a stream's age, and pings.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ for_each_driver!(
     a_stream_that_is_old_enough_ends_and_may_be_resumed,
 );
 
-/// A request that was begun and not finished: a drain waits for it.
+/// An unfinished request: a drain waits for it.
 fn begin_publish(server: &Server) -> Client {
     let mut client = Client::connect(server);
     client.send(
@@ -59,7 +59,7 @@ fn a_drain_tells_everybody_and_ends_well(io: DriverKind) {
         }
         assert_eq!(idle.rest(), b"", "an idle connection ends without a word");
 
-        // Newcomers are told too.
+        // New clients get the same answer.
         let detail = "the server is draining";
         let body = format!(
             r#"{{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"{detail}"}}"#
@@ -117,7 +117,7 @@ fn a_drain_waits_no_longer_than_it_may(io: DriverKind) {
     let mut publisher = Client::connect(&server);
     wait_for("the stream", || (publisher.publish_text("a", "x").1 == 1).then_some(()));
     for _ in 0..32 {
-        publisher.publish_text("a", &"x".repeat(64 * 1024)); // More than the kernel takes for it.
+        publisher.publish_text("a", &"x".repeat(64 * 1024)); // More than the kernel holds for it.
     }
     let held = begin_publish(&server);
     patient.signal("TERM");
@@ -143,7 +143,7 @@ fn a_second_signal_ends_at_once(io: DriverKind) {
     assert_eq!(server.wait_for_exit().signal(), Some(15));
 }
 
-/// With io_uring the kernel closes the listeners of a process that was killed some time after its end.
+/// With io_uring the kernel closes the listeners of a killed process some time after its end.
 fn a_server_that_was_killed_is_started_again_at_once(io: DriverKind) {
     let mut server = Server::start(io, &[]);
     let address = server.address();

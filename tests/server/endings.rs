@@ -1,5 +1,5 @@
-//! Ends over real sockets: what the server says last is heard, whatever its client still sends, and a client that has ended
-//! its own side gets what it asked for.
+//! Ends of connections over real sockets. A client receives the server's last answer although it still
+//! sends. A client that has ended its own side gets what it asked for.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -25,7 +25,7 @@ fn a_refusal_is_heard_behind_a_body_of_any_usual_size(io: DriverKind) {
         let counted = format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {bytes}\r\n\r\n");
         let mut client = Client::connect(&server);
         client.send(counted);
-        // It sends all before it listens, as many clients do.
+        // It sends all before it reads, as many clients do.
         let part = vec![b'x'; MIB];
         for _ in 0..bytes / MIB {
             client.send(&part);
@@ -54,7 +54,7 @@ fn a_stream_ends_whole_for_a_client_that_has_ended_its_side(io: DriverKind) {
     assert_eq!(client.rest(), b"\r\n0\r\n\r\n", "behind the end of the chunk before");
     wait_for("the stream's leave", || (publisher.publish_text("a", "x").1 == 0).then_some(()));
     wait_for("the reason", || closed(&server, "peer").filter(|&count| count == 1));
-    // One that asks for a stream and has ended its side already.
+    // A client that asks for a stream and has already ended its side.
     let mut client = Client::connect(&server);
     client.send("GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.shutdown_write();
@@ -92,7 +92,7 @@ fn a_request_of_a_client_that_has_ended_its_side_is_answered(io: DriverKind) {
     }
 }
 
-/// Connections that were closed for this reason.
+/// The number of connections that were closed for this reason.
 fn closed(server: &Server, reason: &str) -> Option<u64> {
     let metrics = Client::connect(server).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let metrics = String::from_utf8(metrics.body).unwrap();
@@ -101,7 +101,7 @@ fn closed(server: &Server, reason: &str) -> Option<u64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
-/// How much a client gets rid of before it is cut off, at the most `bytes_max`.
+/// The bytes that a client can send before it is cut off, up to `bytes_max`.
 fn send_until_cut_off(client: &mut Client, bytes_max: usize) -> usize {
     let part = vec![b'x'; 16 * 1024];
     let mut sent = 0;
@@ -111,7 +111,7 @@ fn send_until_cut_off(client: &mut Client, bytes_max: usize) -> usize {
     sent
 }
 
-/// What the kernels of both sides take of a client although nobody reads it.
+/// Bytes that the kernels of both sides take from a client without a reader.
 const KERNEL_BYTES: usize = 32 * MIB;
 
 fn a_client_that_sends_too_much_on_its_stream_is_closed(io: DriverKind) {
@@ -121,7 +121,7 @@ fn a_client_that_sends_too_much_on_its_stream_is_closed(io: DriverKind) {
     let mut client = stream.into_client();
     assert!(send_until_cut_off(&mut client, 1024 * MIB) < KERNEL_BYTES);
     wait_for("the reason", || closed(&server, "sent-too-much").filter(|&count| count == 1));
-    // Up to 64 KiB nothing comes of it, and who sends a little more reads a whole stream.
+    // Up to 64 KiB have no effect, and a client that sends a little more still reads a whole stream.
     let mut stream = EventStream::open(&server, "/channels/a");
     stream.expect("connected");
     let mut client = stream.into_client();
@@ -158,7 +158,7 @@ fn the_publish_command_says_which_line_is_bad_however_much_follows(io: DriverKin
     let good = "{\"channel\":\"a\",\"data\":1}\n";
     let feeding = thread::spawn(move || {
         input.write_all(format!("{good}nonsense\n").as_bytes()).unwrap();
-        // It goes on for ever, until nobody reads it any more.
+        // It never ends, and at some point is no longer read.
         let many = good.repeat(10_000);
         while input.write_all(many.as_bytes()).is_ok() {}
     });

@@ -1,4 +1,5 @@
-//! Headers over real sockets: those that nobody reads refuse nothing, and what every answer says of itself.
+//! Headers over real sockets. Unknown headers are never a reason to refuse, and every answer has its
+//! own.
 
 use crate::common::{Client, DriverKind, EventStream, Server, for_each_driver};
 
@@ -12,7 +13,7 @@ for_each_driver!(
     an_empty_host_is_refused,
 );
 
-/// Every byte that a value can be sent with.
+/// Every byte that a header value may have.
 fn every_byte() -> Vec<u8> {
     (0..=255).filter(|byte| !b"\r\n".contains(byte)).collect()
 }
@@ -69,7 +70,7 @@ fn a_header_that_is_read_is_refused_where_it_is(io: DriverKind) {
     }
 }
 
-/// Asks for a stream behind these bytes; returns it behind its `connected`.
+/// Asks for a stream with this last event id. Returns it after its `connected`.
 fn resume(server: &Server, id: &[u8]) -> EventStream {
     let mut client = Client::connect(server);
     client.send(with_header("GET /channels/a", "Last-Event-ID", id, ""));
@@ -159,7 +160,7 @@ fn an_empty_host_is_refused(io: DriverKind) {
         for line in ["GET /sse HTTP/1.1", "GET /healthz HTTP/1.0", "GET /metrics HTTP/1.1"] {
             assert_eq!(status(&server, request(line)), expected, "{line} {options:?}");
         }
-        // What the target names counts (RFC 9112 3.2.2), and a client of before `Host` has none.
+        // The target's host takes precedence (RFC 9112 3.2.2), and HTTP/1.0 clients send no `Host`.
         assert_eq!(status(&server, request("GET http://localhost/healthz HTTP/1.1")), 200);
         assert_eq!(status(&server, b"GET /healthz HTTP/1.0\r\n\r\n".to_vec()), 200);
     }

@@ -1,4 +1,5 @@
-//! Hostile clients over real sockets: each meets the status that its request has earned, and nobody else is touched by it.
+//! Hostile clients over real sockets. Each gets the status for its request, and no other client is
+//! affected.
 
 use crate::common::{Client, DriverKind, EventStream, Server, for_each_driver};
 
@@ -12,7 +13,7 @@ fn open(server: &Server, target: &str) -> EventStream {
     stream
 }
 
-/// What is answered with a status and the connection closed behind it. `|` stands for CR LF.
+/// Requests that get a status and a closed connection. `|` is CR LF.
 const CLOSING: &[(u16, &str)] = &[
     (400, "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}||"),
     (400, "SSH-2.0-OpenSSH_9.9||"),
@@ -68,7 +69,7 @@ const CLOSING: &[(u16, &str)] = &[
     (400, "POST /channels/a HTTP/1.1|Host: localhost|Transfer-Encoding: chunked||1\na|0||"),
 ];
 
-/// What is answered with a status, and the connection kept.
+/// Requests that get a status on a connection that stays open.
 const KEPT: &[(u16, &str)] = &[
     (400, "GET /sse?channel=%zz HTTP/1.1|Host: localhost||"),
     (400, "GET /sse?channel=%ff HTTP/1.1|Host: localhost||"),
@@ -163,7 +164,7 @@ fn lines(text: &str) -> String {
     text.replace('|', "\r\n")
 }
 
-/// What is too long to be written out.
+/// Requests too long to be written out.
 fn long_requests() -> Vec<(u16, Vec<u8>)> {
     let line = |length| format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(length));
     vec![
@@ -220,12 +221,12 @@ fn hostile_clients_meet_their_status_and_touch_nobody_else(io: DriverKind) {
     }
     for (status, request) in long_requests() {
         let mut client = Client::connect(&server);
-        // The server answers before all has come, and does not read on for ever.
+        // The server answers before the whole request has come, and does not read on for ever.
         drop(client.try_send(&request));
         assert_eq!(client.answer().status(), status, "{:?}…", String::from_utf8_lossy(&request[..60]));
         serving(&mut stream);
     }
-    // Those who break off anywhere, and those who send into a stream.
+    // Clients that break off anywhere, and clients that send into a stream.
     for cut in [1, 5, 20, 40, 60, 70] {
         let request = "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\nhello";
         let mut client = Client::connect(&server);
@@ -237,7 +238,7 @@ fn hostile_clients_meet_their_status_and_touch_nobody_else(io: DriverKind) {
     let mut client = Client::connect(&server);
     client.send("GET /channels/b HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.head();
-    // More than is read there: it is cut off, perhaps in the middle of this.
+    // More than the server reads: the client is cut off, perhaps in the middle of this.
     for _ in 0..100 {
         drop(client.try_send("x".repeat(10_000)));
     }

@@ -1,4 +1,5 @@
-//! The library: an application that embeds servers, publishes from its own threads, counts, and has them drain.
+//! The library: an application that embeds servers, publishes from its own threads, counts, and drains
+//! them.
 
 #[path = "../../examples/embed.rs"]
 #[allow(dead_code, reason = "its `main` is the example's own")]
@@ -57,8 +58,8 @@ fn subscribe(address: SocketAddr, channels: &str) -> EventStream {
     stream
 }
 
-/// Publishes a channel of its own from each of four threads while streams of all of them read: each stream gets each
-/// event once, in the one order, and the threads are told so.
+/// Publishes a channel of its own from each of four threads while streams read all of them. Each stream
+/// gets each event once, in one order, and the threads get the matching results.
 fn each_event_comes_once_in_order(
     io: DriverKind,
     publish: impl Fn(&Handle, usize, usize) -> Vec<Published> + Sync,
@@ -271,7 +272,7 @@ fn nothing_is_lost_before_a_server_runs(io: DriverKind) {
     stream.expect("connected");
     assert_eq!(stream.message(), "early");
     stream.expect("caught-up");
-    drop(running); // Has it drain.
+    drop(running); // Begins a drain.
     stream.expect("shutdown");
     assert!(matches!(handle.publish([&name("a")], &Event::new("late")), Err(PublishError::Draining(_))));
 }
@@ -331,7 +332,7 @@ fn a_callback_that_panics_harms_nobody(io: DriverKind) {
         };
         handle.publish_with(batch_of(&handle, "a", &[&n.to_string()]), callback).unwrap();
     }
-    // A callback may publish, and wait for it.
+    // A callback may publish and wait for the result.
     let (publisher, told) = (handle.clone(), Arc::clone(&called));
     let callback = move |_| {
         publisher.publish([&name("a"), &name("b")], &Event::new("last")).unwrap();

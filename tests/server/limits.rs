@@ -1,5 +1,5 @@
-//! The limits of section "Errors" over real sockets: what goes over one is answered as the contract says, and nobody else
-//! is touched by it.
+//! The limits of section "Errors" over real sockets. A request beyond one is answered as the contract
+//! says, and no other client is affected.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::common::{
 };
 
 for_each_driver!(
-    connections_over_the_limit_are_told_to_come_again,
+    connections_over_the_limit_are_asked_to_come_again,
     channels_over_the_limit_are_refused,
     a_channel_that_nobody_uses_makes_room,
     bodies_are_bounded_however_they_come,
@@ -41,7 +41,7 @@ fn detail_of(answer: &str) -> String {
     body["detail"].as_str().unwrap().to_owned()
 }
 
-fn connections_over_the_limit_are_told_to_come_again(io: DriverKind) {
+fn connections_over_the_limit_are_asked_to_come_again(io: DriverKind) {
     let server = Server::start(io, &["--max-connections", "3"]);
     let mut streams: Vec<EventStream> = (0..3).map(|_| open(&server, "/channels/a")).collect();
 
@@ -62,12 +62,12 @@ fn connections_over_the_limit_are_told_to_come_again(io: DriverKind) {
     let lines = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
         Content-Length: 24\r\n\r\n{\"channel\":\"a\",\"data\":1}";
     assert_eq!(exchange(&server, lines), refused);
-    // What will not pass by waiting stays an error, and health is told all the same.
+    // An error that waiting does not cure keeps its status, and health is still answered.
     let bad = exchange(&server, "GET /sse?channel= HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(bad.starts_with("HTTP/1.1 400 "), "{bad}");
     assert!(exchange(&server, HEALTHZ).starts_with("HTTP/1.1 200 "));
 
-    // A place that was left is taken by the next.
+    // A place that becomes free is taken by the next stream.
     drop(streams.pop());
     let taken = wait_for("a place", || {
         let mut stream = EventStream::open(&server, "/channels/a");
@@ -141,8 +141,8 @@ fn bodies_are_bounded_however_they_come(io: DriverKind) {
     assert_eq!(stream.message(), "end");
 }
 
-/// A client that has sent `bytes` in less than `time` since it connected, so that no deadline of the server's after that
-/// time can have come first. Where the machine is busy it tries again.
+/// A client that has sent `bytes` within `time` of its connect, so that no deadline of the server after
+/// `time` can have come first. Tries again if the machine is too busy.
 fn sent_within(server: &Server, bytes: &str, time: Duration) -> Client {
     wait_for("bytes to be sent in time", || {
         let begin = Instant::now();
@@ -200,9 +200,9 @@ fn a_head_that_trickles_has_no_more_time_than_another(io: DriverKind) {
     let rest = format!("Host: localhost\r\nX: {}\r\n\r\n", "y".repeat(5000));
     for byte in rest.bytes() {
         if begin.elapsed() > Duration::from_millis(250) || client.try_send([byte]).is_err() {
-            break; // The server has shut its side down long before the head is whole.
+            break; // The server shuts its side down long before the head is complete.
         }
-        std::thread::sleep(Duration::from_millis(5)); // It is the client that is slow here.
+        std::thread::sleep(Duration::from_millis(5)); // The client is slow on purpose.
     }
     let answer = String::from_utf8(client.rest()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");

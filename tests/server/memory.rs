@@ -1,5 +1,5 @@
-//! What the process of a server holds, as the kernel counts it: under events of every size, after what was retained is
-//! dropped, and beside streams that do not read.
+//! The memory of a server's process as the kernel counts it: under events of every size, after retained
+//! events are dropped, and with streams that do not read.
 
 use std::thread;
 
@@ -11,7 +11,7 @@ for_each_driver!(
     streams_that_stop_reading_a_replay_keep_nothing_of_a_busy_channel,
 );
 
-/// What a server may hold beside its history.
+/// Memory of a server beside its history.
 const BESIDE_MIB: f64 = 24.0;
 
 /// Channels of the events of all sizes.
@@ -21,7 +21,7 @@ fn rss_mib(server: &Server) -> f64 {
     server.memory().rss as f64 / MIB as f64
 }
 
-/// Bytes of an event, so that there are as many of each order of magnitude: 64 B to 200 KiB.
+/// Bytes of an event, evenly over orders of magnitude: 64 B to 200 KiB.
 fn mixed_bytes(dice: &mut Dice) -> u64 {
     let least = 64 << dice.below(12);
     (least + dice.below(least)).min(200 * 1024)
@@ -43,18 +43,18 @@ fn publish_mixed(server: &Server, seed: u64, bytes: u64) {
     }
 }
 
-/// Drops the histories of the channels of which `is_dropped` returns true.
+/// Drops the histories of the channels for which `is_dropped` returns true.
 fn drop_channels(server: &Server, is_dropped: impl Fn(u64) -> bool) {
     let mut client = Client::connect(server);
     for channel in (0..CHANNELS).filter(|&channel| is_dropped(channel)) {
         let answer =
             client.ask(&format!("DELETE /channels/room:{channel} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-        // A channel may have lost all that it had.
+        // A channel may have no retained events any more.
         assert!([200, 404].contains(&answer.status()), "{}", answer.text());
     }
 }
 
-/// Waits, without any traffic, until no more is resident.
+/// Waits, without any traffic, until resident memory is at most `most_mib`.
 fn wait_for_rss(server: &Server, what: &str, most_mib: f64) {
     let mut least = f64::MAX;
     println!("{what}: {:.1} MiB before, at most {most_mib:.1}", rss_mib(server));
@@ -90,10 +90,10 @@ fn events_of_all_sizes_stay_near_the_bound_and_their_memory_goes_back(io: Driver
     wait_for_rss(&server, "all channels that were dropped", BESIDE_MIB);
 }
 
-/// Bytes of the text of one event of the busy channel, which stands in a segment with others.
+/// Bytes of the text of one event of the busy channel. Such an event shares its segment with others.
 const BUSY_BYTES: usize = 3900;
 
-/// Publishes about a segment full to the busy channel, and nothing is read.
+/// Publishes about one segment to the busy channel. The streams do not read.
 fn publish_busy(publisher: &mut Client) {
     let busy = serde_json::json!({"channel": "busy", "text": "x".repeat(BUSY_BYTES)});
     publisher.publish(&serde_json::to_string(&vec![busy; 70]).unwrap());
@@ -103,14 +103,14 @@ fn quiet(stream: usize) -> String {
     format!("quiet{stream}")
 }
 
-/// A stream that has asked for `target`, and of which the kernel takes little that is not read.
+/// A stream of `target` that does not read. The kernel holds little for it.
 fn open_unread(server: &Server, target: &str) -> Client {
     let mut client = Client::connect_as(server, [127, 0, 0, 1], Some(8 * 1024));
     client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     client
 }
 
-/// Reads a stream to its event `last`: in order, each once, with a gap where something is missing.
+/// Reads a stream up to its event `last`: in order, each once, with a gap where events are missing.
 fn read_to(client: Client, last: &str) {
     let mut stream = EventStream::asked(client, "");
     stream.expect("connected");
@@ -154,7 +154,7 @@ fn streams_that_do_not_read_a_quiet_channel_keep_nothing_of_a_busy_one(io: Drive
     println!(
         "{before:.1} MiB before {STREAMS} streams waited for an event of each of 60 segments, {after:.1} after"
     );
-    // A queue of 256 KiB and an event for each, and as much again for what malloc has of holes.
+    // For each stream a queue of 256 KiB with an event, and as much again for malloc's holes.
     assert!(after - before <= 2.0 * STREAMS as f64 * 0.26 + 4.0, "{:.1} MiB more", after - before);
     for (stream, client) in slow.into_iter().enumerate() {
         publisher.publish_text(&quiet(stream), "last");
@@ -170,7 +170,7 @@ fn streams_that_stop_reading_a_replay_keep_nothing_of_a_busy_channel(io: DriverK
         publisher.publish_text("quiet", &"x".repeat(BUSY_BYTES));
     };
     (0..240).for_each(|_| publish(&mut publisher));
-    // Each begins with another part of what is retained.
+    // Each begins at another part of the history.
     let slow: Vec<Client> = ["all", "55"]
         .iter()
         .map(|replay| open_unread(&server, &format!("/channels/quiet?replay={replay}")))

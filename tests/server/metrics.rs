@@ -1,4 +1,5 @@
-//! `/metrics` and `/sse/stats`: what they say equals what the tests have sent and received, over one shard and over several.
+//! `/metrics` and `/sse/stats`: their figures equal what the tests have sent and received, over one
+//! shard and over several.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -17,7 +18,7 @@ for_each_driver!(
 const GET_METRICS: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const GET_STATS: &str = "GET /sse/stats HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// A client that knows how many bytes it has got.
+/// A client that counts the bytes it received.
 struct Counted {
     client: Client,
     bytes: u64,
@@ -49,7 +50,7 @@ impl Counted {
         stream
     }
 
-    /// Takes what comes up to `mark` and returns it.
+    /// Reads up to `mark` and returns the text.
     fn read_through(&mut self, mark: &str) -> String {
         let taken = self.client.take_through(mark.as_bytes());
         self.bytes += taken.len() as u64;
@@ -61,7 +62,7 @@ impl Counted {
     }
 }
 
-/// Every sample, by its name with its labels.
+/// Every sample, by its name and labels.
 fn samples(answer: &Answer) -> BTreeMap<String, f64> {
     let text = std::str::from_utf8(&answer.body).unwrap();
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -72,7 +73,7 @@ fn samples(answer: &Answer) -> BTreeMap<String, f64> {
     lines.map(sample).collect()
 }
 
-/// A count as it is: all of them are whole, and far below what an `f64` holds exactly.
+/// A count as an integer. All are whole, and far below what an `f64` holds exactly.
 #[expect(clippy::cast_possible_truncation, reason = "a count is whole")]
 fn whole(value: f64) -> u64 {
     assert_eq!(value.fract(), 0.0);
@@ -102,7 +103,7 @@ fn everything_adds_up(io: DriverKind, shards: &str) {
         .iter()
         .map(|channels| Counted::open(&server, &format!("/sse?channels={channels}"), "1.1", ""))
         .collect();
-    streams.push(Counted::open(&server, "/sse?channels=a", "1.0", "")); // Without chunks.
+    streams.push(Counted::open(&server, "/sse?channels=a", "1.0", "")); // HTTP/1.0: without chunks.
 
     let mut control = Counted::connect(&server);
     let to = |target: &str, count: usize| {
@@ -122,7 +123,7 @@ fn everything_adds_up(io: DriverKind, shards: &str) {
         );
     }
 
-    // Each got what was published on its channels, and not a byte beyond.
+    // Each got the events of its channels, and no byte more.
     let mut received = 0;
     for (at, stream) in streams.iter_mut().enumerate() {
         let is_chunked = at < 6;
@@ -141,7 +142,7 @@ fn everything_adds_up(io: DriverKind, shards: &str) {
         received += events(&text);
     }
 
-    // One resumes after the thirtieth event to a; one from an id that nobody knows.
+    // One resumes after the thirtieth event of channel a, one from an unknown id.
     let after = format!("Last-Event-ID: {}\n", ids["ids"][29].as_str().unwrap());
     let mut resumed = Counted::open(&server, "/sse?channels=a", "1.1", &after);
     let text = resumed.read_through("event: caught-up");
@@ -163,7 +164,7 @@ fn everything_adds_up(io: DriverKind, shards: &str) {
     assert_eq!(too_long.client.rest(), b"");
     assert_eq!(control.ask("POST /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n").status(), 404);
 
-    // One leaves.
+    // One client leaves.
     let mut left = streams.remove(0);
     left.client.shutdown_write();
     assert_eq!(left.client.rest(), b"0\r\n\r\n", "its stream is whole");
@@ -178,7 +179,7 @@ fn everything_adds_up(io: DriverKind, shards: &str) {
     let sent_so_far = |control: &Counted| {
         of_the_gone + control.bytes + streams.iter().map(|stream| stream.bytes).sum::<u64>()
     };
-    // Where an event loop was late, a report has an earlier one of it.
+    // A report has earlier figures for an event loop that was late.
     let (sent, samples) = wait_for("a report of every event loop", || {
         let sent = sent_so_far(&control);
         let samples = control.metrics();
@@ -214,7 +215,7 @@ fn everything_adds_up(io: DriverKind, shards: &str) {
     assert!(sends >= 9.0 && sends < samples["downpour_sends_total"], "{samples:#?}");
     assert_eq!(samples["downpour_frames_per_send_bucket{le=\"+Inf\"}"], sends);
 
-    // The same in JSON; the bytes of the metrics have come to them.
+    // The same as JSON. It includes the bytes of the metrics.
     let (sent, stats) = wait_for("a report of every event loop", || {
         let sent = sent_so_far(&control);
         let stats: Value = serde_json::from_slice(&control.ask(GET_STATS).body).unwrap();
@@ -252,7 +253,7 @@ fn both_endpoints_answer_in_their_form(io: DriverKind) {
     let server = Server::start(io, &["--shards", "1"]);
     let mut client = Client::connect(&server);
     let stats = client.ask(GET_STATS);
-    let held = &serde_json::from_slice::<Value>(&stats.body).unwrap()["history_bytes"]; // A few, for its tables.
+    let held = &serde_json::from_slice::<Value>(&stats.body).unwrap()["history_bytes"]; // Its tables.
     assert!(held.as_u64().unwrap() < 4096, "{held}");
     let version = env!("CARGO_PKG_VERSION");
     let expected = format!(
@@ -324,14 +325,14 @@ fn every_metric_is_in_the_table_of_the_operations_manual() {
 
 fn a_draining_server_still_reports(io: DriverKind) {
     let server = Server::start(io, &["--shards", "2", "--drain", "30s"]);
-    // In the middle of its request, so that the drain waits for it.
+    // Within its request, so that the drain waits for it.
     let mut waiting = Client::connect(&server);
     waiting.send(wire(
         "POST /channels/a HTTP/1.1\nHost: localhost\nContent-Length: 4\nExpect: 100-continue\n\n",
     ));
     assert_eq!(waiting.head(), "HTTP/1.1 100 Continue\r\n\r\n");
     server.signal("TERM");
-    // A connection that a shard has taken and heard nothing of ends as the drain begins: another one is tried.
+    // A connection without any request ends as the drain begins. Then another one is tried.
     let answer = wait_for("an answer that ends its connection", || {
         let mut client = Client::connect(&server);
         client.try_send(GET_METRICS).ok()?;

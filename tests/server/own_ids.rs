@@ -1,4 +1,4 @@
-//! Resuming after ids that publishers gave, and events that may be replayed for a time only, over real sockets.
+//! Resuming after ids that publishers gave, and events that lapse, over real sockets.
 
 use crate::common::{Client, DriverKind, EventStream, Server, for_each_driver, wait_for};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ for_each_driver!(
     an_event_is_replayed_for_its_ttl_and_not_missed_after_it,
 );
 
-/// Publishes an envelope; returns the status and the body of the answer.
+/// Publishes an envelope. Returns the status and the body of the answer.
 fn publish(client: &mut Client, envelope: &Value) -> (u16, Value) {
     let body = envelope.to_string();
     let length = body.len();
@@ -27,7 +27,7 @@ fn publish_own(client: &mut Client, channel: &str, text: &str, id: &str) {
     assert_eq!(publish(client, &envelope), (200, json!({"success": true, "id": id, "receivers": 0})));
 }
 
-/// What a stream that begins so is told: its events up to `caught-up`, as types and data.
+/// The events of a stream that begins so, up to `caught-up`, as types and data.
 fn replay(server: &Server, target: &str, last_event_id: Option<&str>) -> Vec<String> {
     let before = streams(server);
     let mut stream = match last_event_id {
@@ -53,12 +53,12 @@ fn replay(server: &Server, target: &str, last_event_id: Option<&str>) -> Vec<Str
         }
     }
     drop(stream);
-    // What is published next has it no more among its receivers.
+    // The stream is no longer among the receivers of the next event.
     wait_for("the stream to go", || (streams(server) == before).then_some(()));
     seen
 }
 
-/// How many streams there are.
+/// The number of streams.
 fn streams(server: &Server) -> u64 {
     let answer = Client::connect(server).ask(GET_STATS);
     serde_json::from_slice::<Value>(&answer.body).unwrap()["total_clients"].as_u64().unwrap()
@@ -97,7 +97,7 @@ fn a_publishers_id_is_looked_up_among_the_events_that_the_stream_would_receive(i
     ] {
         assert_eq!(replay(&server, target, id), expected, "{target} after {id:?}");
     }
-    // And what is live follows as ever.
+    // Live events follow as usual.
     let mut stream = EventStream::resume(&server, "/channels/a", "all");
     stream.expect("connected");
     assert_eq!(stream.message(), "6");
@@ -138,7 +138,7 @@ fn only_ids_with_a_tag_of_this_server_are_its_own(io: DriverKind) {
     assert_eq!(publish(&mut publisher, &item).1["detail"], format!("item 1: {detail}"));
     let verbatim = format!("POST /channels/a?id={known} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
     assert_eq!(publisher.ask(&verbatim.replace("Host: x", "Host: localhost")).status(), 400);
-    // Another server's is a publisher's like any other.
+    // The id of another server is treated as a publisher's.
     let other = "AAAAAAAAAAA.000000000000077";
     assert_eq!(replay(&server, "/channels/a", Some(other)), UNKNOWN);
     publish_own(&mut publisher, "a", "second", other);
@@ -191,7 +191,7 @@ fn an_event_is_replayed_for_its_ttl_and_not_missed_after_it(io: DriverKind) {
     ] {
         assert_eq!(replay(&server, target, id), expected, "{target} after {id:?}");
     }
-    // A live stream gets it too, if it is not itself a second late.
+    // A live stream gets it too, unless it is itself a second late.
     let second = live.message();
     assert_eq!(second, "1");
     let next = live.message();

@@ -1,4 +1,4 @@
-//! Which processors the event loops of a server run on, with `--pin-shards` and without.
+//! The processors that the event loops of a server run on, with `--pin-shards` and without.
 
 use std::fs;
 use std::thread;
@@ -8,7 +8,8 @@ use crate::common::{DriverKind, PATIENCE, Server, for_each_driver};
 
 for_each_driver!(shards_stay_where_they_are_pinned);
 
-/// The processors that a thread may run on, as the kernel lists them (`proc_pid_status(5)`), by the thread's name.
+/// The processors that each thread may run on, as the kernel lists them (`proc_pid_status(5)`), with the
+/// thread's name.
 fn cpus_of_threads(process: &str) -> Vec<(String, String)> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let threads = tasks.filter_map(|task| {
@@ -21,7 +22,7 @@ fn cpus_of_threads(process: &str) -> Vec<(String, String)> {
     threads
 }
 
-/// Waits until the threads of three shards are there and run where they `should`.
+/// Waits until the threads of three shards run where they `should`.
 fn wait_for_threads(server: &Server, should: impl Fn(&str, usize) -> bool) {
     let begin = Instant::now();
     loop {

@@ -1,5 +1,6 @@
-//! Places that a client may lose: what it resumes from is the id that the last block left it with, and by the letter of
-//! WHATWG HTML 9.2.6 each response begins without one. Whichever block it lost its connection behind, it comes back exactly.
+//! Positions that a client may lose. A client resumes from the id that the last block set, and by the
+//! letter of WHATWG HTML 9.2.6 each response begins without one. A client resumes exactly, whichever
+//! block its connection ended after.
 
 use crate::common::{Client, Dice, DriverKind, EventStream, Seen, Server, for_each_driver, number};
 
@@ -12,7 +13,7 @@ for_each_driver!(
     a_client_that_is_cut_off_at_every_event_misses_none,
 );
 
-/// An `EventSource`: it knows its URL, and the id that the last block left it with.
+/// An `EventSource`: its URL, and the id that the last block set.
 struct Browser {
     target: String,
     last_event_id: String,
@@ -38,7 +39,8 @@ impl Browser {
         event
     }
 
-    /// Connects, reads so many blocks and loses its connection; the data of the publishers' events among them.
+    /// Connects, reads `blocks` blocks and loses its connection. Returns the data of the publishers'
+    /// events among them.
     fn visit(&mut self, server: &Server, blocks: u64) -> Vec<String> {
         let mut stream = self.connect(server);
         let seen: Vec<Seen> = (0..blocks).map(|_| self.read(&mut stream)).collect();
@@ -46,7 +48,7 @@ impl Browser {
         seen.into_iter().filter(|event| event.kind == "message").map(|event| event.data).collect()
     }
 
-    /// Reads on until it has seen `last`.
+    /// Reads until it has seen `last`.
     fn visit_until(&mut self, server: &Server, last: &str) -> Vec<String> {
         let mut stream = self.connect(server);
         let mut texts = Vec::new();
@@ -118,7 +120,7 @@ fn what_could_be_no_id_is_not_echoed(io: DriverKind) {
 fn a_client_that_lost_its_connection_behind_connected_resumes_exactly(io: DriverKind) {
     let server = Server::start(io, &[]);
     let mut browser = Browser::new("/channels/a");
-    browser.visit(&server, 1); // Also before the first event there ever was.
+    browser.visit(&server, 1); // Also before the first event of the server.
     publish(&server, 0..1);
     assert_eq!(browser.visit_until(&server, "0"), ["0"]);
     for round in 1..6 {
@@ -155,7 +157,7 @@ fn a_replay_that_is_cut_off_anywhere_goes_on_from_there(io: DriverKind) {
         let mut seen = browser.visit(&server, blocks);
         publish(&server, last..last + 1);
         seen.extend(browser.visit_until(&server, &last.to_string()));
-        // Without any id it begins anew.
+        // Without an id the stream begins at the head.
         let first = if blocks == 1 { last - 9 } else { last - 10 };
         assert_eq!(seen, numbers(first..last + 1), "cut off behind {blocks} blocks");
     }

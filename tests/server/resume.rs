@@ -1,5 +1,5 @@
-//! Resuming over real sockets: nothing is lost, doubled or reordered where the history and the live events meet, and
-//! what is missing is told.
+//! Resuming over real sockets. Nothing is lost, doubled or reordered where the history meets live
+//! events, and missing events are reported.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ for_each_driver!(
     a_resume_with_nothing_missed_is_caught_up_at_once,
     the_place_at_connect_can_be_resumed_from,
     one_id_resumes_several_channels_in_their_common_order,
-    what_the_history_has_given_up_is_told_as_one_gap,
+    what_the_history_has_given_up_is_reported_as_one_gap,
     a_gap_of_one_of_several_channels_is_of_unknown_size,
     an_id_from_before_a_restart_is_known_to_be_unknown,
     http_1_0_resumes_as_well,
@@ -21,7 +21,7 @@ for_each_driver!(
     a_stream_may_begin_with_what_is_retained,
 );
 
-/// Publishes `count` texts to `channel`, each the number of the event, and returns their ids.
+/// Publishes `count` texts to `channel`, each with the number of the event. Returns their ids.
 fn publish_numbers(client: &mut Client, channel: &str, count: usize) -> Vec<String> {
     (0..count).map(|at| client.publish_text(channel, &at.to_string()).0).collect()
 }
@@ -88,13 +88,13 @@ fn one_id_resumes_several_channels_in_their_common_order(io: DriverKind) {
     assert_eq!(messages(&mut stream, 4), ["1", "3", "4", "5"]);
     assert_eq!(stream.expect("caught-up").data, r#"{"replayed":4,"complete":true}"#);
     assert_eq!(stream.last_event_id(), ids[5]);
-    // An id of another channel is a place as well.
+    // The id of an event on another channel is a valid place too.
     let mut stream = EventStream::resume(&server, "/channels/a", &ids[2]);
     stream.expect("connected");
     assert_eq!(messages(&mut stream, 2), ["3", "5"]);
 }
 
-fn what_the_history_has_given_up_is_told_as_one_gap(io: DriverKind) {
+fn what_the_history_has_given_up_is_reported_as_one_gap(io: DriverKind) {
     let server = Server::start(io, &["--history-events", "10"]);
     let mut publisher = Client::connect(&server);
     let ids = publish_numbers(&mut publisher, "a", 30);
@@ -110,7 +110,7 @@ fn what_the_history_has_given_up_is_told_as_one_gap(io: DriverKind) {
     publisher.publish_text("a", "live");
     assert_eq!(stream.message(), "live");
 
-    // The oldest that is retained is right behind the place: nothing is missing.
+    // The oldest retained event comes right after the place: nothing is missing.
     let mut stream = EventStream::resume(&server, "/channels/a", &ids[20]);
     stream.expect("connected");
     assert_eq!(messages(&mut stream, 10).last().unwrap(), "live");
@@ -159,7 +159,7 @@ fn an_id_from_before_a_restart_is_known_to_be_unknown(io: DriverKind) {
     publisher.publish_text("a", "live");
     stream.expect("caught-up");
     assert_eq!(stream.message(), "live");
-    // The place that the gap told is one to resume from.
+    // The place that the gap gave is one to resume from.
     let mut stream = EventStream::resume(&server, "/channels/a", &place);
     stream.expect("connected");
     assert_eq!(stream.message(), "live");
@@ -184,20 +184,21 @@ fn http_1_0_resumes_as_well(io: DriverKind) {
 }
 
 const CHANNELS: [&str; 6] = ["x/a", "x/b", "x/c", "y/d", "y/e", "z"];
-/// What the clients that subscribe to patterns name.
+/// Names and patterns of the clients that subscribe to patterns.
 const NAMED: [&str; 6] = ["x/*", "y/*,z", "*", "y/d,x/*", "*,x/a,y/*", "x/b*,z*"];
 const PUBLISHERS: u64 = 4;
 const CLIENTS: u64 = 12;
 const RECONNECTS_PER_CLIENT: usize = 80;
-/// How far publishers may be ahead of the clients' reconnects, so that these meet the publishing however fast either
-/// side is: so many events of each publisher in the beginning, and so many for each reconnect. A client needs fewer.
+/// How far publishers may be ahead of the clients' reconnects. This makes reconnects meet publishing,
+/// however fast either side is: this many events of each publisher at the start, and this many for each
+/// reconnect. A client needs fewer.
 const EVENTS_AHEAD: usize = 2000;
 const EVENTS_PER_RECONNECT: usize = 100;
 
-/// What was published: by the number of each event its channels (as bits) and its text.
+/// The published events: by number, the channels (as bits) and the text.
 type Published = Mutex<BTreeMap<u64, (u32, String)>>;
 
-/// How far the clients are.
+/// The progress of the clients.
 #[derive(Default)]
 struct Progress {
     reconnects: AtomicUsize,
@@ -209,14 +210,14 @@ impl Progress {
         self.reconnects.load(Ordering::Relaxed)
     }
 
-    /// Every client has had its reconnects, or one never will.
+    /// Returns true if and only if every client has made its reconnects, or one has failed.
     fn is_over(&self) -> bool {
         let target = usize::try_from(CLIENTS).unwrap() * RECONNECTS_PER_CLIENT;
         self.reconnects() == target || self.has_failed.load(Ordering::Relaxed)
     }
 }
 
-/// Says that a client has failed, so that the publishers end too.
+/// Notes on a panic that a client has failed, so that the publishers end too.
 struct Failing<'a>(&'a Progress);
 
 impl Drop for Failing<'_> {
@@ -272,7 +273,7 @@ fn publish_all_the_time(
     }
 }
 
-/// The channels, as bits, that a list of names and patterns comes to.
+/// The channels, as bits, that a list of names and patterns matches.
 fn bits_of(named: &str) -> u32 {
     let is_named = |channel: &str| {
         named.split(',').any(|name| match name.strip_suffix('*') {
@@ -283,7 +284,7 @@ fn bits_of(named: &str) -> u32 {
     CHANNELS.iter().enumerate().fold(0, |bits, (at, channel)| bits | u32::from(is_named(channel)) << at)
 }
 
-/// Asks for a stream in one of the ways there are.
+/// Asks for a stream in a random one of all ways.
 fn reconnect(server: &Server, dice: &mut Dice, channels: &str, last_event_id: &str) -> EventStream {
     let client = Client::connect(server);
     let (mut target, mut header) = (format!("/sse?channels={channels}"), String::new());
@@ -299,8 +300,8 @@ fn reconnect(server: &Server, dice: &mut Dice, channels: &str, last_event_id: &s
     EventStream::over(client, &request, last_event_id)
 }
 
-/// Reads streams of the `named` channels and patterns, leaving each after a random number of events, until it has seen
-/// the last event; returns where it began and what it saw.
+/// Reads streams of the `named` channels and patterns, and leaves each after a random number of events,
+/// until it has seen the last event. Returns the sequence number of the first `connected`, and the events.
 fn read_with_reconnects(server: &Server, named: &str, seed: u64, progress: &Progress) -> (u64, Vec<Seen>) {
     let _failing = Failing(progress);
     let mut dice = Dice(seed);

@@ -1,4 +1,5 @@
-//! Clients that do not read: they cost bounded memory, delay nobody, and get what is retained once they read.
+//! Clients that do not read. They cost bounded memory, delay nobody, and get the retained events once
+//! they read.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -14,13 +15,13 @@ for_each_driver!(
 /// Bytes of one event's data.
 const EVENT_BYTES: usize = 16 * 1024;
 
-/// Events of one published array.
+/// Events in each published array.
 const BATCH_EVENTS: usize = 32;
 
-/// How many events the publisher may be ahead of the client that reads: less than any history here holds.
+/// How many events the publisher may be ahead of the reading client: less than any history here holds.
 const AHEAD_MAX: usize = 8 * BATCH_EVENTS;
 
-/// What the kernel takes for a client that does not read, so that what is in its hands is known to be little.
+/// The receive buffer of a client that does not read, so that the kernel is known to hold little.
 const RECEIVE_BYTES: usize = 8 * 1024;
 
 /// Opens a stream of channel `a` and does not read it.
@@ -42,8 +43,9 @@ fn data_of(number: usize) -> String {
     format!("{number:08}{}", "x".repeat(EVENT_BYTES - 8))
 }
 
-/// Publishes `events` events to channel `a` while another client reads them all. Each publish is answered although whoever else subscribes reads nothing; the publisher is kept to the pace
-/// of the client that reads.
+/// Publishes `events` events to channel `a` while another client reads them all. Each publish is
+/// answered although other subscribers do not read. The publisher keeps to the pace of the reading
+/// client.
 fn publish_to_a_reader(server: &Server, events: usize) {
     let mut reader = EventStream::open(server, "/channels/a");
     reader.expect("connected");
@@ -73,7 +75,7 @@ fn publish_to_a_reader(server: &Server, events: usize) {
     assert_eq!(read.into_inner(), events);
 }
 
-/// What a slow client saw of the events, once it read.
+/// The events that a slow client saw once it read.
 #[derive(Debug, Default)]
 struct Account {
     seen: u64,
@@ -81,7 +83,7 @@ struct Account {
     gaps: usize,
 }
 
-/// Reads to event `last`, in order, with one gap at the most, whose size must be exact.
+/// Reads to event `last`, in order, with at most one gap, whose size must be exact.
 fn read_all(client: Client, last: usize) -> Account {
     let mut stream = EventStream::asked(client, "");
     let begin = number(&stream.expect("connected").id);
@@ -110,7 +112,7 @@ fn read_all(client: Client, last: usize) -> Account {
     }
 }
 
-/// Publishes 200 MB past one client that does not read, and lets it read then.
+/// Publishes 200 MB past one client that does not read, and then lets it read.
 fn publish_past_one_client(io: DriverKind, history_mib: u64) -> Account {
     let events = 200 * 1000 * 1000 / EVENT_BYTES;
     let history = format!("{history_mib}MiB");
@@ -148,7 +150,7 @@ fn a_client_that_reads_too_late_gets_one_gap_of_exact_size_and_the_rest_in_order
 
 fn a_thousand_slow_clients_cost_no_more_than_the_history(io: DriverKind) {
     const CLIENTS: usize = 1000;
-    /// How many of them read in the end.
+    /// The number of clients that read in the end.
     const READERS: usize = 40;
     let events = 20 * 1000 * 1000 / EVENT_BYTES;
     let server = Server::start(io, &["--history-bytes", "8MiB", "--keepalive", "0"]);

@@ -1,4 +1,5 @@
-//! Listening on unix sockets: streams spread over the shards, the file's life, drains, and what is refused.
+//! Listening on unix sockets: streams spread over the shards, the socket file's life, drains, and
+//! refused paths.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +25,7 @@ for_each_driver!(
     the_line_that_says_where_it_listens_names_the_path,
 );
 
-/// A path for a socket, in a directory of the test's own.
+/// A path for a socket, in a temporary directory.
 fn place() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("downpour.sock");
@@ -35,7 +36,7 @@ fn option(path: &Path) -> String {
     format!("unix:{}", path.display())
 }
 
-/// A server on a unix socket and, as all of these tests' servers, on a port.
+/// A server on a unix socket and, like all servers of these tests, on a port.
 fn start(io: DriverKind, path: &Path, options: &[&str]) -> TcpServer {
     let listen = option(path);
     TcpServer::start(io, &[&["--listen", &listen], options].concat())
@@ -43,7 +44,7 @@ fn start(io: DriverKind, path: &Path, options: &[&str]) -> TcpServer {
 
 fn connect(path: &Path) -> Client {
     let stream = UnixStream::connect(path).unwrap();
-    Client::over(TcpStream::from(OwnedFd::from(stream))) // What the client does with it is no matter of TCP.
+    Client::over(TcpStream::from(OwnedFd::from(stream))) // The client does not depend on TCP.
 }
 
 fn subscribe(path: &Path, target: &str) -> EventStream {
@@ -51,7 +52,7 @@ fn subscribe(path: &Path, target: &str) -> EventStream {
     EventStream::over(connect(path), &request, "")
 }
 
-/// The shard that a stream is on, as its client's id says.
+/// The shard of a stream, from its client id.
 fn shard_of(stream: &mut EventStream) -> usize {
     let connected: serde_json::Value = serde_json::from_str(&stream.expect("connected").data).unwrap();
     connected["clientId"].as_str().unwrap().split('-').nth(1).unwrap().parse().unwrap()
@@ -76,7 +77,7 @@ fn streams_over_a_unix_socket_spread_over_the_shards(io: DriverKind) {
     let mut over_tcp = EventStream::open(&server, "/channels/a");
     over_tcp.expect("connected");
 
-    // Requests, also several over one connection and with any Host, are answered by whichever shard.
+    // Any shard answers requests, also several over one connection and with any Host.
     for _ in 0..4 {
         let mut client = connect(&path);
         for _ in 0..3 {
@@ -110,7 +111,7 @@ fn a_drain_tells_streams_over_unix_sockets_and_removes_the_file(io: DriverKind) 
     let mut server = start(io, &path, &["--shards", "2"]);
     let mut streams: Vec<EventStream> = (0..4).map(|_| subscribe(&path, "/channels/a")).collect();
     streams.iter_mut().for_each(|stream| drop(stream.expect("connected")));
-    // A request that was begun holds the drain up while newcomers come.
+    // An unfinished request holds the drain up while new clients connect.
     let mut held = connect(&path);
     held.send("POST /channels/a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     assert_eq!(held.head(), "HTTP/1.1 100 Continue\r\n\r\n");
@@ -132,7 +133,7 @@ fn a_drain_tells_streams_over_unix_sockets_and_removes_the_file(io: DriverKind) 
 
 fn a_path_in_use_is_refused_and_one_left_behind_is_replaced(io: DriverKind) {
     let (_directory, path) = place();
-    drop(UnixListener::bind(&path).unwrap()); // A dead process' file.
+    drop(UnixListener::bind(&path).unwrap()); // The file of a dead process.
     let mut first = start(io, &path, &[]);
     let said = refused(&["--listen", &option(&path)], 1);
     assert!(said.contains(&format!("{} is in use: another process listens there", option(&path))), "{said}");
@@ -141,14 +142,14 @@ fn a_path_in_use_is_refused_and_one_left_behind_is_replaced(io: DriverKind) {
     first.signal("KILL");
     first.wait_for_exit();
     assert!(path.exists(), "nobody removed it");
-    // The kernel takes a ring apart some time after its process has ended, and the listener with it.
+    // The kernel releases a ring, and its listener, some time after its process has ended.
     wait_for("the end of the listener", || UnixStream::connect(&path).is_err().then_some(()));
     let _second = start(io, &path, &[]);
     assert_eq!(connect(&path).ask("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
 }
 
 #[test]
-fn what_is_no_path_for_a_socket_is_told() {
+fn what_is_no_path_for_a_socket_is_reported() {
     let (directory, path) = place();
     fs::write(&path, "data").unwrap();
     let said = refused(&["--listen", &option(&path)], 1);

@@ -1,4 +1,4 @@
-//! What a load finds out about a server that does not deliver as it should, and how a run ends early.
+//! What a load finds out about a server that does not deliver properly, and how a run ends early.
 
 use super::trickster::{Trick, Trickster, bench_trick};
 use super::{assert_all_delivered, result};

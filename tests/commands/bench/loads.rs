@@ -1,4 +1,4 @@
-//! Loads of every kind on our own server, of which nothing may go wrong.
+//! Loads of every kind on a server of ours. Nothing may go wrong.
 
 use std::process::Command;
 
@@ -95,7 +95,7 @@ fn publishing_alone_is_measured_without_streams() {
 
 #[test]
 fn a_ramp_may_take_longer_than_the_server_keeps_a_connection_that_asks_for_nothing() {
-    // The publisher's has nothing to do while streams are opened, and between events that are rare.
+    // The publisher's connection is idle while streams are opened, and between rare events.
     let patience = ["--idle-timeout", "500ms", "--head-timeout", "2s"];
     let server = Server::start(DriverKind::Epoll, &patience);
     let url = format!("http://{}", server.address());

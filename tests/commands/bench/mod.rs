@@ -1,4 +1,4 @@
-//! `downpour bench`, as a process: against our own server, and against one that plays tricks.
+//! `downpour bench` as a process: against a server of ours, and against one that plays tricks.
 
 mod honesty;
 mod loads;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::common::{DriverKind, Server};
 
-/// What every load here is: small, soon over, and told as JSON.
+/// Options of every load here: small, short, with JSON as output.
 const BRIEF: [&str; 5] = ["--warm-up", "0", "--ramp", "0", "--json"];
 
 pub(crate) fn command(arguments: &[&str]) -> Command {
@@ -22,7 +22,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a load to its end: exit code, result, what was told.
+/// Runs a load to its end. Returns exit code, result, and standard error.
 pub(crate) fn bench(arguments: &[&str]) -> (Option<i32>, Value, String) {
     result(command(arguments).output().unwrap())
 }
@@ -33,7 +33,7 @@ pub(crate) fn result(output: Output) -> (Option<i32>, Value, String) {
     (output.status.code(), json, told)
 }
 
-/// Runs a load on a server of ours, on which nothing may go wrong.
+/// Runs a load on a server of ours. Nothing may go wrong.
 pub(crate) fn bench_ours(arguments: &[&str]) -> Value {
     let server = Server::start(DriverKind::Epoll, &[]);
     let (url, pid) = (format!("http://{}", server.address()), server.pid().to_string());
@@ -54,7 +54,7 @@ pub(crate) fn assert_all_delivered(json: &Value, events: u64, subscribers: u64) 
     }
 }
 
-/// Sends a signal to a process, or to a group of them by its negated id.
+/// Sends a signal to a process, or to a process group by its negated id.
 pub(crate) fn signal(signal: &str, target: i64) {
     let kill = format!("kill -s {signal} -- {target}");
     assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());

@@ -1,4 +1,4 @@
-//! A load of several processes: one result, as of one process, and none that outlives the first.
+//! A load of several processes: one result, as of one process. No process outlives the first.
 
 use std::process::{Command, Stdio};
 
@@ -30,7 +30,8 @@ fn processes_share_the_streams_and_tell_one_result() {
     }
 }
 
-/// The paths of all fields of a result. Lists have as many items as there are threads, say, and are left out.
+/// The paths of all fields of a result. Lists are left out: their length is, for example, the number of
+/// threads.
 fn structure(json: &Value) -> Vec<String> {
     fn walk(json: &Value, path: &str, paths: &mut Vec<String>) {
         paths.push(path.to_owned());
@@ -65,7 +66,7 @@ fn processes_share_every_kind_of_load() {
 }
 
 #[test]
-fn an_event_that_only_a_further_process_misses_is_told() {
+fn an_event_that_only_a_further_process_misses_is_reported() {
     let child = Trickster::start(Trick::LoseOfAnother).bench(&["--processes", "2", "--events", "100"]);
     let (code, json, told) = result(child.wait_with_output().unwrap());
     assert_eq!((code, &json["losses"]["fast"]["lostUntold"]), (Some(1), &2.into()), "{told}");
@@ -82,7 +83,7 @@ fn with_processes_an_unbatched_event_that_is_lost_stalls_the_run_which_ends_by_i
     assert!(told.contains("nothing moved for 300ms (--stall): a stream did not get its event"), "{told}");
 }
 
-/// The processes that `parent` has started, once there are as many.
+/// The children of `parent`, once there are `count`.
 fn children(parent: u32, count: usize) -> Vec<u32> {
     let parent_of = |pid: u32| -> Option<u32> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

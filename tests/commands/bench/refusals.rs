@@ -1,4 +1,4 @@
-//! Loads that cannot be run: what is wrong is told, with what would do.
+//! Loads that cannot be run: the error names the fault and what would work.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use super::{bench, result};
 use crate::common::{DriverKind, Server};
 
 #[test]
-fn what_cannot_be_done_is_told() {
+fn what_cannot_be_done_is_reported() {
     let server = Server::start(DriverKind::Epoll, &[]);
     let url = format!("http://{}", server.address());
     let subscribe = format!("{url}/nowhere");
@@ -28,7 +28,7 @@ fn what_cannot_be_done_is_told() {
 }
 
 #[test]
-fn too_few_descriptors_are_told_before_anything_is_opened() {
+fn too_few_descriptors_are_reported_before_anything_is_opened() {
     let limited = |arguments: &str| {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &format!("ulimit -n 100 && exec \"$0\" bench {arguments}")]);
@@ -52,7 +52,7 @@ fn too_few_descriptors_are_told_before_anything_is_opened() {
 }
 
 #[test]
-fn bad_options_are_told_with_what_is_allowed() {
+fn bad_options_are_reported_with_what_is_allowed() {
     for (arguments, words) in [
         (&["--subscribers", "many"][..], ["--subscribers", "many", "whole number from 0"]),
         (&["--rate", "fast"], ["--rate", "fast", "5000/s"]),

@@ -1,4 +1,4 @@
-//! A server of event streams that plays a trick on one event, which a load must find out.
+//! A server of event streams that plays a trick on one event. A load must find it out.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,13 +13,13 @@ use serde_json::Value;
 use super::{command, result, signal};
 use crate::common::wait_for;
 
-/// What a server does to one event, once it has delivered enough others as it should.
+/// What the server does to one event, after it has delivered enough others properly.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Trick {
     None,
     Lose,
     LoseAndTell,
-    /// Keeps it from the streams of a further process of the bench alone: the first one connects from
+    /// Withholds it from the streams of a worker process of the bench: the first process connects from
     /// [`FIRST_SOURCE`].
     LoseOfAnother,
     /// Marks it as one of another channel.
@@ -30,10 +30,10 @@ pub(crate) enum Trick {
     RefusePublish,
 }
 
-/// Where the first process of the bench connects from on its own.
+/// The source address of the bench's first process.
 pub(crate) const FIRST_SOURCE: &str = "127.0.0.2";
 
-/// The event that the trick is played on: one that is measured, as few are needed before.
+/// The event that the trick is played on. It is a measured one, as few come before.
 pub(crate) const TRICKED: usize = 40;
 
 /// A server of event streams that plays a trick: one channel, a thread for each connection.
@@ -68,16 +68,17 @@ impl Trickster {
     pub(crate) fn bench(&self, arguments: &[&str]) -> Child {
         let urls = [format!("{}/s", self.url), format!("{}/p", self.url)];
         let mut command = command(&["--subscribe-url", &urls[0], "--publish-url", &urls[1]]);
-        // A group of its own, which a signal of the terminal goes to.
+        // A group of its own, which gets the terminal's signals.
         command.process_group(0).args(["--subscribers", "4"]).args(arguments).spawn().unwrap()
     }
 
-    /// Waits until so many events were published that some were measured.
+    /// Waits until enough events were published that some were measured.
     pub(crate) fn await_events(&self) {
         wait_for("events", || (self.published.load(Ordering::SeqCst) > 60).then_some(()));
     }
 
-    /// Interrupts a load with all of its processes that are in its group, as Ctrl-C would; it must end with the figures so far.
+    /// Interrupts a load with all processes of its group, as Ctrl-C would. It must end with the figures
+    /// so far.
     pub(crate) fn interrupt(&self, bench: Child) {
         self.await_events();
         signal("INT", -i64::from(bench.id()));
@@ -146,7 +147,7 @@ impl Stage {
     }
 }
 
-/// The first line and the body of a request; `None` where no more come.
+/// The first line and the body of a request; `None` if no more come.
 fn read_request(reader: &mut impl BufRead) -> Option<(String, String)> {
     let (mut first, mut length) = (String::new(), 0);
     reader.read_line(&mut first).ok().filter(|&count| count > 0)?;

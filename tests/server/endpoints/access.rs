@@ -1,10 +1,10 @@
-//! Who may do what: proxies, names of the server, and web pages of other origins.
+//! Permissions: proxies, names of the server, and web pages of other origins.
 
 use crate::common::{Answer, Client, DriverKind, EventStream, Server, exchange, for_each_driver, wire};
 
 for_each_driver!(
     what_nginx_passes_on_may_subscribe_and_nothing_else,
-    a_bare_proxy_pass_cannot_be_told_from_this_machine,
+    a_bare_proxy_pass_cannot_be_distinguished_from_this_machine,
     a_name_that_a_proxy_passes_on_needs_host,
     insecure_lets_proxies_publish,
     a_user_may_be_named_through_a_proxy_that_is_trusted_with_it,
@@ -12,7 +12,7 @@ for_each_driver!(
     an_empty_host_names_nothing,
 );
 
-/// Every request that publishes or manages, without its `Host` and what follows.
+/// Every request that publishes or manages, up to its `Host`.
 const GUARDED: [(&str, &str); 15] = [
     ("POST /publish", r#"{"channel":"news","data":1}"#),
     ("POST /channels/news", "x"),
@@ -31,7 +31,7 @@ const GUARDED: [(&str, &str); 15] = [
     ("DELETE /clients/x", ""),
 ];
 
-/// What anybody may ask for who reaches the server.
+/// Requests that every client may make.
 const OPEN: [&str; 9] = [
     "HEAD /sse",
     "HEAD /events",
@@ -53,8 +53,8 @@ fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// The headers of the recipe in the documentation, as nginx passes a visitor's request on; its default `Host` is what
-/// `proxy_pass` names.
+/// The headers of the documented nginx recipe for a visitor's request. Its default `Host` is the name in
+/// `proxy_pass`.
 fn recipe(server: &Server) -> String {
     format!("X-Forwarded-For: 203.0.113.9\nHost: {}\n", server.address())
 }
@@ -87,7 +87,8 @@ fn what_nginx_passes_on_may_subscribe_and_nothing_else(io: DriverKind) {
         let answer = ask(&server, line, &recipe(&server), "");
         assert!(matches!(status(&answer), 200 | 204 | 404), "{line}: {answer}");
     }
-    // Any one of the headers says that there is a proxy, however it is spelled and whatever it says.
+    // Any one of these headers shows that there is a proxy, however it is spelled and whatever its
+    // value.
     for header in ["x-forwarded-for: 127.0.0.1", "X-Real-IP: ::1", "forwarded:", "Via: 1.1 \u{fc}"] {
         let headers = format!("Host: localhost\n{header}\n");
         assert_refused_for_the_proxy(&ask(&server, "POST /channels/news", &headers, "x"));
@@ -97,8 +98,8 @@ fn what_nginx_passes_on_may_subscribe_and_nothing_else(io: DriverKind) {
     assert_eq!(stream.message(), "the first");
 }
 
-/// Which is why the documentation says what such a line does.
-fn a_bare_proxy_pass_cannot_be_told_from_this_machine(io: DriverKind) {
+/// So the documentation warns of such a line.
+fn a_bare_proxy_pass_cannot_be_distinguished_from_this_machine(io: DriverKind) {
     let server = Server::start(io, &[]);
     let request = format!(
         "POST /channels/news HTTP/1.0\nHost: {}\nConnection: close\nContent-Length: 1\n\nx",

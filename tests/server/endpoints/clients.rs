@@ -1,18 +1,18 @@
-//! What is asked of live streams by their client ids: every endpoint and every error of them, to the byte.
+//! Requests about live streams by their client ids: every endpoint and every error, to the byte.
 
 use super::{STREAM_HEAD, check, chunk, connected, problem};
 use crate::common::{Client, DriverKind, EventStream, Server, for_each_driver, wait_for, wire};
 
 for_each_driver!(
     the_channels_of_a_live_stream_are_changed_by_body_and_by_query,
-    a_change_is_told_to_the_stream_without_an_id,
-    what_is_wrong_with_a_change_is_told,
+    a_change_is_sent_to_the_stream_without_an_id,
+    what_is_wrong_with_a_change_is_reported,
     a_stream_is_shown_and_ended_by_its_id,
-    an_event_goes_to_one_client_and_its_publisher_is_told_where_that_is_gone,
+    an_event_goes_to_one_client_and_its_publisher_gets_404_once_that_is_gone,
     the_client_command_publishes_to_one_client,
 );
 
-/// A stream, and the id that it was told.
+/// A stream and its client id.
 fn open(server: &Server, target: &str) -> (EventStream, String) {
     let mut stream = EventStream::open(server, target);
     let connected = stream.expect("connected");
@@ -64,7 +64,7 @@ fn the_channels_of_a_live_stream_are_changed_by_body_and_by_query(io: DriverKind
     assert_eq!((receivers, stream.expect("message").data.as_str()), (1, "hello"));
 }
 
-fn a_change_is_told_to_the_stream_without_an_id(io: DriverKind) {
+fn a_change_is_sent_to_the_stream_without_an_id(io: DriverKind) {
     let server = Server::start(io, &[]);
     let mut raw = Client::connect(&server);
     raw.send("GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -81,7 +81,7 @@ fn a_change_is_told_to_the_stream_without_an_id(io: DriverKind) {
     raw.expect(&chunk("event: unsubscribed\ndata: {\"channel\":\"a\",\"channels\":[\"b\"]}\n\n"));
 }
 
-fn what_is_wrong_with_a_change_is_told(io: DriverKind) {
+fn what_is_wrong_with_a_change_is_reported(io: DriverKind) {
     let server = Server::start(io, &["--max-channels-per-stream", "2", "--max-channels", "4"]);
     let (_stream, client) = open(&server, "/sse?channels=a,b");
     let (_other, roomy) = open(&server, "/sse?channel=c");
@@ -161,7 +161,7 @@ fn what_is_wrong_with_a_change_is_told(io: DriverKind) {
     ] {
         check(&server, &request, &problem(status, headers, detail));
     }
-    Client::connect(&server).publish_text("d", "x"); // The fourth name.
+    Client::connect(&server).publish_text("d", "x"); // The fourth channel.
     check(
         &server,
         &named(&roomy, "e"),
@@ -217,7 +217,7 @@ fn a_stream_is_shown_and_ended_by_its_id(io: DriverKind) {
     check(&server, &request("GET", &client), &problem("404 Not Found", "", UNKNOWN));
 }
 
-fn an_event_goes_to_one_client_and_its_publisher_is_told_where_that_is_gone(io: DriverKind) {
+fn an_event_goes_to_one_client_and_its_publisher_gets_404_once_that_is_gone(io: DriverKind) {
     let server = Server::start(io, &["--shards", "2"]);
     let (mut stream, client) = open(&server, "/sse?channel=a");
     let (mut other, gone) = open(&server, "/sse?channel=a");

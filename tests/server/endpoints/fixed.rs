@@ -1,4 +1,4 @@
-//! The publishes of fixed form: the bytes of each request, of its answer, and of what streams get.
+//! The publishes of fixed form: the bytes of each request, of its answer, and of the streams.
 
 use super::{STREAM_HEAD, check, chunk, connected, problem};
 use crate::common::{Client, DriverKind, EventStream, Server, for_each_driver, wire};
@@ -8,7 +8,7 @@ for_each_driver!(
     a_broadcast_takes_its_channel_from_the_query_or_from_the_body,
     notifications_go_to_their_channel,
     data_updates_go_to_the_channel_of_their_entity,
-    what_is_wrong_with_a_body_is_told,
+    what_is_wrong_with_a_body_is_reported,
     users_and_all_streams_are_published_to,
     a_users_events_and_those_to_all_are_resumed_with,
     every_endpoint_holds_to_the_rules_of_publishing,
@@ -48,7 +48,7 @@ fn events_are_sent_to_a_channel(io: DriverKind) {
     news.expect(&chunk("retry: 250\nevent: e\nid: #1\ndata: {\"x\": \"ü\\n\"}\n\n"));
     check(&server, &post("/events/send", r#"{"data":"to all","id":"mine"}"#), &published("mine", 1));
     global.expect(&chunk("id: mine\ndata: \"to all\"\n\n"));
-    // As curl sends it, and without a type.
+    // As curl sends it, and without a content type.
     check(
         &server,
         "POST /events/send HTTP/1.1\nHost: localhost\nContent-Type: application/x-www-form-urlencoded\n\
@@ -110,7 +110,7 @@ fn data_updates_go_to_the_channel_of_their_entity(io: DriverKind) {
     check(&server, &post("/data-update", &body.replace("42", "43")), &published("#2", 0));
 }
 
-fn what_is_wrong_with_a_body_is_told(io: DriverKind) {
+fn what_is_wrong_with_a_body_is_reported(io: DriverKind) {
     let server = Server::start(io, &[]);
     for (target, body, detail) in [
         ("/events/send", "{}", "no data; expected `data` (any JSON value)"),

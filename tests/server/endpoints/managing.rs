@@ -6,12 +6,12 @@ use crate::common::{Client, DriverKind, EventStream, Server, for_each_driver};
 for_each_driver!(
     channels_are_listed_by_name_with_streams_and_events,
     channels_are_listed_in_pages,
-    a_page_that_cannot_be_is_told,
+    a_page_that_cannot_be_is_reported,
     a_history_is_dropped_and_a_resume_over_it_tells_one_gap,
-    what_cannot_be_dropped_is_told,
+    what_cannot_be_dropped_is_reported,
 );
 
-/// An answer of JSON.
+/// A JSON answer.
 fn json(body: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\nDate: *\nCache-Control: no-store\nContent-Type: application/json\nContent-Length: {}\n\n{body}",
@@ -82,7 +82,7 @@ fn channels_are_listed_in_pages(io: DriverKind) {
     page("?after=gr%C3%B6%C3%9Fe&limit=1", &rooms[..1], Some(rooms[0]));
 }
 
-fn a_page_that_cannot_be_is_told(io: DriverKind) {
+fn a_page_that_cannot_be_is_reported(io: DriverKind) {
     let server = Server::start(io, &[]);
     for (query, detail) in [
         ("limit=0", "the parameter `limit`: found \"0\", expected 1 to 1000"),
@@ -107,7 +107,7 @@ fn a_history_is_dropped_and_a_resume_over_it_tells_one_gap(io: DriverKind) {
     check(&server, &delete("/channels/chat/7"), &json(r#"{"success":true,"removed":3}"#));
     check(&server, &delete("/channels/chat/7"), &json(r#"{"success":true,"removed":0}"#));
     publisher.publish_text("chat%2F7", "four");
-    // A live stream notices nothing.
+    // A live stream is not affected.
     for text in ["one", "two", "three", "four"] {
         assert_eq!(live.message(), text);
     }
@@ -125,7 +125,7 @@ fn a_history_is_dropped_and_a_resume_over_it_tells_one_gap(io: DriverKind) {
     ));
 }
 
-fn what_cannot_be_dropped_is_told(io: DriverKind) {
+fn what_cannot_be_dropped_is_reported(io: DriverKind) {
     let server = Server::start(io, &[]);
     let _stream = EventStream::open(&server, "/sse?channel=held");
     for (target, status, detail) in [

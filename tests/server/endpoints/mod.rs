@@ -1,5 +1,5 @@
-//! Every endpoint over real sockets: the exact bytes of request and answer. Only dates, ids and names of clients are
-//! masked.
+//! Every endpoint over real sockets, with the exact bytes of request and answer. Only dates, ids and
+//! client ids are masked.
 
 mod access;
 mod clients;
@@ -30,7 +30,8 @@ pub(crate) fn check(server: &Server, request: &str, answer: &str) {
     assert_eq!(exchange(server, &wire(request)), wire(answer), "answer to {request:?}");
 }
 
-/// The answer of an error, from its status line, its further headers and its detail, which may contain no quotes.
+/// The answer of an error, from its status line, its further headers and its detail. The detail has no
+/// quotes.
 pub(crate) fn problem(status: &str, headers: &str, detail: &str) -> String {
     let (code, title) = status.split_once(' ').unwrap();
     let detail = detail.replace('"', "\\\"");
@@ -44,14 +45,14 @@ pub(crate) fn problem(status: &str, headers: &str, detail: &str) -> String {
 pub(crate) const STREAM_HEAD: &str = "HTTP/1.1 200 OK\nDate: *\nContent-Type: text/event-stream\n\
     Cache-Control: no-cache, no-transform\nX-Accel-Buffering: no\n";
 
-/// One chunk of a body, whose size line counts what was masked in `text`.
+/// One chunk of a body. Its size counts the masked characters of `text`.
 pub(crate) fn chunk(text: &str) -> String {
     let unmasked =
         text.replace("<client>", &"c".repeat(36)).replace("#", &"#".repeat(27)).len() - id_digits(text);
     format!("{unmasked:x}\r\n{text}\r\n")
 }
 
-/// Digits of masked ids, which stand for a part of the id.
+/// Digits of masked ids; they are a part of the id.
 fn id_digits(text: &str) -> usize {
     text.split('#').skip(1).map(|rest| rest.bytes().take_while(u8::is_ascii_digit).count()).sum()
 }

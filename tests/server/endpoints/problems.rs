@@ -1,11 +1,11 @@
-//! Errors, each with its status, headers and words.
+//! Errors: status, headers and text of each.
 
 use super::{check, problem};
 use crate::common::{DriverKind, Server, for_each_driver};
 
-for_each_driver!(what_is_wrong_is_told_as_a_problem,);
+for_each_driver!(what_is_wrong_is_reported_as_a_problem,);
 
-fn what_is_wrong_is_told_as_a_problem(io: DriverKind) {
+fn what_is_wrong_is_reported_as_a_problem(io: DriverKind) {
     let server = Server::start(io, &["--max-body", "100"]);
     let get = |target: &str, headers: &str| format!("GET {target} HTTP/1.1\nHost: localhost\n{headers}\n");
     let post = |target: &str, headers: &str, body: &str| {

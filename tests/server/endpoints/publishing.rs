@@ -1,4 +1,4 @@
-//! Publishing in all its forms, and what streams and publishers are told of it.
+//! All forms of publishing, and what streams and publishers receive.
 
 use std::fmt::Write;
 use std::thread;
@@ -49,7 +49,7 @@ fn a_publish_tells_how_many_streams_receive_it(io: DriverKind) {
     assert_eq!(receivers(r#""channels":["a","b","c","d"]"#), 3);
     assert_eq!(receivers(r#""channels":["d","d"]"#), 0);
 
-    // Each saw each of its events once.
+    // Each stream saw each of its events once.
     let numbers = |stream: &mut EventStream, count: usize| -> Vec<u64> {
         (0..count).map(|_| number(&stream.expect("message").id)).collect()
     };
@@ -97,7 +97,7 @@ fn events_that_are_not_adjacent_come_all_the_same(io: DriverKind) {
     let server = Server::start(io, &[]);
     let mut stream = EventStream::open(&server, "/channels/a");
     stream.expect("connected");
-    // More stretches of bytes than one send takes.
+    // More slices than one send takes.
     let events: Vec<String> = (0..400)
         .map(|at| format!(r#"{{"channel":"{}","data":{at}}}"#, if at % 2 == 0 { "a" } else { "b" }))
         .collect();
@@ -139,7 +139,7 @@ fn a_client_that_asks_is_invited_to_send_its_body(io: DriverKind) {
     assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
     client.send("hello");
     assert_eq!(client.answer().status(), 200);
-    // Uninvited, where the answer is known without it.
+    // Without a request for it: the answer is known already.
     client.send(wire("POST /nothing HTTP/1.1\nHost: localhost\nExpect: 100-continue\nContent-Length: 5\n\n"));
     let expected = problem("404 Not Found", "Connection: close\n", "there is nothing at \"/nothing\"");
     assert_eq!(client.answer().text(), wire(&expected));
@@ -216,7 +216,7 @@ fn a_body_of_two_hundred_thousand_lines_is_taken(io: DriverKind) {
         client.send(format!("{:x}\r\n{piece}\r\n", piece.len()));
         rest = behind;
         if piece.is_empty() {
-            break; // It was the last chunk, which is empty.
+            break; // The last chunk, which is empty.
         }
     }
     let answer = client.answer();

@@ -1,4 +1,4 @@
-//! Publishes under idempotency keys, and what their retries are told.
+//! Publishes under idempotency keys, and the answers to their retries.
 
 use super::{begin_lines, check, problem};
 use crate::common::{Client, DriverKind, EventStream, Server, for_each_driver, number, wire};
@@ -39,7 +39,7 @@ const ANOTHER_EVENT: &str =
     "`idempotencyKey` was used for another event within the last five minutes; a new event needs a new key";
 const LINES: &str = "Content-Type: application/x-ndjson\n";
 
-/// Publishes an event and checks that it is this one of all.
+/// Publishes an event and checks its number.
 fn expect_next(server: &Server, expected: u64) {
     let (id, _) = Client::connect(server).publish_text("end", "x");
     assert_eq!(number(&id), expected);
@@ -52,7 +52,7 @@ fn a_retried_request_is_answered_as_the_first_time_and_publishes_nothing(io: Dri
     let key = "Idempotency-Key: order-17\n";
     let request = post("/publish", key, r#"{"channel":"a","data":1}"#);
     check(&server, &request, &ok(r##"{"success":true,"id":"#1","receivers":1}"##));
-    // Also when there are other receivers than the first time.
+    // Also if there are other receivers than the first time.
     let mut other = EventStream::open(&server, "/channels/a");
     other.expect("connected");
     for _ in 0..4 {
@@ -139,7 +139,7 @@ fn envelopes_have_keys_of_their_own_in_arrays_too(io: DriverKind) {
     let array = publish(&format!("[{},{plain}]", envelope(4, "d")));
     check(&server, &array, &ok(r##"{"success":true,"published":2,"duplicates":0,"ids":["#6","#7"]}"##));
 
-    // Nothing of an array is published one of whose keys was given for something else.
+    // No event of an array is published if one of its keys was used for another event.
     let array = publish(&format!("[{plain},{},{}]", envelope(5, "new"), envelope(5, "b")));
     check(&server, &array, &problem("409 Conflict", "", &format!("item 2: {ANOTHER_EVENT}")));
     let array = publish(&format!("[{},{plain},{}]", envelope(5, "new"), envelope(6, "new")));

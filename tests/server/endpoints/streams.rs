@@ -9,7 +9,7 @@ for_each_driver!(
     a_stream_over_http_1_0_has_no_framing,
     a_silent_stream_is_kept_alive_by_a_comment_where_that_is_wanted,
     head_gives_the_head_alone,
-    health_readiness_and_options_are_told,
+    health_readiness_and_options_are_answered,
     pipelined_requests_are_answered_in_order,
     a_pattern_is_every_channel_that_begins_so,
 );
@@ -159,7 +159,7 @@ fn head_gives_the_head_alone(io: DriverKind) {
     assert_eq!(receivers, 0);
 }
 
-fn health_readiness_and_options_are_told(io: DriverKind) {
+fn health_readiness_and_options_are_answered(io: DriverKind) {
     let server = Server::start(io, &[]);
     let text = |length: usize, more: &str, body: &str| {
         format!(

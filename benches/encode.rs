@@ -1,4 +1,4 @@
-//! What it costs to make the bytes of an event, once for all who receive it.
+//! The cost of rendering an event, once for all its receivers.
 
 use std::hint::black_box;
 

@@ -1,4 +1,5 @@
-//! What a delivery costs the server itself: whole shards over a driver that takes everything at once and does nothing.
+//! The server's own cost of a delivery: whole shards over a driver that takes everything at once and
+//! does nothing.
 
 #[path = "support/still.rs"]
 mod still;
@@ -7,7 +8,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 
 use still::{Frames, Layout, StillServer};
 
-/// Shards, and whether each has a thread.
+/// Numbers of shards, and whether each has a thread.
 const SHARDS: [(usize, bool); 5] = [(1, false), (2, false), (8, false), (2, true), (8, true)];
 
 fn fan_out(criterion: &mut Criterion) {

@@ -1,4 +1,4 @@
-//! What the hub costs: for each event that it takes in, and for each that a stream reads again.
+//! The cost of the hub: for each event that it takes in, and for each that a stream reads again.
 
 use std::hint::black_box;
 
@@ -12,7 +12,7 @@ use downpour::hub::Retention;
 use downpour::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Backlog, Begin, Begun, ChannelId, HOLD_STEPS, Hub, HubOptions};
 
-/// Events that are retained when they are read.
+/// Events retained while reading.
 const RETAINED: usize = 8192;
 
 fn hub() -> Hub {
@@ -51,7 +51,7 @@ fn apply(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Subscribes to these, and says where reading all that is retained begins.
+/// Subscribes to these channels. Returns them with a cursor at the oldest retained event.
 fn subscribed(hub: &Hub, names: &[String]) -> (Vec<ChannelId>, Cursor) {
     let names: Vec<Selector> =
         names.iter().map(|name| Selector::parse(name).expect("it is a valid name")).collect();
@@ -64,7 +64,7 @@ fn subscribed(hub: &Hub, names: &[String]) -> (Vec<ChannelId>, Cursor) {
     (subscribed.channels.to_vec(), cursor)
 }
 
-/// Reads everything from a cursor on, as a stream that catches up does.
+/// Reads everything after a cursor, as a stream that catches up does.
 fn read_all(hub: &Hub, channels: &[ChannelId], mut cursor: Cursor, slice: &mut Slice) -> u32 {
     let limits = SliceLimits { frames_max: SLICE_FRAMES_MAX, bytes_max: 256 * 1024 };
     let mut frames = 0;

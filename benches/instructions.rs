@@ -1,9 +1,10 @@
-//! Deliveries for `valgrind --tool=callgrind` to count: `instructions STREAMS BATCHES EVENTS_TOGETHER SHARDS`, or, without
-//! any shard, as many sends by a loop that does nothing else.
+//! Deliveries for `valgrind --tool=callgrind` to count: `instructions STREAMS BATCHES EVENTS_TOGETHER
+//! SHARDS`. With 0 shards, a loop makes as many sends and does nothing else.
 //!
-//! The difference between two runs that differ in the number of batches alone is what these deliveries cost in
-//! instructions of the server, the kernel's not included; that between two without batches that differ in the number of
-//! streams, what these cost to connect. `scripts/instructions` makes both and holds them to bounds.
+//! Two runs that differ only in the number of batches give the cost of these deliveries in the server's
+//! instructions, without the kernel's. Two runs without batches that differ only in the number of
+//! streams give the cost of connecting these. `scripts/instructions` makes both and checks them against
+//! bounds.
 
 #[path = "support/still.rs"]
 mod still;
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let [streams, batches, together, shards] = numbers[..] else {
         println!("instructions STREAMS BATCHES EVENTS_TOGETHER SHARDS; see scripts/instructions");
-        return ExitCode::SUCCESS; // Called with other benches, or as a test.
+        return ExitCode::SUCCESS; // Run with other benches, or as a test.
     };
     if shards == 0 {
         send_bare(streams, batches, together);
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Sends to one stream after the other, as the server's driver here does, by what a bare server has of it: its descriptor.
+/// Sends to one stream after the other, as the server's driver here does, with only what a bare server
+/// keeps of a stream: its descriptor.
 fn send_bare(streams: usize, batches: usize, together: usize) {
     let descriptors: Vec<i32> = black_box((0..).take(streams).collect());
     let frames = vec![b'x'; 64 * together];

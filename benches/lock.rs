@@ -1,9 +1,9 @@
 //! How long each kind of request holds the hub's lock, with very many events in very many channels.
 //!
-//! With `--bench` it times each call that takes the lock, from outside, in a thread that nobody disturbs by taking the lock
-//! too: an upper bound of the hold. Prints a Markdown table, and ends with an error where a budget is missed. Calls that
-//! take the lock several times stand in a second table, without a verdict. Without `--bench` it does the same once with few
-//! events, to see that it runs. See `docs/benchmarks/benches.md`.
+//! With `--bench` it times each call that takes the lock, from outside, in a thread that has the lock to
+//! itself: an upper bound of the hold. It prints a Markdown table, and exits with an error if a budget
+//! is missed. Calls that take the lock several times are in a second table, without a verdict. Without
+//! `--bench` it runs once with few events, to check that it works. See `docs/benchmarks/benches.md`.
 
 #[path = "support/asked.rs"]
 mod asked;
@@ -29,17 +29,17 @@ use asked::is_asked_to_measure;
 use stopwatch::Stopwatch;
 use verdicts::Verdicts;
 
-/// How long the lock may be held, by all but one hold of a thousand and by any.
+/// Longest holds: for all but one in a thousand, and for any.
 const P999_MAX: Duration = Duration::from_micros(100);
 const LONGEST_MAX: Duration = Duration::from_millis(1);
 
-/// Events of one batch, of which few fit into one hold, and many do not.
+/// Events of one batch. The few fit into one hold, the many do not.
 const FEW_TOGETHER: usize = 16;
 const MANY_TOGETHER: usize = 1000;
 
 const TAG: u64 = 1;
 
-/// How much there is, and how often each thing is done.
+/// The size of a run, and its numbers of repetitions.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     events: usize,
@@ -50,7 +50,7 @@ struct Size {
     large_bytes: usize,
     /// Streams that come and go.
     streams: usize,
-    /// Whatever takes many holds is done so often.
+    /// Repetitions of calls that take many holds.
     repeats: usize,
 }
 
@@ -74,7 +74,7 @@ struct Kind {
     is_one_hold: bool,
 }
 
-/// What was timed.
+/// The timed calls.
 #[derive(Debug)]
 struct Timed {
     stopwatch: Stopwatch,
@@ -105,7 +105,7 @@ impl Timed {
         }
     }
 
-    /// Has the hub do what is left to be done, hold by hold.
+    /// Lets the hub do its leftover work, hold by hold.
     fn tidy(&mut self, what: &str, hub: &Hub) {
         while hub.is_unfinished() {
             self.hold(what, || hub.tidy());
@@ -194,15 +194,15 @@ fn selectors(names: &[&str]) -> Vec<Selector> {
     names.iter().map(|name| Selector::parse(name).expect("it is a valid name")).collect()
 }
 
-/// Streams that subscribe, some of which read all that they get, and that leave.
+/// Streams that subscribe and leave. Some read all that they get.
 struct Streams<'a> {
-    /// What they are called.
+    /// Their name in the table.
     name: &'a str,
     names: &'a [Selector],
     count: usize,
-    /// How many of them read.
+    /// The number of streams that read.
     readers: usize,
-    /// They read no further than up to their first frame.
+    /// They stop reading at their first frame.
     is_only_seeking: bool,
 }
 
@@ -232,7 +232,7 @@ impl Streams<'_> {
     }
 }
 
-/// Streams that begin with what is retained, or after an event that they name.
+/// Streams that begin with retained events, or after an event that they name.
 fn streams(timed: &mut Timed, size: Size) {
     let hub = filled(size, unbounded());
     let all = selectors(&["*"]);
@@ -258,7 +258,7 @@ fn streams(timed: &mut Timed, size: Size) {
     keeper.leave(&hub);
 }
 
-/// A resume after an id that a publisher gave, which each channel has one of.
+/// A resume after a publisher's id. Each channel has one.
 fn own_ids(timed: &mut Timed, size: Size) {
     let hub = empty(size, unbounded());
     for from in (0..size.events).step_by(MANY_TOGETHER) {
@@ -287,7 +287,7 @@ fn first_pattern(timed: &mut Timed, size: Size) {
             timed.hold("the first pattern: it subscribes", || Stream::of(&hub, &names, Begin::AtHead));
         timed.tidy("the first pattern: what its channels had lost", &hub);
         stream.leave(&hub);
-        // What is idle goes with the next event.
+        // Idle channels go with the next event.
         apply(&hub, &batch(0..1, room));
         take(&hub);
         finish(&hub);
@@ -310,7 +310,7 @@ fn pages(timed: &mut Timed, size: Size) {
     }
 }
 
-/// Publishing, with a stream of `*`, to channels that have as many events as they may.
+/// Publishing to channels whose history is full, with a stream of `*`.
 fn publishes(timed: &mut Timed, size: Size) {
     let hub = empty(size, unbounded());
     for from in (0..size.channels).step_by(FEW_TOGETHER) {
@@ -346,7 +346,7 @@ fn drops(timed: &mut Timed, size: Size) {
                 take(&hub);
             }
         }
-        // What its shard has yet to take is only marked at once, under one hold.
+        // Events that the shard has yet to take are only marked, under one hold.
         let dropped = if is_behind {
             timed.hold(&format!("{what}: it is marked"), || hub.drop_history("big"))
         } else {
@@ -359,7 +359,7 @@ fn drops(timed: &mut Timed, size: Size) {
     }
 }
 
-/// A large event where there is no room for it.
+/// A large event without room for it.
 fn large(timed: &mut Timed, size: Size) {
     let hub = filled(size, Retention { bytes_max: size.events * 140, ..unbounded() });
     let data = "x".repeat(size.large_bytes);
@@ -385,7 +385,7 @@ fn times_of(size: Size) -> Vec<Kind> {
     timed.kinds
 }
 
-/// The least value that so many of a thousand do not exceed.
+/// The smallest value that `thousandths` of a thousand do not exceed.
 fn permille(sorted: &[Duration], thousandths: usize) -> Duration {
     sorted[(sorted.len() * thousandths).div_ceil(1000) - 1]
 }

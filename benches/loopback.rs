@@ -1,8 +1,8 @@
-//! What a delivery costs a server over loopback sockets: this one with each of its drivers, two bare servers that do
-//! nothing but send, and peers. All run in one go and take turns, so that what disturbs one disturbs the others too;
-//! each is compared with the bare `send()` of the same round. All are started several times.
+//! The cost of a delivery over loopback sockets: for this server with each of its drivers, two bare
+//! servers that only send, and peers. All run in turns in one process, so that a disturbance affects all
+//! of them. Each is compared with the bare `send()` of the same round. All are started several times.
 //!
-//! Prints a table at its end. Settings are variables of the environment: see `docs/benchmarks/benches.md`.
+//! Prints a table at the end. Its settings are environment variables: see `docs/benchmarks/benches.md`.
 
 #[path = "support/asked.rs"]
 mod asked;
@@ -32,21 +32,21 @@ use readers::Readers;
 use servers::{Servers, number};
 use window::{Pairs, STARTS, Window, fitting};
 
-/// Requests of the first run at each pace, from which it is told how many fill a window.
+/// Requests of the first run at each pace. It shows how many fill a window.
 const WARM_UP_REQUESTS: usize = 8;
 
 const REQUESTS_PER_WINDOW_MAX: usize = 100_000;
 
-/// Servers that there are at the most: their streams are open files of this process.
+/// Most servers: their streams are open files of this process.
 const CONTENDERS_MAX: usize = 7;
 
-/// Open files that are no streams.
+/// Open files other than streams.
 const FILES_RESERVED: usize = 128;
 
-/// Where readers and servers run.
+/// The CPUs of readers and servers.
 const CPUS: (usize, usize) = (0, 1);
 
-/// What the environment may change.
+/// The settings from the environment.
 #[derive(Clone, Debug)]
 struct Settings {
     load: Load,
@@ -59,7 +59,7 @@ struct Contender {
     name: &'static str,
     process: Process,
     readers: Readers,
-    /// For each pace: requests that fill a window, and what each round came to.
+    /// For each pace: requests that fill a window, and the result of each round.
     paces: Vec<Measured>,
 }
 
@@ -86,12 +86,12 @@ impl Contender {
     fn start(name: &'static str, process: Process, settings: &Settings) -> Contender {
         let mut readers = Readers::open(process.address, Ipv4Addr::LOCALHOST, &settings.load);
         let paces = settings.load.paces().into_iter().enumerate().map(|(number, pace)| {
-            readers.run(number, WARM_UP_REQUESTS); // The first ones are slow: nothing is warm.
+            readers.run(number, WARM_UP_REQUESTS); // The first ones are slow.
             let began = Instant::now();
             readers.run(number, WARM_UP_REQUESTS);
             let requests = fitting(settings.window, WARM_UP_REQUESTS, began.elapsed());
             let requests = requests.min(REQUESTS_PER_WINDOW_MAX);
-            readers.run(number, requests); // Until the history has the memory that it goes on with.
+            readers.run(number, requests); // Until the history has grown to its size.
             Measured { requests, events: pace.events, rounds: Vec::new() }
         });
         Contender { name, paces: paces.collect(), process, readers }
@@ -132,7 +132,7 @@ fn start_all(settings: &Settings, servers: &Servers) -> Vec<Contender> {
 const BARE_SEND: &str = "bare send()";
 const BARE_RING: &str = "bare io_uring";
 
-/// What one server came to over all starts: for each pace its windows.
+/// The results of one server over all starts: for each pace its windows.
 #[derive(Debug)]
 struct Outcome {
     name: &'static str,
@@ -146,7 +146,7 @@ fn measure(settings: &Settings, servers: &Servers) -> Vec<Outcome> {
         let mut contenders = start_all(settings, servers);
         for round in 0..settings.rounds.div_ceil(STARTS) {
             for pace in [UNBATCHED, SATURATED] {
-                // Who comes first changes, so that no server always follows the same other one.
+                // The first one changes, so that no server always follows the same other one.
                 for place in 0..contenders.len() {
                     let next = (place + round) % contenders.len();
                     contenders[next].measure(pace, settings.load.streams);

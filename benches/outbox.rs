@@ -1,4 +1,4 @@
-//! What a stream's queue costs: for each run that it takes, for a send's slices, and for what was written.
+//! The cost of a stream's queue: for each run pushed, for a send's slices, and for written bytes.
 
 use std::hint::black_box;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ const LIMITS: OutboxLimits = OutboxLimits { bytes_max: 256 * 1024, frames_max: 1
 
 const FRAME_BYTES: u32 = 112;
 
-/// Runs of one frame each, every one right behind the one before it, or with a frame for others in between.
+/// Runs of one frame each, adjacent, or with a frame for others in between.
 fn runs(count: u32, are_adjacent: bool) -> Vec<Run> {
     let step = if are_adjacent { FRAME_BYTES } else { 2 * FRAME_BYTES };
     let source = Rc::new(Source::Own(vec![b'x'; (count * step) as usize]));

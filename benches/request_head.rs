@@ -1,4 +1,4 @@
-//! What it costs to read the head of a request.
+//! The cost of parsing the head of a request.
 
 use std::hint::black_box;
 

@@ -1,9 +1,10 @@
-//! What a stream that resumes costs the hub, and for how long anybody holds its lock meanwhile.
+//! The cost of a stream that resumes to the hub, and how long the hub's lock is held meanwhile.
 //!
-//! With `--bench`: the CPU time of resuming after 1000 events with a million retained against with a thousand retained,
-//! round by round in turns, and how long the lock is held while very many streams resume. Prints a Markdown table, and
-//! ends with an error where a budget is missed. `resume CASE RETAINED RESUMES` does so many and nothing else, for
-//! `scripts/instructions` to count. See `docs/benchmarks/benches.md`.
+//! With `--bench` it measures two things. The CPU time of resuming after 1000 events with a million
+//! retained, against a thousand retained, round by round in turns. And how long the lock is held while
+//! very many streams resume. It prints a Markdown table, and exits with an error if a budget is missed.
+//! `resume CASE RETAINED RESUMES` makes this many and nothing else, for `scripts/instructions` to count.
+//! See `docs/benchmarks/benches.md`.
 
 #[path = "support/asked.rs"]
 mod asked;
@@ -38,10 +39,10 @@ const MISSED: usize = 1000;
 const FEW: usize = 1000;
 const MANY: usize = 1_000_000;
 
-/// How much longer a resume may take with many events than with few.
+/// Most that a resume may take with many events, as a multiple of its time with few.
 const RATIO_MAX: f64 = 1.2;
 
-/// How long the lock may be held at the 99th percentile.
+/// Longest hold of the lock at the 99th percentile.
 const HOLD_MAX: Duration = Duration::from_micros(20);
 
 /// Pairs of windows, and resumes in each.
@@ -59,7 +60,7 @@ const SLICES_BETWEEN: usize = 128;
 
 const TAG: u64 = 1;
 
-/// Who resumes: over how many channels the events are spread, and what the stream names.
+/// A kind of resume: the number of channels with events, and the names in the request.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     name: &'static str,
@@ -78,7 +79,7 @@ fn room(number: usize) -> String {
     format!("room:{number}")
 }
 
-/// A hub that retains so many events.
+/// A hub with this many retained events.
 struct Filled {
     hub: Hub,
     selectors: Vec<Selector>,
@@ -111,7 +112,7 @@ impl Filled {
         filled
     }
 
-    /// Publishes so many events of 64 bytes, to the channels in turn, and has the shard take them.
+    /// Publishes `count` events of 64 bytes, to the channels in turn, and lets the shard take them.
     fn publish(&self, from: usize, count: usize) {
         let batch = self.batch(from, count);
         self.hub.apply(self.hub.head().next(), &batch, None);
@@ -145,13 +146,13 @@ impl Filled {
         self.subscribe(Begin::After(EventId { tag: EpochTag::from_bits(TAG), sequence }))
     }
 
-    /// Reads a slice; returns true if and only if the stream is live.
+    /// Reads a slice. Returns true if the stream is live.
     fn read(&self, channels: &[ChannelId], cursor: &mut Cursor, slice: &mut Slice) -> bool {
         self.hub.read(0, channels, cursor, self.limits, slice);
         slice.is_live
     }
 
-    /// One stream comes, reads all that it has missed, and goes.
+    /// One stream subscribes, reads all that it has missed, and leaves.
     fn resume(&self, slice: &mut Slice) {
         let (channels, mut cursor) = self.resuming();
         let mut frames = 0;
@@ -173,11 +174,11 @@ impl Filled {
     }
 }
 
-/// The ratio of CPU times, with many events to with few, in turns.
+/// The ratio of CPU times with many events to those with few, in turns.
 fn ratio(case: Case) -> Quartiles {
     let (few, many) = (Filled::new(case, FEW), Filled::new(case, MANY));
     let round = |number: usize| {
-        // Who comes first changes.
+        // The first one changes.
         let (of_few, of_many) = if number.is_multiple_of(2) {
             let of_few = few.resume_often(RESUMES);
             (of_few, many.resume_often(RESUMES))
@@ -187,12 +188,12 @@ fn ratio(case: Case) -> Quartiles {
         };
         of_many.as_secs_f64() / of_few.as_secs_f64()
     };
-    round(0); // Nothing is warm.
+    round(0); // A warm-up.
     Quartiles::of((0..ROUNDS).map(round).collect::<Vec<_>>())
 }
 
-/// How long the lock is held while very many streams resume and events are published: each call as long as it takes from
-/// outside, which is a little more, in a thread that nobody disturbs by taking the lock too.
+/// How long the lock is held while very many streams resume and events are published. Each call is timed
+/// from outside, which is a little more than the hold, in a thread that has the lock to itself.
 fn holds(case: Case) -> [(&'static str, Vec<Duration>); 3] {
     let filled = Filled::new(case, MANY);
     let (mut subscribes, mut reads, mut publishes) = (Vec::new(), Vec::new(), Vec::new());
@@ -232,7 +233,7 @@ fn holds(case: Case) -> [(&'static str, Vec<Duration>); 3] {
     ]
 }
 
-/// The value that so many of a hundred do not exceed.
+/// The value that `hundredths` of a hundred do not exceed.
 fn percentile(sorted: &[Duration], hundredths: usize) -> Duration {
     sorted[(sorted.len() * hundredths / 100).min(sorted.len() - 1)]
 }

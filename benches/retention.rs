@@ -1,7 +1,7 @@
-//! What the history takes up: for each event that it retains, for each channel, and a whole server's after ten million
-//! events. Each case is measured in a process of its own, as resident memory hardly ever shrinks.
+//! The memory of the history: for each retained event, for each channel, and of a whole server after ten
+//! million events. Each case has a process of its own, as resident memory hardly ever shrinks.
 //!
-//! Prints a Markdown table, and ends with an error where a budget is missed: see `docs/benchmarks/benches.md`.
+//! Prints a Markdown table, and exits with an error if a budget is missed: see `docs/benchmarks/benches.md`.
 
 #[path = "support/asked.rs"]
 mod asked;
@@ -37,13 +37,13 @@ use verdicts::Verdicts;
 
 const DOWNPOUR: &str = env!("CARGO_BIN_EXE_downpour");
 
-/// What an event may take up beside its data, in bytes.
+/// Most bytes of an event beside its data.
 const EVENT_BYTES_MAX: f64 = 96.0;
 
-/// What a channel with one event may take up beside that event's data, in bytes.
+/// Most bytes of a channel with one event beside that event's data.
 const CHANNEL_BYTES_MAX: f64 = 256.0;
 
-/// How often what a history may hold a whole process may take up.
+/// Most memory of a whole process, as a multiple of the bound of its history.
 const PROCESS_SHARE_MAX: f64 = 1.25;
 
 /// Events that a case retains.
@@ -55,13 +55,13 @@ const BATCH_EVENTS: usize = 100;
 /// Events of one request.
 const REQUEST_EVENTS: usize = 1000;
 
-/// Events that are there before.
+/// Events published before the measurement.
 const WARM_UP_EVENTS: usize = 10_000;
 
 /// Channels with one event each.
 const CHANNELS: usize = 200_000;
 
-/// One case; each has a process of its own.
+/// One case, in a process of its own.
 #[derive(Clone, Copy, Debug)]
 enum Case {
     Events(Events),
@@ -77,28 +77,29 @@ enum Case {
     },
 }
 
-/// Events of one size are retained.
+/// Events of one size, retained.
 #[derive(Clone, Copy, Debug)]
 struct Events {
     data_bytes: usize,
     channels: usize,
-    /// How many are retained.
+    /// The number of retained events.
     retained: usize,
-    /// How many times as many have come.
+    /// How many times as many were published.
     rounds: usize,
 }
 
-/// What a server takes in, with these bounds of its history.
+/// The load of a server, with the bounds of its history.
 #[derive(Clone, Copy, Debug)]
 struct Load {
     history_events: usize,
     history_bytes: usize,
 }
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Clone, Copy, Debug)]
 struct Outcome {
-    /// Memory by the kernel's account, in bytes for each event or channel, or as a share of the bound.
+    /// Memory by the kernel's account, in bytes for each event or channel, or as a multiple of the
+    /// bound.
     measured: f64,
     /// The same by the history's own account.
     counted: f64,
@@ -111,7 +112,7 @@ const CASES: [Case; 13] = [
     Case::Events(Events { data_bytes: 1024, ..EVENTS }),
     Case::Events(Events { channels: 1000, ..EVENTS }),
     Case::Events(Events { data_bytes: 1024, channels: 1000, ..EVENTS }),
-    // The worst number for indexes that double, and such that have gone round.
+    // The worst numbers for indexes that double, after they have wrapped around.
     Case::Events(Events { retained: 530_000, rounds: 3, ..EVENTS }),
     Case::Events(Events { channels: 1000, retained: 530_000, rounds: 3, ..EVENTS }),
     Case::Events(Events { data_bytes: 1024, channels: 1000, retained: 530_000, rounds: 3 }),
@@ -185,8 +186,8 @@ impl Case {
         }
     }
 
-    /// Returns true if and only if the budget is met, and the history's account is not less than the truth. A server has
-    /// more than a history.
+    /// Returns true if and only if the budget is met, and the history does not underestimate. A server
+    /// has more than a history.
     fn is_met(self, outcome: Outcome) -> bool {
         let is_server = matches!(self, Case::Server(_) | Case::Mixed { .. });
         let is_counted = is_server || outcome.counted >= outcome.measured;
@@ -207,7 +208,7 @@ fn hub(events_max: usize) -> Hub {
     hub
 }
 
-/// Applies so many events of this data, to the channel that `name` says for each.
+/// Applies `events` events of this data; `name` gives the channel of each.
 fn apply(hub: &Hub, events: usize, data: &str, name: impl Fn(usize) -> String) {
     for from in (0..events).step_by(BATCH_EVENTS) {
         let mut batch = Batch::new();
@@ -218,8 +219,8 @@ fn apply(hub: &Hub, events: usize, data: &str, name: impl Fn(usize) -> String) {
     }
 }
 
-/// What `fill` adds to the memory of this process and to the history's account, in bytes for each of what it adds to
-/// `count`.
+/// The growth of this process's memory and of the history's account by `fill`, in bytes for each unit
+/// that it adds to `count`.
 fn growth(hub: &Hub, count: impl Fn() -> usize, fill: impl FnOnce()) -> Outcome {
     let own = std::process::id();
     let (resident, held, counted) = (resident_bytes(own), hub.held_bytes(), count());
@@ -229,7 +230,7 @@ fn growth(hub: &Hub, count: impl Fn() -> usize, fill: impl FnOnce()) -> Outcome 
     Outcome { measured: for_each(resident, resident_bytes(own)), counted: for_each(held, hub.held_bytes()) }
 }
 
-/// What remains beside so many bytes of data.
+/// The overhead beside `data_bytes` bytes of data.
 fn beside(outcome: Outcome, data_bytes: usize) -> Outcome {
     let Outcome { measured, counted } = outcome;
     Outcome { measured: measured - data_bytes as f64, counted: counted - data_bytes as f64 }
@@ -249,7 +250,7 @@ impl Events {
         let data = "x".repeat(data_bytes);
         let name = |at: usize| format!("room:{}", at % channels);
         let count = || all_channels(&hub).iter().map(|channel| channel.retained).sum::<usize>();
-        // The channels are there before, and what publishing itself needs.
+        // The channels exist before, and so does the memory that publishing needs.
         apply(&hub, WARM_UP_EVENTS, &data, name);
         let outcome = growth(&hub, count, || apply(&hub, retained * rounds - WARM_UP_EVENTS, &data, name));
         assert_eq!(count(), retained);
@@ -267,11 +268,11 @@ fn measure_channels(data_bytes: usize) -> Outcome {
     beside(outcome, data_bytes)
 }
 
-/// Events that a server takes in, and channels that they go to.
+/// Events that a server takes in, and their number of channels.
 const SERVER_EVENTS: usize = 10_000_000;
 const SERVER_CHANNELS: usize = 10_000;
 
-/// One channel in so many is quiet: it gets one event early, and then none.
+/// One channel in this many is quiet: it gets one early event and no more.
 const QUIET_SHARE: usize = 100;
 
 impl Load {
@@ -292,7 +293,8 @@ impl Load {
     }
 }
 
-/// The channel of an event. Quiet channels get theirs one by one over the first tenth, so that each would keep a segment.
+/// The channel of an event. Quiet channels get theirs one by one over the first tenth, so that each
+/// would keep a segment.
 fn channel_of(at: usize) -> usize {
     let quiet = SERVER_CHANNELS / QUIET_SHARE;
     let step = SERVER_EVENTS / 10 / quiet;
@@ -303,14 +305,14 @@ fn channel_of(at: usize) -> usize {
     }
 }
 
-/// A load of events of all sizes: how much history, over how many channels and connections, to how many shards.
+/// A load of events of all sizes: MiB of history, channels, connections and shards.
 const MIXED_HISTORY_MIB: usize = 64;
 const MIXED_ROUNDS: usize = 12;
 const MIXED_CHANNELS: usize = 200;
 const MIXED_PUBLISHERS: usize = 12;
 const MIXED_SHARDS: usize = 8;
 
-/// What a process may hold beside a history, in MiB.
+/// Most memory of a process beside its history, in MiB.
 const BESIDE_MIB_MAX: f64 = 24.0;
 
 fn measure_mixed(is_dropped: bool) -> Outcome {
@@ -328,7 +330,7 @@ fn measure_mixed(is_dropped: bool) -> Outcome {
                 while left > 0 {
                     let mut publisher = Publisher::connect(address);
                     for _ in 0..200 {
-                        // As many of each order of magnitude.
+                        // Evenly over orders of magnitude.
                         let least = 64 << random.within(0..=11);
                         let length = (least + random.within(0..=least - 1)).min(200 * 1024);
                         let channel = random.within(0..=MIXED_CHANNELS - 1);

@@ -1,11 +1,11 @@
-//! CPU for a delivery where the streams are spread over many channels, and the events too, as NDJSON.
+//! CPU for a delivery with streams, and events as NDJSON, spread over many channels.
 
 use crate::Bench;
 use crate::contest::{self, Contender, Outcome};
 use crate::load::{Load, UNBATCHED};
 use crate::report::{Figure, Report};
 
-/// As many as one process of readers, and this server with epoll, may have open files for.
+/// As many as the open files of one process of readers, and of this server with epoll, allow.
 const STREAMS: usize = 10_000;
 const EVENT_BYTES: usize = 64;
 
@@ -14,8 +14,8 @@ const CHANNELS: [usize; 2] = [1000, 10_000];
 
 const TO_ONE_CHANNEL_MAX: f64 = 1.2;
 
-/// Each request publishes one event for each stream, when every stream has the one before: so the rate of deliveries is that
-/// of one channel, and each delivery is a send.
+/// Each request publishes one event for each stream once every stream has the one before. So the rate of
+/// deliveries is that of one channel, and each delivery is a send.
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     for &driver in &bench.drivers {
         let one = Load::new(STREAMS, EVENT_BYTES);

@@ -1,4 +1,5 @@
-//! CPU for a connect: from the accept until the `connected` event is sent, and what the server puts off until then.
+//! CPU for a connect: from the accept until the `connected` event is sent, with the work that the server
+//! delays until then.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,8 +15,8 @@ use crate::process::Process;
 use crate::report::{Figure, Report};
 use crate::window::{Pairs, Window};
 
-/// Connections that wait, their requests sent, when the server begins with them: as many as any listener's backlog holds.
-/// So what is measured is the server's work, and not how often it falls asleep and is woken.
+/// Connections that wait, with their requests sent, when the server resumes: as many as any listener's
+/// backlog holds. So the server's work is measured, and not how often it falls asleep and is woken.
 const LOT: usize = 100;
 
 /// Lots of a window, and of the warm-up.
@@ -23,10 +24,10 @@ const LOTS: usize = 20;
 
 const TO_BARE_MAX: f64 = 1.3;
 
-/// What ends an answer: the chunk of the `connected` event, which is the first.
+/// The end of an answer: that of the first chunk, with the `connected` event.
 const END: &[u8] = b"\n\n\r\n";
 
-/// How long a server that has nothing left to do uses no CPU time.
+/// How long a server without work uses no CPU time.
 const QUIET: Duration = Duration::from_millis(10);
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,7 +59,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     }
 }
 
-/// A window. It ends when all are answered; their ends are no part of it.
+/// A window. It ends when all are answered; the ends of the connections are not in it.
 fn connect(server: &Process) -> Window {
     let mut opened = Vec::with_capacity(LOTS * LOT);
     let lots = (0..LOTS).map(|_| {
@@ -66,13 +67,13 @@ fn connect(server: &Process) -> Window {
         let mut begun = begin(server.address, LOT);
         let mut wall = Duration::ZERO;
         let window = Window::of(server, || {
-            signal(server, "-CONT"); // How long that takes is no part of the wall time.
+            signal(server, "-CONT"); // That time is not in the wall time.
             let began = Instant::now();
             for stream in &mut begun {
                 read_answer(stream);
             }
             wall = began.elapsed();
-            // The kernel counts what a thread that runs has used only up to its last tick.
+            // The kernel counts a running thread's time only up to its last tick.
             settle(server);
             begun.len()
         });
@@ -81,7 +82,7 @@ fn connect(server: &Process) -> Window {
     });
     let window = lots.reduce(both).expect("there are lots");
     drop(opened);
-    // The bare server closes its streams when it is told to; for the others that is a health check gone wrong.
+    // A `POST` makes the bare server close its streams. For the others it is a failed health check.
     let mut closing = TcpStream::connect(server.address).expect("the server takes connections");
     closing.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").expect("and reads");
     drop(closing);
@@ -99,13 +100,13 @@ fn both(one: Window, other: Window) -> Window {
     }
 }
 
-/// Stops the server, or has it go on.
+/// Stops or resumes the server.
 fn signal(server: &Process, name: &str) {
     let status = Command::new("kill").args([name, &server.id().to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "kill {name} reaches the server");
 }
 
-/// Returns when the server has nothing left to do, as far as its CPU time tells.
+/// Returns when the server has no work left, judging by its CPU time.
 pub(crate) fn settle(server: &Process) {
     let mut before = server.cpu_time();
     loop {
@@ -118,14 +119,14 @@ pub(crate) fn settle(server: &Process) {
     }
 }
 
-/// So many connections, each of which has asked for a stream.
+/// `count` connections that have each asked for a stream.
 fn begin(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let request = Load::new(1, 1).stream_request(0);
     let begun = (0..count).map(|_| {
         let mut stream =
             TcpStream::connect_timeout(&address, PATIENCE).expect("the kernel takes a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
-        // Its end is a reset, so that no port waits for a peer that is gone.
+        // It ends with a reset, so that no port waits for a peer that is gone.
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket may end by a reset");
         stream.write_all(request.as_bytes()).expect("a request fits the socket");
         stream
@@ -133,7 +134,7 @@ fn begin(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     begun.collect()
 }
 
-/// Reads until the `connected` event has come whole, and returns how many bytes came.
+/// Reads until the `connected` event is complete. Returns the number of bytes.
 fn read_answer(stream: &mut TcpStream) -> usize {
     let (mut answer, mut bytes) = ([0; 4096], 0);
     while !answer[..bytes].ends_with(END) {

@@ -1,4 +1,4 @@
-//! Servers with the streams of one load each, that take turns.
+//! Servers that take turns, each with the streams of one load.
 
 use std::time::Instant;
 
@@ -9,10 +9,10 @@ use crate::load::Load;
 use crate::process::Process;
 use crate::window::{Pairs, STARTS, Window, fitting};
 
-/// Requests of the first run, from which it is told how many fill a window.
+/// Requests of the first run. It shows how many fill a window.
 const WARM_UP_REQUESTS: usize = 4;
 
-/// So many times the rounds that are asked for are made where pairs are thrown away.
+/// Most rounds, as a multiple of those asked for, if pairs are discarded.
 const ROUNDS_TIMES_MAX: usize = 2;
 
 /// A server that takes part, with its streams.
@@ -29,14 +29,15 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    /// Opens the streams, publishes at this pace until the server is warm, and tells how many requests fill a window.
+    /// Opens the streams, and publishes at this pace until the server is warm. Finds how many requests
+    /// fill a window.
     pub(crate) fn start(bench: &Bench, process: Process, load: &Load, pace: usize) -> Contender {
         let mut holder = Holder::open(process.address, load);
         holder.run(pace, WARM_UP_REQUESTS);
         let began = Instant::now();
         holder.run(pace, WARM_UP_REQUESTS);
         let requests = fitting(bench.window, WARM_UP_REQUESTS, began.elapsed());
-        holder.run(pace, requests); // Until the history has the memory that it goes on with.
+        holder.run(pace, requests); // Until the history has grown to its size.
         let deliveries = load.paces()[pace].events * load.streams;
         Contender { process, holder, pace, requests, deliveries, windows: Vec::new() }
     }
@@ -59,7 +60,7 @@ fn cost(windows: &[Window]) -> String {
     }
 }
 
-/// What several starts of a contest came to.
+/// The results of a contest over several starts.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// The ratios of each pair of contenders.
@@ -68,7 +69,7 @@ pub(crate) struct Outcome {
     pub(crate) costs: Vec<String>,
 }
 
-/// Holds a contest of a share of the rounds several times, each time with contenders that `start` has just started.
+/// Holds a contest with a share of the rounds several times, each time with new contenders from `start`.
 pub(crate) fn hold(bench: &Bench, start: impl Fn() -> Vec<Contender>, pairs: &[(usize, usize)]) -> Outcome {
     let mut found = vec![Pairs { ratios: Vec::new(), thrown: 0 }; pairs.len()];
     let mut windows: Vec<Vec<Window>> = Vec::new();
@@ -87,11 +88,11 @@ pub(crate) fn hold(bench: &Bench, start: impl Fn() -> Vec<Contender>, pairs: &[(
     Outcome { pairs: found, costs: windows.iter().map(|windows| cost(windows)).collect() }
 }
 
-/// Lets all take turns until each of these pairs, by their numbers, has so many sound rounds, or twice as many were made;
-/// and returns the pairs.
+/// Lets all take turns until each of these pairs, by their numbers, has `rounds` sound rounds, or twice
+/// as many were made. Returns the pairs.
 fn take_turns(rounds: usize, contenders: &mut [Contender], pairs: &[(usize, usize)]) -> Vec<Pairs> {
     for round in 0.. {
-        // Who comes first changes, so that no server always follows the same other one.
+        // The first one changes, so that no server always follows the same other one.
         for place in 0..contenders.len() {
             let next = (place + round) % contenders.len();
             contenders[next].measure();

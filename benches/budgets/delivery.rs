@@ -1,4 +1,4 @@
-//! CPU for a delivery, against servers that do nothing but send.
+//! CPU for a delivery, against servers that only send.
 
 use crate::contest::{self, Contender, Outcome};
 use crate::load::{Load, SATURATED, UNBATCHED};
@@ -10,11 +10,12 @@ const UNBATCHED_LOADS: [(usize, usize); 4] = [(1000, 64), (1000, 1024), (10_000,
 
 const SATURATED_LOAD: (usize, usize) = (2000, 64);
 
-/// What each driver may take of the bare server that sends as it does, and of bare `send()`.
+/// Most CPU of each driver, as a multiple of the bare server that sends as it does, and of bare
+/// `send()`.
 const TO_OWN_MAX: f64 = 1.05;
 const URING_TO_SEND_MAX: f64 = 1.10;
 
-/// Each event is published when every stream has the one before.
+/// Each event is published once every stream has the one before.
 pub(crate) fn unbatched(bench: &Bench, report: &mut Report) {
     for (streams, event_bytes) in UNBATCHED_LOADS {
         let what = format!("CPU for a delivery of {event_bytes} B to one of {streams} streams, unbatched");
@@ -22,7 +23,7 @@ pub(crate) fn unbatched(bench: &Bench, report: &mut Report) {
     }
 }
 
-/// As much is published as is taken.
+/// Events are published as fast as they are taken.
 pub(crate) fn saturated(bench: &Bench, report: &mut Report) {
     let (streams, event_bytes) = SATURATED_LOAD;
     let what = format!("CPU for a delivery of {event_bytes} B to one of {streams} streams, saturated");
@@ -32,7 +33,7 @@ pub(crate) fn saturated(bench: &Bench, report: &mut Report) {
 /// The bare servers and this one with each driver. A lost event ends the bench.
 fn against_bare(bench: &Bench, report: &mut Report, what: &str, load: &Load, pace: usize) {
     let arguments = load.peer_arguments();
-    // Each driver's bare server is followed by this one.
+    // The bare server of each driver is followed by this server.
     let start = || {
         let started = bench.drivers.iter().flat_map(|driver| {
             [bench.servers.peer(driver.bare, &arguments), bench.servers.own(driver.io, 1, load.streams)]

@@ -1,5 +1,5 @@
-//! Streams that another process holds and reads: this very bench, started again. One process may not have as many open
-//! files as all streams of a row.
+//! Streams that another process holds and reads: this bench, started again. One process may not have as
+//! many open files as a row has streams.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,13 +12,13 @@ use crate::readers::Readers;
 /// The first argument of such a process.
 pub(crate) const WORD: &str = "hold-streams";
 
-/// What it says once the streams are open, and after each run.
+/// Printed once the streams are open, and after each run.
 const DONE: &str = "done";
 
 /// Each holder has a source address of its own, with all its ports.
 static SOURCES: AtomicU16 = AtomicU16::new(0);
 
-/// A process with readers. It is killed when this is dropped, which resets its streams.
+/// A process with readers. Dropping this kills it, which resets its streams.
 #[derive(Debug)]
 pub(crate) struct Holder {
     child: Child,
@@ -50,7 +50,7 @@ impl Holder {
     }
 
     /// # Panics
-    /// Where the process has ended: a stream did, or an event was lost. It has said which.
+    /// If the process has ended because a stream did, or an event was lost. It has printed which.
     fn wait(&mut self) {
         let mut line = String::new();
         let read = self.answers.read_line(&mut line);
@@ -60,13 +60,13 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// What such a process does.
+/// Runs such a process.
 pub(crate) fn hold(words: &[String]) {
     let [address, source, load] = words else { panic!("{WORD} needs an address, a source and a load") };
     let load: Load = serde_json::from_str(load).expect("a load was given");

@@ -1,4 +1,4 @@
-//! CPU for a delivery to readers by HTTP/1.0, whose streams have no chunks, against that to others.
+//! CPU for a delivery to HTTP/1.0 readers, whose streams have no chunks, against that to others.
 
 use crate::Bench;
 use crate::contest::{self, Contender, Outcome};

@@ -1,7 +1,7 @@
-//! The budgets of `docs/benchmarks/benches.md` that need sockets: each is measured with both drivers, and said to hold or to be
-//! missed. A word after `--` selects the rows whose names contain it.
+//! The budgets of `docs/benchmarks/benches.md` that need sockets. Each is measured with both drivers,
+//! with the verdict whether it is met. A word after `--` selects the rows whose names contain it.
 //!
-//! Each row is printed as soon as it is known, and all of them at the end, as the table of that document.
+//! Each row is printed when it is known, and all of them at the end, as the table of that document.
 
 #[path = "../support/asked.rs"]
 mod asked;
@@ -38,13 +38,13 @@ use process::Pinning;
 use report::Report;
 use servers::{Servers, number};
 
-/// What every row is given.
+/// The settings of every row.
 #[derive(Debug)]
 struct Bench {
     servers: Servers,
-    /// Sound windows, or pairs of them, that a row is made of.
+    /// Sound windows, or pairs of windows, for a row.
     rounds: usize,
-    /// About how long a window is.
+    /// Approximate length of a window.
     window: Duration,
     drivers: Vec<Driver>,
 }
@@ -75,7 +75,7 @@ const ROWS: [Rows; 8] = [
     ("http1.0", http10::measure),
 ];
 
-/// Where readers and servers run.
+/// The CPUs of readers and servers.
 const CPUS: (usize, usize) = (0, 1);
 
 fn main() {

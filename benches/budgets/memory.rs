@@ -1,4 +1,4 @@
-//! Memory for an idle stream: of the process, and of the kernel for its socket.
+//! Memory for an idle stream: that of the process, and the kernel's for its socket.
 
 use std::fs;
 use std::thread;
@@ -14,26 +14,25 @@ use crate::{Bench, Driver, EPOLL, URING};
 
 const STREAMS: usize = 15_000;
 
-/// More than one process may have open files: two shards hold them, and two processes of readers.
+/// More than the open files of one process: two shards hold them, and two processes of readers.
 const MANY: usize = 30_000;
 
 const EVENT_BYTES: usize = 64;
 
 const FURTHER_CHANNELS: usize = 8;
 
-/// Servers of each kind. What is measured hardly differs from one to the next.
+/// Servers of each kind. The figures hardly differ between servers.
 const REPEATS_MAX: usize = 3;
 
 const STREAM_MAX: f64 = 256.0;
 const FURTHER_CHANNEL_MAX: f64 = 16.0;
 const USER_MAX: f64 = 64.0;
 
-/// What the kernel may keep for a stream beyond a socket that nothing is asked of: an entry of epoll's, or a poll of the
-/// ring's.
+/// Most kernel memory for a stream beyond an unused socket: an entry of epoll, or a poll of the ring.
 const KERNEL_MAX: [(Driver, f64); 2] = [(EPOLL, 256.0), (URING, 922.0)];
 
-/// How often and how many times it is looked whether the kernel has freed what it is about to, and less than how much that
-/// is when it has.
+/// How often, and how many times, to check whether the kernel has freed what it is about to. It has if
+/// the change is less than the third figure.
 const SETTLING_LOOK: Duration = Duration::from_millis(100);
 const SETTLING_LOOKS_MAX: usize = 50;
 const SETTLED_BYTES: u64 = 64 * 1024;
@@ -82,8 +81,8 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     }
 }
 
-/// What a server and the kernel grow by for each stream of so many processes with this load. Every stream
-/// was sent an event, as a few before them were: what is there once is not theirs.
+/// Growth of a server and the kernel for each stream of this load, with `holders` processes of readers.
+/// Every stream was sent an event, as were a few before them, so that one-time memory is not counted.
 fn grown(server: &Process, load: &Load, holders: usize) -> Grown {
     let few = Load { streams: 16, ..load.clone() };
     let mut first = Holder::open(server.address, &few);
@@ -91,7 +90,7 @@ fn grown(server: &Process, load: &Load, holders: usize) -> Grown {
     settle(server);
     let (process, kernel) = (resident_bytes(server), settled_slab_bytes());
     let mut held: Vec<Holder> = (0..holders).map(|_| Holder::open(server.address, load)).collect();
-    // With several, the one that publishes does not wait for the streams of the others.
+    // With several, the publishing one does not wait for the streams of the others.
     if let Some(last) = held.last_mut() {
         last.run(UNBATCHED, 1);
     }
@@ -101,7 +100,8 @@ fn grown(server: &Process, load: &Load, holders: usize) -> Grown {
     Grown { process: each(process, resident_bytes(server)), kernel: each(kernel, settled_slab_bytes()) }
 }
 
-/// [`slab_bytes`] once they shrink no more: what sockets of servers before had is freed some time after their end.
+/// [`slab_bytes`] once they no longer shrink: memory of earlier servers' sockets is freed some time
+/// after their end.
 fn settled_slab_bytes() -> u64 {
     let mut least = slab_bytes();
     for _ in 0..SETTLING_LOOKS_MAX {
@@ -115,20 +115,20 @@ fn settled_slab_bytes() -> u64 {
     least
 }
 
-/// Resident memory of the process (`proc_pid_smaps(5)`; the numbers elsewhere lag behind).
+/// Resident memory of the process (`proc_pid_smaps(5)`; the figures elsewhere lag behind).
 fn resident_bytes(server: &Process) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", server.id())).expect("the server runs");
     bytes_in(&text, "Rss:")
 }
 
-/// The number behind this name, where it is one of KiB.
+/// The number after this name, if it is in KiB.
 fn bytes_in(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells it");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1024
 }
 
-/// Bytes of all objects of the kernel that are in use. Where these are not told, which is to others than root, of all that
-/// the kernel holds for objects (`slabinfo(5)`, `proc_meminfo(5)`).
+/// Bytes of all kernel objects in use. Only root may read these; others get the bytes that the kernel
+/// holds for objects (`slabinfo(5)`, `proc_meminfo(5)`).
 fn slab_bytes() -> u64 {
     let Ok(text) = fs::read_to_string("/proc/slabinfo") else {
         let text = fs::read_to_string("/proc/meminfo").expect("the kernel tells its memory");

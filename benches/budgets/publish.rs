@@ -1,4 +1,5 @@
-//! Publishing without subscribers: events of NDJSON, and requests of one event each, one behind the other.
+//! Publishing without subscribers: events of NDJSON, and requests of one event each, one after the
+//! other.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,12 +25,12 @@ const REQUESTS_MIN: f64 = 250_000.0;
 
 const WARM_UP_EVENTS: usize = 64_000;
 
-/// Requests are written so many bytes at a time.
+/// Bytes of requests written at a time.
 const WRITE_BYTES: usize = 64 * 1024;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Begins every answer to what was published.
+/// The beginning of every answer to a publish.
 const PUBLISHED: &[u8] = b"HTTP/1.1 200 OK";
 
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
@@ -49,7 +50,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     }
 }
 
-/// One row: by this time of each event.
+/// One row: the time for each event.
 #[expect(
     clippy::too_many_arguments,
     reason = "a row has as many sides, and no two rows share a part of them"
@@ -94,7 +95,7 @@ fn rate(
     );
 }
 
-/// Publishes so many times over one connection, and returns when all is answered.
+/// Publishes `requests` times over one connection. Returns when all are answered.
 fn publish(server: &Process, request: &[u8], requests: usize) {
     let mut reader = connect(server.address);
     let mut writer = reader.try_clone().expect("a socket may have two descriptors");
@@ -113,7 +114,7 @@ fn publish(server: &Process, request: &[u8], requests: usize) {
     });
 }
 
-/// Counts answers until there are so many.
+/// Counts answers until there are `requests`.
 fn read_answers(reader: &mut TcpStream, requests: usize) {
     let finder = memmem::Finder::new(PUBLISHED);
     let (mut buffer, mut kept, mut answers) = (vec![0; 256 * 1024], 0, 0);
@@ -122,7 +123,7 @@ fn read_answers(reader: &mut TcpStream, requests: usize) {
         assert!(more > 0, "the server ended the publisher's connection");
         let filled = kept + more;
         answers += finder.find_iter(&buffer[..filled]).count();
-        // The begin of an answer may be cut in two: what cannot be one that was counted is kept.
+        // The beginning of an answer may be cut in two. Bytes that cannot be a counted one are kept.
         kept = filled.min(PUBLISHED.len() - 1);
         buffer.copy_within(filled - kept..filled, 0);
     }

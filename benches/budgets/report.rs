@@ -1,4 +1,4 @@
-//! What was measured, against what it may be: line by line, and as a table in the end.
+//! Figures against their budgets: line by line, and as a table at the end.
 
 use crate::interval::Interval;
 use crate::window::Pairs;
@@ -11,23 +11,23 @@ pub(crate) enum Budget {
     AtLeast(f64),
 }
 
-/// How figures of a row are written.
+/// The units of a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unit {
-    /// Times what it is held against.
+    /// A multiple of the figure it is compared with.
     Times,
     Bytes,
     PerSecond,
 }
 
-/// What one driver came to in one row.
+/// The figure of one driver in one row.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
-    /// `None` where nothing was measured that is worth something.
+    /// `None` if nothing valid was measured.
     pub(crate) interval: Option<Interval>,
     pub(crate) budget: Budget,
     pub(crate) unit: Unit,
-    /// What else there is to say.
+    /// Further remarks.
     pub(crate) note: String,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Report {
 }
 
 impl Figure {
-    /// Ratios of paired windows, with a note of those thrown away. Where none is left, there is no verdict.
+    /// Ratios of paired windows, with a note about discarded ones. Without any there is no verdict.
     pub(crate) fn of_pairs(pairs: Pairs, at_most: f64, note: &str) -> Figure {
         let Pairs { ratios, thrown } = pairs;
         let (count, interval) = (ratios.len(), Interval::of(ratios));
@@ -57,7 +57,7 @@ impl Figure {
         Figure { interval, budget: Budget::AtMost(at_most), unit: Unit::Times, note }
     }
 
-    /// Returns true if and only if the budget lies within the interval, or is not even reached.
+    /// Returns true if the budget lies within the interval or above it.
     fn holds(&self) -> Option<bool> {
         let interval = self.interval?;
         Some(match self.budget {
@@ -106,7 +106,7 @@ impl Unit {
     }
 }
 
-/// A number with a space before each three of its digits.
+/// A number with spaces between groups of three digits.
 fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -124,7 +124,7 @@ impl Report {
         Report { rows: Vec::new() }
     }
 
-    /// Takes what a driver came to, and prints it.
+    /// Adds and prints the figure of a driver.
     pub(crate) fn add(&mut self, what: &str, driver: Driver, figure: Figure) {
         let (measured, budget, verdict) = (figure.measured(), figure.budget(), figure.verdict());
         let note = if figure.note.is_empty() { String::new() } else { format!(" [{}]", figure.note) };

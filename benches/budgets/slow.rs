@@ -1,5 +1,5 @@
-//! Clients that read next to nothing, beside others: the latency of those, and the memory that the slow ones take. The
-//! load is that of `downpour bench`.
+//! Clients that hardly read, beside others: the latency of the others, and the memory of the slow ones.
+//! `downpour bench` makes the load.
 
 use std::process::{Command, Stdio};
 
@@ -14,27 +14,28 @@ use crate::{Bench, CPUS};
 const STREAMS: usize = 10_000;
 const SLOW: usize = 1000;
 
-/// Events of a request. Half of what a server can take one by one would not fill any socket in the time there is.
+/// Events of a request. Half of what a server can take one by one would not fill any socket in the time.
 const BATCH: usize = 64;
 
-/// p99 of latencies that are compared, in turns.
+/// p99 latencies that are compared, in turns.
 const ROUNDS_MAX: usize = 9;
 
 const LATENCY_MAX: f64 = 1.2;
 
-/// What the server may hold: `--history-bytes`, and `--queue-bytes` for each that is slow.
+/// Most memory of the server: `--history-bytes`, and `--queue-bytes` for each slow client.
 const HISTORY_BYTES: f64 = 256.0 * 1024.0 * 1024.0;
 const QUEUE_BYTES: f64 = 256.0 * 1024.0;
 
-/// What the kernel may hold for one that is slow: `SO_SNDBUF` of the server, and `SO_RCVBUF` of a slow reader of the load,
-/// each of which it doubles for its own overhead.
+/// Most kernel memory for a slow client: `SO_SNDBUF` of the server, and `SO_RCVBUF` of a slow reader of
+/// the load. The kernel doubles both for its own overhead.
 const SOCKET_BYTES: f64 = 2.0 * (64.0 + 16.0) * 1024.0;
 
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     for &driver in &bench.drivers {
         let start = || bench.servers.own(driver.io, 1, STREAMS);
         let server = start();
-        // What one core takes of such batches, each being published when all have the one before.
+        // The rate of such batches that one core takes, each published once all streams have the one
+        // before.
         let capacity = run(
             &server,
             &["--rate", "0", "--window", &BATCH.to_string(), "--duration", "1s", "--slow", "0%"],
@@ -45,7 +46,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
         let (mut ratios, mut grown, mut of_kernel) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..bench.rounds.min(ROUNDS_MAX) {
             let load = |slow: &str| {
-                // Of its own, as what a server has once needed for slow streams it may keep.
+                // A server of its own: it may keep memory that it once needed for slow streams.
                 let server = start();
                 run(&server, &["--rate", &rate, "--duration", "2s", "--slow", slow, "--slow-rate", "1"])
             };

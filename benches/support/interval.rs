@@ -1,9 +1,9 @@
-//! Medians, and between what they lie.
+//! Medians and their confidence intervals.
 
 use std::fmt;
 
-/// The median of a set of numbers, and the interval that holds the median of whatever they were drawn from, 95 times of a
-/// hundred: between two of the numbers themselves (order statistics), so that nothing is supposed of how they lie.
+/// The median of a sample, and an interval that contains the population's median with 95 % confidence.
+/// Its ends are values of the sample (order statistics), so it assumes no distribution.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interval {
     pub(crate) lower: f64,
@@ -12,7 +12,8 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
-    /// Of these numbers; `None` where there are none. Fewer than six are all within their interval, which then says less.
+    /// For these numbers; `None` if there are none. With fewer than six the interval has all of them,
+    /// and a lower confidence.
     pub(crate) fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Interval> {
         let mut sorted: Vec<f64> = numbers.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -23,8 +24,9 @@ impl Interval {
     }
 }
 
-/// How many of so many sorted numbers may be left out on each side, so that the median is among those no more than 2.5 times
-/// of a hundred. Each number is below it as a coin falls: it is among the first `n` where at most `n` are.
+/// How many of `count` sorted numbers may be left out on each side, so that the median is among them
+/// with at most 2.5 % probability. Each number is below the median with probability 1/2. The median is
+/// among the first `n` if at most `n` numbers are below it.
 fn outside(count: usize) -> usize {
     let (mut outside, mut at_most) = (0_usize, 0.0);
     let mut exactly = 0.5_f64.powf(count as f64);

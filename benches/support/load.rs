@@ -1,16 +1,16 @@
-//! What streams are opened, and what is published to them: the same for every server that takes part.
+//! The streams and events of a load: the same for every server that takes part.
 
 use downpour::Event;
 use downpour::frame::render::render;
 use serde::{Deserialize, Serialize};
 
-/// Ends every event's data, and stands nowhere else: ids have the characters that a URI needs not escape (RFC 3986 2.3).
+/// The end of every event's data, and only there: ids have only unreserved characters (RFC 3986 2.3).
 pub(crate) const MARK: u8 = b'|';
 
-/// The number of the pace at which an event is published when every stream has the one before.
+/// The number of the pace that publishes an event once every stream has the one before.
 pub(crate) const UNBATCHED: usize = 0;
 
-/// The number of the pace at which as much is published as is taken. With one channel alone.
+/// The number of the pace that publishes as fast as events are taken. Only with one channel.
 pub(crate) const SATURATED: usize = 1;
 
 /// Events of one request at saturation, and requests under way.
@@ -21,15 +21,15 @@ const SEVERAL_UNDER_WAY: usize = 8;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Load {
     pub(crate) streams: usize,
-    /// Streams go round these.
+    /// Channels that streams take in turn.
     pub(crate) channels: usize,
     /// Bytes of an event's data.
     pub(crate) event_bytes: usize,
-    /// Channels of each stream beside its own, to which nothing is published.
+    /// Channels of each stream beside its own. Nothing is published to them.
     pub(crate) further_channels: usize,
     /// Every stream has a user of its own.
     pub(crate) has_users: bool,
-    /// Streams are asked for by HTTP/1.0.
+    /// Streams are requested by HTTP/1.0.
     pub(crate) is_http10: bool,
 }
 
@@ -40,12 +40,12 @@ pub(crate) struct Pace {
     pub(crate) request: Vec<u8>,
     /// Events of each request that a stream receives.
     pub(crate) events: usize,
-    /// Requests of which some stream may have yet to receive an event.
+    /// Most requests whose event some stream has yet to receive.
     pub(crate) under_way_max: usize,
 }
 
 impl Load {
-    /// Streams of one channel each, the same for all.
+    /// Streams of one channel each, the same channel for all.
     pub(crate) fn new(streams: usize, event_bytes: usize) -> Load {
         Load { streams, channels: 1, event_bytes, further_channels: 0, has_users: false, is_http10: false }
     }
@@ -64,7 +64,7 @@ impl Load {
         )
     }
 
-    /// How events are published, by the number of the pace.
+    /// The paces, by their numbers.
     pub(crate) fn paces(&self) -> Vec<Pace> {
         let lines: String = (0..self.channels).map(|channel| self.envelope(channel) + "\n").collect();
         if self.channels > 1 {
@@ -79,7 +79,8 @@ impl Load {
         vec![single, several]
     }
 
-    /// What a server that parses nothing has to be told: bytes of a frame, of the two kinds of requests, and events.
+    /// The arguments of a server that parses nothing: bytes of a frame, of the two kinds of requests,
+    /// and events.
     pub(crate) fn peer_arguments(&self) -> Vec<String> {
         let data = self.data();
         let frame = render(&mut Vec::new(), &Event::new(&data));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-/// Memory of a process that is resident, in bytes, page by page and not by the kernel's running estimate.
+/// Resident memory of a process, in bytes, page by page and not by the kernel's running estimate.
 pub(crate) fn resident_bytes(process: u32) -> usize {
     let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).expect("the process runs");
     let kib = text
@@ -11,7 +11,7 @@ pub(crate) fn resident_bytes(process: u32) -> usize {
     kib.expect("the kernel counts resident memory") * 1024
 }
 
-/// The most memory of a process that was ever resident, in bytes (`proc_pid_status(5)`).
+/// Peak resident memory of a process, in bytes (`proc_pid_status(5)`).
 pub(crate) fn most_resident_bytes(process: u32) -> usize {
     let text = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
     let kib = text

@@ -1,4 +1,4 @@
-//! A server process on a CPU of its own, and how much of that it uses.
+//! A server process on a CPU of its own, and its use of that CPU.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -8,15 +8,15 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// Which CPUs the two sides run on, where that can be had.
+/// The CPUs of the two sides, if available.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pinning {
     server: usize,
 }
 
 impl Pinning {
-    /// Puts this process, and later threads of it, on the CPU `readers`, and says so. Servers go on the CPU `server`.
-    /// `None` where there are not two, or no `taskset`.
+    /// Puts this process, and its later threads, on the CPU `readers`, and prints so. Servers go on the
+    /// CPU `server`. `None` if there are fewer than two CPUs, or no `taskset`.
     pub(crate) fn of(readers: usize, server: usize) -> Option<Pinning> {
         let own = std::process::id().to_string();
         let can = |arguments: &[&str]| {
@@ -30,7 +30,7 @@ impl Pinning {
     }
 }
 
-/// A running server. It is killed when this is dropped.
+/// A running server. Dropping this kills it.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -38,7 +38,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program that says `listening on <address>` on standard error once it does.
+    /// Starts a program that prints `listening on <address>` on standard error once it listens.
     pub(crate) fn start(pinning: Option<Pinning>, program: &Path, arguments: &[String]) -> Process {
         let mut command = match pinning {
             Some(Pinning { server }) => {
@@ -57,11 +57,11 @@ impl Process {
             line.strip_prefix("listening on ")?.split([' ', ',']).next()?.parse().ok()
         });
         let Some(address) = address else {
-            // It has ended by itself, as its standard error has.
+            // It has ended, as its standard error has.
             drop(child.wait());
             panic!("{} does not serve: {said}", program.display());
         };
-        // What else it says is of no interest, but it must not wait for somebody to read it.
+        // Its further output is not needed, but must be read so that it does not block.
         thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Process { child, address }
     }
@@ -70,7 +70,7 @@ impl Process {
         self.child.id()
     }
 
-    /// CPU time of all threads of the process so far (`/proc/PID/task/TID/schedstat`, by the nanosecond).
+    /// CPU time of all threads of the process so far (`/proc/PID/task/TID/schedstat`, in nanoseconds).
     pub(crate) fn cpu_time(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).expect("the server runs");
         let nanoseconds = tasks.flatten().map(|task| {
@@ -84,7 +84,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }

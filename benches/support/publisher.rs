@@ -1,4 +1,4 @@
-//! A publisher that waits for each answer, and asks the server for its history's account.
+//! A publisher that waits for each answer, and reads the server's account of its history.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ impl Publisher {
         Publisher { connection: BufReader::new(connection) }
     }
 
-    /// Publishes events, channel and data, in one request, and waits until they are in the history.
+    /// Publishes events, as channel and data, in one request. Waits until they are in the history.
     pub(crate) fn publish<'d>(&mut self, events: impl Iterator<Item = (String, &'d str)>) {
         let body: String = events
             .map(|(channel, data)| format!("{{\"channel\":\"{channel}\",\"data\":\"{data}\"}}\n"))

@@ -1,8 +1,8 @@
-//! Medians and how far values lie around them.
+//! Medians and quartiles.
 
 use std::fmt;
 
-/// The quarters of a set of numbers.
+/// The quartiles of a set of numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quartiles {
     pub(crate) lower: f64,
@@ -11,11 +11,11 @@ pub(crate) struct Quartiles {
 }
 
 impl Quartiles {
-    /// Of these numbers, at least one.
+    /// For these numbers, at least one.
     pub(crate) fn of(numbers: impl IntoIterator<Item = f64>) -> Quartiles {
         let mut sorted: Vec<f64> = numbers.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
-        // Between the two numbers that stand beside the place, in proportion.
+        // Interpolated between the two numbers beside the position.
         let at = |quarters: usize| {
             let (place, part) = (quarters * (sorted.len() - 1) / 4, quarters * (sorted.len() - 1) % 4);
             let next = sorted[(place + 1).min(sorted.len() - 1)];

@@ -1,4 +1,5 @@
-//! The other side of a server: streams that are read as fast as they come, by one thread, and who publishes to them.
+//! The other side of a server: one thread that reads streams as fast as they come, and publishes to
+//! them.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,24 +31,25 @@ pub(crate) struct Readers {
 
 struct Stream {
     socket: TcpStream,
-    /// Events of the present run that it has received.
+    /// Events of the current run that it has received.
     received: usize,
 }
 
 struct Publisher {
     socket: TcpStream,
     pace: Pace,
-    /// As many requests as may be under way, one behind the other.
+    /// As many requests as may be under way, one after the other.
     requests: Vec<u8>,
-    /// Bytes of requests that are to be written.
+    /// Bytes of requests still to be written.
     unwritten: usize,
 }
 
-/// What of a run is delivered.
+/// The deliveries of a run.
 struct Run {
     /// Requests that all streams have received.
     delivered: usize,
-    /// For each request under way, by its number modulo the most that are: the streams that have received it.
+    /// For each request under way, by its number modulo their maximum: the streams that have received
+    /// it.
     receivers: Vec<usize>,
 }
 
@@ -78,7 +80,8 @@ impl Readers {
         }
     }
 
-    /// Connects who publishes at this pace, where nobody does yet: a server does not wait long for a first request.
+    /// Connects the publisher of this pace, if there is none yet: a server does not wait long for a
+    /// first request.
     fn connect_publisher(&mut self, number: usize) {
         if self.publishers[number].is_some() {
             return;
@@ -92,10 +95,11 @@ impl Readers {
         self.publishers[number] = Some(Publisher { socket, pace, requests, unwritten: 0 });
     }
 
-    /// Publishes so many requests at the pace of this number, and returns when all streams have received all of them.
+    /// Publishes `requests` requests at the pace of this number. Returns when all streams have received
+    /// all of them.
     ///
     /// # Panics
-    /// Where nothing comes for 30 seconds, or a connection ends.
+    /// If nothing comes for 30 seconds, or a connection ends.
     pub(crate) fn run(&mut self, pace: usize, requests: usize) {
         self.streams.iter_mut().for_each(|stream| stream.received = 0);
         self.connect_publisher(pace);
@@ -113,8 +117,9 @@ impl Readers {
         }
     }
 
-    /// Never sleeps: to wake a reader costs a server half as much again as a send, and whether readers come to sleep between
-    /// two sends hangs on hardly anything, so that some starts of a server would pay for it and others not.
+    /// Never sleeps. Waking a reader costs a server half as much again as a send. Whether readers fall
+    /// asleep between two sends depends on very little, so only some starts of a server would pay for
+    /// it.
     fn wait(&mut self, pace: usize, run: &mut Run) {
         let began = Instant::now();
         loop {
@@ -126,7 +131,7 @@ impl Readers {
                 break;
             }
             assert!(began.elapsed() < PATIENCE, "nothing came for {PATIENCE:?}: events were lost");
-            thread::yield_now(); // Where server and readers have one CPU.
+            thread::yield_now(); // For servers and readers on one CPU.
         }
         let count = self.streams.len();
         for event in &self.events {
@@ -162,7 +167,7 @@ impl Run {
 }
 
 impl Stream {
-    /// Reads what is there, and returns how many events end in it.
+    /// Reads available bytes. Returns how many events end in them.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut marks = 0;
         loop {
@@ -174,7 +179,7 @@ impl Stream {
             };
             marks += memchr::memchr_iter(MARK, &buffer[..bytes]).count();
             if bytes < buffer.len() {
-                return Ok(marks); // Less than was asked for is all there is (epoll(7)).
+                return Ok(marks); // A short read has emptied the socket (epoll(7)).
             }
         }
     }
@@ -189,7 +194,7 @@ impl Publisher {
     fn write(&mut self) -> io::Result<()> {
         let len = self.pace.request.len();
         while self.unwritten > 0 {
-            // All requests are the same: what is left of the one that was begun comes first.
+            // All requests are the same. The rest of a partly written one comes first.
             let from = len - 1 - (self.unwritten - 1) % len;
             let to = self.requests.len().min(from + self.unwritten);
             match self.socket.write(&self.requests[from..to]) {
@@ -229,7 +234,7 @@ fn connect(address: SocketAddr) -> io::Result<std::net::TcpStream> {
     Ok(socket)
 }
 
-/// Opens a stream, and waits until its response has begun: it receives what is published from then on. Its end is a
+/// Opens a stream, and waits until its response has begun: it receives all later events. It ends with a
 /// reset, so that no port waits for a peer that is gone.
 fn open_stream(address: SocketAddr, source: Ipv4Addr, request: &str) -> io::Result<std::net::TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;

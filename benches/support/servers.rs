@@ -1,4 +1,4 @@
-//! Starting the servers that are measured: this one, and those that it is held against.
+//! Starts the servers that are measured: this one, and those that it is compared with.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,7 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Builds the peers as the server was built, beside it.
+    /// Builds the peers with the server's profile, beside it.
     pub(crate) fn build(pinning: Option<Pinning>) -> Servers {
         let target =
             Path::new(DOWNPOUR).ancestors().nth(2).expect("binaries stand in a folder of the target's");
@@ -33,7 +33,7 @@ impl Servers {
         Process::start(self.pinning, &self.peers, &arguments)
     }
 
-    /// `downpour serve` with this driver and so many shards, for so many streams and a few more.
+    /// `downpour serve` with this driver and `shards` shards, for `streams` streams and a few more.
     pub(crate) fn own(&self, io: &str, shards: usize, streams: usize) -> Process {
         let (shards, connections) = (shards.to_string(), (streams + 64).to_string());
         let options = ["serve", "--listen", "127.0.0.1:0", "--keepalive", "0", "--io", io];

@@ -1,4 +1,5 @@
-//! A driver that does nothing, and whole shards over it: what is left of a delivery is the server's own work.
+//! A driver that does nothing, and whole shards over it: the rest of a delivery is the server's own
+//! work.
 
 use std::fmt;
 use std::io;
@@ -28,23 +29,23 @@ use downpour::shard::core::{Core, CoreOptions};
 use downpour::shard::publishing::apply::application_ticket;
 use downpour::shard::{Message, Shard, ShardOptions};
 
-/// What every connection asks for.
+/// The request of every connection.
 const REQUEST: &[u8] = b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// How long anything may take before a bench fails.
+/// Longest time for any step before a bench fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Accepts so many connections, hands each one its request, and takes every send whole.
+/// Accepts `connecting` connections, hands each one its request, and takes every send whole.
 struct StillDriver {
     /// Connections that are not accepted yet.
     connecting: usize,
-    /// Connections, from the back, whose request is to be handed over.
+    /// Connections whose request is still to be handed over, from the back.
     asking: Vec<ConnId>,
-    /// By their slots: connections that have asked.
+    /// Whether a connection has asked, by its slot.
     has_asked: Vec<bool>,
-    /// Completions that this wait may still bring.
+    /// Completions left in this wait.
     completions: usize,
-    /// Bytes that were taken.
+    /// Bytes taken.
     taken: u64,
     told: Arc<Told>,
     is_listening: bool,
@@ -53,12 +54,12 @@ struct StillDriver {
     may_sleep: bool,
 }
 
-/// What a driver tells other threads before each wait.
+/// What a driver publishes to other threads before each wait.
 #[derive(Default)]
 struct Told {
-    /// Bytes that it has taken.
+    /// Bytes taken.
     taken: AtomicU64,
-    /// All connections were accepted, and what they asked for was done: their streams are live.
+    /// All connections were accepted and their requests handled: their streams are live.
     is_open: AtomicBool,
 }
 
@@ -152,14 +153,14 @@ impl Driver for StillDriver {
     }
 }
 
-/// How many streams there are, and who serves them.
+/// The number of streams, and of shards that serve them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// Streams of all shards together, spread evenly.
     pub(crate) streams: usize,
     /// Shards.
     pub(crate) shards: usize,
-    /// Each shard runs in a thread of its own, and otherwise all in the caller's, by turns.
+    /// Each shard runs in a thread of its own. Otherwise all run in the caller's thread, in turns.
     pub(crate) has_threads: bool,
 }
 
@@ -175,7 +176,7 @@ pub(crate) struct StillServer {
     layout: Layout,
     core: Core,
     told: Vec<Arc<Told>>,
-    /// Bytes that the streams of all shards have been sent once what was published is delivered.
+    /// Bytes that the streams of all shards have been sent once all published events are delivered.
     settled: u64,
     appended: u64,
     runners: Runners,
@@ -186,7 +187,7 @@ enum Runners {
     Threads(Vec<thread::JoinHandle<()>>),
 }
 
-/// What a shard is made of, until its thread joins it.
+/// The parts of a shard, before its thread joins them.
 struct Parts {
     options: ShardOptions,
     driver: StillDriver,
@@ -204,7 +205,7 @@ impl Parts {
     }
 }
 
-/// A shard and what its loop needs.
+/// A shard and the state of its loop.
 struct Runner {
     shard: Shard<StillDriver>,
     hub: Arc<Hub>,
@@ -220,7 +221,7 @@ impl Runner {
         }
     }
 
-    /// One turn, as a shard's thread takes it.
+    /// One turn, as the thread of a shard makes it.
     fn turn(&mut self) {
         self.shard.wait(Instant::now()).expect("this driver's wait does not fail");
         let now = Instant::now();
@@ -273,7 +274,7 @@ impl StillServer {
         server
     }
 
-    /// Publishes and waits until every stream's driver has taken all of it.
+    /// Publishes, and waits until every stream's driver has taken all of it.
     pub(crate) fn deliver(&mut self, frames: Frames) {
         self.appended += 1;
         self.core.log.append(frames.batch, application_ticket(self.appended));
@@ -282,7 +283,7 @@ impl StillServer {
         debug_assert_eq!(self.taken(), self.settled, "streams are sent what was published and nothing else");
     }
 
-    /// Bytes that drivers have taken, as of the last wait of each.
+    /// Bytes that drivers have taken, as of each one's last wait.
     fn taken(&self) -> u64 {
         self.told.iter().map(|told| told.taken.load(Ordering::Acquire)).sum()
     }
@@ -317,7 +318,7 @@ impl Drop for StillServer {
                 drop(mailbox.try_send(Message::Drain));
             }
             for thread in threads.drain(..) {
-                // Its panic was reported where it happened.
+                // Its panic has been reported.
                 drop(thread.join());
             }
         }
@@ -333,7 +334,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// An event of each of these data.
+    /// An event for each of these data.
     pub(crate) fn of(data: &[&str]) -> Frames {
         let (mut batch, mut bytes) = (Batch::new(), 0);
         for data in data {
@@ -346,7 +347,7 @@ impl Frames {
     }
 }
 
-/// The command line's defaults, without what a clock does.
+/// The command line's defaults, without timers.
 fn options(number: usize, streams: usize) -> ShardOptions {
     let seconds = Duration::from_secs;
     ShardOptions {

@@ -1,10 +1,10 @@
-//! How long calls take a thread, whatever else runs on the machine.
+//! How long calls take a thread, independent of other load on the machine.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-/// Times calls of the thread that made it: wall time, without what the thread waited for a CPU that others had.
+/// Times calls of the thread that made it: wall time, less the time it waited for a CPU.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     schedstat: File,
@@ -17,7 +17,7 @@ impl Stopwatch {
         Stopwatch { schedstat }
     }
 
-    /// What `work` returns, and how long it took.
+    /// The result of `work`, and how long it took.
     pub(crate) fn time<T>(&self, work: impl FnOnce() -> T) -> (T, Duration) {
         let waited = self.waited();
         let began = Instant::now();

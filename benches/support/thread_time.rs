@@ -4,9 +4,9 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-/// CPU time of the calling thread so far (`/proc/thread-self/schedstat`, by the nanosecond).
+/// CPU time of the calling thread so far (`/proc/thread-self/schedstat`, in nanoseconds).
 pub(crate) fn thread_cpu_time() -> Duration {
-    thread::yield_now(); // The kernel brings the account up to date when it looks who is to run.
+    thread::yield_now(); // The kernel updates the account when it schedules.
     let text = fs::read_to_string("/proc/thread-self/schedstat")
         .expect("a thread can read what it is told of itself");
     let first = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());

@@ -1,16 +1,16 @@
-//! A Markdown table of what was measured against its budgets, row by row, and whether all of them are met.
+//! A Markdown table of figures against their budgets, row by row, and whether all are met.
 
 use std::fmt::Display;
 use std::process::ExitCode;
 
-/// The rows so far, which are printed as they come.
+/// The rows so far. They are printed as they come.
 #[derive(Debug)]
 pub(crate) struct Verdicts {
     are_met: bool,
 }
 
 impl Verdicts {
-    /// Begins a table with these columns, behind which stands the verdict.
+    /// Begins a table with these columns, followed by one for the verdict.
     pub(crate) fn begin(columns: &[&str]) -> Verdicts {
         println!("| {} | verdict |\n|{}", columns.join(" | "), " --- |".repeat(columns.len() + 1));
         Verdicts { are_met: true }
@@ -23,7 +23,7 @@ impl Verdicts {
         println!("| {} |", if is_met { "met" } else { "missed" });
     }
 
-    /// A failure where a budget is missed.
+    /// A failure if a budget is missed.
     pub(crate) fn exit_code(self) -> ExitCode {
         if self.are_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

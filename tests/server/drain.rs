@@ -107,7 +107,7 @@ fn the_last_bytes_of_a_stream_are_its_shutdown_and_the_last_chunk(io: DriverKind
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
-/// Of two drains, the one that began later ends first: each takes the time that it was given.
+/// The drain that began later ends first: each takes its own time.
 fn a_drain_waits_no_longer_than_it_may(io: DriverKind) {
     let mut patient = Server::start(io, &["--drain", "1h"]);
     let mut waited_for = begin_publish(&patient);

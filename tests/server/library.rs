@@ -351,7 +351,7 @@ fn a_callback_that_panics_harms_nobody(io: DriverKind) {
     assert_eq!(called.load(Ordering::Relaxed), 11, "each once, and all before `wait` returns");
 }
 
-/// Of two drains, the one that began later ends first: each takes the time that it was given.
+/// The drain that began later ends first: each takes its own time.
 fn a_drain_waits_no_longer_than_it_may(io: DriverKind) {
     let hold = |timeout| {
         let (running, address) = start(builder(io).drain_timeout(timeout));

@@ -1,4 +1,4 @@
-//! The runs one after the other, each with a server of its own, and a row for each as it ends.
+//! Makes the runs one after the other, each with a server of its own, and a row for each when it ends.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ use crate::row::{self, Origin, Row};
 use crate::server::Installed;
 use crate::units::{BYTES, COUNTS, TIMES, with_unit};
 
-/// What does not change from run to run.
+/// What all runs have in common.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) downpour: PathBuf,
@@ -29,11 +29,11 @@ pub(crate) struct Setup {
     pub(crate) duration: Duration,
     pub(crate) cpu_server: usize,
     pub(crate) cpu_bench: usize,
-    /// Becomes true when all is to end.
+    /// Set to end the campaign.
     pub(crate) is_stopped: Arc<AtomicBool>,
 }
 
-/// The rows so far, and the file that they are in.
+/// The rows so far, and their file.
 #[derive(Debug)]
 pub(crate) struct Rows {
     path: PathBuf,
@@ -41,7 +41,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Begins without rows. A file of earlier ones is kept, under another name.
+    /// Begins without rows. A file with earlier ones is renamed.
     pub(crate) fn begin(out: &Path) -> anyhow::Result<Rows> {
         fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
         let path = out.join(RUNS);
@@ -54,10 +54,10 @@ impl Rows {
         Ok(Rows { path, rows: Vec::new() })
     }
 
-    /// Reads the rows that are there.
+    /// Reads the existing rows.
     ///
     /// # Errors
-    /// Also where they are of other commits than `commit`: medians over both would be of neither.
+    /// Also if they are of other commits than `commit`: medians over both would be of neither.
     pub(crate) fn resume(out: &Path, commit: &str) -> anyhow::Result<Rows> {
         let rows = Rows::read(out)?;
         if let Some(other) = rows.rows.iter().find(|row| row.commit != commit) {
@@ -66,7 +66,7 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Reads the rows that are there, whatever they are of.
+    /// Reads the existing rows, of any commit.
     pub(crate) fn read(out: &Path) -> anyhow::Result<Rows> {
         let path = out.join(RUNS);
         let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -82,7 +82,7 @@ impl Rows {
         let mut csv = Vec::new();
         row::write(std::slice::from_ref(&row), self.rows.is_empty(), &mut csv)?;
         let file = File::options().append(true).create(true).open(&self.path);
-        // In one piece, so that there is no half of a row.
+        // In one piece, so that no row is written in half.
         let written = file.and_then(|mut file| file.write_all(&csv));
         written.with_context(|| format!("cannot write to {}", self.path.display()))?;
         self.rows.push(row);
@@ -96,10 +96,10 @@ impl Rows {
 }
 
 impl Setup {
-    /// Runs what has no row yet, until all is done or is to stop.
+    /// Makes the runs that have no row yet, until all are done or the campaign is stopped.
     ///
     /// # Errors
-    /// Where rows cannot be written. What goes wrong with a run is said in its row.
+    /// If rows cannot be written. Failures of a run are in its row.
     pub(crate) fn run_all(&self, runs: &[Run], rows: &mut Rows) -> anyhow::Result<()> {
         let done: HashSet<Run> = rows.rows.iter().map(Row::run).collect();
         let left: Vec<Run> = runs.iter().copied().filter(|run| !done.contains(run)).collect();
@@ -128,7 +128,7 @@ impl Setup {
         Ok(())
     }
 
-    /// `None` where it is to stop.
+    /// `None` if the campaign is stopped.
     fn run(&self, run: Run, saturated_events: f64) -> anyhow::Result<Option<Row>> {
         let load = Load::of(run, saturated_events);
         let installed = self.installed.iter().find(|installed| installed.contender == run.contender);
@@ -171,7 +171,7 @@ impl Setup {
     }
 }
 
-/// What a run came to, for who looks on.
+/// The result of a run, for people.
 fn line(row: &Row) -> String {
     let figures = [
         (row.deliveries_per_second, &COUNTS[..], "/s"),
@@ -185,7 +185,7 @@ fn line(row: &Row) -> String {
     format!("{}: {}{findings}", row.run(), figures.join(", ").replace('\u{a0}', " "))
 }
 
-/// What was found wrong with our own server, a line for each run.
+/// Faults of our own server, a line for each run.
 pub(crate) fn faults(rows: &[Row]) -> Vec<String> {
     let is_fault =
         |row: &&Row| matches!(row.server, Contender::Epoll | Contender::Uring) && !row.findings.is_empty();
@@ -195,10 +195,10 @@ pub(crate) fn faults(rows: &[Row]) -> Vec<String> {
 const RUNS: &str = "runs.csv";
 const EARLIER_RUNS: &str = "runs.before.csv";
 
-/// Time of publishing before anything is measured.
+/// Time of publishing before the measurement.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// How long a run may take, beside the time that is measured.
+/// How long a run may take beyond its measured time.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the matrix is made of: servers, cells, paces, and in which order they run.
+//! The matrix: servers, cells, paces, and the order of runs.
 
 use std::fmt;
 
@@ -19,12 +19,12 @@ pub(crate) enum Contender {
     BetterSse,
 }
 
-/// How the streams of a cell differ from plain ones.
+/// The difference of a cell's streams from plain ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Variant {
     #[serde(rename = "plain")]
     Plain,
-    /// All are asked for by HTTP/1.0, so that they come without chunked coding.
+    /// All are requested by HTTP/1.0, so they come without chunked coding.
     #[serde(rename = "http1.0")]
     Http10,
     /// One in ten reads slowly.
@@ -36,7 +36,7 @@ pub(crate) enum Variant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Pace {
-    /// Each when every stream has the one before.
+    /// Each once every stream has the one before.
     Unbatched,
     /// As fast as they are taken.
     Saturated,
@@ -67,7 +67,7 @@ impl Contender {
     pub(crate) const ALL: [Contender; 4] =
         [Contender::Epoll, Contender::Uring, Contender::Nchan, Contender::BetterSse];
 
-    /// Returns true if and only if it is another server than ours.
+    /// Returns true if and only if it is not our server.
     pub(crate) fn is_peer(self) -> bool {
         matches!(self, Contender::Nchan | Contender::BetterSse)
     }
@@ -82,7 +82,8 @@ impl Contender {
         }
     }
 
-    /// Peers are far slower, and run where a plot or a table shows them: along the streams and along the sizes.
+    /// Peers are far slower. They run only in cells that a plot or a table shows: along the streams and
+    /// along the sizes.
     fn runs(self, cell: Cell) -> bool {
         let is_on_a_plot = cell.streams == STREAMS_OF_PLOTS || cell.size_bytes == SIZE_OF_PLOTS;
         !self.is_peer() || (cell.variant == Variant::Plain && cell.channels == 1 && is_on_a_plot)
@@ -132,7 +133,7 @@ impl fmt::Display for Cell {
     }
 }
 
-/// What `--only` is matched with. Every field is followed by a space or the end.
+/// The text that `--only` matches. Every field is followed by a space or the end.
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "server={} {} pace={}", self.contender, self.cell, self.pace)
@@ -140,7 +141,7 @@ impl fmt::Display for Run {
 }
 
 impl Run {
-    /// The run at saturation that this one takes its rate from.
+    /// The run at saturation that gives this one its rate.
     pub(crate) fn saturated(self) -> Run {
         Run { pace: Pace::Saturated, ..self }
     }
@@ -170,10 +171,10 @@ pub(crate) fn quick_cells() -> Vec<Cell> {
     vec![cell(1000, SIZE_OF_PLOTS), cell(STREAMS_OF_PLOTS, SIZE_OF_PLOTS), cell(STREAMS_OF_PLOTS, 1024)]
 }
 
-/// The runs of these cells that are wanted, and those that they need.
+/// The wanted runs of these cells, and the runs that these need.
 ///
-/// One repetition is over before the next begins, so that what changes on the machine in the meantime falls on all cells.
-/// Within a cell and a pace the servers take turns, in each repetition another one first.
+/// A repetition ends before the next begins, so that changes of the machine affect all cells. Within a
+/// cell and a pace the servers take turns, and each repetition begins with another one.
 pub(crate) fn runs(
     cells: &[Cell],
     contenders: &[Contender],
@@ -201,7 +202,7 @@ pub(crate) fn runs(
     runs
 }
 
-/// Streams, of which one bench can hold just under 20 000 where that is the limit on open files.
+/// Numbers of streams. With a limit of 20 000 open files one bench can hold just under 20 000.
 pub(crate) const STREAMS: [u64; 3] = [1_000, 10_000, 15_000];
 
 /// Bytes of an event's data.
@@ -209,7 +210,7 @@ pub(crate) const SIZES: [u64; 3] = [64, 1024, 16 * 1024];
 
 const CHANNELS: [u64; 3] = [1, 1_000, 10_000];
 
-/// The size of the plots along the streams, and the streams of the one along the sizes.
+/// The size in plots along the streams, and the streams in the plot along the sizes.
 pub(crate) const SIZE_OF_PLOTS: u64 = 64;
 pub(crate) const STREAMS_OF_PLOTS: u64 = 10_000;
 

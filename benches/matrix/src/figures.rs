@@ -1,4 +1,4 @@
-//! What rows come to: a median with quartiles for each run that was repeated.
+//! Figures from rows: a median with quartiles for each repeated run.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -7,13 +7,13 @@ use crate::cell::{Cell, Contender, Pace};
 use crate::quartiles::Quartiles;
 use crate::row::Row;
 
-/// Rows by what was run.
+/// Rows by their run.
 #[derive(Debug)]
 pub(crate) struct Figures<'a> {
     rows: BTreeMap<(Cell, Pace, Contender), Vec<&'a Row>>,
 }
 
-/// What is read from a row.
+/// A figure of a row.
 pub(crate) type Metric = fn(&Row) -> Option<f64>;
 
 impl<'a> Figures<'a> {
@@ -26,12 +26,12 @@ impl<'a> Figures<'a> {
         Figures { rows: by_run }
     }
 
-    /// The rows of one run that was repeated.
+    /// The rows of one repeated run.
     pub(crate) fn rows(&self, cell: Cell, pace: Pace, contender: Contender) -> &[&'a Row] {
         self.rows.get(&(cell, pace, contender)).map_or(&[], |rows| rows)
     }
 
-    /// Of those rows that have the figure; `None` where none has.
+    /// Of the rows that have the figure; `None` if none has.
     pub(crate) fn quartiles(
         &self,
         cell: Cell,

@@ -1,23 +1,23 @@
-//! The load of a run, as `downpour bench` is told it.
+//! The load of a run, as options of `downpour bench`.
 
 use std::time::Duration;
 
 use crate::cell::{Pace, Run, Variant};
 
-/// What follows from a cell and a pace.
+/// The load of a cell and a pace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Load {
     /// Events a second, at half capacity.
     pub(crate) rate_per_second: Option<f64>,
-    /// Events in flight at the most, at saturation.
+    /// Most events in flight, at saturation.
     pub(crate) window_events: Option<u64>,
     /// Events of one request.
     pub(crate) batch: u64,
 }
 
 impl Load {
-    /// `saturated_events` is how many events a second the same server took of the same cell; it is looked at for half
-    /// capacity alone.
+    /// `saturated_events` is how many events a second the same server took for the same cell. Only half
+    /// capacity uses it.
     pub(crate) fn of(run: Run, saturated_events: f64) -> Load {
         let window = window_events(run);
         match run.pace {
@@ -65,8 +65,8 @@ impl Load {
     }
 }
 
-/// As many events as make streams wait with a good part of a second of work, and the history hold them all: with more
-/// the runs would only become longer.
+/// Enough events that streams always wait with a good part of a second of work, and few enough that the
+/// history holds them all. More would only make runs longer.
 fn window_events(run: Run) -> u64 {
     let cell = run.cell;
     let in_flight = if run.contender.is_peer() { IN_FLIGHT_BYTES_OF_PEERS } else { IN_FLIGHT_BYTES };
@@ -74,7 +74,7 @@ fn window_events(run: Run) -> u64 {
     events.min(RETAINED_BYTES / cell.size_bytes).clamp(2, WINDOW_MAX)
 }
 
-/// Peers take one event in each request. Others get several requests into the window, none of them large.
+/// Peers take one event in each request. For others the window has several requests, none of them large.
 fn batch_max(run: Run, window: u64) -> u64 {
     if run.contender.is_peer() {
         return 1;
@@ -82,10 +82,10 @@ fn batch_max(run: Run, window: u64) -> u64 {
     (window / 4).min(REQUEST_BYTES / run.cell.size_bytes).clamp(1, BATCH_MAX)
 }
 
-/// Requests under way, so many that half capacity does not wait for answers.
+/// Requests under way: enough that half capacity does not wait for answers.
 pub(crate) const PIPELINE: u64 = 64;
 
-/// Bytes of events in flight, counted once for each stream that is to get them.
+/// Bytes of events in flight, counted once for each of their streams.
 const IN_FLIGHT_BYTES: u64 = 256 << 20;
 const IN_FLIGHT_BYTES_OF_PEERS: u64 = 4 << 20;
 
@@ -98,10 +98,10 @@ const REQUEST_BYTES: u64 = 256 << 10;
 
 const BATCH_MAX: u64 = 64;
 
-/// Requests a second, at half capacity, beyond which several events go into one.
+/// Requests a second, at half capacity, above which a request has several events.
 const REQUESTS_MAX: f64 = 2000.0;
 
-/// Events a second: the least that can be asked for.
+/// The smallest number of events a second that may be asked for.
 const RATE_MIN: f64 = 0.1;
 
 #[cfg(test)]

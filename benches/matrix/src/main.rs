@@ -1,8 +1,8 @@
-//! Runs the whole matrix of load over sockets: servers by streams, sizes, channels and paces (`cell`). Each run is one
-//! `downpour bench` (`load`) against a server of its own (`server`), and a row of a CSV (`row`). Medians (`figures`) are
-//! drawn (`plot`) and written as Markdown (`summary`).
+//! Runs the whole matrix of load over sockets: servers by streams, sizes, channels and paces (`cell`).
+//! Each run is one `downpour bench` (`load`) against a server of its own (`server`), and makes a row of
+//! a CSV (`row`). Medians (`figures`) are drawn (`plot`) and written as Markdown (`summary`).
 //!
-//! `scripts/bench` builds and runs it; `docs/benchmarks/measuring.md` says what for.
+//! `scripts/bench` builds and runs it; `docs/benchmarks/measuring.md` gives its purpose.
 
 mod campaign;
 mod cell;
@@ -83,7 +83,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The servers that take part. One that was not asked for by name may be missing, if it is not our own.
+/// The servers that take part. One that was not named in the options may be missing, unless it is ours.
 fn installed(options: &Options, downpour: &Path) -> anyhow::Result<Vec<Installed>> {
     let peers = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("peers-node");
     let mut installed = Vec::new();
@@ -110,7 +110,7 @@ fn wanted(options: &Options, installed: &[Installed]) -> Vec<Run> {
     cell::runs(&cells, &contenders, repeats, is_wanted)
 }
 
-/// Server and bench on one CPU would wait for each other, and measure that.
+/// With both on one CPU, server and bench would wait for each other, and the wait would be measured.
 fn check_cpus(options: &Options) -> anyhow::Result<()> {
     let (server, bench) = (options.cpu_server, options.cpu_bench);
     if server == bench {
@@ -126,7 +126,7 @@ fn check_cpus(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The commit of the sources, marked where they differ from it.
+/// The commit of the sources, marked if they differ from it.
 fn commit() -> String {
     let mut git = Command::new("git");
     git.args(["describe", "--always", "--dirty", "--abbrev=10", "--exclude", "*"]);

@@ -1,7 +1,7 @@
 //! The figures as SVG: lines over a few places, one line for each server.
 //!
-//! On a ground of their own, so that they can be read on light pages and on dark ones. The same figures give the same
-//! bytes.
+//! They have a background of their own, so they can be read on light and on dark pages. The same figures
+//! give the same bytes.
 
 use anyhow::anyhow;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
@@ -14,7 +14,7 @@ use crate::quartiles::Quartiles;
 use crate::row::Row;
 use crate::units::{BYTES, COUNTS, TIMES, Unit, grouped, on_axis, size};
 
-/// A plot, as it is written to a file.
+/// A plot as a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Drawn {
     pub(crate) file: &'static str,
@@ -22,10 +22,10 @@ pub(crate) struct Drawn {
     pub(crate) svg: String,
 }
 
-/// Draws all plots that there are figures for.
+/// Draws all plots that have figures.
 ///
 /// # Errors
-/// Where a plot cannot be drawn, which no figures should bring about.
+/// If a plot cannot be drawn, which no figures should cause.
 pub(crate) fn plots(rows: &[Row]) -> anyhow::Result<Vec<Drawn>> {
     let figures = Figures::of(rows);
     let drawn = PLOTS.iter().filter_map(|plot| {
@@ -36,7 +36,7 @@ pub(crate) fn plots(rows: &[Row]) -> anyhow::Result<Vec<Drawn>> {
     drawn.collect()
 }
 
-/// What a plot shows.
+/// The content of a plot.
 struct Plot {
     file: &'static str,
     title: &'static str,
@@ -49,7 +49,7 @@ struct Plot {
     is_logarithmic: bool,
 }
 
-/// What differs from place to place.
+/// What differs between places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Along {
     Streams,
@@ -99,7 +99,7 @@ const PLOTS: [Plot; 4] = [
     },
 ];
 
-/// What one server came to, by place.
+/// The figures of one server, by place.
 type Line = (Contender, Vec<(usize, Quartiles)>);
 
 impl Along {
@@ -125,7 +125,7 @@ impl Plot {
         let line = |contender| {
             let points = places.iter().enumerate().filter_map(|(place, (cell, _))| {
                 let quartiles = figures.quartiles(*cell, self.pace, contender, self.metric)?;
-                // A logarithm needs more than nothing.
+                // A logarithm needs positive values.
                 (!self.is_logarithmic || quartiles.lower > 0.0).then_some((place, quartiles))
             });
             (contender, points.collect::<Vec<_>>())
@@ -139,7 +139,7 @@ fn draw(plot: &Plot, lines: &[Line]) -> anyhow::Result<String> {
     let least = quartiles().map(|quartiles| quartiles.lower).fold(f64::INFINITY, f64::min);
     let most = quartiles().map(|quartiles| quartiles.upper).fold(f64::MIN_POSITIVE, f64::max);
     let mut svg = String::new();
-    // The library's errors borrow from what is drawn on.
+    // The library's errors borrow from the drawing area.
     let drawn = if plot.is_logarithmic {
         let (from, to) =
             (10_f64.powf((least * 0.9).log10().floor()), 10_f64.powf((most * 1.1).log10().ceil()));
@@ -227,12 +227,12 @@ fn draw_legend<'a>(
     Ok(())
 }
 
-/// Fonts are the viewer's: what most need, with some room.
+/// The viewer chooses the font. This is the width that most need, with some room.
 fn legend_width(contender: Contender) -> i32 {
     28 + 7 * contender.label().len() as i32 + LEGEND_GAP
 }
 
-/// Colours that are told apart also by those who confuse red and green.
+/// Colours that people with red-green blindness can distinguish too.
 fn colour(contender: Contender) -> RGBColor {
     match contender {
         Contender::Epoll => RGBColor(0, 114, 178),
@@ -242,7 +242,7 @@ fn colour(contender: Contender) -> RGBColor {
     }
 }
 
-/// An axis with so many places, counted from 0.
+/// An axis with this many places, counted from 0.
 struct Places(usize);
 
 impl Ranged for Places {
@@ -265,7 +265,8 @@ impl Ranged for Places {
 
 impl ValueFormatter<f64> for Places {}
 
-/// A logarithmic axis from a power of ten to another, with a label at each of them, and in between where they are few.
+/// A logarithmic axis between two powers of ten. Each power has a label; if they are few, values in
+/// between have one too.
 struct Powers {
     from: f64,
     to: f64,
@@ -301,7 +302,7 @@ const WIDTH_PX: i32 = 720;
 const LEGEND_Y: i32 = 48;
 const LEGEND_GAP: i32 = 26;
 
-/// How far the servers stand apart at a place, in places.
+/// The distance between servers at a place, in places.
 const ASIDE: f64 = 0.03;
 
 const GROUND: RGBColor = RGBColor(255, 255, 255);

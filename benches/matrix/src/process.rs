@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A program on one CPU. None of the variables that are options of `downpour` reach it.
+/// A program on one CPU. Variables that are options of `downpour` are removed.
 pub(crate) fn pinned(cpu: usize, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("taskset");
     command.arg("-c").arg(cpu.to_string()).arg(program);
@@ -23,11 +23,11 @@ pub(crate) fn pinned(cpu: usize, program: impl AsRef<std::ffi::OsStr>) -> Comman
     command
 }
 
-/// A child that is ended when this is dropped.
+/// A child process. Dropping this ends it.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    /// Processes that the child has started, and ends itself unless it is killed.
+    /// Processes started by the child. The child ends them, unless it is killed.
     pub(crate) workers: Vec<u32>,
 }
 
@@ -35,9 +35,9 @@ pub(crate) struct Process {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
     Ended(ExitStatus),
-    /// It took too long, and was ended.
+    /// It took too long and was ended.
     TimedOut,
-    /// This program was asked to stop, and has ended it.
+    /// This program was asked to stop, and has ended the process.
     Stopped,
 }
 
@@ -55,7 +55,7 @@ impl Process {
         [&[self.child.id()], &self.workers[..]].concat()
     }
 
-    /// Waits for the end of the process, for `timeout` at the most.
+    /// Waits up to `timeout` for the end of the process.
     pub(crate) fn wait(&mut self, timeout: Duration, is_stopped: &Arc<AtomicBool>) -> io::Result<Waited> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -71,7 +71,7 @@ impl Process {
         }
     }
 
-    /// Asks the process to end, and ends it where it does not.
+    /// Asks the process to end, and kills it if it does not.
     fn end(&mut self) {
         let has_ended = |child: &mut Child| matches!(child.try_wait(), Ok(Some(_)) | Err(_));
         if has_ended(&mut self.child) {
@@ -83,7 +83,7 @@ impl Process {
             if Instant::now() >= deadline {
                 self.workers.iter().for_each(|&worker| signal(worker, Signal::KILL));
                 signal(self.child.id(), Signal::KILL);
-                // There is nothing else to be done about it.
+                // No further handling is possible.
                 drop(self.child.wait());
                 return;
             }
@@ -100,12 +100,13 @@ impl Drop for Process {
 
 fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may have ended in the meantime, which is what is wanted.
+        // It may have ended meanwhile, as wanted.
         let _ = kill_process(pid, signal);
     }
 }
 
-/// How often ends are looked for. This program runs beside what is measured, and must not be felt.
+/// How often processes are checked for their end. This program runs beside what is measured, and must
+/// not disturb it.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How long a process may take to end when asked to.

@@ -1,8 +1,8 @@
-//! What `downpour bench --json` writes, as far as it is wanted here.
+//! The output of `downpour bench --json`, as far as it is used here.
 
 use serde::Deserialize;
 
-/// The result of one run. Everything that may be missing is, where the run came to an early end.
+/// The result of one run. Optional fields are missing if the run ended early.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Report {
@@ -97,7 +97,7 @@ pub(crate) struct Kernel {
 pub(crate) mod tests {
     use super::*;
 
-    /// In the form that `downpour bench` writes, with a part of what is not looked at.
+    /// In the form that `downpour bench` writes, with some of the fields that are not used.
     pub(crate) const REPORT: &str = r#"{
         "version": "0.1.0", "date": "Sun, 06 Nov 1994 08:49:37 GMT",
         "machine": { "kernel": "Linux 6.18", "cpu": "A CPU", "cpus": 2, "memoryBytes": 25276514304 },

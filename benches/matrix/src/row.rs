@@ -1,4 +1,4 @@
-//! A run as a line of the CSV: what was asked, where, and what was measured.
+//! A run as a line of the CSV: its load, its place, and its figures.
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -7,10 +7,10 @@ use crate::cell::{Cell, Contender, Pace, Run, Variant};
 use crate::load::{Load, PIPELINE};
 use crate::result::Report;
 
-/// One line. What was not measured is empty.
+/// One line. Fields that were not measured are empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
-    /// When the run began, as HTTP writes it.
+    /// When the run began, in the format of HTTP.
     pub(crate) date: String,
     pub(crate) commit: String,
     pub(crate) kernel: String,
@@ -28,7 +28,7 @@ pub(crate) struct Row {
     pub(crate) window_events: Option<u64>,
     pub(crate) batch: u64,
     pub(crate) pipeline: u64,
-    /// What was asked for; `seconds` is what it took until all had everything.
+    /// The duration asked for; `seconds` is the time until all streams had everything.
     pub(crate) duration_seconds: f64,
     pub(crate) seconds: Option<f64>,
     pub(crate) events: Option<u64>,
@@ -50,7 +50,7 @@ pub(crate) struct Row {
     pub(crate) slow_lost_untold: Option<u64>,
     pub(crate) slow_lost_told: Option<u64>,
     pub(crate) slow_unread: Option<u64>,
-    /// Streams that ended though nobody asked for it.
+    /// Streams that ended unasked.
     pub(crate) streams_ended: Option<u64>,
     pub(crate) rss_bytes_per_stream: Option<f64>,
     pub(crate) connects_per_second: Option<f64>,
@@ -59,13 +59,13 @@ pub(crate) struct Row {
     pub(crate) readers_cpu_share: Option<f64>,
     pub(crate) publisher_cpu_share: Option<f64>,
     pub(crate) dropped_packets: Option<u64>,
-    /// What makes the figures say less than they seem to.
+    /// What limits the meaning of the figures.
     pub(crate) notes: String,
-    /// Why the run did not go as asked.
+    /// Why the run failed.
     pub(crate) findings: String,
 }
 
-/// Where and with what a run is made.
+/// The machine and the versions of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) commit: String,
@@ -73,7 +73,7 @@ pub(crate) struct Origin {
     pub(crate) duration_seconds: f64,
 }
 
-/// A row of what is always there, and of fields of parts of a report which may not be there.
+/// A row of fields that are always there, and of parts of a report that may be missing.
 macro_rules! row {
     ({ $($name:ident: $value:expr,)* } $($part:ident: { $($of_part:ident: $($field:ident).+),* $(,)? })*) => {
         Row {
@@ -84,7 +84,7 @@ macro_rules! row {
 }
 
 impl Row {
-    /// The row of a run without figures, which `trouble` says the reason of.
+    /// The row of a run without figures; `trouble` is the reason.
     pub(crate) fn failed(run: Run, load: Load, origin: &Origin, trouble: String) -> Row {
         let report = Report { findings: vec![trouble], ..Report::default() };
         Row::new(run, load, origin, &report)
@@ -151,13 +151,14 @@ impl Row {
         }
     }
 
-    /// The run that this is the row of.
+    /// The run of this row.
     pub(crate) fn run(&self) -> Run {
         let &Row { variant, size_bytes, channels, streams, pace, server: contender, repeat, .. } = self;
         Run { cell: Cell { variant, size_bytes, channels, streams }, pace, contender, repeat }
     }
 
-    /// Returns true if and only if events were lost, doubled, reordered or misdelivered to streams that are not slow.
+    /// Returns true if and only if events were lost, doubled, reordered or misdelivered to streams that
+    /// are not slow.
     pub(crate) fn has_losses(&self) -> bool {
         [self.lost_untold, self.lost_told, self.doubled, self.reordered, self.misdelivered]
             .into_iter()
@@ -165,7 +166,8 @@ impl Row {
             .any(|count| count > 0)
     }
 
-    /// Returns true if and only if the CPU of the bench had hardly anything left, so that the server may have had.
+    /// Returns true if and only if the bench's CPU was nearly full, so that the bench may have been the
+    /// limit, not the server.
     pub(crate) fn is_limited_by_bench(&self) -> bool {
         let share = self.readers_cpu_share.unwrap_or(0.0) + self.publisher_cpu_share.unwrap_or(0.0);
         share > BENCH_CPU_SHARE_MAX
@@ -175,14 +177,14 @@ impl Row {
 /// Reads all rows of a CSV.
 ///
 /// # Errors
-/// The line that is none of ours. The last one may have been cut off, by a power failure or a full disk.
+/// A line is not in our format. The last one may have been cut off by a power failure or a full disk.
 pub(crate) fn read(csv: impl std::io::Read) -> anyhow::Result<Vec<Row>> {
     let mut reader = csv::Reader::from_reader(csv);
     let rows = reader.deserialize().enumerate();
     rows.map(|(at, row)| row.with_context(|| format!("row {} cannot be read", at + 1))).collect()
 }
 
-/// Writes rows, `with_header` where they are the first.
+/// Writes rows, `with_header` if they are the first.
 pub(crate) fn write(rows: &[Row], with_header: bool, csv: impl std::io::Write) -> anyhow::Result<()> {
     let mut writer = csv::WriterBuilder::new().has_headers(with_header).from_writer(csv);
     rows.iter().try_for_each(|row| writer.serialize(row))?;

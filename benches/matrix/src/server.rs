@@ -1,4 +1,4 @@
-//! Servers: which there are on this machine, and one that runs.
+//! Servers: those on this machine, and a running one.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::cell::Contender;
 use crate::process::{Process, pinned};
 
-/// A server that can be started, as often as wanted.
+/// A server that can be started any number of times.
 #[derive(Clone, Debug)]
 pub(crate) struct Installed {
     pub(crate) contender: Contender,
@@ -23,21 +23,21 @@ pub(crate) struct Installed {
     program: PathBuf,
 }
 
-/// A server that listens on a loopback address. It ends when this is dropped.
+/// A server that listens on a loopback address. Dropping this ends it.
 #[derive(Debug)]
 pub(crate) struct Server {
     process: Process,
     address: SocketAddr,
     contender: Contender,
-    /// Where nginx has its configuration.
+    /// The folder of nginx's configuration.
     _folder: Option<TempDir>,
 }
 
 impl Installed {
-    /// Looks for the server's program; `downpour` is our own, `peers` the folder of the Node server.
+    /// Looks for the server's program; `downpour` is ours, `peers` the folder of the Node server.
     ///
     /// # Errors
-    /// What is missing, in one sentence.
+    /// One sentence that names what is missing.
     pub(crate) fn find(contender: Contender, downpour: &Path, peers: &Path) -> anyhow::Result<Installed> {
         let (program, version) = match contender {
             Contender::Epoll | Contender::Uring => {
@@ -51,7 +51,7 @@ impl Installed {
                 let version = said_by(Command::new("nginx").arg("-v"))?;
                 let mut version = version.trim_start_matches("nginx version: ").to_owned();
                 let mut query = Command::new("dpkg-query");
-                // Where the module came by another way, its version is not known.
+                // The version is unknown if the module was installed in another way.
                 if let Ok(module) =
                     said_by(query.args(["-W", "-f", "nchan ${Version}", "libnginx-mod-nchan"]))
                 {
@@ -75,7 +75,7 @@ impl Installed {
     /// Starts the server on one CPU, and returns once it listens.
     ///
     /// # Errors
-    /// What it said instead.
+    /// Its output instead.
     pub(crate) fn start(&self, cpu: usize) -> anyhow::Result<Server> {
         match self.contender {
             Contender::Epoll | Contender::Uring => {
@@ -93,12 +93,12 @@ impl Installed {
         }
     }
 
-    /// Starts a program that says `listening on <address>` on standard error once it does.
+    /// Starts a program that prints `listening on <address>` on standard error once it listens.
     fn start_telling(&self, mut command: Command) -> anyhow::Result<Server> {
         let mut process = Process::start(command.stderr(Stdio::piped()))?;
         let stderr = process.child().stderr.take().context("standard error is piped")?;
         let (sender, lines) = mpsc::channel();
-        // It goes on when nobody listens any more: the server must not wait for somebody to read what it says.
+        // It goes on without a receiver: the server must not block on its output.
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let _ = sender.send(line);
@@ -107,7 +107,7 @@ impl Installed {
         let deadline = Instant::now() + START_TIME;
         let mut said = Vec::new();
         while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if let Some(address) = told_address(&line) {
+            if let Some(address) = printed_address(&line) {
                 return Ok(Server { process, address, contender: self.contender, _folder: None });
             }
             said.push(line);
@@ -115,7 +115,7 @@ impl Installed {
         bail!("{} does not serve: {}", self.contender, said.join(" "))
     }
 
-    /// nginx takes no port 0, and does not say when it listens.
+    /// nginx takes no port 0, and does not report that it listens.
     fn start_nginx(&self, cpu: usize) -> anyhow::Result<Server> {
         let folder = TempDir::new()?;
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
@@ -138,7 +138,7 @@ impl Installed {
 }
 
 impl Server {
-    /// The options by which `downpour bench` finds the server, and measures it.
+    /// The options of `downpour bench` that name the server and its processes.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let address = self.address;
         let url = |path: &str| format!("http://{address}{path}");
@@ -164,7 +164,7 @@ impl Server {
     }
 }
 
-/// The first line that a program says, on either of its outputs.
+/// The first line that a program prints, on either of its outputs.
 fn said_by(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{program} cannot be run"))?;
@@ -176,11 +176,11 @@ fn said_by(command: &mut Command) -> anyhow::Result<String> {
     Ok(said)
 }
 
-fn told_address(line: &str) -> Option<SocketAddr> {
+fn printed_address(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("listening on ")?.split([' ', ',']).next()?.parse().ok()
 }
 
-/// The processes that a process of one thread has started.
+/// The children of a process with one thread.
 fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -196,7 +196,7 @@ fn hard_open_files_limit(limits: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// One worker, which keeps as many events of a channel as are ever in flight.
+/// One worker. It keeps as many events of a channel as are ever in flight.
 fn nginx_conf(address: SocketAddr, folder: &Path, open_files: u64) -> String {
     let folder = folder.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -224,7 +224,7 @@ http {{
     )
 }
 
-/// Where Debian's package has the module.
+/// The path in Debian's package of the module.
 const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
 const START_TIME: Duration = Duration::from_secs(10);
@@ -258,7 +258,7 @@ mod tests {
         command.args(["-c", "echo nothing to >&2; echo listening on >&2; echo see here >&2"]);
         let error = installed.start_telling(command).unwrap_err().to_string();
         assert_eq!(error, "better-sse does not serve: nothing to listening on see here");
-        let told = told_address("listening on 127.0.0.1:8080 io=epoll shards=1");
+        let told = printed_address("listening on 127.0.0.1:8080 io=epoll shards=1");
         assert_eq!(told, Some(([127, 0, 0, 1], 8080).into()));
     }
 

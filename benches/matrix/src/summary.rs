@@ -1,4 +1,4 @@
-//! The figures as Markdown: a table for each pace, one for the streams, and what must be known to read them.
+//! The figures as Markdown: a table for each pace, one for the streams, and notes for reading them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use crate::quartiles::Quartiles;
 use crate::row::Row;
 use crate::units::{BYTES, COUNTS, TIMES, Unit, grouped, in_unit, join, size, unit_of};
 
-/// Writes all that rows come to, with the plots that lie beside the file.
+/// Writes all figures, with links to the plots beside the file.
 pub(crate) fn summary(rows: &[Row], plots: &[Drawn]) -> String {
     let figures = Figures::of(rows);
     let mut text = introduction(rows);
@@ -27,26 +27,26 @@ pub(crate) fn summary(rows: &[Row], plots: &[Drawn]) -> String {
 /// A table, with a column for each server.
 struct Table {
     title: &'static str,
-    /// The runs that it is made of.
+    /// The runs of the table.
     pace: Pace,
-    /// What stands in a field, one after the other.
+    /// The parts of a field, one after the other.
     parts: &'static [Part],
 }
 
 struct Part {
     metric: Metric,
     units: &'static [Unit],
-    /// What follows the unit.
+    /// Follows the unit.
     per: &'static str,
 }
 
 impl Part {
-    /// What is measured by itself.
+    /// A figure by itself.
     const fn of(metric: Metric, units: &'static [Unit]) -> Part {
         Part { metric, units, per: "" }
     }
 
-    /// What is counted each second.
+    /// A count for each second.
     const fn each_second(metric: Metric) -> Part {
         Part { metric, units: &COUNTS, per: "/s" }
     }
@@ -157,7 +157,7 @@ fn field(table: &Table, figures: &Figures<'_>, cell: Cell, contender: Contender)
     format!("{}{}{}", parts.join("; "), mark(Row::is_limited_by_bench, "*"), mark(Row::has_losses, "†"))
 }
 
-/// The median, and where there are several runs the quartiles, in the same unit.
+/// The median, and with several runs the quartiles, in the same unit.
 fn spread(quartiles: Quartiles, runs: usize, part: &Part) -> String {
     let unit = unit_of(quartiles.median, part.units);
     let [lower, median, upper] =

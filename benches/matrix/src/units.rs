@@ -1,21 +1,21 @@
 //! Figures for people: three digits, with a unit that suits their size.
 
-/// A unit, and how many of the base unit it is.
+/// A unit: its size in the base unit, and its name.
 pub(crate) type Unit = (f64, &'static str);
 
-/// Of nanoseconds.
+/// Units of nanoseconds.
 pub(crate) const TIMES: [Unit; 4] = [(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")];
 
-/// Of bytes of memory.
+/// Units of bytes of memory.
 pub(crate) const BYTES: [Unit; 3] = [(1.0, "B"), (1e3, "kB"), (1e6, "MB")];
 
-/// Of bytes of data, which are asked for by powers of two.
+/// Units of bytes of data, which come in powers of two.
 const SIZES: [Unit; 2] = [(1.0, "B"), (1024.0, "KiB")];
 
-/// Of anything that is counted.
+/// Units of counts.
 pub(crate) const COUNTS: [Unit; 3] = [(1.0, ""), (1e3, "k"), (1e6, "M")];
 
-/// The largest unit that the number has at least one of, or the smallest.
+/// The largest unit not above the number, or the smallest.
 pub(crate) fn unit_of(number: f64, units: &[Unit]) -> Unit {
     let fitting = units.iter().rev().find(|unit| number >= unit.0);
     *fitting.unwrap_or(&units[0])
@@ -37,7 +37,7 @@ pub(crate) fn with_unit(number: f64, units: &[Unit]) -> String {
     join(&in_unit(number, unit), unit)
 }
 
-/// A number on an axis: without digits that say nothing.
+/// A number on an axis, without superfluous digits.
 pub(crate) fn on_axis(number: f64, units: &[Unit]) -> String {
     if number == 0.0 {
         return "0".to_owned();
@@ -47,7 +47,7 @@ pub(crate) fn on_axis(number: f64, units: &[Unit]) -> String {
     join(text.trim_end_matches('0').trim_end_matches('.'), unit)
 }
 
-/// A count with its thousands apart.
+/// A count with its thousands separated.
 pub(crate) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();

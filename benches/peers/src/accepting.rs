@@ -1,16 +1,16 @@
-//! A server that takes streams and sends nothing but the answer to each: the limit for a connect, and what the kernel keeps
-//! for a socket that nothing is asked of.
+//! A server that takes streams and sends only the answer to each: the limit for a connect, and for the
+//! kernel's memory of an unused socket.
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
 
 use crate::{ANY_PORT, READ_BYTES, STREAM_HEAD, say_address};
 
-/// What an answer ends with: that of a chunk with an event.
+/// The end of an answer: that of a chunk with an event.
 const END: &[u8] = b"\n\n\r\n";
 
-/// Serves until something fails: an accept, a receive, a send of `answer_bytes`, and nothing else. Whoever connects with
-/// `POST` has all streams closed.
+/// Serves until a call fails: an accept, a receive, a send of `answer_bytes`, and nothing else. A
+/// connection with `POST` closes all streams.
 pub(crate) fn serve(answer_bytes: usize) -> io::Result<()> {
     let mut answer = STREAM_HEAD.to_vec();
     answer.resize(answer_bytes.saturating_sub(END.len()).max(answer.len()), b'x');

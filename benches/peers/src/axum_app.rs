@@ -1,4 +1,5 @@
-//! An application of axum as its examples show it: a broadcast channel, and a stream of events for each client.
+//! An application of axum as in its examples: a broadcast channel, and a stream of events for each
+//! client.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,16 +19,16 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use crate::{ANY_PORT, say_address};
 
-/// Events that a stream may be behind, more than are ever under way.
+/// Events that a stream may be behind: more than are ever under way.
 const BEHIND_MAX: usize = 4096;
 
-/// What is published.
+/// The body of a publish.
 #[derive(Deserialize)]
 struct Envelope {
     data: String,
 }
 
-/// Serves until something fails.
+/// Serves until a call fails.
 #[tokio::main]
 pub(crate) async fn serve() -> io::Result<()> {
     let (sender, _) = broadcast::channel(BEHIND_MAX);
@@ -35,7 +36,7 @@ pub(crate) async fn serve() -> io::Result<()> {
     let listener = TcpListener::bind(ANY_PORT).await?;
     say_address(listener.local_addr()?);
     let listener = listener.tap_io(|socket| {
-        // Without it the server works all the same.
+        // It works without this too.
         drop(socket.set_nodelay(true));
     });
     axum::serve(listener, app).await
@@ -44,7 +45,7 @@ pub(crate) async fn serve() -> io::Result<()> {
 async fn subscribe(
     State(sender): State<Sender<String>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    // One that is too far behind misses what is told as an error here.
+    // An error means that the stream was too far behind: it misses those events.
     let received = BroadcastStream::new(sender.subscribe()).filter_map(|data| std::future::ready(data.ok()));
     Sse::new(received.map(|data| Ok(Event::default().data(data))))
 }
@@ -53,7 +54,7 @@ async fn subscribe(
 async fn publish(State(sender): State<Sender<String>>, body: String) -> StatusCode {
     for line in body.lines() {
         let Ok(envelope) = serde_json::from_str::<Envelope>(line) else { return StatusCode::BAD_REQUEST };
-        // Without streams nobody receives it.
+        // Fails without streams.
         drop(sender.send(envelope.data));
     }
     StatusCode::OK

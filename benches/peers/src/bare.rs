@@ -1,4 +1,4 @@
-//! A server that does nothing but read what is published and send it: the limit for any other.
+//! A server that only reads publishes and sends them: the limit for any other.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,7 +15,7 @@ pub(crate) type SendAll<'a> = &'a mut dyn FnMut(&mut [TcpStream], &[u8]) -> io::
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// A connection that has said what it is, or has yet to.
+/// A connection: a stream, a publisher, or not known yet.
 struct Peer {
     socket: TcpStream,
     requests: Option<Requests>,
@@ -27,9 +27,9 @@ struct Server<'a> {
     poll: Poll,
     peers: HashMap<Token, Peer>,
     streams: Vec<TcpStream>,
-    /// What each event is sent as.
+    /// The frame of every event.
     frame: Vec<u8>,
-    /// The frames of all that was read.
+    /// The frames of everything that was read.
     joined: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -39,7 +39,7 @@ pub(crate) fn send_loop(streams: &mut [TcpStream], frames: &[u8]) -> io::Result<
     streams.iter_mut().try_for_each(|stream| stream.write_all(frames))
 }
 
-/// Serves until something fails.
+/// Serves until a call fails.
 pub(crate) fn serve(load: Load, send_all: SendAll<'_>) -> io::Result<()> {
     let listener = TcpListener::bind(ANY_PORT)?;
     listener.set_nonblocking(true)?;
@@ -82,7 +82,7 @@ impl Server<'_> {
         }
     }
 
-    /// Reads all that waits on one connection, and sends what that publishes at once.
+    /// Reads all available bytes of one connection, and sends what they publish at once.
     fn read(&mut self, token: Token) -> io::Result<()> {
         let (mut requests, mut events) = (0, 0);
         let Some(peer) = self.peers.get_mut(&token) else { return Ok(()) };
@@ -108,14 +108,14 @@ impl Server<'_> {
         if requests == 0 {
             return Ok(());
         }
-        // Publishers have few requests under way, so that their answers fit the socket.
+        // Publishers have few requests under way, so their answers fit the socket.
         peer.socket.write_all(&ANSWER.repeat(requests))?;
         self.joined.clear();
         (0..events).for_each(|_| self.joined.extend_from_slice(&self.frame));
         (self.send_all)(&mut self.streams, &self.joined)
     }
 
-    /// Nothing is read from a stream any more, and sends to it wait for room.
+    /// From here on nothing is read from the stream, and sends to it wait for room.
     fn begin_stream(&mut self, token: Token) -> io::Result<()> {
         let Some(Peer { mut socket, .. }) = self.peers.remove(&token) else { return Ok(()) };
         self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()))?;

@@ -1,8 +1,9 @@
-//! The servers that the benches `loopback` and `budgets` hold downpour against. Each listens on a free port of 127.0.0.1, and says
-//! which on standard error; it is ended by a signal.
+//! The servers that the benches `loopback` and `budgets` compare downpour with. Each listens on a free
+//! port of 127.0.0.1, prints it on standard error, and is ended by a signal.
 //!
-//! `axum` is a whole application. The others do next to nothing but send: whoever connects with `GET` is a stream, whoever
-//! does with `POST` a publisher, whose requests all have the same length and stand for the same number of events.
+//! `axum` is a whole application. The others do little but send: a connection with `GET` is a stream,
+//! one with `POST` is a publisher. All requests of a publisher have the same length and the same number
+//! of events.
 
 mod accepting;
 mod axum_app;
@@ -16,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-/// What a server that parses nothing has to be told.
+/// The arguments of a server that parses nothing.
 #[derive(Clone, Copy, Debug)]
 struct Load {
     /// Bytes of a frame.
@@ -25,7 +26,7 @@ struct Load {
     single_bytes: usize,
     /// Bytes of a request with several events.
     several_bytes: usize,
-    /// How many they are.
+    /// The number of its events.
     several_events: usize,
 }
 
@@ -36,10 +37,10 @@ const STREAM_HEAD: &[u8] =
 /// The answer to a publisher.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 
-/// Bytes that one read takes at the most.
+/// Most bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Ends every event's data, and stands nowhere else: readers count it.
+/// The end of every event's data, and only there: readers count it.
 const MARK: u8 = b'|';
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -62,7 +63,7 @@ impl Load {
         })
     }
 
-    /// As many frames, one behind the other.
+    /// `count` frames, one after the other.
     fn frames(&self, count: usize) -> Vec<u8> {
         let mut frame = vec![b'x'; self.frame_bytes];
         if let Some(last) = frame.last_mut() {
@@ -72,18 +73,18 @@ impl Load {
     }
 }
 
-/// Counts what one publisher has sent, by its length alone.
+/// Counts the requests of one publisher, by their length alone.
 #[derive(Debug)]
 struct Requests {
     /// Bytes of each.
     bytes: usize,
     /// Events of each.
     events: usize,
-    /// Bytes of one that has not come whole.
+    /// Bytes of an incomplete request.
     rest: usize,
 }
 
-/// What has come whole.
+/// Complete requests.
 #[derive(Clone, Copy, Debug, Default)]
 struct Published {
     requests: usize,
@@ -91,7 +92,8 @@ struct Published {
 }
 
 impl Requests {
-    /// The requests of a publisher that begins with these bytes. Those with several events are bodies of lines.
+    /// The requests of a publisher that begins with these bytes. Those with several events have bodies
+    /// of lines.
     fn of(first: &[u8], load: &Load) -> Requests {
         let has_several = first.windows(6).any(|bytes| bytes == b"ndjson");
         let (bytes, events) =
@@ -99,7 +101,7 @@ impl Requests {
         Requests { bytes, events, rest: 0 }
     }
 
-    /// Takes in so many bytes.
+    /// Counts `bytes` more bytes.
     fn take(&mut self, bytes: usize) -> Published {
         let requests = (self.rest + bytes) / self.bytes;
         self.rest = (self.rest + bytes) % self.bytes;
@@ -111,7 +113,7 @@ fn say_address(address: SocketAddr) {
     eprintln!("listening on {address}");
 }
 
-/// Runs the server that these words name; `None` where they name none.
+/// Runs the server that these words name; `None` if they name none.
 fn serve(words: &[String]) -> Option<io::Result<()>> {
     let (kind, rest) = words.split_first()?;
     if kind == "accept" {

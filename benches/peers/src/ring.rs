@@ -1,4 +1,4 @@
-//! The bare loop over io_uring: sends in lots, each of them one submit.
+//! The bare loop over io_uring: sends in batches of one submit.
 
 use std::io;
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ impl Ring {
         Ok(Ring { uring: builder.build(256)? })
     }
 
-    /// Sends the same bytes to each of the sockets, and returns when the kernel has taken all of them.
+    /// Sends the same bytes to each of the sockets. Returns when the kernel has taken all of them.
     pub(crate) fn send_all(&mut self, streams: &mut [TcpStream], frames: &[u8]) -> io::Result<()> {
         let len = u32::try_from(frames.len()).map_err(io::Error::other)?;
         for lot in streams.chunks(LOT) {
@@ -38,14 +38,14 @@ impl Ring {
             let entry = opcode::Send::new(types::Fd(stream.as_raw_fd()), frames.as_ptr(), len)
                 .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
                 .build();
-            // SAFETY: `frames` and the sockets are borrowed by `send_all`, which returns only when `reap_lot` has
-            // taken the completion of each of these; where that fails, the process ends.
+            // SAFETY: `frames` and the sockets are borrowed by `send_all`, which returns only when
+            // `reap_lot` has taken the completion of each of these; where that fails, the process ends.
             unsafe { submissions.push(&entry) }.map_err(io::Error::other)?;
         }
         Ok(())
     }
 
-    /// Submits, and takes as many completions.
+    /// Submits, and reaps as many completions.
     fn reap_lot(&mut self, sends: usize, len: u32) -> io::Result<()> {
         let mut left = sends;
         while left > 0 {

@@ -1,4 +1,5 @@
-//! The bare loop with `sendfile()` from a memory file: the kernel refers to the file's pages instead of copying them.
+//! The bare loop with `sendfile()` from a memory file: the kernel refers to the file's pages instead of
+//! copying them.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -27,7 +28,7 @@ impl MemoryFile {
     /// Sends the first bytes of the file, which are `frames`, to each of the sockets.
     pub(crate) fn send_all(&mut self, streams: &mut [TcpStream], frames: &[u8]) -> io::Result<()> {
         if self.len < frames.len() {
-            self.file.write_all(&frames[self.len..])?; // All frames are the same, so that shorter ones are its beginning.
+            self.file.write_all(&frames[self.len..])?; // All frames are the same, so shorter ones are a prefix.
             self.len = frames.len();
         }
         streams.iter().try_for_each(|stream| self.send(stream, frames.len()))

@@ -1,4 +1,5 @@
-//! The bare server as one would write it over `tokio-uring`: a task for each connection, and a broadcast channel.
+//! The bare server as one would write it with `tokio-uring`: a task for each connection, and a broadcast
+//! channel.
 
 use std::io;
 
@@ -8,10 +9,10 @@ use tokio_uring::net::{TcpListener, TcpStream};
 
 use crate::{ANSWER, ANY_PORT, Load, READ_BYTES, Requests, STREAM_HEAD, say_address};
 
-/// Publishes that a stream may be behind, many times what is ever under way.
+/// Publishes that a stream may be behind: many times the most under way.
 const BEHIND_MAX: usize = 1024;
 
-/// Serves until something fails.
+/// Serves until a call fails.
 pub(crate) fn serve(load: Load) -> io::Result<()> {
     tokio_uring::start(async {
         let listener = TcpListener::bind(ANY_PORT)?;
@@ -22,7 +23,7 @@ pub(crate) fn serve(load: Load) -> io::Result<()> {
             socket.set_nodelay(true)?;
             let sender = sender.clone();
             tokio_uring::spawn(async move {
-                // Its peer is gone, and misses what is sent from here on.
+                // Its peer is gone, and misses later sends.
                 drop(serve_one(socket, load, sender).await);
             });
         }
@@ -45,7 +46,7 @@ async fn serve_one(socket: TcpStream, load: Load, sender: Sender<Bytes>) -> io::
             if frames.len() < sent {
                 frames = Bytes::from(load.frames(published.events));
             }
-            // Without streams nobody receives it.
+            // Fails without streams.
             drop(sender.send(frames.slice(..sent)));
             socket.write_all(ANSWER.repeat(published.requests)).await.0?;
         }
@@ -56,7 +57,7 @@ async fn serve_one(socket: TcpStream, load: Load, sender: Sender<Bytes>) -> io::
 }
 
 async fn serve_stream(socket: TcpStream, sender: &Sender<Bytes>) -> io::Result<()> {
-    // Before the head is sent: who has read that receives whatever is published from then on.
+    // Before the head is sent: a client that has read the head receives all later events.
     let mut receiver = sender.subscribe();
     socket.write_all(STREAM_HEAD).await.0?;
     while let Ok(frames) = receiver.recv().await {

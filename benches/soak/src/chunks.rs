@@ -1,6 +1,6 @@
-//! The body of a stream out of its chunks (RFC 9112 7.1), in pieces of any size.
+//! Decodes the body of a stream from its chunks (RFC 9112 7.1), in pieces of any size.
 
-/// Takes the framing off a body.
+/// Removes the framing of a body.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     at: At,
@@ -9,20 +9,20 @@ pub(crate) struct Chunks {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// In the line that says the size of the next chunk.
+    /// In the size line of the next chunk.
     #[default]
     Size,
     Data {
         bytes_left: usize,
     },
-    /// In the line end behind a chunk.
+    /// In the line end after a chunk.
     DataEnd,
-    /// Behind the last chunk.
+    /// After the last chunk.
     End,
 }
 
 impl Chunks {
-    /// Hands every piece of data to `sink`.
+    /// Passes every piece of data to `sink`.
     ///
     /// # Errors
     /// The framing is broken.
@@ -59,7 +59,7 @@ impl Chunks {
         Ok(())
     }
 
-    /// True if and only if the last chunk and the line end behind it have come.
+    /// Returns true if and only if the last chunk and the line end after it have come.
     pub(crate) fn are_done(&self) -> bool {
         self.at == At::End && self.line == b"\r\n"
     }

@@ -1,4 +1,4 @@
-//! What operators and clients ask beside the streams: drops, lists, and changes of live streams.
+//! Requests of operators and clients beside the streams: drops, lists, and changes of live streams.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::names;
 use crate::pace::{Pace, ticks};
 use crate::shared::{Count, Shared};
 
-/// Does errands until the load is over.
+/// Makes these requests until the load is over.
 pub(crate) fn run(shared: &Shared, address: SocketAddr, seed: u64) {
     let connection = match Connection::open(address) {
         Ok(connection) => connection,
@@ -33,7 +33,7 @@ struct Errands<'a> {
     connection: Connection,
     random: SplitMix64,
     drops: usize,
-    /// Clients with what they were subscribed to besides.
+    /// Clients with their additional subscriptions.
     changed: Vec<(String, &'static str)>,
 }
 
@@ -54,7 +54,7 @@ impl Errands<'_> {
         Ok(())
     }
 
-    /// Subscribes a live stream to a pattern or a channel, or takes that back from the one that has had it longest.
+    /// Subscribes a live stream to a pattern or a channel, or reverts the oldest such change.
     fn change(&mut self) -> anyhow::Result<()> {
         if self.changed.len() >= CHANGED_MAX {
             let (client, channel) = self.changed.remove(0);
@@ -69,8 +69,8 @@ impl Errands<'_> {
         Ok(())
     }
 
-    /// The stream may have left meanwhile (404), there may be too many channels for a pattern that nobody had (429), and a
-    /// stalled stream may have as much queued as it may (503).
+    /// The stream may have left (404), there may be too many channels for a new pattern (429), and a
+    /// stalled stream may have a full queue (503).
     fn ask_to_change(&mut self, change: &str, client: &str, channel: &str) -> anyhow::Result<()> {
         let body = json!({"clientId": client, "channel": channel}).to_string();
         let target = format!("/events/{change}");
@@ -107,7 +107,7 @@ impl Errands<'_> {
 
     fn list(&mut self) -> anyhow::Result<()> {
         let mut after = String::new();
-        // Pages, where the server has them.
+        // Pages, if the server has them.
         for _ in 0..PAGES_MAX {
             let list = self.ask_for_json(&format!("/channels{after}"))?;
             let Some(next) = list["next"].as_str() else { break };
@@ -132,10 +132,10 @@ impl Errands<'_> {
     }
 }
 
-/// What live streams are subscribed to besides.
+/// The additional subscriptions of live streams.
 const ADDED: [&str; 4] = ["batch:*", "pipe:*", "steady:3", "own:1"];
 
-/// Streams that are subscribed to more than they asked for at the start.
+/// Most streams with additional subscriptions.
 const CHANGED_MAX: usize = 20;
 
 const PAGES_MAX: usize = 100;

@@ -1,4 +1,4 @@
-//! Requests over a connection that is kept, as publishers make them: written whole, answered in order.
+//! Requests over a persistent connection, as publishers make them: written whole, answered in order.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -38,7 +38,7 @@ impl Connection {
         self.answer()
     }
 
-    /// Reads the answer to the oldest request that has none yet.
+    /// Reads the answer to the oldest open request.
     pub(crate) fn answer(&mut self) -> anyhow::Result<Answer> {
         let head_end = loop {
             if let Some(at) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -85,7 +85,7 @@ pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     fields.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
-/// How long an answer is waited for: whatever takes longer is a fault, not a busy machine.
+/// How long to wait for an answer. A longer time is a fault, not a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

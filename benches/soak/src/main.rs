@@ -1,7 +1,8 @@
-//! Runs a server under a steady, mixed load for a long time (`publishers`, `readers`, `errands`), samples what it holds
-//! (`sample`), and says what grew and which stream got what it should not (`verdict`, `tracker`).
+//! Runs a server under a steady, mixed load for a long time (`publishers`, `readers`, `errands`).
+//! Samples its memory and gauges (`sample`), and reports what grew and which streams got wrong events
+//! (`verdict`, `tracker`).
 //!
-//! `scripts/soak` builds and runs it; `docs/testing.md` says what the load is.
+//! `scripts/soak` builds and runs it; `docs/testing.md` describes the load.
 
 mod chunks;
 mod errands;
@@ -81,7 +82,7 @@ fn measure<'scope>(
     let is_over = || shared.is_over() || is_stopped.load(Ordering::Relaxed);
     let mut connection = Connection::open(address)?;
     scope.spawn(move || readers::run(shared, address, seed + 1));
-    // Those that are there all the time are subscribed to before there are too many.
+    // The lasting channels are subscribed to before there are too many channels.
     let all = names::kept().len() as f64;
     wait_until(&mut connection, &is_over, |metrics| metrics.gauge("downpour_channels") >= all)?;
     scope.spawn(move || publishers::run(shared, address, seed));
@@ -106,7 +107,7 @@ fn measure<'scope>(
     Ok(samples)
 }
 
-/// Asks for the metrics until they are as wanted, or the run is over.
+/// Polls the metrics until they are as wanted, or the run is over.
 fn wait_until(
     connection: &mut Connection,
     is_over: &impl Fn() -> bool,
@@ -125,13 +126,14 @@ fn ask(connection: &mut Connection) -> anyhow::Result<Metrics> {
     Ok(Metrics::read(&answer.body))
 }
 
-/// True if and only if both come to nearly what they may, so that from here on old ones go as new ones come.
+/// Returns true if and only if both are nearly at their bounds, so that from here on old entries go as
+/// new ones come.
 fn is_full(metrics: &Metrics, options: &Options) -> bool {
     metrics.gauge("downpour_history_bytes") >= options.history_bytes() * 0.9
         && metrics.gauge("downpour_idempotency_keys") >= f64::from(options.keys())
 }
 
-/// Prints the table and what was done; true if and only if something is wrong.
+/// Prints the table and what was done. Returns true if and only if something is wrong.
 fn report(options: &Options, samples: &[Sample], shared: &Shared) -> bool {
     let table = Table::of(samples);
     print!("{}", table.render());

@@ -1,31 +1,31 @@
-//! Marks: what the data of each event begins with, so that a reader knows which events it must get next.
+//! Marks: the beginning of each event's data, from which a reader knows which events must come next.
 //!
-//! A scope is a set of events that reach the same streams in the order of their numbers: a channel, a pair of channels,
-//! a user, everybody, one client. Of a scope's events some may lapse. Only the others, the lasting ones, may never be
-//! missing without a gap.
+//! A scope is a set of events that reach the same streams in the order of their numbers: a channel, a
+//! pair of channels, a user, everybody, one client. Some events of a scope may lapse. The others, the
+//! lasting ones, may never be missing without a gap.
 
 use std::collections::HashMap;
 use std::iter;
 
-/// What is known of an event by its data.
+/// The fields of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark<'a> {
     pub(crate) scope: &'a str,
-    /// Counts the scope's events, this one included.
+    /// The number of the scope's events so far, including this one.
     pub(crate) number: u64,
-    /// Counts the scope's lasting events, this one included where it lasts.
+    /// The number of the scope's lasting events so far, including this one if it lasts.
     pub(crate) lasting: u64,
     pub(crate) lapses: bool,
 }
 
-/// How many events each scope has had.
+/// The number of events of each scope.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     scopes: HashMap<String, (u64, u64)>,
 }
 
 impl Numbers {
-    /// The data of the next event of `scope`, `bytes` long where the mark is not longer.
+    /// The data of the next event of `scope`, of `bytes` bytes unless the mark is longer.
     pub(crate) fn next(&mut self, scope: &str, lapses: bool, bytes: usize) -> String {
         let (number, lasting) = match self.scopes.get_mut(scope) {
             Some(counted) => counted,
@@ -40,15 +40,16 @@ impl Numbers {
         text
     }
 
-    /// Forgets a scope that gets no more events.
+    /// Forgets a scope without further events.
     pub(crate) fn forget(&mut self, scope: &str) {
         self.scopes.remove(scope);
     }
 }
 
-/// Reads the mark that `data` begins with, and checks the rest of it. `None`: these are not the bytes of an event of ours.
+/// Reads the mark at the beginning of `data`, and checks the rest. `None` if these are not the bytes of
+/// an event of ours.
 pub(crate) fn read(data: &str) -> Option<Mark<'_>> {
-    // An event whose data is JSON: a string without anything to escape.
+    // The data of an event may be JSON: a string without escapes.
     let text = data.strip_prefix('"').map_or(Some(data), |rest| rest.strip_suffix('"'))?;
     let mut parts = text.strip_prefix('~')?.splitn(6, ' ');
     let scope = parts.next()?;

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 
-/// What the server says of itself, as OpenMetrics.
+/// The server's metrics, from OpenMetrics.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
-    /// By name and labels; those that differ in their shard alone are summed.
+    /// By name and labels; those that differ only in their shard are summed.
     pub(crate) gauges: BTreeMap<String, f64>,
     pub(crate) counters: BTreeMap<String, f64>,
 }
 
 impl Metrics {
-    /// A gauge by its name; 0 where there is none.
+    /// A gauge by its name; 0 if there is none.
     pub(crate) fn gauge(&self, name: &str) -> f64 {
         self.gauges.get(name).copied().unwrap_or_default()
     }
 
-    /// Reads the text of the endpoint. Histograms are passed over.
+    /// Reads the text of the endpoint. Histograms are skipped.
     pub(crate) fn read(text: &str) -> Metrics {
         let mut metrics = Metrics::default();
         let (mut name, mut kind) = ("", "");

@@ -2,26 +2,26 @@
 
 use downpour::base::random::SplitMix64;
 
-/// Kinds of channels that are there all the time, with the number of each.
+/// Kinds of lasting channels, with the number of each.
 pub(crate) const KINDS: [(&str, usize); 7] =
     [("steady", 16), ("batch", 10), ("pipe", 8), ("large", 16), ("own", 2), ("lapse", 4), ("body", 2)];
 
 /// Pairs of channels that get the same events; each is a scope of its own.
 pub(crate) const PAIRS: [&str; 2] = ["pair:0+pair:1", "pair:2+pair:3"];
 
-/// A channel that gets hardly anything.
+/// A channel with hardly any events.
 pub(crate) const SPARSE: &str = "sparse";
 
 pub(crate) const USERS: usize = 8;
 
-/// Every channel that is there all the time.
+/// Every lasting channel.
 pub(crate) fn lasting() -> Vec<String> {
     let numbered = KINDS.iter().flat_map(|&(kind, count)| (0..count).map(move |at| format!("{kind}:{at}")));
     let pairs = PAIRS.iter().flat_map(|pair| pair.split('+')).map(str::to_owned);
     numbered.chain(pairs).chain([SPARSE.to_owned()]).collect()
 }
 
-/// The lasting channels, and patterns that are subscribed to all the time. Others come and go.
+/// The lasting channels, and the patterns that always have a subscriber. Others come and go.
 pub(crate) fn kept() -> Vec<String> {
     let patterns = ["*", "steady:*", "batch:*", "large:*", "pair:*"].map(str::to_owned);
     lasting().into_iter().chain(patterns).collect()

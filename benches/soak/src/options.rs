@@ -51,7 +51,7 @@ impl Options {
         self.out.clone().unwrap_or_else(default)
     }
 
-    /// From when the server is full.
+    /// The measured time, from when the server is full.
     pub(crate) fn duration(&self) -> Duration {
         self.minutes.map_or(QUICK, |minutes| Duration::from_secs_f64(minutes * 60.0))
     }
@@ -97,7 +97,8 @@ fn minutes(text: &str) -> Result<f64, String> {
 
 const QUICK: Duration = Duration::from_secs(6);
 
-/// Of each channel: the rarer ones come to it within five minutes, so that ids of publishers are forgotten too.
+/// For each channel. The rarer ones reach it within five minutes, so that publishers' ids are forgotten
+/// too.
 const HISTORY_EVENTS: u32 = 1000;
 
 const NOTES: &str = "\

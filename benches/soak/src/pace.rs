@@ -1,4 +1,5 @@
-//! Time of the load in ticks: rates are a matter of counts, and a machine that is late makes fewer and never more.
+//! The time of the load in ticks. Rates are counts of ticks, so a machine that is late makes fewer
+//! requests and never more.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ impl Pace {
         self.next = Instant::now() + TICK;
     }
 
-    /// Waits for the next tick. What was missed is not made up for.
+    /// Waits for the next tick. Missed ticks are not made up for.
     pub(crate) fn wait(&mut self) {
         let now = Instant::now();
         thread::sleep(self.next.saturating_duration_since(now));
@@ -34,7 +35,7 @@ impl Pace {
     }
 }
 
-/// How many ticks `seconds` are.
+/// `seconds` as ticks.
 pub(crate) fn ticks(seconds: f64) -> u64 {
     Duration::from_secs_f64(seconds).div_duration_f64(TICK).round() as u64
 }

@@ -1,6 +1,8 @@
-//! Publishers: events of every size in every form, at fixed rates, one after the other over connections that are kept.
+//! Publishers: events of every size in every form, at fixed rates, one after the other over persistent
+//! connections.
 //!
-//! Each task has its period in ticks. All are done in turn, so that the events of a scope have the order of their numbers.
+//! Each task has its period in ticks. All tasks run in turn on one thread, so that the events of a scope
+//! have the order of their numbers.
 
 use std::net::SocketAddr;
 
@@ -24,7 +26,7 @@ pub(crate) fn run(shared: &Shared, address: SocketAddr, seed: u64) {
     let mut pace = Pace::begin();
     while !shared.is_over() {
         for (at, (period, task)) in Publishers::TASKS.iter().enumerate() {
-            // Not all in the same tick.
+            // Spread over the ticks.
             if (pace.tick() + at as u64).is_multiple_of(*period)
                 && let Err(error) = task(&mut publishers)
             {
@@ -46,19 +48,19 @@ struct Publishers<'a> {
     address: SocketAddr,
     random: SplitMix64,
     numbers: Numbers,
-    /// One for what comes one by one, one for bodies of many, one for what is sent ahead.
+    /// One for single events, one for bodies of many, one for pipelined requests.
     single: Connection,
     many: Connection,
     ahead: Connection,
-    /// A request that lacks the end of its body, and that end; and one that never gets it.
+    /// A request without the end of its body, and that end. Another one never gets its end.
     unfinished: Option<(Connection, String)>,
     abandoned: Option<Connection>,
-    /// Numbers keys, own ids and newcomers.
+    /// Numbers keys, publishers' ids and newcomers.
     serial: u64,
 }
 
 impl<'a> Publishers<'a> {
-    /// What is done every so many ticks of 20 ms.
+    /// Tasks with their periods in ticks of 20 ms.
     const TASKS: [(u64, Task<'a>); 15] = [
         (1, Self::one),
         (1, Self::with_key),
@@ -197,7 +199,7 @@ impl<'a> Publishers<'a> {
         self.publish(json!({"all": true, "text": text}), "")
     }
 
-    /// To a stream that may have left meanwhile.
+    /// To a stream that may have left.
     fn for_client(&mut self) -> anyhow::Result<()> {
         let clients = self.shared.clients.lock().expect("no thread panics with it");
         let Some(client) = names::pick(&clients, &mut self.random).cloned() else { return Ok(()) };
@@ -222,7 +224,8 @@ impl<'a> Publishers<'a> {
         self.publish(json!({"channels": channels, "text": text}), "")
     }
 
-    /// Sends a body's first half; the time after, the other half. A second body is given up each time.
+    /// Sends the first half of a body; the next call sends the other half. A second body is abandoned
+    /// each time.
     fn slow_body(&mut self) -> anyhow::Result<()> {
         if let Some((mut connection, rest)) = self.unfinished.take() {
             connection.send(rest.as_bytes())?;
@@ -244,7 +247,7 @@ impl<'a> Publishers<'a> {
         Ok(())
     }
 
-    /// A channel that was not there before. Where there are too many it is refused.
+    /// A new channel. It is refused if there are too many.
     fn newcomer(&mut self) -> anyhow::Result<()> {
         let channel = format!("new:{}", self.next_serial());
         for _ in 0..self.random.within(1..=3) {
@@ -296,7 +299,7 @@ impl<'a> Publishers<'a> {
         self.single.answer()
     }
 
-    /// Publishes a body of several events, each second time in chunks.
+    /// Publishes a body of several events, every second time in chunks.
     fn publish_many(&mut self, media_type: &str, body: &str, count: u64) -> anyhow::Result<()> {
         let fields = format!("Content-Type: {media_type}\r\n");
         let whole = if self.random.chance(0.5) {
@@ -326,5 +329,5 @@ fn check(answer: &Answer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Of the channels that came a moment ago.
+/// The number of recent new channels that are kept.
 const NEWCOMERS_KEPT: usize = 64;

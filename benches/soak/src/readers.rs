@@ -10,10 +10,11 @@ use crate::shared::{Count, Shared};
 use crate::stream::{Polled, Request, Stream};
 use crate::tracker::{Told, Tracker};
 
-/// What a reader subscribes to, and how it reads.
+/// The subscriptions of a reader, and how it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Every lasting channel by name and some patterns, so that there is always room for these; it never ends.
+    /// Every lasting channel by name, and some patterns. It never ends, so there is always room for
+    /// these.
     Keeper,
     Everything,
     Channels,
@@ -22,7 +23,7 @@ pub(crate) enum Kind {
     User,
     Newcomer,
     Replay,
-    /// It comes with an id that nobody gave, and is told a gap.
+    /// It comes with an unknown id, and gets a gap.
     Stranger,
     StallsLong,
     StallsShort,
@@ -34,7 +35,7 @@ impl Kind {
     }
 }
 
-/// How many there are of each.
+/// The number of readers of each kind.
 const READERS: [(Kind, usize); 11] = [
     (Kind::Keeper, 1),
     (Kind::Everything, 4),
@@ -49,7 +50,8 @@ const READERS: [(Kind, usize); 11] = [
     (Kind::StallsShort, 12),
 ];
 
-/// Runs all readers until the load is over: the first one, the keeper, from the start, the others once the server is full.
+/// Runs all readers until the load is over: the first one, the keeper, from the start, the others once
+/// the server is full.
 pub(crate) fn run(shared: &Shared, address: SocketAddr, seed: u64) {
     let mut random = SplitMix64::new(seed);
     let kinds = READERS.iter().flat_map(|&(kind, count)| (0..count).map(move |_| kind));
@@ -88,7 +90,7 @@ struct Reader {
 enum State {
     Reading,
     Stalled,
-    /// It has said that nothing more comes from it.
+    /// It has shut its side down.
     HalfClosed,
 }
 
@@ -190,14 +192,14 @@ impl Reader {
         }
     }
 
-    /// True if and only if the server may end the stream: at a half-close, for a client that did not read, and instead of
-    /// beginning it where there are too many channels.
+    /// Returns true if and only if the server may end the stream: after a half-close, if its client did
+    /// not read, and at once if there are too many channels.
     fn may_be_ended(&self, told: bool) -> bool {
         let is_turned_away = told && !self.tracker.is_connected() && self.kind != Kind::Keeper;
         self.kind.stalls() || self.state == State::HalfClosed || is_turned_away
     }
 
-    /// The state has come to its end: the next one, or a new connection.
+    /// The state has ended: begins the next one, or a new connection.
     fn go_on(&mut self, tick: u64, shared: &Shared, random: &mut SplitMix64) {
         match self.state {
             State::Reading if self.kind.stalls() => {
@@ -207,7 +209,7 @@ impl Reader {
                     + if self.kind != Kind::StallsLong {
                         within(random, ticks(0.5), ticks(20.0))
                     } else if std::mem::replace(&mut self.is_first, false) {
-                        // Not all of them stall and go on at the same time.
+                        // At different times for different readers.
                         within(random, 0, STALL_LONG)
                     } else {
                         STALL_LONG
@@ -227,7 +229,7 @@ impl Reader {
         }
     }
 
-    /// Ends the stream in one of three ways. Most come back after what they got.
+    /// Ends the stream in one of three ways. Most resume later.
     fn leave(&mut self, tick: u64, shared: &Shared, random: &mut SplitMix64) {
         let Some(stream) = self.stream.take() else { return };
         self.until = tick;
@@ -254,7 +256,7 @@ impl Reader {
     }
 }
 
-/// What a reader of this kind asks for.
+/// The request target of a reader of this kind.
 fn target(kind: Kind, shared: &Shared, random: &mut SplitMix64) -> String {
     let any = |random: &mut SplitMix64| {
         let (kind, _) = *names::pick(&names::KINDS, random).expect("there are kinds");
@@ -287,7 +289,7 @@ fn target(kind: Kind, shared: &Shared, random: &mut SplitMix64) -> String {
     }
 }
 
-/// In ticks; longer than what the server bears by default (`--stall-timeout`).
+/// In ticks. Longer than the server's default of `--stall-timeout`.
 const STALL_LONG: u64 = 180 * 50;
 
 fn within(random: &mut SplitMix64, least: u64, most: u64) -> u64 {

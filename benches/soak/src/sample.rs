@@ -1,4 +1,4 @@
-//! Samples of one moment, and the CSV that they are written to.
+//! Samples, and the CSV that they are written to.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,10 +11,10 @@ use crate::metrics::Metrics;
 use crate::server::Usage;
 use crate::shared::{Count, Shared};
 
-/// What was seen at one moment.
+/// The readings of one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
-    /// Since the measurement began.
+    /// Time since the measurement began.
     pub(crate) at: Duration,
     pub(crate) usage: Usage,
     pub(crate) gauges: BTreeMap<String, f64>,
@@ -26,7 +26,7 @@ impl Sample {
         Sample { at, usage, gauges: metrics.gauges, counters: metrics.counters }
     }
 
-    /// What must not grow, by name.
+    /// Values that must not grow, by name.
     pub(crate) fn steady(&self) -> impl Iterator<Item = (&str, f64)> {
         let process = [(RESIDENT, self.usage.resident_bytes as f64), ("open_files", self.usage.files as f64)];
         process.into_iter().chain(self.gauges.iter().map(|(name, value)| (name.as_str(), *value)))

@@ -1,4 +1,4 @@
-//! The server under load: one process, on a free port of loopback, and what the kernel says of it.
+//! The server under load: one process on a free port of loopback, and the kernel's figures about it.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A running server. It is killed when this is dropped.
+/// A running server. Dropping this kills it.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
@@ -23,7 +23,7 @@ impl Server {
     /// Starts the program, and returns once it listens.
     ///
     /// # Errors
-    /// What it said instead.
+    /// Its output instead.
     pub(crate) fn start(program: &Path, arguments: &[String]) -> anyhow::Result<Server> {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -36,7 +36,7 @@ impl Server {
         let mut server = Server { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let stderr = server.child.stderr.take().context("standard error is piped")?;
         let (sender, lines) = mpsc::channel();
-        // It reads on when nobody listens any more: the server must not wait for somebody to read what it says.
+        // It reads on without a receiver: the server must not block on its output.
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let _ = sender.send(line);
@@ -45,7 +45,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         let mut said = Vec::new();
         while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if let Some(address) = told_address(&line) {
+            if let Some(address) = printed_address(&line) {
                 server.address = address;
                 return Ok(server);
             }
@@ -54,7 +54,7 @@ impl Server {
         bail!("{} does not serve: {}", program.display(), said.join(" "))
     }
 
-    /// Memory that is resident, open files, and CPU time so far.
+    /// Resident memory, open files, and CPU time so far.
     ///
     /// # Errors
     /// The process is gone.
@@ -71,7 +71,7 @@ impl Server {
         Ok(Usage { resident_bytes: resident_bytes(&text)?, files, cpu_time })
     }
 
-    /// Has the server drain.
+    /// Drains the server.
     ///
     /// # Errors
     /// It does not end in time.
@@ -92,13 +92,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// What a process has and had.
+/// The resources of a process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     pub(crate) resident_bytes: u64,
@@ -113,11 +113,11 @@ fn resident_bytes(smaps_rollup: &str) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
-fn told_address(line: &str) -> Option<SocketAddr> {
+fn printed_address(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("listening on ")?.split([' ', ',']).next()?.parse().ok()
 }
 
-/// For a start and an end.
+/// Longest time for a start and for an end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

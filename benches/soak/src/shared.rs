@@ -1,26 +1,28 @@
-//! What the threads of the load share: when it ends, what they did, what they found wrong, who is connected.
+//! The state shared by the threads of the load: its end, its counts, its faults, and the connected
+//! clients.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Shared by the threads of one run.
+/// The state shared by the threads of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     is_over: AtomicBool,
-    /// The history and the idempotency keys are full: publishers go on at their rate, and readers begin.
+    /// The history and the idempotency keys are full: publishers go on at their rates, and readers
+    /// begin.
     pub(crate) is_full: AtomicBool,
     counts: [AtomicU64; Count::ALL.len()],
     faults: Mutex<Vec<String>>,
     fault_count: AtomicU64,
-    /// Ids of clients, to each of whom events are sent; the readers bring it up to date.
+    /// Client ids that get events of their own. The readers keep them up to date.
     pub(crate) clients: Mutex<Vec<String>>,
-    /// Names that came a moment ago, the newest last.
+    /// Recent new channels, the newest last.
     pub(crate) newcomers: Mutex<Vec<String>>,
 }
 
 macro_rules! counts {
     ($($name:ident $column:literal),+ $(,)?) => {
-        /// What is counted, each at least once in every run.
+        /// Counts, each at least 1 in every run.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Count { $($name),+ }
 
@@ -78,7 +80,7 @@ impl Shared {
         self.counts[count as usize].load(Ordering::Relaxed)
     }
 
-    /// Takes down a fault after which the load cannot go on.
+    /// Records a fault after which the load cannot go on.
     pub(crate) fn give_up(&self, fault: String) {
         if !self.is_over() {
             self.fault(fault);
@@ -86,7 +88,7 @@ impl Shared {
         }
     }
 
-    /// Takes down a fault. Of very many the first are kept.
+    /// Records a fault. Of very many the first are kept.
     pub(crate) fn fault(&self, fault: String) {
         self.fault_count.fetch_add(1, Ordering::Relaxed);
         let mut faults = self.faults.lock().expect("no thread panics with it");
@@ -96,7 +98,7 @@ impl Shared {
         }
     }
 
-    /// How many faults there were.
+    /// The number of faults.
     pub(crate) fn faults(&self) -> u64 {
         self.fault_count.load(Ordering::Relaxed)
     }
@@ -113,7 +115,7 @@ impl Shared {
         self.is_over.store(true, Ordering::Relaxed);
     }
 
-    /// What the load was to do and has not done.
+    /// Parts of the load that were never done.
     pub(crate) fn never_done(&self) -> Vec<&'static str> {
         let never = Count::ALL.into_iter().filter(|&count| self.counted(count) == 0);
         never.map(Count::column).collect()

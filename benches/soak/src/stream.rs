@@ -12,13 +12,13 @@ use crate::chunks::Chunks;
 use crate::http;
 use crate::tracker::{Told, Tracker};
 
-/// What is asked for.
+/// The request for a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) target: String,
-    /// HTTP/1.0, whose streams have no chunks.
+    /// By HTTP/1.0, whose streams have no chunks.
     pub(crate) is_old: bool,
-    /// Little room in the kernel for what is not read.
+    /// The kernel buffers little for a client that does not read.
     pub(crate) is_narrow: bool,
 }
 
@@ -26,20 +26,21 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: TcpStream,
-    /// The bytes of the response's head, while it has not come whole.
+    /// The bytes of an incomplete response head.
     head: Vec<u8>,
     has_head: bool,
     chunks: Option<Chunks>,
     decoder: Decoder,
-    /// The server has said that it ends the stream.
+    /// The server has announced the end of the stream.
     told_end: bool,
 }
 
-/// What came of reading.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Polled {
     Open,
-    /// The server has ended the stream: `told` if it said so by an event, `is_whole` if all of the answer has come.
+    /// The server has ended the stream; `told` if an event announced it, `is_whole` if the answer was
+    /// complete.
     Ended {
         told: bool,
         is_whole: bool,
@@ -74,7 +75,7 @@ impl Stream {
         Ok(Stream { socket, head: Vec::new(), has_head: false, chunks: None, decoder, told_end: false })
     }
 
-    /// Reads what is there, up to a bound, and hands every event to `tracker`; each is counted by `count`.
+    /// Reads available bytes, up to a bound, and passes every event to `tracker`; `count` counts each.
     ///
     /// # Errors
     /// What is wrong with the stream.
@@ -102,7 +103,7 @@ impl Stream {
         Ok(Polled::Open)
     }
 
-    /// What the end of the connection comes to. Without chunks, every end behind the head is as good as any other.
+    /// The result of the end of the connection. Without chunks, any end after the head is proper.
     fn ended(&self) -> Polled {
         let is_whole = self.has_head && self.chunks.as_ref().is_none_or(Chunks::are_done);
         Polled::Ended { told: self.told_end, is_whole }
@@ -159,9 +160,9 @@ impl Stream {
         self.decoder.last_event_id()
     }
 
-    /// Says that nothing more comes from this side.
+    /// Shuts this side down.
     pub(crate) fn close_half(&self) {
-        // Where the server was faster, it has ended already.
+        // The server may have ended the connection already.
         drop(self.socket.shutdown(Shutdown::Write));
     }
 
@@ -171,7 +172,7 @@ impl Stream {
     }
 }
 
-/// Each of up to a buffer: what one stream may take of a turn.
+/// Reads of one stream in a turn, each of up to a buffer.
 const READS_MAX: usize = 16;
 
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
@@ -182,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// What reading comes to where the server answers with these bytes and ends the connection.
+    /// The result of reading if the server answers with these bytes and ends the connection.
     fn polled(answer: &str, is_old: bool) -> Polled {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let request = Request { target: "/sse".to_owned(), is_old, is_narrow: false };

@@ -1,4 +1,4 @@
-//! What one reader has got so far, over all its connections, and whether the next event may follow.
+//! What one reader has received over all its connections, and whether the next event may follow.
 
 use std::collections::HashMap;
 
@@ -6,17 +6,17 @@ use serde_json::Value;
 
 use crate::mark::{self, Mark};
 
-/// The state of a reader that resumes: which events it has, and which it must get next.
+/// The state of a reader that resumes: the events that it has, and those that must come next.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
     scopes: HashMap<String, Seen>,
-    /// The id of the last event that the server numbered.
+    /// The last id that the server made.
     place: String,
     client_id: String,
     /// Names and patterns that the stream is subscribed to.
     channels: Vec<String>,
     has_resumed: bool,
-    /// Of this connection.
+    /// For this connection.
     had_gap: bool,
     had_connected: bool,
 }
@@ -26,11 +26,11 @@ pub(crate) struct Tracker {
 struct Seen {
     number: u64,
     lasting: u64,
-    /// A gap came behind it: any later event may follow.
+    /// A gap came after it: any later event may follow.
     is_behind_gap: bool,
 }
 
-/// What an event means for its reader.
+/// The meaning of an event for its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Event,
@@ -43,7 +43,7 @@ pub(crate) enum Told {
 }
 
 impl Tracker {
-    /// A new connection begins; `has_resumed` if it gave the last event id.
+    /// A new connection begins; `has_resumed` if it sent the last event id.
     pub(crate) fn begin(&mut self, has_resumed: bool) {
         if !has_resumed {
             *self = Tracker::default();
@@ -60,7 +60,7 @@ impl Tracker {
         self.had_connected
     }
 
-    /// Takes the next event of the stream.
+    /// Handles the next event of the stream.
     ///
     /// # Errors
     /// What is wrong with it, in one sentence.
@@ -70,7 +70,7 @@ impl Tracker {
                 let value = json(data)?;
                 value["clientId"].as_str().unwrap_or_default().clone_into(&mut self.client_id);
                 self.set_channels(&value);
-                // What goes to one client goes to its connection: it begins with the first.
+                // Events for one client are for its connection: they begin with the first.
                 self.scopes.retain(|scope, _| !is_of_client(scope));
                 self.had_connected = true;
                 Ok(Told::Connected)
@@ -140,7 +140,7 @@ impl Tracker {
         Ok(())
     }
 
-    /// Takes the subscriptions, and forgets what does not come any more.
+    /// Sets the subscriptions, and forgets scopes that no longer reach the stream.
     fn set_channels(&mut self, value: &Value) {
         let names = value["channels"].as_array().into_iter().flatten().filter_map(Value::as_str);
         self.channels = names.map(str::to_owned).collect();
@@ -149,7 +149,8 @@ impl Tracker {
     }
 }
 
-/// True if and only if events of `scope` reach a stream with these subscriptions; users and all always do.
+/// Returns true if and only if events of `scope` reach a stream with these subscriptions. Those of users
+/// and of all always do.
 fn is_covered(scope: &str, channels: &[String]) -> bool {
     if scope == "all" || scope.starts_with("user:") || is_of_client(scope) {
         return true;
@@ -174,7 +175,7 @@ fn start(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-/// What the ids that publishers give begin with.
+/// The beginning of ids that publishers give.
 pub(crate) const OWN_ID: &str = "own-";
 
 #[cfg(test)]

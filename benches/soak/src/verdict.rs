@@ -1,4 +1,4 @@
-//! What became of everything that should be steady: at the base, at the end, and whether it grew.
+//! The verdict on every steady value: at the base, at the end, and whether it grew.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use crate::sample::Sample;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Line {
     pub(crate) name: String,
-    /// Medians of the samples around.
+    /// Medians of the samples around the base and before the end.
     base: f64,
     end: f64,
     pub(crate) has_grown: bool,
 }
 
-/// The table of a run: `base` is when its first figures are of.
+/// The table of a run; `base` is the time of its first figures.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) base: Duration,
@@ -23,7 +23,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Compares the samples around the base, minute five or half of a shorter run, with those before the end.
+    /// Compares the samples around the base, minute five or half of a shorter run, with those before the
+    /// end.
     pub(crate) fn of(samples: &[Sample]) -> Table {
         let end = samples.last().map(|sample| sample.at).unwrap_or_default();
         let base = BASE.min(end / 2);
@@ -56,7 +57,7 @@ impl Table {
     }
 }
 
-/// True if and only if `end` is more than 5 % above `base`; of what is counted, a few more or less come and go.
+/// Returns true if and only if `end` is more than 5 % above `base`. Counts may differ by a few.
 fn has_grown(name: &str, base: f64, end: f64) -> bool {
     let allowance = match name {
         "downpour_body_memory_bytes" => UNFINISHED_BYTES,
@@ -71,16 +72,17 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// When everything has come to its size: idempotency keys are remembered for so long.
+/// The time by which everything has its full size: idempotency keys are remembered for this long.
 const BASE: Duration = Duration::from_secs(300);
 
-/// On either side of the base, and twice that before the end.
+/// The samples on either side of the base, and over twice this time before the end.
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// Streams that catch up, connections that are just closing: a median of samples may be off by so many.
+/// Streams that catch up and connections that are closing come and go: a median of samples may be off by
+/// this many.
 const COUNT_ALLOWANCE: f64 = 16.0;
 
-/// Bodies and answers that are just under way: how many there are differs from sample to sample.
+/// Bodies and answers under way: their number differs from sample to sample.
 const UNFINISHED_BYTES: f64 = 1024.0 * 1024.0;
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ fn what_one_hold_does_not_suffice_for_goes_on_with_each_turn() {
     servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
     servers.settle();
     let names = [Selector::parse("room:*").unwrap()];
-    let _ = servers.core.hub.subscribe(0, &names, None, Begin::AtHead).unwrap(); // The names are to be put in order for it.
+    let _ = servers.core.hub.subscribe(0, &names, None, Begin::AtHead).unwrap(); // It needs the names in order.
     assert!(servers.core.hub.is_unfinished());
     (0..10).for_each(|_| servers.turn(0));
     assert!(!servers.core.hub.is_unfinished());

@@ -40,13 +40,15 @@ impl View {
             .filter(|&number| number <= self.head_at_request)
             .find(|number| *number < first && is_retained(number));
         assert_eq!(missing, None, "it is retained, and not replayed before {first}: {self:?}");
-        // Where nothing at all was replayed, all behind the request is to come. But what it asked for may have lapsed before it
-        // was read: nothing before that is to come, if it subscribed at the end of what was there when it connected.
-        let first_wanted = count.and_then(|count| {
-            (1..=self.head_at_connected).rev().filter(goes_to_it).nth(count.checked_sub(1)?)
-        });
-        let least = first_wanted.map_or(0, |first| first - 1).max(self.head_at_request);
-        self.place = Some(if first > self.head_at_connected { least } else { first - 1 });
+        if first <= self.head_at_connected {
+            self.place = Some(first - 1);
+            return;
+        }
+        // Nothing at all was replayed: all behind the request is to come. But where it subscribed later, at the latest when it
+        // connected, what it asked for may have lapsed before it was read, and it did not ask for what lies before.
+        self.place = Some(self.head_at_request);
+        let mut asked_for = (1..=self.head_at_connected).rev().filter(goes_to_it);
+        self.asked_from = count.and_then(|count| asked_for.nth(count.checked_sub(1)?)).unwrap_or(0);
     }
 
     /// Returns true if and only if an event may be missing, and no gap told of it: it may have lapsed or, where the stream asked
@@ -60,7 +62,7 @@ impl View {
         let may_be_given_up = matches!(self.begin, Begin::Retained(_))
             && number <= self.head_at_connected
             && !(is_retained() && ways.indexes().any(|way| way < ALL));
-        may_be_given_up || model.may_have_lapsed(number)
+        number < self.asked_from || may_be_given_up || model.may_have_lapsed(number)
     }
 
     /// Finds out after which event a stream began that named an id of a publisher's, if no gap has told it: where the first

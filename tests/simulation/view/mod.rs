@@ -87,6 +87,8 @@ pub(crate) struct View {
     pub(crate) connected_at: Option<u64>,
     /// Everything up to here was seen, or is missing.
     pub(super) place: Option<u64>,
+    /// Where nothing was replayed: it may not have asked for events before this one.
+    asked_from: u64,
     /// Published events so far.
     pub(super) position: u64,
     /// The position of the last event that came through this channel alone.
@@ -146,6 +148,7 @@ impl View {
             subscribed_at: None,
             connected_at: None,
             place: None,
+            asked_from: 0,
             position: 0,
             last_sole: [0; SELF + 1],
             told: Vec::new(),

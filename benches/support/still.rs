@@ -26,7 +26,7 @@ use downpour::hub::Retention;
 use downpour::hub::{Hub, HubOptions};
 use downpour::log::memory::MemoryLog;
 use downpour::shard::core::{Core, CoreOptions};
-use downpour::shard::publishing::apply::application_ticket;
+use downpour::shard::publishing::tickets::application_ticket;
 use downpour::shard::{Message, Shard, ShardOptions};
 
 /// The request of every connection.

@@ -19,7 +19,7 @@ use crate::base::id::EventId;
 use crate::frame::batch::Batch as RenderedBatch;
 use crate::hub::{Receivers, Tally};
 use crate::log::Refusal;
-use crate::shard::publishing::apply::Application;
+use crate::shard::publishing::publishers::Application;
 
 /// Most batches of the application under way, including those whose callback has not returned.
 const BATCHES_UNDER_WAY_MAX: usize = 8192;

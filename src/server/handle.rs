@@ -14,7 +14,7 @@ use crate::base::id::{EventId, Sequence};
 use crate::base::name::{ChannelName, UserId};
 use crate::frame::batch::{TARGET_ALL, user_target};
 use crate::shard::core::Core;
-use crate::shard::publishing::apply::application_ticket;
+use crate::shard::publishing::tickets::application_ticket;
 use crate::shard::{Message, PAUSE};
 use crate::sse::event::Event;
 

@@ -51,7 +51,7 @@ use crate::hub::{HubOptions, SHARDS_MAX};
 use crate::log::memory::MemoryLog;
 use crate::shard::ShardOptions;
 use crate::shard::core::{Core, CoreOptions};
-use crate::shard::publishing::apply::Application;
+use crate::shard::publishing::publishers::Application;
 use desk::{Desk, OpenDesk};
 use handle::Shared;
 use io::Room;

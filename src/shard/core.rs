@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use super::publishing::apply::{Application, Applier, Publishers};
+use super::publishing::apply::Applier;
 use super::publishing::keys::IdempotencyKeys;
+use super::publishing::publishers::{Application, Publishers};
 use super::report::board::Board;
 use super::{MAILBOX_MESSAGES_MAX, Message};
 use crate::base::account::Account;

@@ -35,7 +35,7 @@ use crate::hub::SHARDS_MAX;
 use self::core::Core;
 use connections::{Connections, HANDED_ON_MAX};
 use drain::Drain;
-use publishing::apply::Outcome;
+use publishing::publishers::Outcome;
 use publishing::{BATCHES_UNDER_WAY_MAX, Publishing};
 use questions::Questions;
 pub use questions::{Answer, Question};

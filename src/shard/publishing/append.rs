@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::TicketParts;
+use super::tickets::TicketParts;
 use super::{Form, Submission, Waiting};
 use crate::base::id::{ConnId, EventId};
 use crate::driver::Driver;

@@ -12,8 +12,8 @@ use crate::base::id::EventId;
 use crate::hub::{Receivers, ShardSet};
 use crate::log::{Refusal, Ticket};
 
-use super::apply::Publishers;
 use super::key_table::{Held, KeyTable, Published};
+use super::publishers::Publishers;
 
 /// The recent idempotency keys of all shards.
 #[derive(Debug)]

@@ -10,8 +10,10 @@ mod key_table;
 mod key_table_tests;
 pub mod keys;
 mod outcome;
+pub mod publishers;
 mod read;
 mod reserve;
+pub mod tickets;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Form;
 use super::append::UnderWay;
-use super::apply::{Outcome, TicketParts};
+use super::publishers::Outcome;
+use super::tickets::TicketParts;
 use crate::api;
 use crate::base::id::{ConnId, EventId};
 use crate::driver::Driver;

@@ -4,7 +4,7 @@
 use crate::driver::sim::{SimOptions, SimPeer};
 use crate::frame::batch::Batch;
 use crate::shard::connections::{ACTIONS_PER_TURN_MAX, UNFINISHED_ACTIONS_PER_TURN_MAX};
-use crate::shard::publishing::apply::application_ticket;
+use crate::shard::publishing::tickets::application_ticket;
 use crate::shard::tests::{Servers, read};
 use crate::sse::event::Event;
 

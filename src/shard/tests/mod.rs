@@ -32,7 +32,7 @@ use crate::hub::reading::TakeLimits;
 use crate::hub::{Backlog, HubOptions};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
-use crate::shard::publishing::apply::application_ticket;
+use crate::shard::publishing::tickets::application_ticket;
 use crate::sse::event::Event;
 
 pub(in crate::shard) const SHARDS: usize = 2;

@@ -9,7 +9,7 @@ use crate::driver::sim::SimPeer;
 use crate::frame::batch::Batch;
 use crate::hub::Backlog;
 use crate::log::{Log, Refusal, Sink, Ticket};
-use crate::shard::publishing::apply::application_ticket;
+use crate::shard::publishing::tickets::application_ticket;
 use crate::shard::tests::{Servers, read};
 use crate::sse::event::Event;
 

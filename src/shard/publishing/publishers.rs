@@ -21,7 +21,7 @@ pub struct Outcome {
 }
 
 /// An application that embeds the server and appends batches to the log beside the shards, under tickets
-/// of [`application_ticket`].
+/// of [`application_ticket`](super::tickets::application_ticket).
 ///
 /// Its methods run under the log's lock or within a shard's turn. They note the outcome and wake its
 /// waiter; they neither block nor run code of others.

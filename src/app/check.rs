@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::options::{Resolved, ServeConfig};
+use super::options::Resolved;
 use crate::driver::uring::{self, UringError};
-use crate::server::Io;
+use crate::server::{Io, ServerBuilder};
 
 /// Writes every option with its value and origin, then the warnings.
 ///
@@ -23,7 +23,7 @@ fn report(
     for setting in &resolved.settings {
         writeln!(out, "{setting}")?;
     }
-    let of_io = io_warning(&resolved.config, open_files_max, io_uring);
+    let of_io = io_warning(&resolved.config.server, open_files_max, io_uring);
     let warnings: Vec<&String> = resolved.warnings.iter().chain(&of_io).collect();
     writeln!(out)?;
     for warning in &warnings {
@@ -39,18 +39,18 @@ fn report(
 /// The warning that io_uring is unavailable, or that more connections are asked for than the process may
 /// have open files, if that matters.
 fn io_warning(
-    config: &ServeConfig,
+    server: &ServerBuilder,
     open_files_max: Option<usize>,
     io_uring: impl FnOnce() -> Result<(), UringError>,
 ) -> Option<String> {
-    let too_many = match (config.connections_max, open_files_max) {
+    let too_many = match (server.connections_max, open_files_max) {
         (Some(connections), Some(open_files)) if connections > open_files => Some(format!(
             "max-connections {connections} is more than the {open_files} files that a process may open here; raise \
              that limit (LimitNOFILE in systemd, or ulimit -Hn)"
         )),
         _ => None,
     };
-    match config.io {
+    match server.io {
         Io::Epoll => too_many.map(|warning| format!("{warning}, or use --io uring")),
         Io::Auto => {
             let warning = too_many?;

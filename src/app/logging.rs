@@ -19,7 +19,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use super::log_lines::LogLines;
 
 /// The options of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     /// The least important level that is written.
     pub level: LogLevel,
@@ -28,7 +28,7 @@ pub struct LogOptions {
 }
 
 /// The importance of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogLevel {
     /// Nothing is written.
     Off,
@@ -37,6 +37,7 @@ pub enum LogLevel {
     /// Conditions that the operator should look at.
     Warn,
     /// Events of the server as a whole.
+    #[default]
     Info,
     /// Events of connections.
     Debug,
@@ -68,9 +69,10 @@ impl LogLevel {
 }
 
 /// The form of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people; coloured on a terminal.
+    #[default]
     Text,
     /// One JSON object a line, with the message and its fields side by side.
     Json,

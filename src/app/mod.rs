@@ -39,7 +39,7 @@ pub fn run(cli: Cli) -> Result<(), AppError> {
             for warning in &resolved.warnings {
                 tracing::warn!("{warning}");
             }
-            serve::run(resolved.config).map_err(AppError::Serve)
+            serve::run(resolved.config.server).map_err(AppError::Serve)
         }
         CliCommand::Check(options) => {
             let resolved = options.resolve(&Environment::of_process())?;

@@ -12,6 +12,7 @@ mod handle;
 mod io;
 mod listening;
 mod running;
+mod settings;
 mod shards;
 mod target;
 mod waiting;
@@ -32,10 +33,9 @@ pub use running::RunningServer;
 pub use target::Target;
 
 #[cfg(feature = "cli")]
-pub(crate) use builder::{
-    BODY_BYTES_MAX, BODY_MEMORY_LEAST, BYTES_MAX, COUNT_MAX, DURATION_MAX, HISTORY_BYTES_LEAST,
-    OUTBOX_BYTES_LEAST,
-};
+pub(crate) use builder::bounds;
+#[cfg(feature = "cli")]
+pub(crate) use settings::{Bounds, DURATION_MAX};
 
 use crate::api::{self, ApiOptions, Reach};
 use crate::base::id::EpochTag;

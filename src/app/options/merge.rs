@@ -7,9 +7,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::ConfigError;
 use super::table::{ALL, OptionSpec};
-use super::values::{Problem, switch};
+use super::{ConfigError, ServeConfig};
 
 /// What one source says: texts by the option's name.
 pub(super) type Layer = BTreeMap<&'static str, Given>;
@@ -104,40 +103,20 @@ impl Settings {
         ALL.iter().map(|spec| self.setting(spec)).collect()
     }
 
-    /// The values of an option that may be given several times.
-    pub(super) fn many<T>(
-        &self,
-        spec: &OptionSpec,
-        parse: impl Fn(&str) -> Result<T, Problem>,
-    ) -> Result<Vec<T>, ConfigError> {
-        let setting = self.setting(spec);
-        let parse_one = |value: &String| {
-            parse(value).map_err(|problem| ConfigError::BadValue {
-                place: place(spec, &setting.origin),
-                value: value.clone(),
+    /// Fills `config` with the texts that count for `spec`. Only an option without a default may have none.
+    pub(super) fn fill(&self, spec: &OptionSpec, config: &mut ServeConfig) -> Result<(), ConfigError> {
+        let Setting { values, origin, .. } = self.setting(spec);
+        if values.is_empty() && !spec.default.is_empty() {
+            return Err(ConfigError::NoValue { place: place(spec, &origin) });
+        }
+        for value in values {
+            (spec.fill)(config, &value).map_err(|problem| ConfigError::BadValue {
+                place: place(spec, &origin),
+                value,
                 problem,
-            })
-        };
-        setting.values.iter().map(parse_one).collect()
-    }
-
-    /// The value of an option that has exactly one.
-    pub(super) fn one<T>(
-        &self,
-        spec: &OptionSpec,
-        parse: impl Fn(&str) -> Result<T, Problem>,
-    ) -> Result<T, ConfigError> {
-        self.many(spec, parse)?.pop().ok_or_else(|| self.empty(spec))
-    }
-
-    /// Whether a switch is on.
-    pub(super) fn switch(&self, spec: &OptionSpec) -> Result<bool, ConfigError> {
-        self.one(spec, switch)
-    }
-
-    /// The error for an option that was given without any value.
-    pub(super) fn empty(&self, spec: &OptionSpec) -> ConfigError {
-        ConfigError::NoValue { place: self.place(spec) }
+            })?;
+        }
+        Ok(())
     }
 
     /// How to speak of an option where it was given, such as `--retry` or `retry in downpour.toml, line 3`.
@@ -156,8 +135,7 @@ fn place(spec: &OptionSpec, origin: &Origin) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{HOST, INSECURE, KEEPALIVE};
-    use super::super::values::{duration, host_name};
+    use super::super::table::{HOST, INSECURE, KEEPALIVE, LISTEN};
     use super::*;
 
     fn layer(name: &'static str, values: &[&str], origin: Origin) -> Layer {
@@ -176,10 +154,19 @@ mod tests {
             layer("host", &["b", "c"], Origin::Environment),
             layer("keepalive", &["1s"], file(2)),
         ]);
-        assert_eq!(settings.many(&HOST, host_name).unwrap(), ["a"]);
+        assert_eq!(settings.setting(&HOST).to_string(), "host = a (from: command line)");
         assert_eq!(settings.setting(&KEEPALIVE).to_string(), "keepalive = 1s (from: file, line 2)");
         assert_eq!(settings.setting(&INSECURE).to_string(), "insecure = false (from: default)");
-        assert!(!settings.switch(&INSECURE).unwrap());
+    }
+
+    #[test]
+    fn an_option_that_has_a_value_by_default_cannot_have_none() {
+        let none = |name| Settings::merge([layer(name, &[], Origin::Environment)]);
+        let mut config = ServeConfig::default();
+        let told = none("listen").fill(&LISTEN, &mut config).unwrap_err().to_string();
+        assert_eq!(told, "the environment variable DOWNPOUR_LISTEN needs at least one value");
+        none("host").fill(&HOST, &mut config).unwrap();
+        assert_eq!(config, ServeConfig::default());
     }
 
     #[test]
@@ -190,7 +177,7 @@ mod tests {
             (file(7), "keepalive in downpour.toml, line 7"),
         ] {
             let settings = Settings::merge([layer("keepalive", &["soon"], origin)]);
-            let told = settings.one(&KEEPALIVE, duration).unwrap_err().to_string();
+            let told = settings.fill(&KEEPALIVE, &mut ServeConfig::default()).unwrap_err().to_string();
             assert!(
                 told.starts_with(&format!("invalid value \"soon\" for {place}: a duration is")),
                 "{told}"

@@ -1,13 +1,15 @@
 //! The options of `downpour serve`, from wherever they come: command line over environment over file over default.
 //!
 //! Each option has one row in `table`; its text is the same in every source and is parsed in one place (`values`,
-//! `config`), so that a value is allowed in all of them or in none, and an error names the source it came from.
+//! `fill`), so that a value is allowed in all of them or in none, and an error names the source it came from. Texts
+//! fill the builder of a server, whose settings have the bounds.
 //! Not responsible for acting on any of it.
 
 mod config;
 mod environment;
 mod error;
 mod file;
+mod fill;
 mod merge;
 mod nearest;
 mod table;
@@ -18,7 +20,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-pub use self::config::{Hosts, ServeConfig};
+pub use self::config::ServeConfig;
 pub use self::environment::Environment;
 pub use self::error::ConfigError;
 pub use self::merge::{Origin, Setting};
@@ -165,7 +167,7 @@ mod tests {
         assert_eq!(shown(&resolved, "retry"), "retry = 2s (from: environment)");
         assert_eq!(shown(&resolved, "history-events"), "history-events = 1 (from: file, line 3)");
         assert_eq!(shown(&resolved, "drain"), "drain = 8s (from: default)");
-        assert_eq!(resolved.config.retry_delay.as_secs(), 2);
+        assert_eq!(resolved.config.server.retry_delay.as_secs(), 2);
     }
 
     #[test]
@@ -182,7 +184,7 @@ mod tests {
     fn a_switch_given_alone_is_on_and_may_be_turned_off_again() {
         let environment = Environment::from_iter([("DOWNPOUR_INSECURE", "true")]);
         let insecure = |arguments: &[&str], environment: &Environment| {
-            options(arguments).resolve(environment).unwrap().config.insecure
+            options(arguments).resolve(environment).unwrap().config.server.is_insecure
         };
         assert!(insecure(&["--insecure"], &Environment::default()));
         assert!(insecure(&[], &environment));
@@ -192,7 +194,7 @@ mod tests {
     #[test]
     fn repeated_addresses_are_all_taken() {
         let repeated = options(&["--listen", "127.0.0.1:1", "--listen", "[::1]:2"]);
-        assert_eq!(repeated.resolve(&Environment::default()).unwrap().config.listen.len(), 2);
+        assert_eq!(repeated.resolve(&Environment::default()).unwrap().config.server.listen.len(), 2);
     }
 
     #[test]

@@ -101,17 +101,6 @@ pub(in crate::app) fn count_within(
     }
 }
 
-/// A whole number within `allowed`, or `auto`, which is `None`.
-pub(super) fn count_or_auto(
-    allowed: RangeInclusive<usize>,
-) -> impl Fn(&str) -> Result<Option<usize>, Problem> {
-    let count = count_within(allowed);
-    move |text| match text {
-        "auto" => Ok(None),
-        _ => count(text).map(Some).map_err(|problem| format!("{problem}, or auto")),
-    }
-}
-
 /// `true` or `false`, for options that are switches.
 pub(super) fn switch(text: &str) -> Result<bool, Problem> {
     match text {
@@ -291,9 +280,6 @@ mod tests {
         for text in ["0", "101", "+1", "-1", "ten", "", "1e2"] {
             assert_eq!(count(text).unwrap_err(), "it must be a whole number from 1 to 100", "{text}");
         }
-        assert_eq!(count_or_auto(1..=9)("auto"), Ok(None));
-        assert_eq!(count_or_auto(1..=9)("9"), Ok(Some(9)));
-        assert!(count_or_auto(1..=9)("many").unwrap_err().ends_with("or auto"));
     }
 
     #[test]

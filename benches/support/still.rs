@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use downpour::Event;
-use downpour::api::{self, ApiOptions, Hosts, Reach};
+use downpour::api::{self, ApiOptions};
 use downpour::base::id::{ConnId, EpochTag};
 use downpour::base::limits::COMPLETIONS_PER_WAIT_MAX;
 use downpour::base::mailbox::{Receiver, Wake};
@@ -17,7 +17,6 @@ use downpour::base::random::SplitMix64;
 use downpour::conn::ConnOptions;
 use downpour::driver::{Completion, Driver, SendStart};
 use downpour::frame::batch::Batch;
-use downpour::frame::notice::KeepaliveStyle;
 use downpour::frame::offer::Offer;
 use downpour::frame::outbox::OutboxLimits;
 use downpour::frame::render::render;
@@ -358,23 +357,15 @@ fn options(number: usize, streams: usize) -> ShardOptions {
             idle_timeout: seconds(75),
             stall_timeout: Some(seconds(120)),
             publish_timeout: seconds(5),
-            keepalive: None,
-            keepalive_style: KeepaliveStyle::Event,
             body_bytes_max: 1024 * 1024,
             outbox: OutboxLimits { bytes_max: 256 * 1024, frames_max: 1024 },
             plan_body: api::plan_body,
+            ..ConnOptions::default()
         },
-        api: vec![ApiOptions {
-            hosts: Hosts::default(),
-            reach: Reach::Loopback,
-            is_insecure: false,
-            trusts_user_parameter: false,
-            stream_channels_max: 16,
-        }],
+        api: vec![ApiOptions { stream_channels_max: 16, ..ApiOptions::default() }],
         connections_max: streams,
         retry: seconds(3),
-        retry_jitter: Duration::ZERO,
-        stream_age_max: None,
         drain_timeout: Duration::ZERO,
+        ..ShardOptions::default()
     }
 }

@@ -70,6 +70,19 @@ pub struct ApiOptions {
     pub stream_channels_max: usize,
 }
 
+impl Default for ApiOptions {
+    /// A listener on a loopback address. Tests and benches set what matters to them.
+    fn default() -> ApiOptions {
+        ApiOptions {
+            hosts: Hosts::default(),
+            reach: Reach::Loopback,
+            is_insecure: false,
+            trusts_user_parameter: false,
+            stream_channels_max: 128,
+        }
+    }
+}
+
 /// What events are checked against: the same for all requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Checks<'c> {

@@ -15,13 +15,7 @@ pub(super) fn head(text: &str) -> RequestHead {
 }
 
 pub(super) fn options() -> ApiOptions {
-    ApiOptions {
-        hosts: Hosts::default(),
-        reach: Reach::Loopback,
-        is_insecure: false,
-        trusts_user_parameter: false,
-        stream_channels_max: 4,
-    }
+    ApiOptions { stream_channels_max: 4, ..ApiOptions::default() }
 }
 
 pub(super) fn request(line: &str, headers: &str) -> RequestHead {

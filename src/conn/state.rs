@@ -34,6 +34,24 @@ pub struct ConnOptions {
     pub plan_body: fn(&RequestHead) -> Plan,
 }
 
+impl Default for ConnOptions {
+    /// No pings, and every body is taken whole. Tests and benches set what matters to them.
+    fn default() -> ConnOptions {
+        ConnOptions {
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            stall_timeout: None,
+            publish_timeout: Duration::from_secs(5),
+            keepalive: None,
+            keepalive_style: KeepaliveStyle::Event,
+            body_bytes_max: 1 << 20,
+            outbox: OutboxLimits { bytes_max: 1 << 18, frames_max: 256 },
+            plan_body: |_| Plan { body: BodyPlan::Whole, is_publish: false },
+        }
+    }
+}
+
 /// What a request's head alone decides.
 #[derive(Clone, Debug)]
 pub struct Plan {

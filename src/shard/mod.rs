@@ -24,7 +24,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::api::ApiOptions;
+use crate::api::{self, ApiOptions};
 use crate::base::mailbox::Receiver;
 use crate::base::random::Random;
 use crate::conn::{Common, ConnOptions};
@@ -97,6 +97,22 @@ pub struct ShardOptions {
     pub stream_age_max: Option<Duration>,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+}
+
+impl Default for ShardOptions {
+    /// The first shard, with one listener on a loopback address. Tests and benches set what matters to them.
+    fn default() -> ShardOptions {
+        ShardOptions {
+            number: 0,
+            conn: ConnOptions { plan_body: api::plan_body, ..ConnOptions::default() },
+            api: vec![ApiOptions::default()],
+            connections_max: 1000,
+            retry: Duration::from_secs(3),
+            retry_jitter: Duration::ZERO,
+            stream_age_max: None,
+            drain_timeout: Duration::from_secs(8),
+        }
+    }
 }
 
 /// One core's worth of server.

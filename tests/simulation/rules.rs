@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use downpour::api::{self, ApiOptions, Hosts, Reach};
+use downpour::api::{self, ApiOptions};
 use downpour::base::random::SplitMix64;
 use downpour::conn::ConnOptions;
 use downpour::driver::sim::SimOptions;
-use downpour::frame::notice::KeepaliveStyle;
 use downpour::frame::outbox::OutboxLimits;
 use downpour::hub::Retention;
 use downpour::hub::{Backlog, HOLD_STEPS, HOLD_STEPS_MIN, HubOptions};
@@ -134,7 +133,6 @@ fn net(random: &mut SplitMix64) -> SimOptions {
 fn shard(random: &mut SplitMix64) -> ShardOptions {
     let seconds = Duration::from_secs;
     ShardOptions {
-        number: 0,
         conn: ConnOptions {
             head_timeout: seconds(10),
             body_timeout: seconds(30),
@@ -142,26 +140,21 @@ fn shard(random: &mut SplitMix64) -> ShardOptions {
             stall_timeout: None, // Subscribers may pause for as long as they like.
             publish_timeout: seconds(5),
             keepalive: pick(random, &[None, Some(1), Some(30)]).map(seconds),
-            keepalive_style: KeepaliveStyle::Event,
             body_bytes_max: 1024 * 1024,
             outbox: OutboxLimits {
                 bytes_max: *pick(random, &[200, 1000, 5000, 20_000]),
                 frames_max: *pick(random, &[1, 2, 8, 32]),
             },
             plan_body: api::plan_body,
+            ..ConnOptions::default()
         },
-        api: vec![ApiOptions {
-            hosts: Hosts::default(),
-            reach: Reach::Loopback,
-            is_insecure: false,
-            trusts_user_parameter: false,
-            stream_channels_max: *pick(random, &[16, 4]),
-        }],
+        api: vec![ApiOptions { stream_channels_max: *pick(random, &[16, 4]), ..ApiOptions::default() }],
         connections_max: *pick(random, &[1000, 1000, 1000, 6]),
         retry: seconds(3),
         retry_jitter: seconds(1),
         stream_age_max: pick(random, &[None, None, None, Some(10)]).map(seconds),
         drain_timeout: seconds(10),
+        ..ShardOptions::default()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::super::BodyPlan;
 use super::*;
-use crate::frame::notice::KeepaliveStyle;
 use crate::frame::outbox::OutboxLimits;
 
 pub(super) fn options() -> ConnOptions {
@@ -13,10 +12,10 @@ pub(super) fn options() -> ConnOptions {
         stall_timeout: Some(STALL_TIMEOUT),
         publish_timeout: PUBLISH_TIMEOUT,
         keepalive: Some(KEEPALIVE),
-        keepalive_style: KeepaliveStyle::Event,
         body_bytes_max: BODY_BYTES_MAX,
         outbox: OutboxLimits { bytes_max: 10_000, frames_max: 1000 },
         plan_body,
+        ..ConnOptions::default()
     }
 }
 

@@ -17,14 +17,13 @@ use serde_json::{Value, json};
 
 use super::core::{Core, CoreOptions};
 use super::{MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
-use crate::api::{self, ApiOptions, Hosts, Reach};
+use crate::api::{self, ApiOptions};
 use crate::base::id::{EpochTag, Sequence};
 use crate::base::random::{Random, SplitMix64};
 use crate::conn::ConnOptions;
 use crate::driver::Driver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
 use crate::frame::batch::{Batch, TARGET_ALL};
-use crate::frame::notice::KeepaliveStyle;
 use crate::frame::outbox::OutboxLimits;
 use crate::http::http_date;
 use crate::hub::Retention;
@@ -172,24 +171,16 @@ fn options(number: usize) -> ShardOptions {
             idle_timeout: 10 * second,
             stall_timeout: Some(120 * second),
             publish_timeout: 5 * second,
-            keepalive: None,
-            keepalive_style: KeepaliveStyle::Event,
             body_bytes_max: 1 << 20,
             outbox: OutboxLimits { bytes_max: 1 << 16, frames_max: 64 },
             plan_body: api::plan_body,
+            ..ConnOptions::default()
         },
-        api: vec![ApiOptions {
-            hosts: Hosts { any: false, names: Vec::new() },
-            reach: Reach::Loopback,
-            is_insecure: false,
-            trusts_user_parameter: false,
-            stream_channels_max: 8,
-        }],
+        api: vec![ApiOptions { stream_channels_max: 8, ..ApiOptions::default() }],
         connections_max: 100,
         retry: second,
-        retry_jitter: Duration::ZERO,
-        stream_age_max: None,
         drain_timeout: second,
+        ..ShardOptions::default()
     }
 }
 

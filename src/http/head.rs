@@ -9,8 +9,9 @@
 
 use std::mem::MaybeUninit;
 
+use super::authority::is_host_and_port;
 use super::error::{RequestError, quote};
-use super::fields::{Fields, is_host_and_port};
+use super::fields::Fields;
 use super::request::{Framing, Known, Method, RequestHead, Span, Version};
 use crate::base::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 

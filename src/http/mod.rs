@@ -4,6 +4,7 @@
 //! or [`Problem`] becomes bytes. What a path means, who may ask for it, and when a peer is too slow is decided on the
 //! floors above.
 
+mod authority;
 mod body;
 mod error;
 mod fields;

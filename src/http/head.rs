@@ -9,10 +9,10 @@
 
 use std::mem::MaybeUninit;
 
-use super::authority::is_host_and_port;
 use super::error::{RequestError, quote};
 use super::fields::Fields;
-use super::request::{Framing, Known, Method, RequestHead, Span, Version};
+use super::request::{Framing, Known, Method, RequestHead, Span, Version, narrow};
+use super::target::Target;
 use crate::base::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 
 /// Reads the head of a request that has come whole: [`HeadScanner::parse`] without a memory.
@@ -122,11 +122,6 @@ impl HeadScanner {
         }
         Ok(())
     }
-}
-
-/// Places in a head fit two bytes, as asserted below.
-fn narrow(position: usize) -> u16 {
-    u16::try_from(position).unwrap_or(u16::MAX)
 }
 
 /// Reads a head that is whole, from its first byte to the end of its blank line.
@@ -239,72 +234,6 @@ fn check_version(head: &[u8]) -> Result<Option<Version>, RequestError> {
         }
         _ => Err(RequestError::BadVersion { version: quote(version) }),
     }
-}
-
-/// A request target and its parts (RFC 9112 3.2).
-struct Target<'h> {
-    text: &'h str,
-    authority: Option<Span>,
-    path: Span,
-    query: Span,
-    /// The path has something that is percent-encoded.
-    has_escape: bool,
-}
-
-impl<'h> Target<'h> {
-    /// Accepts the origin form, the absolute form of http and https, `*` for `OPTIONS` and an authority for `CONNECT`.
-    fn parse(text: &'h str, method: Method) -> Result<Target<'h>, RequestError> {
-        let refuse = |problem| RequestError::BadTarget { target: quote(text.as_bytes()), problem };
-        if text.len() > TARGET_BYTES_MAX {
-            return Err(RequestError::TargetTooLong { limit_bytes: TARGET_BYTES_MAX });
-        }
-        let span = |start, end| Span { start: narrow(start), end: narrow(end) };
-        let (path_start, authority) = match text.as_bytes() {
-            [b'/', ..] => (0, None),
-            b"*" if method == Method::Options => (0, None),
-            b"*" => return Err(refuse("* is for OPTIONS alone")),
-            authority if method == Method::Connect && is_host_and_port(authority) => {
-                let authority = span(0, text.len());
-                return Ok(Target {
-                    text,
-                    authority: Some(authority),
-                    path: Span::ABSENT,
-                    query: Span::ABSENT,
-                    has_escape: false,
-                });
-            }
-            bytes => {
-                let start =
-                    authority_start(bytes).ok_or_else(|| refuse("expected a path that begins with /"))?;
-                let end = bytes[start..].iter().position(|byte| b"/?#".contains(byte));
-                let end = end.map_or(bytes.len(), |offset| start + offset);
-                if !is_host_and_port(&bytes[start..end]) {
-                    return Err(refuse("expected a host and an optional port after the scheme"));
-                }
-                (end, Some(span(start, end)))
-            }
-        };
-        let rest = &text.as_bytes()[path_start..];
-        let path = span(path_start, text.len());
-        if memchr::memchr3(b'?', b'#', b'%', rest).is_none() {
-            return Ok(Target { text, authority, path, query: Span::ABSENT, has_escape: false });
-        }
-        if memchr::memchr(b'#', rest).is_some() {
-            return Err(refuse("a fragment is not sent to a server"));
-        }
-        let path_bytes = memchr::memchr(b'?', rest).unwrap_or(rest.len());
-        let path_end = path_start + path_bytes;
-        let query = if path_bytes < rest.len() { span(path_end + 1, text.len()) } else { Span::ABSENT };
-        let has_escape = memchr::memchr(b'%', &rest[..path_bytes]).is_some();
-        Ok(Target { text, authority, path: span(path_start, path_end), query, has_escape })
-    }
-}
-
-/// Where the authority of an absolute http or https URI begins.
-fn authority_start(target: &[u8]) -> Option<usize> {
-    [b"http://".as_slice(), b"https://"]
-        .into_iter()
-        .find_map(|scheme| target.get(..scheme.len())?.eq_ignore_ascii_case(scheme).then_some(scheme.len()))
 }
 
 /// Blank lines before a request that are ignored; RFC 9112 2.2 asks for one, old clients sent it after a `POST`.
@@ -441,33 +370,6 @@ mod tests {
             let error = parse(format!("GET / {version}\r\nHost: a\r\n\r\n").as_bytes()).unwrap_err();
             assert!(error.to_string().contains(&format!("found {version:?}, expected a version")), "{error}");
         }
-    }
-
-    #[test]
-    fn the_authority_of_an_absolute_target_is_the_host() {
-        let absolute = head("GET http://b:1/x?y HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!((absolute.path_raw(), absolute.query_raw()), ("/x", Some("y")));
-        assert_eq!(absolute.header(Known::Host).unwrap(), Some("b:1"));
-        let root = head("GET HTTPS://b?y HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!((root.path_raw(), root.query_raw()), ("/", Some("y")));
-        assert_eq!(head("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").path_raw(), "*");
-    }
-
-    #[test]
-    fn a_path_is_decoded_and_its_query_is_not() {
-        for (target, path, query) in [
-            ("/a%2Fb", "/a/b", None),
-            ("/a%2Fb?c=%41", "/a/b", Some("c=%41")),
-            ("/a?%41", "/a", Some("%41")),
-            ("/a?", "/a", Some("")),
-            ("http://b/%61?c", "/a", Some("c")),
-            ("http://%62", "/", None),
-            ("/a", "/a", None),
-        ] {
-            let head = head(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
-            assert_eq!((head.path().as_deref(), head.query_raw()), (Ok(path), query), "{target}");
-        }
-        assert!(head("GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n").path().is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod problem;
 mod request;
 mod response;
 mod status;
+mod target;
 mod uri;
 
 #[cfg(test)]

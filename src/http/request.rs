@@ -225,6 +225,11 @@ impl Span {
     }
 }
 
+/// A place in a head as a [`Span`] keeps it.
+pub(super) fn narrow(position: usize) -> u16 {
+    u16::try_from(position).unwrap_or(u16::MAX)
+}
+
 /// A request's head, owned: one allocation holds the target and the values of the known headers, and nothing else of
 /// what was sent.
 #[derive(Clone, PartialEq, Eq)]

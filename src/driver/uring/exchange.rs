@@ -16,7 +16,7 @@ use super::key::Key;
 use super::{UringDriver, UringSocket};
 
 /// The exchange that is under way.
-pub(super) struct Exchange {
+pub(super) struct DescriptorExchange {
     /// The kernel reads a file descriptor here and writes a direct one. If the driver ends while this is
     /// under way, it is leaked, once per driver.
     place: Box<UnsafeCell<RawFd>>,
@@ -28,10 +28,10 @@ pub(super) struct Exchange {
     outcome: Option<i32>,
 }
 
-impl Exchange {
-    pub(super) fn new() -> Exchange {
+impl DescriptorExchange {
+    pub(super) fn new() -> DescriptorExchange {
         let place = Box::new(UnsafeCell::new(-1));
-        Exchange { place, handing_over: 0, taking_over: 0, is_awaited: false, outcome: None }
+        DescriptorExchange { place, handing_over: 0, taking_over: 0, is_awaited: false, outcome: None }
     }
 
     /// Gives up without freeing memory that the kernel may still write to.
@@ -108,7 +108,7 @@ impl UringDriver {
         };
         #[expect(unsafe_code, reason = "the kernel writes to memory that is named here")]
         // SAFETY: the place is a box of its own. Nobody touches it while `taking_over` says that the
-        // kernel may. It is not freed in that case (`Exchange::leak`).
+        // kernel may. It is not freed in that case (`DescriptorExchange::leak`).
         unsafe {
             self.ring.register(place, Key::TakeOver);
         }

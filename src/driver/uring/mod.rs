@@ -53,7 +53,7 @@ pub use self::setup::{FILES_MAX, PreparedUring};
 use self::accept::{Accept, Acceptor};
 use self::buffers::Buffers;
 use self::connection::{Connection, Receiving, Room};
-use self::exchange::Exchange;
+use self::exchange::DescriptorExchange;
 use self::key::{Key, SLOTS_MAX};
 use self::ring::Ring;
 use self::sends::Sends;
@@ -85,7 +85,7 @@ pub struct UringDriver {
     /// Direct descriptors of connections that were closed while the end of our side was under way.
     ending: HashMap<ConnId, u32>,
     /// `None` once dropped.
-    exchange: Option<Exchange>,
+    exchange: Option<DescriptorExchange>,
     /// Direct descriptors of sockets that were dropped.
     dropped: Dropped,
     /// Receives in the kernel, those of closed connections included.

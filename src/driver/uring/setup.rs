@@ -12,7 +12,7 @@ use super::UringDriver;
 use super::accept::Acceptor;
 use super::buffers::{self, Buffers};
 use super::error::UringError;
-use super::exchange::Exchange;
+use super::exchange::DescriptorExchange;
 use super::key::Key;
 use super::probe::Proven;
 use super::ring::{COMPLETIONS, Ring, SUBMISSIONS};
@@ -83,7 +83,7 @@ impl PreparedUring {
             passed: 0,
             starved: VecDeque::new(),
             ending: HashMap::new(),
-            exchange: Some(Exchange::new()),
+            exchange: Some(DescriptorExchange::new()),
             dropped: Rc::new(RefCell::new(Vec::new())),
             receives: 0,
             lent: None,

@@ -10,7 +10,7 @@ use std::thread;
 use ureq::http::{StatusCode, Uri};
 
 use super::client::CONNECT_TIMEOUT;
-use crate::http::{BodyDecoder, Framing};
+use crate::http::{BodyDecoder, BodyFraming};
 
 /// A complete answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ fn receive(socket: &mut impl Read) -> io::Result<Answer> {
 
 /// The status of an answer, the framing of its body (`None`: it ends with the connection), and the bytes
 /// of its head; `None` while the head is incomplete.
-fn read_head(received: &[u8]) -> io::Result<Option<(StatusCode, Option<Framing>, usize)>> {
+fn read_head(received: &[u8]) -> io::Result<Option<(StatusCode, Option<BodyFraming>, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let malformed = |error| io::Error::new(ErrorKind::InvalidData, error);
@@ -124,17 +124,17 @@ fn read_head(received: &[u8]) -> io::Result<Option<(StatusCode, Option<Framing>,
         str::from_utf8(header.value).ok()
     };
     let framing = if status == StatusCode::NO_CONTENT {
-        Some(Framing::None)
+        Some(BodyFraming::None)
     } else if value("transfer-encoding").is_some() {
-        Some(Framing::Chunked)
+        Some(BodyFraming::Chunked)
     } else {
-        value("content-length").and_then(|length| length.parse().ok()).map(Framing::Length)
+        value("content-length").and_then(|length| length.parse().ok()).map(BodyFraming::Length)
     };
     Ok(Some((status, framing, bytes)))
 }
 
 /// The body, once it is complete.
-fn read_body(framing: Option<Framing>, received: &[u8], is_over: bool) -> io::Result<Option<Vec<u8>>> {
+fn read_body(framing: Option<BodyFraming>, received: &[u8], is_over: bool) -> io::Result<Option<Vec<u8>>> {
     let Some(framing) = framing else { return Ok(is_over.then(|| received.to_vec())) };
     let malformed = |error| io::Error::new(ErrorKind::InvalidData, error);
     let mut decoder = BodyDecoder::new(framing, u64::MAX).map_err(malformed)?;

@@ -4,7 +4,7 @@
 //! checked, bounded and forgotten. Bare LF is refused here too: it is how one request is hidden inside another.
 
 use super::error::RequestError;
-use super::request::Framing;
+use super::request::BodyFraming;
 use crate::base::limits::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
 
 /// Takes a body out of the bytes of a connection.
@@ -77,11 +77,11 @@ impl BodyDecoder {
     ///
     /// # Errors
     /// [`RequestError::BodyTooLong`] for a length that is already over it, so that nobody is asked to send it.
-    pub fn new(framing: Framing, bytes_max: u64) -> Result<BodyDecoder, RequestError> {
+    pub fn new(framing: BodyFraming, bytes_max: u64) -> Result<BodyDecoder, RequestError> {
         let (state, remaining) = match framing {
-            Framing::None | Framing::Length(0) => (State::Done, 0),
-            Framing::Length(length) => (State::Counted, length),
-            Framing::Chunked => (State::SizeStart, 0),
+            BodyFraming::None | BodyFraming::Length(0) => (State::Done, 0),
+            BodyFraming::Length(length) => (State::Counted, length),
+            BodyFraming::Chunked => (State::SizeStart, 0),
         };
         if remaining > bytes_max {
             return Err(RequestError::BodyTooLong { limit_bytes: bytes_max });
@@ -303,7 +303,7 @@ mod tests {
 
     /// Everything that a body holds, and what is left behind it.
     fn decode_all(
-        framing: Framing,
+        framing: BodyFraming,
         bytes_max: u64,
         input: &[u8],
     ) -> Result<(Vec<u8>, Vec<u8>), RequestError> {
@@ -321,10 +321,10 @@ mod tests {
 
     #[test]
     fn a_counted_body_ends_after_its_length() {
-        let result = decode_all(Framing::Length(3), 3, b"abcGET");
+        let result = decode_all(BodyFraming::Length(3), 3, b"abcGET");
         assert_eq!(result, Ok((b"abc".to_vec(), b"GET".to_vec())));
-        assert_eq!(decode_all(Framing::Length(0), 0, b"x"), Ok((vec![], b"x".to_vec())));
-        assert_eq!(decode_all(Framing::None, 0, b""), Ok((vec![], vec![])));
+        assert_eq!(decode_all(BodyFraming::Length(0), 0, b"x"), Ok((vec![], b"x".to_vec())));
+        assert_eq!(decode_all(BodyFraming::None, 0, b""), Ok((vec![], vec![])));
     }
 
     #[test]
@@ -332,24 +332,24 @@ mod tests {
         let input =
             b"5 ;a=\"b;\\\"c\" ; d = e;f\r\nhello\r\n00A\r\n, world..!\r\n0;x\r\nDigest: y\r\nX:\r\n\r\nGET";
         assert_eq!(
-            decode_all(Framing::Chunked, 15, input),
+            decode_all(BodyFraming::Chunked, 15, input),
             Ok((b"hello, world..!".to_vec(), b"GET".to_vec()))
         );
-        assert_eq!(decode_all(Framing::Chunked, 0, b"0\r\n\r\n"), Ok((vec![], vec![])));
+        assert_eq!(decode_all(BodyFraming::Chunked, 0, b"0\r\n\r\n"), Ok((vec![], vec![])));
     }
 
     #[test]
     fn a_body_over_its_limit_is_refused_before_its_data_comes() {
         let too_long = RequestError::BodyTooLong { limit_bytes: 4 };
-        assert_eq!(BodyDecoder::new(Framing::Length(5), 4).unwrap_err(), too_long);
-        let mut decoder = BodyDecoder::new(Framing::Chunked, 4).unwrap();
+        assert_eq!(BodyDecoder::new(BodyFraming::Length(5), 4).unwrap_err(), too_long);
+        let mut decoder = BodyDecoder::new(BodyFraming::Chunked, 4).unwrap();
         assert_eq!(decoder.decode(b"2\r\nab\r\n").unwrap(), (5, b"ab".as_slice()));
         assert_eq!(decoder.decode(b"\r\n3\r\n"), Err(too_long));
     }
 
     #[test]
     fn the_largest_size_does_not_overflow() {
-        let mut decoder = BodyDecoder::new(Framing::Chunked, u64::MAX).unwrap();
+        let mut decoder = BodyDecoder::new(BodyFraming::Chunked, u64::MAX).unwrap();
         assert_eq!(decoder.decode(b"FFFFFFFFFFFFFFFF\r\nab").unwrap(), (20, b"ab".as_slice()));
         assert_eq!(decoder.announced_bytes(), u64::MAX);
         assert!(!decoder.is_done());

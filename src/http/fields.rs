@@ -5,7 +5,7 @@ use httparse::Header;
 
 use super::authority::is_host_and_port;
 use super::error::{RequestError, quote};
-use super::request::{Framing, Known, ProxyHeader, Version};
+use super::request::{BodyFraming, Known, ProxyHeader, Version};
 
 /// What the fields of one head say.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl<'h> Fields<'h> {
     /// # Errors
     /// 400 for an ambiguous framing, 501 for a coding that is not chunked, 417 for an unknown expectation; in this
     /// order, since an ambiguity may be somebody's attack.
-    pub(super) fn framing(&self, version: Version) -> Result<Framing, RequestError> {
+    pub(super) fn framing(&self, version: Version) -> Result<BodyFraming, RequestError> {
         let has_coding = self.chunked || self.unknown_coding.is_some();
         if has_coding && self.content_length.is_some() {
             return Err(RequestError::LengthAndTransferEncoding);
@@ -189,17 +189,17 @@ impl<'h> Fields<'h> {
             return Err(RequestError::UnknownExpectation { value: quote(value) });
         }
         Ok(match self.content_length {
-            Some(length) => Framing::Length(length),
-            None if self.chunked => Framing::Chunked,
-            None => Framing::None,
+            Some(length) => BodyFraming::Length(length),
+            None if self.chunked => BodyFraming::Chunked,
+            None => BodyFraming::None,
         })
     }
 
     /// HTTP/1.0 has no expectations (RFC 9110 10.1.1), and no body needs no permission.
-    pub(super) fn expects_continue(&self, version: Version, framing: Framing) -> bool {
+    pub(super) fn expects_continue(&self, version: Version, framing: BodyFraming) -> bool {
         self.expects_continue
             && version == Version::Http11
-            && !matches!(framing, Framing::None | Framing::Length(0))
+            && !matches!(framing, BodyFraming::None | BodyFraming::Length(0))
     }
 
     /// RFC 9112 9.3.

@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 
 use super::error::{RequestError, quote};
 use super::fields::Fields;
-use super::request::{Framing, Known, Method, RequestHead, Span, Version, narrow};
+use super::request::{BodyFraming, Known, Method, RequestHead, Span, Version, narrow};
 use super::target::Target;
 use crate::base::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 
@@ -162,7 +162,7 @@ fn split(tamed: &[u8], head: &[u8]) -> Result<RequestHead, RequestError> {
     let fields = Fields::read(request.headers)?;
     fields.check_host(version)?;
     let framing = fields.framing(version)?;
-    if framing == Framing::None && version == Version::Http10 && method.has_content() {
+    if framing == BodyFraming::None && version == Version::Http10 && method.has_content() {
         return Err(RequestError::MissingLength);
     }
     let (text, spans) = keep(&target, &fields, request.headers);
@@ -252,7 +252,7 @@ const _: () = assert!(HEADERS_MAX < u8::MAX as usize, "lines fit a byte");
 
 #[cfg(test)]
 mod tests {
-    use super::super::Framing;
+    use super::super::BodyFraming;
     use super::*;
 
     fn head(text: &str) -> RequestHead {
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(head.header(Known::Host).unwrap(), Some("a:8080"));
         assert_eq!(head.header(Known::Accept).unwrap(), Some("text/event-stream"));
         assert_eq!(head.header(Known::Cookie).unwrap(), None);
-        assert_eq!(head.framing(), Framing::None);
+        assert_eq!(head.framing(), BodyFraming::None);
         assert!(head.is_persistent() && !head.expects_continue());
     }
 

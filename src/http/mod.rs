@@ -27,7 +27,7 @@ pub use error::RequestError;
 pub use head::{HeadScanner, parse};
 pub use negotiate::{MediaType, accepts_event_stream};
 pub use problem::Problem;
-pub use request::{Framing, Known, Method, ProxyHeader, RequestHead, Version};
+pub use request::{BodyFraming, Known, Method, ProxyHeader, RequestHead, Version};
 pub use response::{CONTINUE, HttpDate, Response, ResponseContext, http_date, stream_head};
 pub use status::Status;
 pub use uri::{Pairs, Segments, UriError, decode_path, pairs, segments};

@@ -76,7 +76,7 @@ pub enum Version {
 
 /// How a request's body ends (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Framing {
+pub enum BodyFraming {
     /// There is no body.
     None,
     /// The body has this many bytes, which may be 0.
@@ -242,7 +242,7 @@ pub struct RequestHead {
     pub(super) query: Span,
     /// The path has something that is percent-encoded.
     pub(super) has_escape: bool,
-    pub(super) framing: Framing,
+    pub(super) framing: BodyFraming,
     pub(super) method: Method,
     pub(super) version: Version,
     pub(super) is_persistent: bool,
@@ -316,7 +316,7 @@ impl RequestHead {
 
     /// How the body ends.
     #[must_use]
-    pub fn framing(&self) -> Framing {
+    pub fn framing(&self) -> BodyFraming {
         self.framing
     }
 

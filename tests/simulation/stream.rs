@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use downpour::base::random::SplitMix64;
 use downpour::driver::sim::SimPeer;
-use downpour::http::{BodyDecoder, Framing};
+use downpour::http::{BodyDecoder, BodyFraming};
 use downpour::sse::decode::Decoder;
 
 use crate::scene::{Left, Scene};
@@ -64,7 +64,7 @@ impl Stream {
             assert_eq!(head.field("content-type"), Some("text/event-stream"));
             assert_eq!(head.field("transfer-encoding"), (!is_old).then_some("chunked"), "{}", head.version);
             if !is_old {
-                let body = BodyDecoder::new(Framing::Chunked, u64::MAX);
+                let body = BodyDecoder::new(BodyFraming::Chunked, u64::MAX);
                 self.body = Some(body.map_err(|error| error.to_string())?);
             }
             self.head = Some(head);

@@ -1,7 +1,7 @@
 //! The answers of a server: heads, and bodies of any framing (RFC 9112 6), read as their bytes come.
 
 use crate::http::BodyDecoder;
-use crate::http::Framing;
+use crate::http::BodyFraming;
 
 /// The parts of an answer's head that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,14 +11,14 @@ pub(super) struct Head {
     pub(super) server: Option<String>,
     /// The connection can be used for another request.
     pub(super) keeps_open: bool,
-    framing: BodyFraming,
+    framing: ResponseFraming,
     /// Bytes of the head, including its blank line.
     pub(super) bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BodyFraming {
-    Known(Framing),
+enum ResponseFraming {
+    Known(BodyFraming),
     UntilClose,
 }
 
@@ -67,16 +67,16 @@ impl Head {
                 .is_some_and(|value| value.to_ascii_lowercase().split(',').any(|item| item.trim() == word))
         };
         let framing = if matches!(status, 204 | 304) {
-            BodyFraming::Known(Framing::None)
+            ResponseFraming::Known(BodyFraming::None)
         } else if says("transfer-encoding", "chunked") {
-            BodyFraming::Known(Framing::Chunked)
+            ResponseFraming::Known(BodyFraming::Chunked)
         } else if let Some(length) = field("content-length") {
             let length = length.trim().parse();
-            BodyFraming::Known(Framing::Length(
+            ResponseFraming::Known(BodyFraming::Length(
                 length.map_err(|_| AnswerError::BadFraming("its Content-Length is no number".to_owned()))?,
             ))
         } else {
-            BodyFraming::UntilClose
+            ResponseFraming::UntilClose
         };
         let is_persistent = match answer.version {
             Some(1) => !says("connection", "close"),
@@ -86,7 +86,7 @@ impl Head {
             status,
             content_type: field("content-type").unwrap_or_default(),
             server: field("server"),
-            keeps_open: is_persistent && framing != BodyFraming::UntilClose,
+            keeps_open: is_persistent && framing != ResponseFraming::UntilClose,
             framing,
             bytes,
         })
@@ -101,8 +101,8 @@ impl Head {
     /// The reader of the body that follows.
     pub(super) fn body(&self) -> Result<Body, AnswerError> {
         match self.framing {
-            BodyFraming::UntilClose => Ok(Body::UntilClose),
-            BodyFraming::Known(framing) => {
+            ResponseFraming::UntilClose => Ok(Body::UntilClose),
+            ResponseFraming::Known(framing) => {
                 Ok(Body::Framed(BodyDecoder::new(framing, u64::MAX).map_err(bad_framing)?))
             }
         }

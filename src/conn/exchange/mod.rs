@@ -11,7 +11,7 @@ use crate::base::account::Held;
 use crate::conn::opening::Opening;
 use crate::conn::state::{Action, Context, Lines};
 use crate::frame::outbox::Outbox;
-use crate::frame::render::Framing as StreamFraming;
+use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::http::{
     BodyDecoder, HeadScanner, Problem, RequestHead, Response, ResponseContext, Version, stream_head,
@@ -295,8 +295,8 @@ impl Exchange {
         }
         let Asker { version, head_only, .. } = self.asker;
         let framing = match version {
-            Version::Http11 => StreamFraming::Chunked,
-            Version::Http10 => StreamFraming::Unframed,
+            Version::Http11 => Framing::Chunked,
+            Version::Http10 => Framing::Unframed,
         };
         let response = ResponseContext { version, persistent: false, head_only, date: *context.date };
         let opening = Opening::new(framing, |out| stream_head(out, &response, headers));

@@ -5,7 +5,7 @@ use super::{
     ANSWER_BYTES_MAX, Asker, DISCARD_BYTES_MAX, Exchange, IDLE_BUFFER_BYTES_MAX, Progress, UNKNOWN_ASKER,
 };
 use crate::conn::state::{BodyPlan, Context, Plan, SHORT_BODY_BYTES_MAX};
-use crate::http::{BodyDecoder, CONTINUE, Framing, Method, Problem, RequestError, RequestHead};
+use crate::http::{BodyDecoder, BodyFraming, CONTINUE, Method, Problem, RequestError, RequestHead};
 
 impl Exchange {
     /// Reads on as far as the input reaches and the present step allows.
@@ -108,8 +108,10 @@ impl Exchange {
                     }
                     BodyPlan::Whole | BodyPlan::Short | BodyPlan::Refuse(_) => {
                         let body = Vec::with_capacity(match head.framing() {
-                            Framing::Length(length) => usize::try_from(length).unwrap_or(0).min(64 * 1024),
-                            Framing::None | Framing::Chunked => 0,
+                            BodyFraming::Length(length) => {
+                                usize::try_from(length).unwrap_or(0).min(64 * 1024)
+                            }
+                            BodyFraming::None | BodyFraming::Chunked => 0,
                         });
                         Progress::Body { head, decoder, body }
                     }

@@ -1,7 +1,8 @@
-//! The authority of a request: the value of `Host`, or that part of its target (RFC 3986 3.2).
+//! The authority of a request: the value of `Host`, or the authority in its target (RFC 3986 3.2).
 
-/// True if and only if `text` is a non-empty host with an optional port and without user information
-/// (RFC 3986 3.2.2). A comma, which the grammar allows in a name, is refused: it is two hosts joined by somebody.
+/// Returns true if and only if `text` is a non-empty host with an optional port and without user
+/// information (RFC 3986 3.2.2). A comma, which the grammar allows in a name, is refused: it is usually
+/// two hosts that a proxy joined.
 pub(super) fn is_host_and_port(text: &[u8]) -> bool {
     let (host_is_good, rest) = match text.strip_prefix(b"[") {
         Some(inner) => match memchr::memchr(b']', inner) {
@@ -21,8 +22,8 @@ pub(super) fn is_host_and_port(text: &[u8]) -> bool {
         }
 }
 
-/// Where the name ends that `text` begins with: unreserved characters, sub-delims without the comma, and bytes that are
-/// percent-encoded by two digits each.
+/// Returns the end of the name at the start of `text`: unreserved characters, sub-delims without the
+/// comma, and percent-encoded bytes with two hex digits each.
 fn name_end(text: &[u8]) -> usize {
     let mut end = 0;
     loop {
@@ -39,7 +40,7 @@ fn is_plain(byte: u8) -> bool {
     IS_PLAIN[usize::from(byte)]
 }
 
-/// Looked up, since every request has its host's name looked at.
+/// A table, since the host of every request is checked.
 const IS_PLAIN: [bool; 256] = {
     let mut is_plain = [false; 256];
     let mut byte = 0_u8;
@@ -66,7 +67,7 @@ const IS_PLAIN: [bool; 256] = {
     is_plain
 };
 
-/// What may stand in brackets: an IPv6 address, or one of a version yet to come.
+/// Checks the text in brackets: an IPv6 address, or an address of a future version.
 fn is_ip_literal(text: &[u8]) -> bool {
     if let [b'v' | b'V', rest @ ..] = text {
         let Some(dot) = memchr::memchr(b'.', rest) else { return false };

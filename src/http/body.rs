@@ -1,27 +1,28 @@
-//! Request bodies of either framing, handed on as they come (RFC 9112 6, 7.1).
+//! Request bodies of either framing, passed on as they arrive (RFC 9112 6, 7.1).
 //!
-//! Nothing is kept but a place in the body: whoever needs it whole collects it. Chunk extensions and trailers are
-//! checked, bounded and forgotten. Bare LF is refused here too: it is how one request is hidden inside another.
+//! The decoder keeps only its place in the body; a caller that needs the whole body collects it. Chunk
+//! extensions and trailers are checked, bounded and dropped. Bare LF is refused here too: it can hide
+//! one request inside another.
 
 use super::error::RequestError;
 use super::request::BodyFraming;
 use crate::base::limits::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
 
-/// Takes a body out of the bytes of a connection.
+/// Separates a body from the bytes of a connection.
 #[derive(Clone, Debug)]
 pub struct BodyDecoder {
     state: State,
-    /// Data bytes that are still to come: of the body, or of the chunk.
+    /// Data bytes that are still to come of the body, or of the chunk.
     remaining: u64,
     /// Data bytes announced so far; never more than `bytes_max`.
     announced_bytes: u64,
     bytes_max: u64,
-    /// Bytes of the present size line, or of all trailers.
+    /// Bytes of the current size line, or of all trailers.
     line_bytes: usize,
     size_digits: u8,
 }
 
-/// What the next byte must be part of.
+/// The part of the body that the next byte must belong to.
 ///
 /// ```text
 ///            ┌────────────────────────────────────────────────────────┐
@@ -34,31 +35,32 @@ pub struct BodyDecoder {
 ///              ▼
 ///            Done ◄─ Counted
 ///
-/// extensions: each begins behind a `;`, with space before and behind it, and is followed by another or the line's end
+/// extensions: each begins with a `;`, with optional space on both sides,
+/// and ends at the next extension or at the end of the line
 ///
 ///   ─► SizeSpace ─► ExtensionStart ─► ExtensionName ─► ValueStart ─► Value ──────────────────────►
 ///                                      └► NameSpace ─────┘  └─► Quoted ─► (quoted pairs) ─► SizeSpace
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Data of a body whose length was given.
+    /// Data of a body with a `Content-Length`.
     Counted,
     SizeStart,
     Size,
-    /// Space that only another extension may follow.
+    /// Space after a size or an extension: only another extension may follow.
     SizeSpace,
-    /// The `;` came.
+    /// After the `;`.
     ExtensionStart,
     ExtensionName,
-    /// Space behind an extension's name.
+    /// Space after the name of an extension.
     NameSpace,
-    /// The `=` came.
+    /// After the `=`.
     ValueStart,
     Value,
     Quoted,
-    /// The backslash came.
+    /// After the backslash.
     QuotedPair,
-    /// The closing quote came.
+    /// After the closing quote.
     QuotedEnd,
     SizeLf,
     Chunk,
@@ -73,10 +75,11 @@ enum State {
 }
 
 impl BodyDecoder {
-    /// Begins a body of at most `bytes_max` bytes (`u64::MAX`: of any length).
+    /// Begins a body of at most `bytes_max` bytes. `u64::MAX` allows any length.
     ///
     /// # Errors
-    /// [`RequestError::BodyTooLong`] for a length that is already over it, so that nobody is asked to send it.
+    /// [`RequestError::BodyTooLong`] for a `Content-Length` over `bytes_max`: the client is never asked
+    /// to send such a body.
     pub fn new(framing: BodyFraming, bytes_max: u64) -> Result<BodyDecoder, RequestError> {
         let (state, remaining) = match framing {
             BodyFraming::None | BodyFraming::Length(0) => (State::Done, 0),
@@ -90,12 +93,13 @@ impl BodyDecoder {
         Ok(BodyDecoder { state, remaining, announced_bytes, bytes_max, line_bytes, size_digits })
     }
 
-    /// Takes bytes off the front of `input`: says how many, and which of them are data of the body. To be called again
-    /// with what is left, until nothing is left or [`BodyDecoder::is_done`]; each call takes at least one byte.
+    /// Takes bytes off the front of `input`. Returns how many it took, and which of them are data of the
+    /// body. Call it again with the rest until nothing is left or [`BodyDecoder::is_done`]. Each call
+    /// takes at least one byte.
     ///
     /// # Errors
-    /// 400 for a chunk that is none, 413 as soon as the announced chunks are more than `bytes_max`. The decoder must
-    /// not be used afterwards.
+    /// 400 for a malformed chunk; 413 as soon as the announced chunks exceed `bytes_max`. The decoder
+    /// must not be used after an error.
     pub fn decode<'b>(&mut self, input: &'b [u8]) -> Result<(usize, &'b [u8]), RequestError> {
         let mut at = 0;
         while at < input.len() {
@@ -132,13 +136,13 @@ impl BodyDecoder {
         Ok((at, &[]))
     }
 
-    /// True if and only if the body has ended; what follows is the next request.
+    /// Returns true if the body has ended. The bytes after it are the next request.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Data bytes that the client has announced so far: all of a body whose length was given.
+    /// Data bytes that the client has announced so far: the whole body if it has a `Content-Length`.
     #[must_use]
     pub fn announced_bytes(&self) -> u64 {
         self.announced_bytes
@@ -154,7 +158,7 @@ impl BodyDecoder {
         &input[..count]
     }
 
-    /// Reads one byte of the framing and says what comes next.
+    /// Reads one byte of the framing and returns the next state.
     fn step(&mut self, byte: u8) -> Result<State, RequestError> {
         self.count_line_byte()?;
         match (self.state, byte) {
@@ -212,7 +216,7 @@ impl BodyDecoder {
         Ok(())
     }
 
-    /// Sixteen digits fill the 64 bits of a size exactly; one more may overflow them, even behind zeros.
+    /// Sixteen digits fill the 64 bits of a size. One more may overflow them, even after zeros.
     fn push_size_digit(&mut self, digit: u8) -> Result<State, RequestError> {
         if self.size_digits == SIZE_DIGITS_MAX {
             return Err(RequestError::BadChunk { problem: "a chunk's size has more than 16 digits" });
@@ -262,7 +266,7 @@ impl State {
         )
     }
 
-    /// What is wrong with a byte that may not come here.
+    /// What is wrong with a byte that this state does not allow.
     fn problem(self) -> &'static str {
         match self {
             State::SizeStart | State::Size => "expected a chunk's size in hex digits",
@@ -285,7 +289,7 @@ impl State {
     }
 }
 
-/// RFC 9110 5.5: what a field's value consists of, and a quoted string between its quotes.
+/// A byte of a field value, or of a quoted string between its quotes (RFC 9110 5.5).
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
@@ -301,7 +305,7 @@ const SIZE_DIGITS_MAX: u8 = 16;
 mod tests {
     use super::*;
 
-    /// Everything that a body holds, and what is left behind it.
+    /// The data of a body, and the bytes after it.
     fn decode_all(
         framing: BodyFraming,
         bytes_max: u64,

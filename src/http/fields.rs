@@ -1,4 +1,4 @@
-//! The header fields of a head: which of them the server reads, and what the framing ones mean together
+//! The header fields of a head: reads the known ones, and decides what the framing fields mean together
 //! (RFC 9112 6, 9.3; RFC 9110 5.3, 7.2, 10.1.1).
 
 use httparse::Header;
@@ -7,18 +7,18 @@ use super::authority::is_host_and_port;
 use super::error::{RequestError, quote};
 use super::request::{BodyFraming, Known, ProxyHeader, Version};
 
-/// What the fields of one head say.
+/// The contents of the fields of one head.
 #[derive(Debug)]
 pub(super) struct Fields<'h> {
     /// The first value of each known header.
     known: [Option<&'h [u8]>; Known::COUNT],
-    /// Which of them came: a bit for each, by index.
+    /// Which known headers came: a bit for each, by index.
     present: u16,
-    /// Which of those of [`Known::joined_by`] came again.
+    /// Which headers with [`Known::joined_by`] came again.
     repeated: u16,
-    /// Which of those with a single value came again with another one.
+    /// Which headers with a single value came again with another value.
     contradicted: u16,
-    /// Bytes of the first values together.
+    /// Bytes of the first values, summed up.
     known_bytes: usize,
     content_length: Option<u64>,
     chunked: bool,
@@ -27,23 +27,23 @@ pub(super) struct Fields<'h> {
     expects_continue: bool,
     close: bool,
     keep_alive: bool,
-    /// The first header by which a proxy says that the request came through it.
+    /// The first header that shows that a proxy forwarded the request.
     pub(super) proxy_header: Option<ProxyHeader>,
 }
 
-/// What a field's name makes of its value.
+/// What the name of a field says about its value.
 enum Field {
     Known(Known),
     ContentLength,
     TransferEncoding,
     Connection,
     Expect,
-    /// Not looked at.
+    /// Not read.
     Other,
 }
 
 impl Field {
-    /// Looks at the length first, which tells most of the fields apart that a browser sends.
+    /// Matches on the length first: it tells apart most of the fields that a browser sends.
     fn of(name: &str) -> Field {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         match name.len() {
@@ -72,8 +72,8 @@ impl<'h> Fields<'h> {
     /// Reads every field once.
     ///
     /// # Errors
-    /// Those of the framing fields, and a second `Host`, all answered with 400. Any other field may be one that nobody
-    /// reads for this request, so whatever it holds is no error here.
+    /// Errors of the framing fields, and a second `Host`, all answered with 400. Any other field may be
+    /// one that this request does not need, so no value of it is an error here.
     pub(super) fn read(headers: &[Header<'h>]) -> Result<Fields<'h>, RequestError> {
         let mut fields = Fields {
             known: [None; Known::COUNT],
@@ -120,7 +120,7 @@ impl<'h> Fields<'h> {
             }
             Some(_) if known.joined_by().is_some() => self.repeated |= 1 << (known as usize),
             Some(earlier) if earlier == value => {}
-            // As in a query the last that is not empty counts: a place to resume at is never refused.
+            // As in a query, the last non-empty value counts: a place to resume at is never refused.
             Some(earlier) if known == Known::LastEventId => {
                 if !value.is_empty() {
                     *first = Some(value);
@@ -132,8 +132,8 @@ impl<'h> Fields<'h> {
         Ok(())
     }
 
-    /// A list of equal lengths is one length (RFC 9112 6.3); anything else that is no number may be read differently
-    /// by a proxy before us.
+    /// A list of equal lengths is one length (RFC 9112 6.3). Anything else that is not a number is
+    /// refused: a proxy before us may read it differently.
     fn read_content_length(&mut self, value: &'h [u8]) -> Result<(), RequestError> {
         for item in list(value) {
             let second =
@@ -169,11 +169,11 @@ impl<'h> Fields<'h> {
         }
     }
 
-    /// Says how the body ends, where all fields together leave no doubt.
+    /// Decides how the body ends. All fields together must leave no doubt.
     ///
     /// # Errors
-    /// 400 for an ambiguous framing, 501 for a coding that is not chunked, 417 for an unknown expectation; in this
-    /// order, since an ambiguity may be somebody's attack.
+    /// 400 for an ambiguous framing, 501 for a coding other than chunked, 417 for an unknown
+    /// expectation, in this order: an ambiguity may be an attack.
     pub(super) fn framing(&self, version: Version) -> Result<BodyFraming, RequestError> {
         let has_coding = self.chunked || self.unknown_coding.is_some();
         if has_coding && self.content_length.is_some() {
@@ -195,14 +195,14 @@ impl<'h> Fields<'h> {
         })
     }
 
-    /// HTTP/1.0 has no expectations (RFC 9110 10.1.1), and no body needs no permission.
+    /// HTTP/1.0 has no expectations (RFC 9110 10.1.1). A request without a body needs no permission.
     pub(super) fn expects_continue(&self, version: Version, framing: BodyFraming) -> bool {
         self.expects_continue
             && version == Version::Http11
             && !matches!(framing, BodyFraming::None | BodyFraming::Length(0))
     }
 
-    /// RFC 9112 9.3.
+    /// Whether the connection persists after this request (RFC 9112 9.3).
     pub(super) fn is_persistent(&self, version: Version) -> bool {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
@@ -217,12 +217,13 @@ impl<'h> Fields<'h> {
         }
     }
 
-    /// Bytes of all known values as they come to stand in a head's text, save for repeated ones.
+    /// Bytes of all known values in the text of a head. The further values of repeated headers are not
+    /// counted.
     pub(super) fn known_bytes(&self) -> usize {
         self.known_bytes
     }
 
-    /// The known headers that came.
+    /// The known headers that the head has.
     pub(super) fn present(&self) -> impl Iterator<Item = Known> + use<> {
         let mut rest = self.present;
         std::iter::from_fn(move || {
@@ -232,12 +233,12 @@ impl<'h> Fields<'h> {
         })
     }
 
-    /// The known headers that have a single value and came with several: a bit for each, by index.
+    /// Which known headers with a single value came with several values: a bit for each, by index.
     pub(super) fn contradicted(&self) -> u16 {
         self.contradicted
     }
 
-    /// Appends the value of a known header; of a repeated one all values, joined.
+    /// Appends the value of a known header. The values of a repeated header are joined.
     pub(super) fn push_known(&self, known: Known, headers: &[Header<'h>], text: &mut String) {
         if self.repeated & (1 << (known as usize)) == 0 {
             push_text(self.known[known as usize].unwrap_or_default(), text);
@@ -251,8 +252,8 @@ impl<'h> Fields<'h> {
     }
 }
 
-/// Appends a value as text. One that is not UTF-8 is Latin-1, as it was for HTTP before, and as some clients send what
-/// they were given in UTF-8 (RFC 9110 5.5): every value is a text.
+/// Appends a value as text. A value that is not UTF-8 is read as Latin-1: older HTTP defined it so, and
+/// some clients send text that they got as UTF-8 that way (RFC 9110 5.5). So every value is a text.
 fn push_text(value: &[u8], text: &mut String) {
     match str::from_utf8(value) {
         Ok(value) => text.push_str(value),
@@ -260,8 +261,9 @@ fn push_text(value: &[u8], text: &mut String) {
     }
 }
 
-/// The items of a list, without the space around each: blank and tab alone (RFC 9110 5.6.3). Another control character
-/// belongs to its item, which it makes another: what one recipient trims and the next does not hides a request.
+/// The items of a list, without the blanks and tabs around each (RFC 9110 5.6.3). Any other control
+/// character is part of its item and makes it a different item. If one recipient trims a character that
+/// the next one keeps, a request can be hidden.
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     value.split(|&byte| byte == b',').map(move |item| {
@@ -287,6 +289,11 @@ fn parse_length(digits: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::{RequestHead, parse};
+
+    fn head(text: &str) -> RequestHead {
+        parse(text.as_bytes()).unwrap().unwrap().0
+    }
 
     #[test]
     fn lengths_are_digits_below_two_to_the_64() {
@@ -295,6 +302,30 @@ mod tests {
         assert_eq!(parse_length(b"18446744073709551615"), Some(u64::MAX));
         for bad in ["", "+1", "-1", "1 ", "0x1", "18446744073709551616", "1e3", "１"] {
             assert_eq!(parse_length(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn persistence_follows_version_and_connection() {
+        for (version, connection, expected) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: foo, Close\r\n", false),
+            ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+        ] {
+            let head = head(&format!("GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n"));
+            assert_eq!(head.is_persistent(), expected, "{version} {connection:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_body_on_http_1_1_waits_for_permission() {
+        for (version, length, expected) in [("1.1", 1, true), ("1.1", 0, false), ("1.0", 1, false)] {
+            let text = format!(
+                "POST / HTTP/{version}\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: {length}\r\n\r\n"
+            );
+            assert_eq!(head(&text).expects_continue(), expected);
         }
     }
 }

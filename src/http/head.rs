@@ -1,11 +1,12 @@
-//! The incremental request head: finds its end in bytes that come in pieces, and reads it once it is whole
-//! (RFC 9112 2, 3, 5).
+//! The incremental request head: finds its end in bytes that arrive in pieces, and reads it once it is
+//! whole (RFC 9112 2, 3, 5).
 //!
-//! `httparse` splits the head; what it lets through and the contract does not (bare LF, versions, forms of the target,
-//! framing) is refused here and in `fields`. How long a head may take is the connection's business.
+//! `httparse` splits the head. This module and `fields` refuse what `httparse` accepts and the contract
+//! does not: bare LF, versions, forms of the target, framing. The connection decides how long a head may
+//! take.
 //!
-//! Every check looks at a prefix of the bytes alone, in the order in which they come, so that an outcome never depends
-//! on how the network cut them.
+//! Every check looks at a prefix of the bytes only, in the order in which they arrive. So the outcome
+//! never depends on how the network cut them.
 
 use std::mem::MaybeUninit;
 
@@ -15,7 +16,7 @@ use super::request::{BodyFraming, Known, Method, RequestHead, Span, Version, nar
 use super::target::Target;
 use crate::base::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 
-/// Reads the head of a request that has come whole: [`HeadScanner::parse`] without a memory.
+/// Reads the head of a request that has arrived whole: [`HeadScanner::parse`] without a scanner.
 ///
 /// # Errors
 /// See [`HeadScanner::parse`].
@@ -23,26 +24,27 @@ pub fn parse(buf: &[u8]) -> Result<Option<(RequestHead, usize)>, RequestError> {
     HeadScanner::default().parse(buf)
 }
 
-/// Looks for the end of a head, and remembers how far it looked: bytes that trickle in are scanned once each.
+/// Looks for the end of a head and remembers how far it got, so that each byte of a slow head is scanned
+/// once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadScanner {
-    /// Bytes that need not be looked at again.
+    /// Bytes that are already scanned.
     scanned: u16,
-    /// Where the request line begins, after the blank lines that are ignored.
+    /// Where the request line begins, after ignored blank lines.
     head_start: u16,
-    /// Where the line begins whose end is looked for.
+    /// Where the current line begins.
     line_start: u16,
-    /// Lines of the head that were found, without blank ones.
+    /// Complete lines of the head, without blank ones.
     lines: u8,
 }
 
 impl HeadScanner {
-    /// Reads the head that begins at `buf[0]`. `None` means that more bytes are needed; the next call must offer the
-    /// same bytes with more behind them. `Some` says how many bytes of `buf` the head took; what follows is its body or
-    /// the next request. After anything but `None` the scanner is as new.
+    /// Reads the head that begins at `buf[0]`. `None` means that more bytes are needed. The next call
+    /// must pass the same bytes, followed by more. `Some` contains the length of the head in bytes. Its
+    /// body or the next request follows in `buf`. Any result other than `None` resets the scanner.
     ///
     /// # Errors
-    /// Any [`RequestError`] but those of bodies. It comes as early as the bytes show it.
+    /// Any [`RequestError`] except the errors of bodies, as soon as the bytes show it.
     pub fn parse(&mut self, buf: &[u8]) -> Result<Option<(RequestHead, usize)>, RequestError> {
         let found = match self.find_end(buf) {
             Ok(None) => return Ok(None),
@@ -53,16 +55,17 @@ impl HeadScanner {
         found
     }
 
-    /// True if and only if the bytes of the last call hold the beginning of a request, and not blank lines alone.
-    /// A connection that has none is idle.
+    /// Returns true if the bytes of the last call hold the start of a request, not only blank lines. A
+    /// connection without one is idle.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.scanned > self.line_start || self.lines > 0
     }
 
-    /// Says where the head ends, once its blank line is there.
+    /// Finds the end of the head, once its blank line has arrived.
     fn find_end(&mut self, buf: &[u8]) -> Result<Option<usize>, RequestError> {
-        // Blank lines before the head do not count against its length, so they are added to the bound.
+        // Blank lines before the head do not count towards its length, so the bound leaves room for
+        // them.
         let window = &buf[..buf.len().min(HEAD_BYTES_MAX + LEADING_BYTES_MAX)];
         let from = usize::from(self.scanned);
         self.check_first_byte(window)?;
@@ -95,7 +98,8 @@ impl HeadScanner {
         Ok(None)
     }
 
-    /// Tells at once what is not HTTP (a TLS hello on a plain port), instead of letting it wait for a line's end.
+    /// Refuses bytes that are not HTTP (a TLS hello on a plain port) at once, without waiting for the
+    /// end of a line.
     fn check_first_byte(&self, window: &[u8]) -> Result<(), RequestError> {
         if self.lines > 0 {
             return Ok(());
@@ -106,7 +110,7 @@ impl HeadScanner {
         }
     }
 
-    /// Refuses a line or a head that ends at `end` or later, where that is too late.
+    /// Refuses a line or a head that cannot end before `end` if it is too long by then.
     fn check_lengths(&self, window: &[u8], end: usize) -> Result<(), RequestError> {
         let head_bytes = end - usize::from(self.head_start);
         if self.lines == 0 && head_bytes >= REQUEST_LINE_BYTES_MAX {
@@ -124,7 +128,7 @@ impl HeadScanner {
     }
 }
 
-/// Reads a head that is whole, from its first byte to the end of its blank line.
+/// Reads a whole head, from its first byte to the end of its blank line.
 fn read(head: &[u8]) -> Result<RequestHead, RequestError> {
     match split(head, head) {
         Err(RequestError::Malformed(
@@ -137,8 +141,8 @@ fn read(head: &[u8]) -> Result<RequestHead, RequestError> {
     }
 }
 
-/// Reads `head`, as `httparse` splits `tamed`, which is as long and differs from it in control characters of values and
-/// in the minor version alone.
+/// Reads `head` as `httparse` splits `tamed`. `tamed` has the same length and differs only in control
+/// characters of values and in the minor version.
 fn split(tamed: &[u8], head: &[u8]) -> Result<RequestHead, RequestError> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut []);
@@ -182,8 +186,8 @@ fn split(tamed: &[u8], head: &[u8]) -> Result<RequestHead, RequestError> {
     })
 }
 
-/// Copies what is kept of a head: the target, then the known values. It is at most twice as long as the head itself, where
-/// all of that is Latin-1.
+/// Copies the parts of a head that are kept: the target, then the known values. A copy of Latin-1 values
+/// is at most twice as long as the head.
 fn keep(
     target: &Target<'_>,
     fields: &Fields<'_>,
@@ -203,9 +207,10 @@ fn keep(
     (text, spans)
 }
 
-/// What `httparse` takes for what it would refuse: another minor version of HTTP/1, which is read as 1.1 (RFC 9110 2.5),
-/// and control characters in values (RFC 9110 5.5), which only a field may be refused for that somebody reads. What
-/// stands for them is a byte that no value may hold that has a meaning, and no space that would be trimmed.
+/// Makes a head acceptable to `httparse` that it would refuse. It replaces another minor version of
+/// HTTP/1, which is read as 1.1 (RFC 9110 2.5), and control characters in values (RFC 9110 5.5), for
+/// which a field is refused only when it is read. The replacement is a byte that has no meaning in any
+/// value and is not trimmed as a space.
 fn tame(head: &[u8], version: Option<Version>) -> Vec<u8> {
     let mut tamed = head.to_vec();
     let line_end = memchr::memchr(b'\r', head).unwrap_or(head.len());
@@ -220,8 +225,9 @@ fn tame(head: &[u8], version: Option<Version>) -> Vec<u8> {
     tamed
 }
 
-/// Says as what version of HTTP/1 a request is read whose version `httparse` does not know; `None` where it knows it.
-/// HTTP of another major version is told so; a third word that names no version is not HTTP.
+/// Returns the version of HTTP/1 as which a request with an unknown minor version is read. `None` if
+/// `httparse` knows the version. Another major version gets its own error. A third word that is not a
+/// version is not HTTP.
 fn check_version(head: &[u8]) -> Result<Option<Version>, RequestError> {
     let line = &head[..memchr::memchr(b'\r', head).unwrap_or(head.len())];
     let mut words = line.split(|&byte| byte == b' ');
@@ -236,17 +242,19 @@ fn check_version(head: &[u8]) -> Result<Option<Version>, RequestError> {
     }
 }
 
-/// Blank lines before a request that are ignored; RFC 9112 2.2 asks for one, old clients sent it after a `POST`.
+/// Blank lines before a request that are ignored. RFC 9112 2.2 asks for one, which old clients sent
+/// after a `POST`.
 const LEADING_LINES_MAX: usize = 4;
 const LEADING_BYTES_MAX: usize = 2 * LEADING_LINES_MAX;
 
-/// Bytes that a request line has room for in its method beside the longest target.
+/// The longest method, in bytes, that fits in a request line with the longest target.
 const METHOD_BYTES_MAX: usize = 32;
 
-/// Most bytes of a request line: the longest target, a method, the version, and what parts them.
+/// The longest request line, in bytes: the longest target, a method, the version, and the spaces between
+/// them.
 const REQUEST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + METHOD_BYTES_MAX + " ".len() + " HTTP/1.1\r\n".len();
 
-const _: () = assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX, "a line that is too long is told as 414");
+const _: () = assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX, "a line that is too long gets 414, not 431");
 const _: () = assert!(2 * HEAD_BYTES_MAX + LEADING_BYTES_MAX < u16::MAX as usize, "places fit two bytes");
 const _: () = assert!(HEADERS_MAX < u8::MAX as usize, "lines fit a byte");
 
@@ -276,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_costs_one_allocation_of_what_is_kept() {
+    fn a_head_takes_one_allocation_for_the_bytes_it_keeps() {
         let head =
             head("POST /p HTTP/1.1\r\nUser-Agent: long\r\nHost: a\r\nContent-Length: 3\r\nOrigin: o\r\n\r\n");
         assert_eq!(head.text.len(), "/pao".len());
@@ -305,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_are_repeated_are_joined() {
+    fn repeated_lists_are_joined() {
         let head = head(
             "GET / HTTP/1.1\r\nHost: a\r\nAccept: x/y\r\nCookie: a=1\r\nCookie: b=2\r\naccept: text/*\r\nOrigin: o\r\norigin: o\r\n\r\n",
         );
@@ -346,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_last_event_ids_the_last_that_is_not_empty_counts() {
+    fn the_last_last_event_id_that_is_not_empty_counts() {
         let head = head(
             "GET / HTTP/1.1\r\nHost: a\r\nLast-Event-ID:\r\nLast-Event-ID: a\r\nLast-Event-ID: b\r\nlast-event-id: \r\n\r\n",
         );
@@ -354,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_told_of_what_makes_it_so() {
+    fn the_error_for_a_long_request_line_names_its_cause() {
         let refused = |text: &str| parse(text.as_bytes()).unwrap_err().to_string();
         let long = "M".repeat(9 * 1024);
         assert_eq!(refused(&long), "the request's method is longer than 32 bytes");
@@ -365,34 +373,10 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_is_none_is_told_so() {
+    fn a_bad_version_is_quoted_in_its_error() {
         for version in ["HTTP/1.11", "HTTP/1", "FTP/1.1", "http/1.1", "HTTP/1.x", ""] {
             let error = parse(format!("GET / {version}\r\nHost: a\r\n\r\n").as_bytes()).unwrap_err();
             assert!(error.to_string().contains(&format!("found {version:?}, expected a version")), "{error}");
-        }
-    }
-
-    #[test]
-    fn persistence_follows_version_and_connection() {
-        for (version, connection, expected) in [
-            ("1.1", "", true),
-            ("1.1", "Connection: foo, Close\r\n", false),
-            ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
-            ("1.0", "", false),
-            ("1.0", "Connection: Keep-Alive\r\n", true),
-        ] {
-            let head = head(&format!("GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n"));
-            assert_eq!(head.is_persistent(), expected, "{version} {connection:?}");
-        }
-    }
-
-    #[test]
-    fn only_a_body_on_http_1_1_waits_for_permission() {
-        for (version, length, expected) in [("1.1", 1, true), ("1.1", 0, false), ("1.0", 1, false)] {
-            let text = format!(
-                "POST / HTTP/{version}\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: {length}\r\n\r\n"
-            );
-            assert_eq!(head(&text).expects_continue(), expected);
         }
     }
 

@@ -1,12 +1,12 @@
-//! Requests that mean harm or mistake, each with the status that it must meet, however the network cuts it.
+//! Malicious and mistaken requests, each with the status of its answer, however the network cuts it.
 
 use super::{BodyDecoder, HeadScanner, Known, RequestError, RequestHead};
 use crate::base::limits::{
     CHUNK_LINE_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX, TRAILER_BYTES_MAX,
 };
 
-/// How far a connection would get with `input`, offered in pieces that end at `cuts`: the requests and their bodies,
-/// and the error that ends it.
+/// Feeds `input` in pieces that end at `cuts`. Returns the requests with their bodies, and the error
+/// that ends the connection.
 pub(super) fn drive(input: &[u8], cuts: &[usize]) -> (Vec<(RequestHead, Vec<u8>)>, Option<RequestError>) {
     let mut requests = Vec::new();
     let mut peer = Peer::default();
@@ -28,7 +28,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Takes what it can of `input`, of which `taken` bytes are already done with.
+    /// Reads as much of `input` as it can. `taken` counts the bytes that are already read.
     fn offer(
         &mut self,
         input: &[u8],
@@ -60,14 +60,14 @@ impl Peer {
     }
 }
 
-/// `\r\n` for each `|`, so that a row stays a line.
+/// Replaces each `|` by `\r\n`, so that a row fits on a line.
 pub(super) fn lines(text: &str) -> Vec<u8> {
     text.replace('|', "\r\n").into_bytes()
 }
 
-/// What is refused before or at the end of a head.
+/// Heads that are refused at their end or before it.
 pub(super) const HEADS: &[(u16, &str)] = &[
-    // Not HTTP, or not quite.
+    // Not HTTP, or almost HTTP.
     (400, "\u{16}\u{3}\u{1}"),
     (400, " GET / HTTP/1.1|Host: a||"),
     (400, "GET|Host: a||"),
@@ -89,7 +89,7 @@ pub(super) const HEADS: &[(u16, &str)] = &[
     (505, "GET / HTTP/2.0|Host: a||"),
     (505, "GET / HTTP/0.9|Host: a||"),
     (505, "PRI * HTTP/2.0||SM||"),
-    // Lines that end otherwise than by CR LF; folded, empty and spaced fields.
+    // Line ends other than CR LF; folded, empty and spaced fields.
     (400, "GET / HTTP/1.1\nHost: a\n\n"),
     (400, "GET / HTTP/1.1|Host: a\n|"),
     (400, "GET / HTTP/1.1|Host: a|\n"),
@@ -117,7 +117,7 @@ pub(super) const HEADS: &[(u16, &str)] = &[
     (400, "GET ftp://a/ HTTP/1.1|Host: a||"),
     (400, "GET http:///x HTTP/1.1|Host: a||"),
     (400, "GET http://user@a/ HTTP/1.1|Host: a||"),
-    // Hosts and other headers that have one value.
+    // Hosts and other headers with a single value.
     (400, "GET / HTTP/1.1||"),
     (400, "GET http://a/ HTTP/1.1||"),
     (400, "GET / HTTP/1.1|Host: a|Host: b||"),
@@ -167,7 +167,7 @@ pub(super) const HEADS: &[(u16, &str)] = &[
     (417, "POST / HTTP/1.1|Host: a|Expect: 100-continue, coffee|Content-Length: 1||x"),
 ];
 
-/// What comes behind the head of a chunked request.
+/// Bodies of chunked requests.
 pub(super) const CHUNKED_BODIES: &[(u16, &str)] = &[
     (400, "|"),
     (400, ";x|"),
@@ -216,7 +216,7 @@ pub(super) const CHUNKED_BODIES: &[(u16, &str)] = &[
     (413, "FFFFFFFFFFFFFFFF|"),
 ];
 
-/// What looks odd and is right.
+/// Requests that look odd but are correct.
 pub(super) const TAKEN: &[&str] = &[
     "||||GET / HTTP/1.1|Host: a||",
     "get / HTTP/1.1|Host:||",
@@ -242,7 +242,7 @@ pub(super) const TAKEN: &[&str] = &[
     "POST / HTTP/1.1|Host: a|Content-Length: 1||xGET / HTTP/1.1|Host: a||",
 ];
 
-/// The rows that are too long to be written out.
+/// Rows that are too long to write out.
 pub(super) fn long_requests() -> Vec<(u16, Vec<u8>)> {
     let with_target = |bytes| lines(&format!("GET /{} HTTP/1.1|Host: a||", "x".repeat(bytes - 1)));
     let with_fields = |count| lines(&format!("GET / HTTP/1.1|Host: a|{}|", "X: y|".repeat(count - 1)));
@@ -277,7 +277,7 @@ pub(super) fn long_requests() -> Vec<(u16, Vec<u8>)> {
     .collect()
 }
 
-/// Headers that nobody reads for a `GET` of no endpoint, with every byte that a value can be sent with.
+/// Headers that a `GET` of no endpoint ignores, with every byte that a value can contain.
 fn unread_values() -> impl Iterator<Item = (u16, Vec<u8>)> {
     let value: Vec<u8> = (0..=255).filter(|byte| !b"\r\n".contains(byte)).collect();
     let others = ["X-City", "User-Agent", "Referer", "Connection", "Via"].into_iter();

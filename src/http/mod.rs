@@ -1,8 +1,8 @@
 //! Floor 1: HTTP/1.1 (RFC 9110, RFC 9112) without sockets, clock or randomness.
 //!
-//! Bytes of a peer become a [`RequestHead`] and body data, or a [`RequestError`] that knows its status; a [`Response`]
-//! or [`Problem`] becomes bytes. What a path means, who may ask for it, and when a peer is too slow is decided on the
-//! floors above.
+//! The bytes of a peer become a [`RequestHead`] and body data, or a [`RequestError`] with its status. A
+//! [`Response`] or [`Problem`] becomes bytes. The floors above decide what a path means, who may request
+//! it, and when a peer is too slow.
 
 mod authority;
 mod body;

@@ -1,8 +1,9 @@
-//! What a client takes and what it sends: `Accept` (RFC 9110 12.5.1) and `Content-Type` (RFC 9110 8.3).
+//! The media types that a client accepts (`Accept`, RFC 9110 12.5.1) and sends (`Content-Type`, RFC 9110
+//! 8.3).
 
-/// True if and only if `accept` allows `text/event-stream`: there is no such header, or the most specific range that
-/// covers the type has a quality above 0. Parameters other than `q` are not looked at; a quality that is no number
-/// counts as 1.
+/// Returns true if and only if `accept` allows `text/event-stream`: there is no such header, or the most
+/// specific range that covers the type has a quality above 0. Parameters other than `q` are ignored. A
+/// quality that is not a number counts as 1.
 #[must_use]
 pub fn accepts_event_stream(accept: Option<&str>) -> bool {
     let Some(accept) = accept.map(str::trim).filter(|accept| !accept.is_empty()) else {
@@ -21,7 +22,7 @@ pub fn accepts_event_stream(accept: Option<&str>) -> bool {
         if specific > best.0 {
             best = (specific, is_allowed);
         } else if specific == best.0 {
-            best.1 |= is_allowed; // The same range twice, with different parameters: one that allows is enough.
+            best.1 |= is_allowed; // The same range with other parameters: one that allows the type is enough.
         }
     }
     best.1
@@ -33,7 +34,8 @@ fn quality(parameter: &str) -> Option<f32> {
     name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().unwrap_or(1.0))
 }
 
-/// The types of a request's body that the server tells apart. Parameters such as `charset` are not looked at.
+/// The media types of request bodies that the server distinguishes. Parameters such as `charset` are
+/// ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaType {
     /// No `Content-Type`, or an empty one.
@@ -42,7 +44,7 @@ pub enum MediaType {
     Json,
     /// `application/x-ndjson`
     NdJson,
-    /// `application/x-www-form-urlencoded`, which curl says where nobody told it what it sends.
+    /// `application/x-www-form-urlencoded`, the default of curl.
     Form,
     /// `text/event-stream`
     EventStream,
@@ -65,7 +67,7 @@ impl MediaType {
         }
     }
 
-    /// True if and only if a JSON endpoint reads a body of this type as JSON.
+    /// Returns true if a JSON endpoint reads a body of this type as JSON.
     #[must_use]
     pub fn is_read_as_json(self) -> bool {
         matches!(self, MediaType::Json | MediaType::Absent | MediaType::Form)
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_what_says_so_or_says_nothing() {
+    fn json_is_read_if_the_type_says_so_or_is_absent() {
         for (content_type, expected) in [
             (None, MediaType::Absent),
             (Some(" "), MediaType::Absent),

@@ -10,7 +10,7 @@ use super::response::Response;
 use super::status::Status;
 use super::uri::UriError;
 
-/// An error as the client is told it: its status, and a sentence that says what was wrong, where, and what was
+/// An error as the client gets it: its status, and a sentence about what was wrong, where, and what was
 /// expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -22,13 +22,13 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of any status.
+    /// A problem with any status.
     #[must_use]
     pub fn new(status: Status, detail: impl Into<Cow<'static, str>>) -> Problem {
         Problem { status, detail: detail.into(), retry_after: None, allow: None, counts: Vec::new() }
     }
 
-    /// 400, for what is malformed above the level of HTTP.
+    /// 400, for text that is malformed above the level of HTTP.
     #[must_use]
     pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Problem {
         Problem::new(Status::BAD_REQUEST, detail)
@@ -59,15 +59,16 @@ impl Problem {
         Problem::new(Status::TOO_MANY_REQUESTS, detail).with_retry_after(retry_after)
     }
 
-    /// Adds `Retry-After`, in whole seconds, rounded up and at least 1: nobody is told to come too early.
+    /// Adds `Retry-After`, in whole seconds, rounded up and at least 1, so that no client returns too
+    /// early.
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Problem {
         self.retry_after = Some(retry_after);
         self
     }
 
-    /// Adds a member with a number to the body (RFC 9457 3.2), such as how many were published before the error.
-    /// `name` is a plain word.
+    /// Adds a member with a number to the body (RFC 9457 3.2), for example how many events were
+    /// published before the error. `name` must need no JSON escapes.
     #[must_use]
     pub fn with_count(mut self, name: &'static str, count: u64) -> Problem {
         self.counts.push((name, count));
@@ -86,10 +87,10 @@ impl Problem {
         &self.detail
     }
 
-    /// The response that says it.
+    /// The response with this problem as its body.
     #[must_use]
     pub fn into_response(self) -> Response<'static> {
-        let detail = serde_json::Value::from(&*self.detail); // Displayed as JSON, escapes included.
+        let detail = serde_json::Value::from(&*self.detail); // `Display` writes JSON with its escapes.
         let mut body = format!(
             r#"{{"type":"about:blank","title":"{}","status":{},"detail":{detail}"#,
             self.status.reason(),
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_and_when_to_come_again_are_headers() {
+    fn allow_and_retry_after_are_headers() {
         let text = encode(Problem::method_not_allowed(Method::Put, &[Method::Get, Method::Head]));
         assert!(text.contains("\r\nAllow: GET, HEAD\r\n") && text.contains("PUT is not allowed here"));
         for (millis, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2)] {

@@ -1,4 +1,5 @@
-//! Properties of the whole floor: the network's cuts change nothing, and no bytes make it panic or loop.
+//! Properties of the whole floor: the outcome does not depend on the network's cuts, and no bytes cause
+//! a panic or an endless loop.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,7 +7,7 @@ use proptest::prelude::*;
 use super::hostile::{all_requests, drive};
 use super::{accepts_event_stream, decode_path, pairs, segments};
 
-/// Good requests and one row of the tables behind them, with some bytes changed.
+/// Valid requests followed by one row of the tables, with some bytes changed.
 fn inputs() -> impl Strategy<Value = Vec<u8>> {
     let (good, bad): (Vec<_>, Vec<_>) = all_requests().into_iter().partition(|&(status, _)| status == 0);
     let good = vec(proptest::sample::select(good), 0..4);

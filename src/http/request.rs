@@ -1,11 +1,12 @@
-//! A request's head, read: its method, its target and the few headers that the server looks at.
+//! The head of a request after parsing: its method, its target and the few headers that the server
+//! reads.
 
 use std::borrow::Cow;
 
 use super::error::RequestError;
 use super::uri::{self, UriError};
 
-/// The methods that the server tells apart (RFC 9110 9, RFC 5789). They are case-sensitive.
+/// The methods that the server distinguishes (RFC 9110 9, RFC 5789). They are case-sensitive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// `GET`
@@ -43,7 +44,8 @@ impl Method {
         }
     }
 
-    /// The method's token, as an `Allow` header lists it; of [`Method::Other`], which none lists, a word for messages.
+    /// The method's token, as an `Allow` header lists it. [`Method::Other`] is never listed and gets a
+    /// word for messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -59,13 +61,13 @@ impl Method {
         }
     }
 
-    /// Returns true if and only if a request of this method has content as a rule (RFC 9110 9.3).
+    /// Returns true if a request of this method usually has content (RFC 9110 9.3).
     pub(super) const fn has_content(self) -> bool {
         matches!(self, Method::Post | Method::Put | Method::Patch)
     }
 }
 
-/// The versions that the server speaks.
+/// The versions that the server supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// HTTP/1.0
@@ -85,7 +87,7 @@ pub enum BodyFraming {
     Chunked,
 }
 
-/// The headers whose values a [`RequestHead`] keeps. The framing headers are kept as what they mean.
+/// The headers whose values a [`RequestHead`] keeps. Of the framing headers it keeps the meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Known {
     /// `Host`, or the authority of a target in absolute form, which overrides it (RFC 9112 3.2.2).
@@ -132,7 +134,7 @@ impl Known {
         Known::AccessControlRequestHeaders,
     ];
 
-    /// The header's name, as it is written in messages.
+    /// The header's name as messages write it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -151,7 +153,7 @@ impl Known {
         }
     }
 
-    /// What joins the values of a repeated header into one; `None` for a header that has a single value
+    /// The separator that joins the values of a repeated header; `None` for a header with a single value
     /// (RFC 9110 5.3, RFC 9113 8.2.3 for cookies).
     pub(super) const fn joined_by(self) -> Option<&'static str> {
         match self {
@@ -171,7 +173,8 @@ impl Known {
     }
 }
 
-/// The headers by which a proxy says that a request came through it (RFC 9110 7.6.3, RFC 7239). Only their presence counts.
+/// The headers that show that a proxy forwarded a request (RFC 9110 7.6.3, RFC 7239). Only their
+/// presence counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyHeader {
     /// `X-Forwarded-For`
@@ -185,7 +188,7 @@ pub enum ProxyHeader {
 }
 
 impl ProxyHeader {
-    /// The header's name, as it is written in messages.
+    /// The header's name as messages write it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -196,7 +199,7 @@ impl ProxyHeader {
         }
     }
 
-    /// Looks at the length first, which rules out most fields.
+    /// Matches on the length first, which rules out most fields.
     pub(super) fn of(name: &str) -> Option<ProxyHeader> {
         let header = match name.len() {
             3 => ProxyHeader::Via,
@@ -209,7 +212,8 @@ impl ProxyHeader {
     }
 }
 
-/// A part of a head's text. A head is short enough for two bytes each (`base::limits::HEAD_BYTES_MAX`).
+/// A part of a head's text. A head is short enough for positions of two bytes
+/// (`base::limits::HEAD_BYTES_MAX`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: u16,
@@ -217,7 +221,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Stands for what was not sent.
+    /// The span of a part that was not sent.
     pub(super) const ABSENT: Span = Span { start: u16::MAX, end: 0 };
 
     fn of(self, text: &str) -> Option<&str> {
@@ -225,22 +229,21 @@ impl Span {
     }
 }
 
-/// A place in a head as a [`Span`] keeps it.
+/// A position in a head as a [`Span`] keeps it. Constant assertions in `head` make sure that it fits.
 pub(super) fn narrow(position: usize) -> u16 {
     u16::try_from(position).unwrap_or(u16::MAX)
 }
 
-/// A request's head, owned: one allocation holds the target and the values of the known headers, and nothing else of
-/// what was sent.
+/// An owned head: one allocation holds the target and the values of the known headers, and nothing else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestHead {
     pub(super) text: String,
     pub(super) headers: [Span; Known::COUNT],
-    /// Which of the headers that have a single value came with several: a bit for each, by index.
+    /// Which headers with a single value came with several values: a bit for each, by index.
     pub(super) contradicted: u16,
     pub(super) path: Span,
     pub(super) query: Span,
-    /// The path has something that is percent-encoded.
+    /// The path contains percent-encoded bytes.
     pub(super) has_escape: bool,
     pub(super) framing: BodyFraming,
     pub(super) method: Method,
@@ -263,7 +266,7 @@ impl RequestHead {
         self.version
     }
 
-    /// The path as it was sent, percent-encoded: it begins with `/`, or is `*` (`OPTIONS` alone).
+    /// The path as the client sent it, percent-encoded. It begins with `/`, or is `*` (`OPTIONS` only).
     #[must_use]
     pub fn path_raw(&self) -> &str {
         match self.path.of(&self.text) {
@@ -275,7 +278,7 @@ impl RequestHead {
     /// The path, percent-decoded: see [`uri::decode_path`].
     ///
     /// # Errors
-    /// [`UriError`] says what cannot be decoded and where.
+    /// [`UriError`] for bytes that cannot be decoded, with their position.
     pub fn path(&self) -> Result<Cow<'_, str>, UriError> {
         match self.has_escape {
             true => uri::decode_path(self.path_raw()),
@@ -283,7 +286,7 @@ impl RequestHead {
         }
     }
 
-    /// What follows the first `?` as it was sent, percent-encoded; `None` where there is no `?`.
+    /// The text after the first `?` as the client sent it, percent-encoded; `None` if there is no `?`.
     #[must_use]
     pub fn query_raw(&self) -> Option<&str> {
         self.query.of(&self.text)
@@ -301,12 +304,14 @@ impl RequestHead {
         uri::pairs(self.query_raw().unwrap_or(""))
     }
 
-    /// The value of a header, without the space around it; of a repeated one, its values joined as a list. `None` if
-    /// and only if it was not sent. Bytes that are not UTF-8 are taken for Latin-1.
+    /// The value of a header without the space around it. The values of a repeated header are joined as
+    /// a list. `None` if and only if the client did not send the header. Bytes that are not UTF-8 are
+    /// read as Latin-1.
     ///
     /// # Errors
-    /// [`RequestError::RepeatedHeader`] for a header that has one value and came with several. It is told to whoever
-    /// reads the header, and not before: one that nobody reads is no reason to refuse a request.
+    /// [`RequestError::RepeatedHeader`] for a header with a single value that came with several. Only a
+    /// caller that reads the header gets this error: a header that no caller reads is no reason to
+    /// refuse a request.
     pub fn header(&self, known: Known) -> Result<Option<&str>, RequestError> {
         if self.contradicted & (1 << (known as usize)) != 0 {
             return Err(RequestError::RepeatedHeader { name: known.name() });
@@ -320,19 +325,20 @@ impl RequestHead {
         self.framing
     }
 
-    /// True if and only if the client waits for [`super::CONTINUE`] before it sends the body (RFC 9110 10.1.1).
+    /// Returns true if the client waits for [`super::CONTINUE`] before it sends the body (RFC 9110
+    /// 10.1.1).
     #[must_use]
     pub fn expects_continue(&self) -> bool {
         self.expects_continue
     }
 
-    /// A header by which a proxy says that the request came through it; `None` if and only if it has none.
+    /// A header that shows that a proxy forwarded the request; `None` if there is none.
     #[must_use]
     pub fn proxy_header(&self) -> Option<ProxyHeader> {
         self.proxy_header
     }
 
-    /// True if and only if the client means to send another request after this one (RFC 9112 9.3).
+    /// Returns true if the client may send another request after this one (RFC 9112 9.3).
     #[must_use]
     pub fn is_persistent(&self) -> bool {
         self.is_persistent
@@ -340,7 +346,7 @@ impl RequestHead {
 }
 
 impl std::fmt::Debug for RequestHead {
-    /// Leaves the query and the header values out: tokens travel in them.
+    /// Omits the query and the values of headers: they may contain tokens.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RequestHead")
             .field("method", &self.method)

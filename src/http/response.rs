@@ -1,4 +1,4 @@
-//! Responses to bytes: heads, bodies of known length, and the head of a stream (RFC 9112 4, 6, 9.6).
+//! Responses as bytes: heads, bodies of known length, and the head of a stream (RFC 9112 4, 6, 9.6).
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -7,13 +7,13 @@ use super::request::Version;
 use super::status::Status;
 use crate::base::decimal::push_decimal;
 
-/// What invites a client that waits for it to send its body (RFC 9110 15.2.1).
+/// The response that asks a waiting client to send its body (RFC 9110 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A date as the `Date` header wants it (RFC 9110 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// A date in the format of the `Date` header (RFC 9110 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub type HttpDate = [u8; 29];
 
-/// Renders a moment. It changes once a second, so a caller may keep it that long.
+/// Renders a time. The result changes once a second, so a caller may cache it until then.
 #[must_use]
 pub fn http_date(at: SystemTime) -> HttpDate {
     let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -24,23 +24,23 @@ pub fn http_date(at: SystemTime) -> HttpDate {
     date
 }
 
-/// The last second of the year 9999, after which the form has no digits left.
+/// The last second of the year 9999. The format has no digits for later dates.
 const LAST_DATE: Duration = Duration::from_secs(253_402_300_799);
 
-/// What a response must know of its request and its connection.
+/// The properties of its request and its connection that a response depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseContext {
-    /// The request's version; [`Version::Http11`] where it was never read.
+    /// The request's version; [`Version::Http11`] if no request line was read.
     pub version: Version,
-    /// Whether the connection stays open after this response. It takes the client's wish and the server's.
+    /// Whether the connection stays open after this response. Client and server must both want that.
     pub persistent: bool,
-    /// Whether the request was `HEAD`, so that the head comes alone.
+    /// Whether the request was `HEAD`, so that the response has no body.
     pub head_only: bool,
-    /// The present second.
+    /// The current second.
     pub date: HttpDate,
 }
 
-/// A response whose body is known whole.
+/// A response with a complete body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response<'a> {
     status: Status,
@@ -68,7 +68,8 @@ impl<'a> Response<'a> {
         Response::new(status, "application/json", body)
     }
 
-    /// Adds a header. `Date`, `Cache-Control`, `Content-Type`, `Content-Length` and `Connection` are the response's own.
+    /// Adds a header. The response itself sets `Date`, `Cache-Control`, `Content-Type`, `Content-Length`
+    /// and `Connection`.
     #[must_use]
     pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'a, str>>) -> Response<'a> {
         self.headers.push((name, value.into()));
@@ -91,7 +92,7 @@ impl<'a> Response<'a> {
     pub fn encode(&self, out: &mut Vec<u8>, context: &ResponseContext) {
         out.reserve(HEAD_BYTES_USUAL + self.body.len());
         begin(out, self.status, context);
-        out.extend_from_slice(b"Cache-Control: no-store\r\n"); // It is true of this moment alone.
+        out.extend_from_slice(b"Cache-Control: no-store\r\n"); // The answer is valid only now.
         if let Some(content_type) = self.content_type {
             push_header(out, "Content-Type", content_type);
         }
@@ -111,9 +112,10 @@ impl<'a> Response<'a> {
     }
 }
 
-/// Appends the head of a stream's 200, with `headers` (`Vary`, CORS) after those that every stream has. On HTTP/1.1 the
-/// stream is chunked; on HTTP/1.0 the connection's end ends it. A stream is the last response of its connection and says
-/// so: a client that keeps connections would send its next request behind the stream's end, and be reset.
+/// Appends the head of a stream's 200, with `headers` (`Vary`, CORS) after the common ones. On HTTP/1.1
+/// the stream is chunked; on HTTP/1.0 it ends with the connection. A stream is the last response of its
+/// connection, and its head says `Connection: close`. Otherwise a client that reuses connections would
+/// send its next request after the end of the stream and get a reset.
 pub fn stream_head(out: &mut Vec<u8>, context: &ResponseContext, headers: &[(&str, &str)]) {
     out.reserve(HEAD_BYTES_USUAL);
     begin(out, Status::OK, context);
@@ -138,7 +140,7 @@ fn begin(out: &mut Vec<u8>, status: Status, context: &ResponseContext) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Says what the version does not mean by itself (RFC 9112 9.3).
+/// Adds `Connection` if the version does not imply it (RFC 9112 9.3).
 fn push_connection(out: &mut Vec<u8>, version: Version, persistent: bool) {
     out.extend_from_slice(match (version, persistent) {
         (Version::Http11, true) => b"",
@@ -147,7 +149,8 @@ fn push_connection(out: &mut Vec<u8>, version: Version, persistent: bool) {
     });
 }
 
-/// A control character in a value becomes a space, so that a value never makes a line of its own (RFC 9110 5.5).
+/// A control character in a value becomes a space, so that a value can never start a line (RFC 9110
+/// 5.5).
 fn push_header(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
@@ -161,7 +164,7 @@ fn push_header(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Bytes that nearly every head fits in.
+/// Most heads fit in this many bytes.
 const HEAD_BYTES_USUAL: usize = 256;
 
 #[cfg(test)]
@@ -201,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_body_has_no_length() {
+    fn a_status_without_a_body_has_no_length() {
         let text = encode(&Response::empty(Status::NO_CONTENT), &context(Version::Http11, true, false));
         assert_eq!(text, format!("HTTP/1.1 204 No Content\r\n{DATE}{NO_STORE}\r\n"));
         let text = encode(&Response::empty(Status::OK), &context(Version::Http11, true, false));
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn persistence_is_told_where_the_version_does_not_imply_it() {
+    fn connection_is_sent_unless_the_version_implies_it() {
         for (version, persistent, expected) in [
             (Version::Http11, true, None),
             (Version::Http11, false, Some("Connection: close\r\n")),
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_never_makes_a_line_of_its_own() {
+    fn a_value_never_starts_a_line() {
         let response = Response::empty(Status::OK).with_header("X", "a\r\nSet-Cookie: b");
         let text = encode(&response, &context(Version::Http11, true, false));
         assert!(text.contains("X: a  Set-Cookie: b\r\n"));
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_out_of_range_are_drawn_to_its_ends() {
+    fn dates_out_of_range_are_clamped() {
         let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
         assert_eq!(&http_date(before), b"Thu, 01 Jan 1970 00:00:00 GMT");
         let after = SystemTime::UNIX_EPOCH + LAST_DATE + Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The status of a response: one of the constants below, so that each has its reason phrase.
+/// The status of a response. It is one of the constants below, so that each has its reason phrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Status(u16);
 
@@ -14,7 +14,7 @@ macro_rules! statuses {
                 pub const $name: Status = Status($code);
             )+
 
-            /// The reason phrase, which is the title of a problem too.
+            /// The reason phrase, which is also the title of a problem.
             #[must_use]
             pub const fn reason(self) -> &'static str {
                 match self.0 {
@@ -23,7 +23,8 @@ macro_rules! statuses {
                 }
             }
 
-            /// The status line with its line end. The version is our own, whatever the request's was (RFC 9110 6.2).
+            /// The status line with its line end. It has the server's version, whatever the request's
+            /// was (RFC 9110 6.2).
             pub(super) const fn line(self) -> &'static str {
                 match self.0 {
                     $($code => concat!("HTTP/1.1 ", stringify!($code), " ", $reason, "\r\n"),)+
@@ -69,13 +70,14 @@ impl Status {
         self.0
     }
 
-    /// True if and only if it says that the request was not granted (RFC 9110 15.5, 15.6).
+    /// Returns true if the status is an error (RFC 9110 15.5, 15.6).
     #[must_use]
     pub const fn is_error(self) -> bool {
         self.0 >= 400
     }
 
-    /// True if and only if a response of this status has no body and no `Content-Length` (RFC 9110 8.6).
+    /// Returns true if and only if a response with this status has no body and no `Content-Length` (RFC
+    /// 9110 8.6).
     #[must_use]
     pub const fn is_bodiless(self) -> bool {
         self.0 == 204 || self.0 == 304

@@ -11,12 +11,13 @@ pub(super) struct Target<'h> {
     pub(super) authority: Option<Span>,
     pub(super) path: Span,
     pub(super) query: Span,
-    /// The path has something that is percent-encoded.
+    /// The path contains percent-encoded bytes.
     pub(super) has_escape: bool,
 }
 
 impl<'h> Target<'h> {
-    /// Accepts the origin form, the absolute form of http and https, `*` for `OPTIONS` and an authority for `CONNECT`.
+    /// Accepts the origin form, the absolute form with http or https, `*` for `OPTIONS`, and an
+    /// authority for `CONNECT`.
     pub(super) fn parse(text: &'h str, method: Method) -> Result<Target<'h>, RequestError> {
         let refuse = |problem| RequestError::BadTarget { target: quote(text.as_bytes()), problem };
         if text.len() > TARGET_BYTES_MAX {
@@ -64,7 +65,7 @@ impl<'h> Target<'h> {
     }
 }
 
-/// Where the authority of an absolute http or https URI begins.
+/// The start of the authority in an absolute http or https URI.
 fn authority_start(target: &[u8]) -> Option<usize> {
     [b"http://".as_slice(), b"https://"]
         .into_iter()

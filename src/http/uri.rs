@@ -5,34 +5,35 @@ use std::borrow::Cow;
 /// Why a path or a query cannot be decoded. Answered with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UriError {
-    /// A `%` without two hex digits behind it.
+    /// A `%` without two hex digits after it.
     #[error("bad percent-encoding in the {part}: two hex digits must follow the % at byte {at}")]
     BadEscape {
         /// `path` or `query`.
         part: &'static str,
-        /// The place of the `%`, as the part was sent.
+        /// The position of the `%` in the part as the client sent it.
         at: usize,
     },
-    /// What the escapes stand for is not UTF-8.
+    /// Decoded bytes that are not UTF-8.
     #[error("the {part} is not UTF-8 once decoded, in what begins at byte {at}")]
     NotUtf8 {
         /// `path` or `query`.
         part: &'static str,
-        /// Where the segment, name or value begins, as the part was sent.
+        /// The start of the segment, name or value in the part as the client sent it.
         at: usize,
     },
 }
 
-/// Decodes a whole path, whose segments are not told apart afterwards. A `+` is a plus.
+/// Decodes a whole path. An escaped `/` cannot be distinguished from a separator afterwards. A `+` is a
+/// plus.
 ///
 /// # Errors
-/// [`UriError`] says what cannot be decoded and where.
+/// [`UriError`] for bytes that cannot be decoded, with their position.
 pub fn decode_path(raw: &str) -> Result<Cow<'_, str>, UriError> {
     decode(raw, "path", 0)
 }
 
-/// The decoded segments of a path: `/channels/chat%2F7` has `channels` and `chat/7`; `/` has none; `/a/` has `a` and an
-/// empty one.
+/// The decoded segments of a path. `/channels/chat%2F7` has `channels` and `chat/7`; `/` has none; `/a/`
+/// has `a` and an empty one.
 #[must_use]
 pub fn segments(raw: &str) -> Segments<'_> {
     let (rest, at) = match raw.strip_prefix('/') {
@@ -50,7 +51,7 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// What is left of the path as it was sent, for a last segment that may itself contain slashes.
+    /// The rest of the path as the client sent it, for a last segment that may itself contain slashes.
     #[must_use]
     pub fn rest_raw(&self) -> &'a str {
         self.rest.unwrap_or("")
@@ -78,8 +79,8 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
-/// The decoded parameters of a query, in order: `a=1&b` has (`a`, `1`) and (`b`, empty). A `+` is a space. What stands
-/// between two `&` and is empty is no parameter.
+/// The decoded parameters of a query, in order: `a=1&b` has (`a`, `1`) and (`b`, empty). A `+` is a
+/// space. An empty text between two `&` is not a parameter.
 #[must_use]
 pub fn pairs(raw: &str) -> Pairs<'_> {
     Pairs { rest: raw, at: 0 }
@@ -114,16 +115,16 @@ fn decode_pair(pair: &str, at: usize) -> Result<(Cow<'_, str>, Cow<'_, str>), Ur
     Ok((decode_form(name, at)?, decode_form(value, at + name.len() + 1)?))
 }
 
-/// Decodes a name or a value of a query, where a `+` is a space.
+/// Decodes a name or a value of a query. A `+` is a space.
 fn decode_form(raw: &str, at: usize) -> Result<Cow<'_, str>, UriError> {
     if memchr::memchr(b'+', raw.as_bytes()).is_none() {
         return decode(raw, "query", at);
     }
-    // A `+` and a space are one byte each, so places stay what they were.
+    // A `+` and a space are one byte each, so the positions do not change.
     decode(&raw.replace('+', " "), "query", at).map(|text| Cow::Owned(text.into_owned()))
 }
 
-/// Decodes escapes; `at` is where `raw` begins in its part. Without an escape nothing is copied.
+/// Decodes escapes. `at` is the position of `raw` in its part. Text without an escape is not copied.
 fn decode<'a>(raw: &'a str, part: &'static str, at: usize) -> Result<Cow<'a, str>, UriError> {
     let Some(first) = memchr::memchr(b'%', raw.as_bytes()) else {
         return Ok(Cow::Borrowed(raw));
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decoded_is_told_with_its_place() {
+    fn an_error_of_decoding_has_its_position() {
         for (raw, at) in [("a=%zz", 2), ("a=1&b=x%", 7), ("a=1&b=+%4", 7), ("%g0=1", 0), ("a=%+1", 2)] {
             assert_eq!(all_pairs(raw), Err(UriError::BadEscape { part: "query", at }), "{raw:?}");
         }
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_escape_is_not_copied() {
+    fn text_without_escapes_is_not_copied() {
         let (name, value) = pairs("channel=news").next().unwrap().unwrap();
         assert!(matches!((name, value), (Cow::Borrowed("channel"), Cow::Borrowed("news"))));
     }

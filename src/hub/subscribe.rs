@@ -202,7 +202,7 @@ impl State {
         {
             self.channels.gather(pattern, &self.budget);
         }
-        self.channels.sort_on(&self.budget);
+        self.channels.continue_sorting(&self.budget);
         self.is_unfinished |=
             self.channels.is_unsorted() || self.channels.patterns.first_gathering().is_some();
     }

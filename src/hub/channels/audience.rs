@@ -1,19 +1,19 @@
-//! How many streams of which shards subscribe to a channel.
+//! The number of streams that subscribe to a channel, by shard.
 
 use crate::base::heap::block_bytes;
 use crate::hub::shards::ShardSet;
 
-/// The streams of a channel, by their shards: mostly all of them have the same.
+/// The streams of a channel, by shard. Most channels have streams of one shard only.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::hub) enum Audience {
-    /// Streams of one shard, or none at all.
+    /// Streams of one shard, or no streams.
     One {
-        /// The shard; of none, any.
+        /// The shard. Meaningless when there are no streams.
         shard: u8,
-        /// How many.
+        /// The number of streams.
         streams: u32,
     },
-    /// Streams of two shards at least.
+    /// Streams of at least two shards.
     Several(Box<Several>),
 }
 
@@ -21,14 +21,14 @@ pub(in crate::hub) enum Audience {
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::hub) struct Several {
     shards: ShardSet,
-    /// Those of all shards.
+    /// The streams of all shards together.
     streams: u32,
-    /// Those of each shard that has any.
+    /// Each shard that has streams, with their number.
     by_shard: Vec<(u8, u32)>,
 }
 
 impl Audience {
-    /// Streams of all shards.
+    /// Counts the streams of all shards.
     pub(in crate::hub) fn streams(&self) -> u32 {
         match self {
             Audience::One { streams, .. } => *streams,
@@ -36,7 +36,7 @@ impl Audience {
         }
     }
 
-    /// The shards that have any.
+    /// The shards that have streams.
     pub(in crate::hub) fn shards(&self) -> ShardSet {
         match self {
             Audience::One { streams: 0, .. } => ShardSet::default(),
@@ -45,7 +45,7 @@ impl Audience {
         }
     }
 
-    /// Streams of one shard.
+    /// Counts the streams of one shard.
     pub(super) fn streams_of(&self, shard: usize) -> u32 {
         match self {
             Audience::One { shard: of, streams } if usize::from(*of) == shard => *streams,
@@ -79,10 +79,10 @@ impl Audience {
         }
     }
 
-    /// Takes off so many streams of a shard.
+    /// Removes `gone` streams of a shard.
     ///
     /// # Panics
-    /// If the shard has fewer.
+    /// If the shard has fewer than `gone`.
     pub(in crate::hub) fn remove(&mut self, shard: usize, gone: u32) {
         let left = self.streams_of(shard).checked_sub(gone).expect("what is left was subscribed to");
         match self {
@@ -102,7 +102,7 @@ impl Audience {
         }
     }
 
-    /// Bytes that it holds beside its own.
+    /// The bytes it holds on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         match self {
             Audience::One { .. } => 0,
@@ -135,7 +135,7 @@ mod tests {
     fn streams_are_counted_as_a_plain_list_counts_them() {
         let (mut random, mut audience, mut plain) = (SplitMix64::new(4), NOBODY, [0_u32; 64]);
         for step in 0..5000 {
-            // At times nobody is left, at times one shard alone.
+            // Some phases end with no stream, some with the streams of one shard only.
             let shard = random.within(0..=if step / 500 % 2 == 0 { 63 } else { 1 });
             if random.within(0..=9) < if step / 250 % 2 == 0 { 7 } else { 2 } {
                 audience.add(shard);

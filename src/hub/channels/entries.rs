@@ -1,7 +1,8 @@
-//! What the table of channels holds of each channel beside its name: who subscribes to it, and the record of its events.
+//! What the table holds for each channel beside its name: its subscribers and the record of its events.
 //!
-//! Most of very many channels are those of users, each with one stream and without any event. Of such a channel four bytes
-//! say all. One with events, or with streams of several shards, has a detail that those bytes lead to.
+//! A server with very many channels has mostly users' channels, each with one stream and no event. Four
+//! bytes are enough for such a channel. A channel with events, or with streams of several shards, needs
+//! a detail, and its four bytes point to the detail.
 
 use crate::hub::channel_id::ChannelId;
 use crate::hub::channels::audience::Audience;
@@ -9,37 +10,37 @@ use crate::hub::channels::names::CHANNELS_ROOM;
 use crate::hub::channels::record::Record;
 use crate::hub::shards::ShardSet;
 
-/// Details for which there is room from the beginning, as address space.
+/// The number of details for which address space is reserved at the start.
 const DETAILS_ROOM: usize = 1 << 12;
 
-/// What the table holds of the channels.
+/// The entries of all channels.
 #[derive(Debug)]
 pub(in crate::hub) struct Entries {
-    /// By the numbers of channels.
+    /// Indexed by channel number.
     entries: Vec<Packed>,
-    /// In no particular order, without holes.
+    /// The details, in no particular order and without holes.
     details: Vec<Detail>,
-    /// Bytes that details hold beside their own.
+    /// The bytes that the details hold on the heap.
     heap_bytes: usize,
 }
 
-/// A channel of which four bytes cannot say all.
+/// The state of a channel that does not fit in four bytes.
 #[derive(Debug)]
 struct Detail {
-    /// Whose it is.
+    /// The channel it belongs to.
     channel: ChannelId,
     audience: Audience,
     record: Record,
 }
 
-/// An [`Entry`] in four bytes: in the highest bit whether there is a detail, which the others are the place of; otherwise a
-/// shard, and its streams.
+/// An [`Entry`] in four bytes. The highest bit says whether the channel has a detail. If it has, the
+/// other bits are the place of the detail; otherwise they are a shard and its number of streams.
 #[derive(Clone, Copy, Debug)]
 struct Packed(u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
-    /// There were no events, and all its streams are of one shard.
+    /// The channel never had an event, and all its streams belong to one shard.
     Plain {
         shard: usize,
         streams: u32,
@@ -73,7 +74,7 @@ impl Packed {
         Packed(DETAILED | place.expect("channels are bounded far below 2^31"))
     }
 
-    /// `None` where they are more streams than four bytes can say.
+    /// Returns `None` if the number of streams does not fit in four bytes.
     fn plain(shard: usize, streams: u32) -> Option<Packed> {
         let shard = u32::try_from(shard).ok()?;
         (streams <= STREAMS_MAX).then_some(Packed(shard << STREAMS_BITS | streams))
@@ -88,7 +89,7 @@ impl Entries {
         Entries { entries, details, heap_bytes: 0 }
     }
 
-    /// Takes in a channel without streams and events.
+    /// Adds a channel without streams or events.
     pub(in crate::hub) fn insert(&mut self, id: ChannelId) {
         let index = id.0 as usize;
         if index >= self.entries.len() {
@@ -97,7 +98,7 @@ impl Entries {
         self.entries[index] = Packed::NOBODY;
     }
 
-    /// Gives up what is held of a channel that leaves the table, and returns the record of its events.
+    /// Removes a channel that leaves the table, and returns the record of its events.
     pub(in crate::hub) fn remove(&mut self, id: ChannelId) -> Record {
         match self.entry(id) {
             Entry::Plain { .. } => Record::BLANK,
@@ -117,7 +118,7 @@ impl Entries {
         }
     }
 
-    /// Changes the record of a channel's events, which it has from now on.
+    /// Changes the record of a channel's events. The channel gets a detail if it has none.
     pub(in crate::hub) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
         let place = self.make_detail(id);
         let record = &mut self.details[place].record;
@@ -127,7 +128,7 @@ impl Entries {
         changed
     }
 
-    /// Streams of all shards that subscribe to a channel.
+    /// Counts the streams of all shards that subscribe to a channel.
     #[inline]
     pub(in crate::hub) fn streams(&self, id: ChannelId) -> u32 {
         match self.entry(id) {
@@ -136,7 +137,7 @@ impl Entries {
         }
     }
 
-    /// The shards that have such a stream.
+    /// The shards with streams that subscribe to a channel.
     #[inline]
     pub(in crate::hub) fn shards(&self, id: ChannelId) -> ShardSet {
         match self.entry(id) {
@@ -146,7 +147,7 @@ impl Entries {
         }
     }
 
-    /// Streams of one shard that subscribe to a channel.
+    /// Counts the streams of one shard that subscribe to a channel.
     pub(super) fn streams_of(&self, id: ChannelId, shard: usize) -> u32 {
         match self.entry(id) {
             Entry::Plain { shard: of, streams } if of == shard => streams,
@@ -155,7 +156,7 @@ impl Entries {
         }
     }
 
-    /// Adds a stream of a shard to a channel's.
+    /// Adds a stream of a shard to a channel.
     pub(super) fn add_stream(&mut self, id: ChannelId, shard: usize) {
         if let Entry::Plain { shard: of, streams } = self.entry(id)
             && (streams == 0 || of == shard)
@@ -168,10 +169,10 @@ impl Entries {
         self.change_audience(place, |audience| audience.add(shard));
     }
 
-    /// Takes off so many streams of a shard from a channel's.
+    /// Removes `gone` streams of a shard from a channel.
     ///
     /// # Panics
-    /// If the shard has fewer.
+    /// If the shard has fewer than `gone`.
     pub(super) fn remove_streams(&mut self, id: ChannelId, shard: usize, gone: u32) {
         match self.entry(id) {
             Entry::Plain { .. } => {
@@ -186,7 +187,7 @@ impl Entries {
         }
     }
 
-    /// Bytes held for so many channels.
+    /// The bytes held for `channels` channels.
     pub(in crate::hub) fn bytes(&self, channels: usize) -> usize {
         channels * size_of::<Packed>() + self.details.len() * size_of::<Detail>() + self.heap_bytes
     }
@@ -196,7 +197,7 @@ impl Entries {
         self.entries[id.0 as usize].entry()
     }
 
-    /// The place of a channel's detail, which it has from now on.
+    /// Returns the place of a channel's detail. Adds a detail if there is none.
     fn make_detail(&mut self, id: ChannelId) -> usize {
         match self.entry(id) {
             Entry::Detailed(place) => place,
@@ -218,7 +219,7 @@ impl Entries {
         self.heap_bytes = self.heap_bytes + audience.heap_bytes() - before;
     }
 
-    /// Says in four bytes what they can say again.
+    /// Removes the detail if its content fits in four bytes again.
     fn drop_needless_detail(&mut self, id: ChannelId, place: usize) {
         let Detail { audience, record, .. } = &self.details[place];
         if let Audience::One { shard, streams } = *audience
@@ -229,7 +230,7 @@ impl Entries {
         }
     }
 
-    /// Takes a detail out; the last one moves to its place.
+    /// Removes a detail and moves the last detail to its place.
     fn take_detail(&mut self, place: usize) -> Detail {
         let detail = self.details.swap_remove(place);
         if let Some(moved) = self.details.get(place) {
@@ -250,7 +251,7 @@ mod tests {
     use crate::base::id::Sequence;
     use crate::base::random::SplitMix64;
 
-    /// What is held of a channel in a form that cannot be wrong.
+    /// A plain model of a channel's entry.
     #[derive(Debug, Default)]
     struct Plain {
         is_there: bool,

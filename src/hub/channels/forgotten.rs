@@ -1,5 +1,5 @@
-//! How far channels were evicted that are in the table no more, so that a resume is told of a gap if and only if there is
-//! one.
+//! Former channels: how far each channel was evicted when it left the table. So a resume gets a `gap` if
+//! and only if events were lost.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -11,21 +11,21 @@ use crate::base::id::Sequence;
 use crate::base::queue::Queue;
 use crate::frame::batch::is_channel;
 
-/// Former channels, a bounded number of them.
+/// The former channels, bounded in number.
 #[derive(Debug)]
 pub(in crate::hub) struct Forgotten {
     by_name: BTreeMap<Arc<str>, Sequence>,
-    /// Their names, the oldest first.
+    /// Their names, in the order in which they left the table.
     order: Queue<Arc<str>>,
     len_max: usize,
-    /// Bytes held, by its own account.
+    /// The bytes held, by its own estimate.
     bytes: usize,
-    /// What a channel may have lost of which nothing at all is remembered any more.
+    /// A channel that is neither in the table nor remembered here may have lost events up to this place.
     through: Sequence,
 }
 
 impl Forgotten {
-    /// Remembers up to `len_max` former channels.
+    /// Creates a list that remembers up to `len_max` former channels.
     pub(in crate::hub) fn new(len_max: usize) -> Forgotten {
         Forgotten {
             by_name: BTreeMap::new(),
@@ -36,13 +36,14 @@ impl Forgotten {
         }
     }
 
-    /// The last event that a channel of this name may have lost.
+    /// Returns the last event that a channel of this name may have lost.
     pub(in crate::hub) fn evicted_through(&self, name: &str) -> Sequence {
         self.by_name.get(name).copied().unwrap_or(self.through)
     }
 
-    /// The last event that any channel may have lost whose name begins so and stands behind `after`, of so many names at the
-    /// most; and the last of these names, if there may be more.
+    /// Looks at up to `names_max` former names that begin with `prefix` and come after `after`. Returns
+    /// the last event that any of these channels may have lost, and the last name it looked at if there
+    /// may be more names.
     pub(super) fn evicted_through_of(
         &self,
         prefix: &str,
@@ -52,7 +53,8 @@ impl Forgotten {
         let (mut through, mut looked_at) = (self.through, 0);
         for (name, &of_name) in beginning_with(&self.by_name, prefix, after) {
             looked_at += 1;
-            // What users have lost is no channel's loss, though every name begins with an empty prefix.
+            // An empty prefix also matches the names of users, but their losses do not concern a
+            // pattern.
             if is_channel(name) {
                 through = through.max(of_name);
             }
@@ -63,8 +65,9 @@ impl Forgotten {
         (through, None)
     }
 
-    /// Returns false only if no channel may have lost an event behind `place` whose name begins so and `counts`. Where more
-    /// than `names_max` names begin so, it is not looked.
+    /// Returns false only if no former channel that `counts` accepts, and whose name begins with
+    /// `prefix`, has lost an event after `place`. Returns true without looking further if more than
+    /// `names_max` names begin with `prefix`.
     pub(in crate::hub) fn may_have_lost(
         &self,
         prefix: &str,
@@ -78,10 +81,10 @@ impl Forgotten {
         self.through > place || names.by_ref().take(names_max).any(has_lost) || names.next().is_some()
     }
 
-    /// Remembers how far a channel was evicted that leaves the table.
+    /// Remembers how far a channel was evicted, when it leaves the table.
     pub(super) fn remember(&mut self, name: &str, evicted_through: Sequence) {
         if let Some(through) = self.by_name.get_mut(name) {
-            // Also where `self.through` covers it: what is known by name is what a resume is answered from.
+            // Updated even if `self.through` is higher: a resume is answered from the name's own entry.
             *through = evicted_through;
         } else if evicted_through > self.through {
             let name: Arc<str> = name.into();
@@ -94,8 +97,8 @@ impl Forgotten {
         }
     }
 
-    /// Forgets the oldest former channel, which counts as having lost something from then on, as any channel does that
-    /// nothing is remembered of; returns false where there is none.
+    /// Forgets the oldest former channel. From then on it counts as having lost events, like every
+    /// channel that is not remembered. Returns false if there is none.
     pub(in crate::hub) fn forget_oldest(&mut self) -> bool {
         let Some(oldest) = self.order.pop_front() else { return false };
         self.bytes -= former_bytes(&oldest);
@@ -105,19 +108,19 @@ impl Forgotten {
         true
     }
 
-    /// Bytes held.
+    /// The bytes held.
     pub(in crate::hub) fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-/// What a former channel costs in bytes: its name, its entry with what a B-tree has of free room, and its place in the
-/// order of names, where few have room for twice as many.
+/// The cost of a former channel in bytes: its name, its entry and a B-tree's free room, and its place in
+/// the order of names, which may have room for twice as many.
 fn former_bytes(name: &str) -> usize {
     shared_text_bytes(name.len()) + size_of::<(Arc<str>, Sequence)>() * 3 / 2 + size_of::<Arc<str>>() * 2
 }
 
-/// The names that begin with a prefix and stand behind `after`, and what they are mapped to.
+/// The entries whose names begin with `prefix` and come after `after`.
 pub(in crate::hub) fn beginning_with<'m, K: Ord + Borrow<str>, T>(
     map: &'m BTreeMap<K, T>,
     prefix: &str,
@@ -167,7 +170,7 @@ mod tests {
             (through.0, last.as_deref().map(str::to_owned))
         };
         assert_eq!([lost("", None, 9), lost("b", None, 9)], [(5, None), (0, None)]);
-        // A name at a time.
+        // One name at a time.
         let ann = user_target("ann");
         assert_eq!(lost("", None, 1), (0, Some(ann.clone())));
         assert_eq!(lost("", Some(&ann), 1), (5, Some("a".to_owned())));

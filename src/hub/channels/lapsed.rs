@@ -1,28 +1,30 @@
-//! The lapsed events of a channel: they are not lost, and streams that count what they missed leave them out.
+//! The lapsed events of a channel. A lapsed event is not lost: a stream that counts what it missed
+//! leaves it out.
 
 use std::collections::VecDeque;
 
 use crate::base::id::Sequence;
 
-/// Lapsed events whose numbers a channel remembers, so that streams know how many of what they missed had lapsed.
+/// The number of lapsed events whose numbers a channel remembers. From the numbers a stream knows how
+/// many of the events it missed had lapsed.
 const NUMBERS_MAX: usize = 1024;
 
-/// The lapsed events of a channel, since it has been in the table.
+/// The lapsed events of a channel since it entered the table.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Lapsed {
-    /// How many.
+    /// The number of lapsed events.
     pub(in crate::hub) count: u64,
-    /// The numbers of the last ones in order.
+    /// The numbers of the last of them, in order.
     numbers: VecDeque<Sequence>,
-    /// Those that had lapsed when the history was dropped that they are still part of, in order: not lost by it, and not
-    /// yet among `count`.
+    /// Events that had lapsed when the history was dropped, and that are still retained, in order. The
+    /// drop did not lose them, and they are not in `count` yet.
     dropped: VecDeque<Sequence>,
-    /// The last one of which the number is not remembered.
+    /// The last lapsed event whose number is no longer remembered.
     forgotten_through: Sequence,
 }
 
 impl Lapsed {
-    /// Takes in an event that has lapsed.
+    /// Notes an event that has lapsed.
     pub(super) fn note(&mut self, sequence: Sequence) {
         self.count += 1;
         if sequence <= self.forgotten_through {
@@ -37,8 +39,8 @@ impl Lapsed {
         }
     }
 
-    /// Notes events that have lapsed and are still retained, by their numbers in order, as a history is dropped that they are
-    /// part of.
+    /// Notes, when a history is dropped, which of its retained events have lapsed, by their numbers in
+    /// order.
     pub(super) fn note_dropped(&mut self, lapsed: impl ExactSizeIterator<Item = Sequence>) {
         let surplus = (self.dropped.len() + lapsed.len()).saturating_sub(NUMBERS_MAX);
         self.dropped.extend(lapsed);
@@ -47,8 +49,8 @@ impl Lapsed {
         }
     }
 
-    /// Takes in an event of a dropped history that is given up now; returns true if and only if it had lapsed when that was
-    /// dropped.
+    /// Notes that an event of a dropped history is given up now. Returns true if the event had lapsed
+    /// when the history was dropped; otherwise nothing is noted.
     pub(super) fn note_if_dropped(&mut self, sequence: Sequence) -> bool {
         let Ok(index) = self.dropped.binary_search(&sequence) else { return false };
         self.dropped.remove(index);
@@ -56,12 +58,13 @@ impl Lapsed {
         true
     }
 
-    /// How many events up to a place had lapsed when a history was dropped that they are still part of.
+    /// Counts the retained events up to `place` that had lapsed when their history was dropped.
     pub(super) fn count_dropped_through(&self, place: Sequence) -> usize {
         self.dropped.partition_point(|&number| number <= place)
     }
 
-    /// Forgets the numbers, and that up to a place there were none: no stream counts from a place before.
+    /// Forgets all numbers, and treats every place before `place` as unknown. The caller knows that no
+    /// stream counts from an earlier place.
     pub(super) fn forget_numbers_through(&mut self, place: Sequence) {
         let last = [self.numbers.back(), self.dropped.back(), Some(&place)].into_iter().flatten().max();
         self.forgotten_through = self.forgotten_through.max(*last.unwrap_or(&place));
@@ -69,13 +72,13 @@ impl Lapsed {
         self.dropped = VecDeque::new();
     }
 
-    /// How many of them come after a place; `None` where that is not remembered.
+    /// Counts the lapsed events after `place`. Returns `None` if their numbers are not remembered.
     pub(super) fn count_after(&self, place: Sequence) -> Option<u64> {
         let after = || self.numbers.len() - self.numbers.partition_point(|&number| number <= place);
         (place >= self.forgotten_through).then(|| after() as u64)
     }
 
-    /// Bytes held.
+    /// The bytes held.
     pub(in crate::hub) fn bytes(&self) -> usize {
         size_of::<Lapsed>() + (self.numbers.capacity() + self.dropped.capacity()) * size_of::<Sequence>()
     }

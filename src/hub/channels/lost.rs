@@ -1,4 +1,49 @@
-//! What channels have lost, and what their patterns lose by it.
+//! What channels and patterns have lost: which quantities are kept, and how a loss follows from them.
+//!
+//! An event is lost to a channel when it is given up, or its history is dropped, before the event has lapsed. An
+//! event is lost to a pattern when no channel that the pattern matches retains it any more, and one of them has
+//! lost it. A lapsed event is never lost.
+//!
+//! # Quantities
+//!
+//! | quantity | for a channel | for a pattern |
+//! | --- | --- | --- |
+//! | `evicted_through` | its last event that was given up without having lapsed | the last event that the pattern has lost, by eviction or by a drop |
+//! | `dropped_through` | its history was dropped up to here, and no reader gets an event up to here | the highest place of its channels' drops; its streams wait until their shard has taken all up to here |
+//! | `evicted_count` | the number of events given up without having lapsed, since it entered the table | not kept |
+//! | lapsed numbers (`Lapsed`) | the number of its lapsed events and the numbers of the last 1024 | not kept |
+//! | evictions | not kept | the number of events lost since it entered the table, and the latest of them |
+//! | former channels (`Forgotten`) | its `evicted_through` when it enters the table again | gathered into `evicted_through` when the pattern is new |
+//!
+//! A channel gives up its oldest event first, so one place says what it has lost. The channels of a pattern do so
+//! in any order, so a pattern counts its evictions, and a loss is new if its count is.
+//!
+//! # What is lost after a place
+//!
+//! [`Channels::lost_after`] returns the last event that is lost after a place and not reported yet, where
+//! `lost_through` is the greater of `evicted_through` and `dropped_through`:
+//!
+//! | | nothing reported after the place | a loss was reported |
+//! | --- | --- | --- |
+//! | channel | `lost_through`, if it is after the place | `lost_through`, if it is after the place and after the reported loss |
+//! | pattern | `evicted_through`, if it is after the place | the highest number among the evictions since the report, if it is after the place |
+//!
+//! # When a stream is notified
+//!
+//! A stream looks for losses whenever it reads (`State::report_losses`). All unreported losses of its channels and
+//! patterns after its place become one `gap` there, and its cursor notes each as a [`ReportedLoss`]. An entry goes
+//! when the place has passed it. A loss of a name without an entry causes no `gap` if another name of the stream
+//! has reported it already; `reading/gaps.rs` says when this is so.
+//!
+//! # When `missed` is exact
+//!
+//! `missed` is the number of events that have passed, minus the number that the stream has seen. It is given only
+//! where it is exact; otherwise the `gap` has no number. All of this must hold:
+//!
+//! - No event can reach the stream in two ways: it subscribes to one channel and no pattern, since its begin.
+//! - It is known how many events it has seen: nothing after the place where it began was lost at that time, or the
+//!   stream has read a slice since.
+//! - Of each of its targets, the numbers of all lapsed events after its place are still remembered.
 
 use smallvec::SmallVec;
 
@@ -10,21 +55,21 @@ use crate::hub::channels::patterns::{Gathering, Stage};
 use crate::hub::channels::record::pattern_prefix;
 use crate::hub::channels::table::{Channels, PLACES_PER_LOOK};
 
-/// Up to where the loss of a channel was told.
+/// A loss of a channel or pattern that a stream was notified of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hub) struct Told {
+pub(in crate::hub) struct ReportedLoss {
     pub(in crate::hub) channel: ChannelId,
-    /// The last event that was lost.
+    /// The last event of the loss.
     pub(in crate::hub) through: Sequence,
-    /// For a pattern: how many events its channels had given up by then.
+    /// For a pattern: its number of evictions at that time.
     pub(in crate::hub) evictions: u64,
 }
 
 impl Channels {
-    /// Goes on gathering what the channels of a pattern had lost when it was entered, as the budget allows. Returns true if and only
-    /// if all of it is known. What they lose meanwhile the pattern is told of as ever.
+    /// Continues gathering what a pattern's channels had lost before it entered the table, as the budget
+    /// allows. Returns true if all of it is known. Losses meanwhile are noted as for any pattern.
     pub(in crate::hub) fn gather(&mut self, pattern: ChannelId, budget: &Budget) -> bool {
-        let Some(mut gathering) = self.patterns.take_gathering(pattern) else { return true };
+        let Some(mut gathering) = self.patterns.remove_gathering(pattern) else { return true };
         let prefix = self.prefix(pattern).map(Box::<str>::from).unwrap_or_default();
         while !budget.is_spent() {
             match &gathering.stage {
@@ -34,7 +79,7 @@ impl Channels {
                         let name = self.name(id);
                         if name.starts_with(&*prefix) && is_channel(name) && pattern_prefix(name).is_none() {
                             let record = self.get(id);
-                            gathering.take_in(record.lost_through(), record.dropped_through);
+                            gathering.add(record.lost_through(), record.dropped_through);
                         }
                     }
                     budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK));
@@ -43,21 +88,21 @@ impl Channels {
                 Stage::Former(after) => {
                     let (lost, last) =
                         self.forgotten.evicted_through_of(&prefix, after.as_deref(), PLACES_PER_LOOK);
-                    gathering.take_in(lost, Sequence::START);
+                    gathering.add(lost, Sequence::START);
                     budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK));
                     if last.is_none() {
-                        self.note_gathered(pattern, &gathering);
+                        self.apply_gathered(pattern, &gathering);
                         return true;
                     }
                     gathering.stage = Stage::Former(last);
                 }
             }
         }
-        self.patterns.put_back(pattern, gathering);
+        self.patterns.restore_gathering(pattern, gathering);
         false
     }
 
-    fn note_gathered(&mut self, pattern: ChannelId, gathering: &Gathering) {
+    fn apply_gathered(&mut self, pattern: ChannelId, gathering: &Gathering) {
         let Gathering { lost, dropped, .. } = *gathering;
         if lost.max(dropped) > Sequence::START {
             self.change(pattern, |record| {
@@ -67,32 +112,34 @@ impl Channels {
         }
     }
 
-    /// How many events the channels of a pattern have given up since it is in the table; 0 for a channel.
+    /// Counts the evictions of a pattern since it entered the table; 0 for a channel.
     pub(in crate::hub) fn evictions(&self, id: ChannelId) -> u64 {
         self.patterns.evictions(id)
     }
 
-    /// The last event after `place` that a channel, or a channel of a pattern, has lost since `told`, if it has.
+    /// Returns the last event after `place` that a channel or pattern has lost and that is not
+    /// `reported`, if there is one.
     pub(in crate::hub) fn lost_after(
         &self,
         id: ChannelId,
         place: Sequence,
-        told: Option<&Told>,
+        reported: Option<&ReportedLoss>,
     ) -> Option<Sequence> {
         let (record, is_pattern) = (self.get(id), self.prefix(id).is_some());
-        let (lost, place) = match told {
+        let (lost, place) = match reported {
             None if is_pattern => (record.evicted_through, place),
             None => (record.lost_through(), place),
-            Some(told) if is_pattern => {
-                (self.patterns.evicted_since(id, told.evictions).unwrap_or(Sequence::START), place)
+            Some(reported) if is_pattern => {
+                (self.patterns.evicted_since(id, reported.evictions).unwrap_or(Sequence::START), place)
             }
-            Some(told) => (record.lost_through(), told.through.max(place)),
+            Some(reported) => (record.lost_through(), reported.through.max(place)),
         };
         (lost > place).then_some(lost)
     }
 
-    /// Returns false only if no channel whose name begins so, present or former, has lost an event behind `place`, of those
-    /// that `counts` says. Where more than a few names begin so, it is not looked.
+    /// Returns false only if no channel, present or former, that `counts` accepts and whose name begins
+    /// with `prefix` has lost an event after `place`. Returns true without looking further if more than
+    /// a few names begin with `prefix`.
     pub(in crate::hub) fn may_have_lost(
         &self,
         prefix: &str,
@@ -108,14 +155,14 @@ impl Channels {
         if matching.len() > PLACES_PER_LOOK || matching.iter().any(has_lost) {
             return true;
         }
-        // One that came back knows itself what it had lost before.
+        // A former channel that came back has its losses in its own record.
         let is_former = |name: &str| self.find(name).is_none() && counts(name, None);
         self.forgotten.may_have_lost(prefix, place, PLACES_PER_LOOK, is_former)
     }
 
-    /// Notes that a channel's history is dropped up to `through`. Its patterns too are not read before every event up to
-    /// there is taken; what is lost to them is for [`Channels::note_lost`].
-    /// Those of it that had `lapsed` are not lost by it.
+    /// Notes that a channel's history is dropped up to `through`. Streams of its patterns wait, too,
+    /// until their shard has taken every event up to there. What the patterns lose is noted by
+    /// [`Channels::note_lost_to`]. Events in `lapsed` had lapsed and are not lost.
     pub(in crate::hub) fn drop_through(
         &mut self,
         id: ChannelId,
@@ -138,23 +185,23 @@ impl Channels {
         }
     }
 
-    /// Returns true if and only if there are patterns.
+    /// Returns true if there are patterns.
     pub(in crate::hub) fn has_patterns(&self) -> bool {
         !self.patterns.is_empty()
     }
 
-    /// The patterns with subscribers that a channel's name matches.
+    /// The patterns with subscribers that a name matches.
     pub(in crate::hub) fn patterns_of(&self, name: &str) -> impl Iterator<Item = ChannelId> {
         self.patterns.matching(name).filter(|&id| self.subscribers(id) > 0)
     }
 
-    /// The patterns that a channel's name matches.
+    /// The patterns that a channel matches, with or without subscribers.
     pub(in crate::hub) fn all_patterns_of(&self, id: ChannelId) -> SmallVec<[ChannelId; 8]> {
         self.patterns.matching(self.name(id)).collect()
     }
 
-    /// Notes that the channels `evicted` have given up an event of `target`. It is lost to the patterns that match them,
-    /// but for those that match another channel of the target, which retains it still.
+    /// Notes that the channels `evicted` have given up an event of `target`. The patterns that match
+    /// them lose it, unless another channel of the target that the pattern matches retains it.
     pub(in crate::hub) fn note_lost(
         &mut self,
         evicted: &[ChannelId],
@@ -176,7 +223,8 @@ impl Channels {
         self.note_lost_to(&patterns, target, sequence);
     }
 
-    /// The same for those of `patterns` that no channel of the target keeps the event for; returns which they are.
+    /// Notes the event as lost to each of `patterns` for which no channel of `target` retains it.
+    /// Returns those patterns.
     pub(in crate::hub) fn note_lost_to(
         &mut self,
         patterns: &[ChannelId],
@@ -192,7 +240,7 @@ impl Channels {
         lost_to
     }
 
-    /// Returns true if and only if a pattern matches a channel that retains `sequence`.
+    /// Returns true if a pattern matches a channel that retains `sequence`.
     fn keeps_for(&self, pattern: ChannelId, id: ChannelId, sequence: Sequence) -> bool {
         let holds = self.peek(id).is_some_and(|record| record.holds(sequence));
         let matches = |prefix: &str| is_channel(self.name(id)) && self.name(id).starts_with(prefix);
@@ -222,11 +270,11 @@ mod tests {
         assert_eq!(channels.remove_if_idle(gone, ALL), Removal::Removed);
         lose(&mut channels, "chat/2", 3);
         lose(&mut channels, "other", 9);
-        // A pattern enters, and what was lost before is gathered in small steps.
+        // The pattern enters, and earlier losses are gathered in small steps.
         let enter = |channels: &mut Channels, text: &str| {
             let pattern = channels.enter(text);
             while !channels.gather(pattern, &Budget::new(4)) || channels.is_unsorted() {
-                channels.sort_on(&Budget::new(4));
+                channels.continue_sorting(&Budget::new(4));
             }
             pattern
         };

@@ -1,4 +1,5 @@
-//! What is known of channels, patterns and users: their names, who subscribes, what is retained of each and what is lost.
+//! The channel table: the names of channels, patterns and users, who subscribes to each, which events
+//! each retains, and which it has lost.
 
 mod audience;
 mod entries;

@@ -1,4 +1,4 @@
-//! The names of the channels in the table, both ways: by number, and by name.
+//! The names of the channels in the table, found by number and by name.
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
@@ -7,18 +7,19 @@ use crate::base::hashed::Hashed;
 use crate::base::texts::{Place, Texts};
 use crate::hub::channel_id::ChannelId;
 
-/// Channels for which there is room from the beginning, as address space: tables that grow from little leave holes behind.
+/// The number of channels for which address space is reserved at the start: a table that grows from a
+/// small size leaves holes in the heap.
 pub(super) const CHANNELS_ROOM: usize = 1 << 16;
 
-/// The names. Each is a text in a page of many, of which only the numbers of channels are spread by hashes.
+/// The names. The texts share pages; the hash table holds only the channels' numbers.
 #[derive(Debug)]
 pub(in crate::hub) struct Names {
     texts: Texts,
-    /// Where the name of each number stands; [`Place::NONE`] for numbers that are free.
+    /// The place of each number's text; [`Place::NONE`] for a free number.
     places: Vec<Place>,
     free: Vec<ChannelId>,
     by_name: Hashed,
-    /// Spreads names, in a way that no peer can foresee.
+    /// Hashes names in a way that no peer can predict.
     hasher: RandomState,
 }
 
@@ -36,45 +37,45 @@ impl Names {
         }
     }
 
-    /// How many names there are.
+    /// Counts the names.
     pub(in crate::hub) fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    /// How many numbers are or were given.
+    /// Counts the numbers in use and the free ones.
     pub(super) fn numbers_len(&self) -> usize {
         self.places.len()
     }
 
-    /// Those of a range of numbers that have names.
+    /// The numbers of a range that have names.
     ///
     /// # Panics
-    /// If there are not so many numbers.
+    /// If the range ends beyond [`Names::numbers_len`].
     pub(in crate::hub) fn numbers(&self, range: Range<usize>) -> impl Iterator<Item = ChannelId> {
         let numbers = range.clone().zip(&self.places[range]).filter(|(_, place)| **place != Place::NONE);
         numbers.filter_map(|(number, _)| u32::try_from(number).ok().map(ChannelId))
     }
 
-    /// Returns true if and only if this number has a name.
+    /// Returns true if this number has a name.
     pub(in crate::hub) fn has(&self, id: ChannelId) -> bool {
         self.places.get(id.0 as usize).is_some_and(|&place| place != Place::NONE)
     }
 
-    /// The number of this name.
+    /// Finds the number of a name.
     #[inline]
     pub(in crate::hub) fn find(&self, name: &str) -> Option<ChannelId> {
         let is_it = |number: u32| self.texts.get(self.places[number as usize]) == name;
         self.by_name.get(self.hash(name), is_it).map(|&number| ChannelId(number))
     }
 
-    /// The name of this number; `None` if it is free.
+    /// Returns the name of a number, or `None` if the number is free.
     #[inline]
     pub(in crate::hub) fn name(&self, id: ChannelId) -> Option<&str> {
         let place = self.places.get(id.0 as usize).filter(|&&place| place != Place::NONE)?;
         Some(self.texts.get(*place))
     }
 
-    /// Gives a name that has none a number: one that is free, or the next.
+    /// Gives a new name a free number, or else the next one.
     pub(in crate::hub) fn insert(&mut self, name: &str) -> ChannelId {
         let place = self.texts.insert(name);
         let id = match self.free.pop() {
@@ -93,7 +94,7 @@ impl Names {
         id
     }
 
-    /// Takes a number's name away, if it has one.
+    /// Removes the name of a number, if it has one.
     pub(in crate::hub) fn remove(&mut self, id: ChannelId) {
         let Some(hash) = self.name(id).map(|name| self.hash(name)) else { return };
         self.by_name.remove(hash, |number| number == id.0);
@@ -103,12 +104,12 @@ impl Names {
         self.tidy();
     }
 
-    /// Bytes held.
+    /// The bytes held.
     pub(in crate::hub) fn bytes(&self) -> usize {
         self.texts.bytes() + self.by_name.bytes() + self.by_name.len() * size_of::<Place>()
     }
 
-    /// Moves the names of sparse pages.
+    /// Moves the texts of sparse pages together.
     fn tidy(&mut self) {
         while let Some(page) = self.texts.take_sparse() {
             for (place, name) in page.texts() {
@@ -143,7 +144,7 @@ mod tests {
             let kind = ["room:", "\u{1}user:", "größe/", ""][random.within(0..=3)];
             let name = format!("{kind}{}", random.within(0..=3000));
             match plain.get(&name).copied() {
-                // It fills for ten thousand steps, empties for as many, and fills again.
+                // The table fills for ten thousand steps, empties for as many, and fills again.
                 Some(id) if random.within(0..=9) < if step / 10_000 == 1 { 9 } else { 2 } => {
                     names.remove(id);
                     plain.remove(&name);

@@ -6,10 +6,11 @@ use crate::base::heap::small_block_bytes;
 use crate::base::id::Sequence;
 use crate::base::search::partition_point_near;
 
-/// Room that is made at the least when there is none, in numbers.
+/// The least room made when a list grows, in numbers.
 const ROOM_MIN: usize = 3;
 
-/// Numbers in order. One alone needs no memory of its own: most of very many channels have no more.
+/// Sequence numbers in order. A single number needs no heap memory: most of very many channels have no
+/// more than one.
 #[derive(Debug, Default)]
 pub(in crate::hub) enum Numbers {
     #[default]
@@ -31,7 +32,7 @@ impl Numbers {
         self.len() == 0
     }
 
-    /// The number at a place, counted from the oldest.
+    /// Returns the number at `index`, counted from the oldest.
     #[inline]
     pub(in crate::hub) fn get(&self, index: usize) -> Option<Sequence> {
         match self {
@@ -41,15 +42,12 @@ impl Numbers {
         }
     }
 
-    /// The oldest.
+    /// The oldest number.
     pub(in crate::hub) fn first(&self) -> Option<Sequence> {
         self.get(0)
     }
 
-    /// The numbers from a place on.
-    ///
-    /// # Panics
-    /// If it is asked for one that the place is not followed by.
+    /// The numbers from `index` on.
     pub(in crate::hub) fn from(
         &self,
         index: usize,
@@ -57,21 +55,22 @@ impl Numbers {
         (index..self.len()).map(|index| self.get(index).expect("it lies below the length"))
     }
 
-    /// How many are not above `place`. Who asks mostly asks for a place among the newest: it is sought from there, so that
-    /// the cost does not grow with how many there are.
+    /// Counts the numbers up to `place`. Callers mostly ask for a place among the newest, so the search
+    /// starts there, and its cost does not grow with the length.
     #[inline]
     pub(in crate::hub) fn count_through(&self, place: Sequence) -> usize {
         let is_through = |index| self.get(index).is_some_and(|number| number <= place);
         partition_point_near(self.len(), self.len(), is_through)
     }
 
-    /// The place of a number that is among them.
+    /// Finds the index of a number.
     pub(in crate::hub) fn index_of(&self, number: Sequence) -> Option<usize> {
         let index = self.count_through(number).checked_sub(1)?;
         (self.get(index) == Some(number)).then_some(index)
     }
 
-    /// Adds the newest. So many are about as many as there will ever be: no more room is made at once.
+    /// Adds the newest number. `len_max` is about the greatest length expected, and bounds the room made
+    /// at once.
     pub(in crate::hub) fn push(&mut self, number: Sequence, len_max: usize) {
         match self {
             Numbers::None => *self = Numbers::One(number),
@@ -83,7 +82,8 @@ impl Numbers {
             Numbers::Many(numbers) => {
                 let len = numbers.len();
                 if len == numbers.capacity() {
-                    // A quarter and not twice as much: a channel's numbers are a good part of what its events cost.
+                    // Growth by a quarter, not by doubling: the numbers are a good part of an event's
+                    // cost.
                     let room = (len / 4).clamp(ROOM_MIN + 1, len_max.saturating_sub(len).max(ROOM_MIN + 1));
                     numbers.reserve_exact(room);
                 }
@@ -92,14 +92,14 @@ impl Numbers {
         }
     }
 
-    /// Takes off the oldest.
+    /// Removes the oldest number.
     pub(in crate::hub) fn pop_first(&mut self) -> Option<Sequence> {
         let first = self.first()?;
         self.remove(0);
         Some(first)
     }
 
-    /// Takes out the number at a place, and gives room back that the others do not need.
+    /// Removes the number at `index`, and gives back room that the others do not need.
     pub(in crate::hub) fn remove(&mut self, index: usize) {
         if self.len() <= 1 {
             *self = Numbers::None;
@@ -116,7 +116,7 @@ impl Numbers {
         }
     }
 
-    /// Bytes held beside its own.
+    /// The bytes held on the heap.
     pub(in crate::hub) fn bytes(&self) -> usize {
         match self {
             Numbers::None | Numbers::One(_) => 0,
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::base::random::SplitMix64;
 
-    /// Numbers, and the same in a form that cannot be wrong.
+    /// The numbers, and a plain list as their model.
     #[derive(Default)]
     struct Both {
         numbers: Numbers,

@@ -1,4 +1,5 @@
-//! The patterns that streams subscribe to: which of them a channel's name matches, and what they have lost of late.
+//! The patterns that streams subscribe to: which patterns a channel's name matches, what each has lost
+//! lately, and what is still to be gathered for a new one.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -9,40 +10,41 @@ use crate::base::heap::block_bytes;
 use crate::base::id::Sequence;
 use crate::hub::channel_id::ChannelId;
 
-/// The patterns in the table of channels, by their prefixes.
+/// The patterns in the channel table, by prefix.
 ///
-/// A name is looked up once for each length that prefixes have, so that what an event costs does not grow with the
+/// A name is looked up once for each length of prefix, so the cost of an event does not grow with the
 /// number of patterns.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Patterns {
     patterns: BTreeMap<ChannelId, Pattern>,
-    /// The ids of patterns by their prefixes.
+    /// Finds a pattern's number by its prefix.
     by_prefix: Hashed,
-    /// Spreads prefixes, in a way that no peer can foresee.
+    /// Hashes prefixes in a way that no peer can predict.
     hasher: RandomState,
-    /// How many prefixes there are of each length in bytes.
+    /// The number of prefixes of each length in bytes.
     lengths: BTreeMap<usize, usize>,
-    /// Bytes of the prefixes.
+    /// The bytes of the prefixes.
     prefix_bytes: usize,
-    /// Those for which it is yet to be gathered what their channels had lost before.
+    /// New patterns whose channels' earlier losses are not all gathered yet.
     gathering: BTreeMap<ChannelId, Gathering>,
 }
 
-/// A pattern.
+/// One pattern.
 #[derive(Debug)]
 struct Pattern {
     prefix: Box<str>,
     evictions: Evictions,
 }
 
-/// What is gathered for a pattern that is new: what the channels that it matches had lost by then. It is looked for in the
-/// table, and then among the former channels.
+/// The gathering for a new pattern: what its channels had lost before it entered the table. It goes
+/// through the table first, then through the former channels.
 #[derive(Debug)]
 pub(in crate::hub) struct Gathering {
-    /// The head when the pattern was entered: what was lost behind it the pattern was told of.
+    /// The head when the pattern was entered. Later losses are noted as they happen.
     pub(in crate::hub) until: Sequence,
     pub(super) stage: Stage,
-    /// The last event that was lost, and up to where a history was dropped, as far as was looked.
+    /// The last event lost, and the last place up to which a history was dropped, in the part looked at
+    /// so far.
     pub(in crate::hub) lost: Sequence,
     pub(in crate::hub) dropped: Sequence,
 }
@@ -50,38 +52,41 @@ pub(in crate::hub) struct Gathering {
 /// Where to look next.
 #[derive(Debug)]
 pub(in crate::hub) enum Stage {
-    /// From this place of the table on.
+    /// In the table, from this place on.
     Table(usize),
-    /// Among the former channels behind this name.
+    /// Among the former channels, after this name.
     Former(Option<Arc<str>>),
 }
 
 impl Gathering {
-    /// Takes in what a channel had lost.
-    pub(super) fn take_in(&mut self, lost: Sequence, dropped: Sequence) {
+    /// Adds the losses of one channel.
+    pub(super) fn add(&mut self, lost: Sequence, dropped: Sequence) {
         self.lost = self.lost.max(lost.min(self.until));
         self.dropped = self.dropped.max(dropped);
     }
 }
 
-/// What was evicted from the channels of a pattern since it is in the table.
+/// The events that the channels of a pattern have given up since it entered the table.
 ///
-/// Each channel gives up its oldest event first, but a pattern's channels do so in any order: that events were lost up to
-/// some place does not tell whether more were lost before it since.
+/// A channel gives up its oldest event first, so one place says what it has lost. The channels of a
+/// pattern give up events in any order: knowing that events up to some place were lost does not say
+/// whether another one before it was lost since. So evictions are counted.
 #[derive(Debug, Default)]
 struct Evictions {
-    /// How many.
+    /// The number of evictions.
     count: u64,
-    /// Which of them is the last in the order of events, of all, of those after it, and so on: the how-manieth it was,
-    /// and its number, which only decreases from one to the next.
+    /// The evicted event with the highest number, then the one with the highest number among the later
+    /// evictions, and so on: its count and its number. The numbers decrease strictly from each to the
+    /// next.
     latest: Vec<(u64, Sequence)>,
 }
 
-/// Evictions that are remembered of a pattern. Beyond, some are taken for later ones.
+/// The number of evictions remembered for a pattern. Beyond it, the second oldest eviction takes the
+/// number of the oldest, which is higher: a loss may be overstated, but never missed.
 const LATEST_MAX: usize = 64;
 
-/// What a pattern costs beside its prefix: its entries in a tree, of which half may be free, and in a table, and its evictions, of
-/// which there is room for a power of two.
+/// The cost of a pattern beside its prefix: its entries in a tree, which may be half free, and in a
+/// table, and its evictions, with room for a power of two.
 const PATTERN_BYTES: usize = 2 * size_of::<(ChannelId, Pattern)>()
     + 10
     + block_bytes((LATEST_MAX + 1).next_power_of_two() * size_of::<(u64, Sequence)>());
@@ -99,7 +104,7 @@ impl Evictions {
 }
 
 impl Patterns {
-    /// Bytes held; of each pattern as many as it may come to hold.
+    /// The bytes held, counting for each pattern the most it may come to hold.
     pub(in crate::hub) fn bytes(&self) -> usize {
         self.patterns.len() * PATTERN_BYTES + self.prefix_bytes
     }
@@ -108,7 +113,7 @@ impl Patterns {
         self.patterns.is_empty()
     }
 
-    /// The pattern of this prefix.
+    /// Finds the pattern with this prefix.
     fn find(&self, prefix: &str) -> Option<ChannelId> {
         let is_it = |number: u32| {
             self.patterns.get(&ChannelId(number)).is_some_and(|pattern| *pattern.prefix == *prefix)
@@ -120,7 +125,7 @@ impl Patterns {
         (self.hasher.hash_one(prefix) >> 32) as u32
     }
 
-    /// Adds a pattern that is not there yet.
+    /// Adds a new pattern, and begins its gathering.
     pub(in crate::hub) fn insert(&mut self, prefix: &str, id: ChannelId) {
         self.by_prefix.insert(self.hash(prefix), id.0);
         self.prefix_bytes += block_bytes(prefix.len());
@@ -131,7 +136,7 @@ impl Patterns {
         *self.lengths.entry(prefix.len()).or_insert(0) += 1;
     }
 
-    /// Takes a pattern out.
+    /// Removes a pattern.
     pub(in crate::hub) fn remove(&mut self, prefix: &str) {
         let Some(id) = self.find(prefix) else { return };
         self.by_prefix.remove(self.hash(prefix), |number| number == id.0);
@@ -146,29 +151,29 @@ impl Patterns {
         }
     }
 
-    /// Says where the head was when a pattern was entered for which is being gathered.
+    /// Sets where the head was when a pattern was entered, if it is new.
     pub(in crate::hub) fn gather_until(&mut self, id: ChannelId, head: Sequence) {
         if let Some(gathering) = self.gathering.get_mut(&id).filter(|new| new.until == Sequence::MAX) {
             gathering.until = head;
         }
     }
 
-    /// A pattern for which it is yet to be gathered what its channels had lost.
+    /// Returns a pattern whose gathering is unfinished.
     pub(in crate::hub) fn first_gathering(&self) -> Option<ChannelId> {
         self.gathering.first_key_value().map(|(&id, _)| id)
     }
 
-    /// Takes out what is being gathered for a pattern; `None` where nothing is.
-    pub(super) fn take_gathering(&mut self, id: ChannelId) -> Option<Gathering> {
+    /// Removes and returns a pattern's unfinished gathering, if there is one.
+    pub(super) fn remove_gathering(&mut self, id: ChannelId) -> Option<Gathering> {
         self.gathering.remove(&id)
     }
 
-    /// Has it be gathered on for a pattern.
-    pub(super) fn put_back(&mut self, id: ChannelId, gathering: Gathering) {
+    /// Puts back a gathering that is still unfinished.
+    pub(super) fn restore_gathering(&mut self, id: ChannelId, gathering: Gathering) {
         self.gathering.insert(id, gathering);
     }
 
-    /// Takes in what a channel had lost before it came back, for those of its patterns for which is being gathered.
+    /// Adds the losses of a former channel that comes back to the gatherings of its patterns.
     pub(super) fn note_former(&mut self, name: &str, lost: Sequence) {
         if self.gathering.is_empty() {
             return;
@@ -176,30 +181,31 @@ impl Patterns {
         let matching: Vec<ChannelId> = self.matching(name).collect();
         for id in matching {
             if let Some(gathering) = self.gathering.get_mut(&id) {
-                gathering.take_in(lost, Sequence::START);
+                gathering.add(lost, Sequence::START);
             }
         }
     }
 
-    /// The patterns that a channel's name matches, each once.
+    /// The patterns that a name matches, each once.
     pub(super) fn matching(&self, name: &str) -> impl Iterator<Item = ChannelId> {
         let prefixes = self.lengths.range(..=name.len()).filter_map(|(&length, _)| name.get(..length));
         prefixes.filter_map(|prefix| self.find(prefix))
     }
 
-    /// Notes that a channel of a pattern has given up an event.
+    /// Notes that an event was evicted and is lost to a pattern.
     pub(super) fn note_eviction(&mut self, pattern: ChannelId, sequence: Sequence) {
         if let Some(pattern) = self.patterns.get_mut(&pattern) {
             pattern.evictions.note(sequence);
         }
     }
 
-    /// How many events the channels of a pattern have given up.
+    /// Counts the evictions of a pattern.
     pub(in crate::hub) fn evictions(&self, pattern: ChannelId) -> u64 {
         self.patterns.get(&pattern).map_or(0, |pattern| pattern.evictions.count)
     }
 
-    /// The last in the order of events that the channels of a pattern have given up since they had given up `count`.
+    /// Returns the highest number among the events evicted after the first `count` evictions of a
+    /// pattern.
     pub(super) fn evicted_since(&self, pattern: ChannelId, count: u64) -> Option<Sequence> {
         let latest = &self.patterns.get(&pattern)?.evictions.latest;
         latest.iter().find(|(nth, _)| *nth > count).map(|&(_, sequence)| sequence)

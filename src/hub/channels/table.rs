@@ -1,7 +1,7 @@
-//! The table of channels: by name, by number, and by what their names begin with.
+//! The channel table: channels by name, by number, and in the order of their names.
 //!
-//! A pattern is an entry of the table too, under its text with the `*`, which no channel's name ends in. It retains
-//! nothing: its events are those of the channels that it matches, and what is evicted from them is lost to it.
+//! A pattern is an entry too, under its text with the `*`; no channel's name ends in `*`. It retains
+//! nothing: its events are those of the channels it matches, and it loses what they lose.
 
 use std::collections::BTreeMap;
 
@@ -21,19 +21,20 @@ use crate::hub::shards::ShardSet;
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::hub) enum Removal {
-    /// It is out of the table.
+    /// It left the table.
     Removed,
-    /// It has subscribers or retained events, or went before.
+    /// It has subscribers or retained events, or it left the table before.
     NotIdle,
-    /// It is idle, but a shard has not taken its last event yet, or it stands among those with too many events.
+    /// It is idle, but a shard has not taken its last event yet, or it is still in the list of channels
+    /// with too many events.
     NotYet,
 }
 
-/// The channels in the order of their names, as far as they are put in it.
+/// The channels in the order of their names, as far as they are sorted.
 #[derive(Debug, Default)]
 struct Sorted {
     names: BTreeMap<Box<str>, ChannelId>,
-    /// Those of lower numbers are in order.
+    /// Channels with lower numbers are sorted.
     through: usize,
     is_complete: bool,
 }
@@ -43,19 +44,19 @@ struct Sorted {
 pub(in crate::hub) struct Channels {
     names: Names,
     entries: Entries,
-    /// How many are channels by name or patterns, and not a user's or that of all.
+    /// The number of channels and patterns, without users, clients and the target of all.
     named_len: usize,
     pub(in crate::hub) patterns: Patterns,
-    /// The channels in the order of their names, from the first pattern on.
+    /// The channels in the order of their names. `None` until the first pattern is entered.
     sorted: Option<Sorted>,
-    /// Bytes that their order holds.
+    /// The bytes that `sorted` holds.
     sorted_bytes: usize,
-    /// The channels that are in the table no more.
+    /// The channels that left the table.
     pub(in crate::hub) forgotten: Forgotten,
 }
 
 impl Channels {
-    /// An empty table that remembers of up to `forgotten_max` former channels how far they were evicted.
+    /// Creates an empty table that remembers up to `forgotten_max` former channels.
     pub(in crate::hub) fn new(forgotten_max: usize) -> Channels {
         let mut channels = Channels {
             names: Names::new(),
@@ -71,12 +72,12 @@ impl Channels {
         channels
     }
 
-    /// How many channels and patterns there are by name.
+    /// Counts the channels and patterns.
     pub(in crate::hub) fn len(&self) -> usize {
         self.named_len
     }
 
-    /// Bytes held.
+    /// The bytes held.
     pub(in crate::hub) fn bytes(&self) -> usize {
         self.names.bytes()
             + self.entries.bytes(self.names.len())
@@ -85,7 +86,8 @@ impl Channels {
             + self.forgotten.bytes()
     }
 
-    /// Channels from a place in the table on, at most `places_max` places further, and where to go on; `None` at its end.
+    /// The channels among `places_max` places of the table from `from` on, and the next place, or `None`
+    /// at the end.
     pub(in crate::hub) fn part(
         &self,
         from: usize,
@@ -101,16 +103,16 @@ impl Channels {
         self.names.find(name)
     }
 
-    /// The channel of that name, put into the table where it is not yet there.
+    /// Finds a channel by its name. Enters the name if it is not in the table.
     pub(in crate::hub) fn enter(&mut self, name: &str) -> ChannelId {
         if let Some(id) = self.find(name) {
             return id;
         }
         let prefix = pattern_prefix(name);
         let evicted_through = match prefix {
-            // What its channels have lost is gathered from now on.
+            // Its channels' earlier losses are gathered from now on.
             Some(_) => Sequence::START,
-            // It is entered once, for a stream that lives, and had nothing before.
+            // A client is entered once, while its stream lives, and had no events before.
             None if is_client(name) => Sequence::START,
             None => self.forgotten.evicted_through(name),
         };
@@ -136,13 +138,13 @@ impl Channels {
         id
     }
 
-    /// Returns true if and only if the channels are to be put in the order of their names and are not yet.
+    /// Returns true if the order of names is needed and unfinished.
     pub(in crate::hub) fn is_unsorted(&self) -> bool {
         self.sorted.as_ref().is_some_and(|sorted| !sorted.is_complete)
     }
 
-    /// Goes on putting the channels in the order of their names, if anybody asked for that, as the budget allows.
-    pub(in crate::hub) fn sort_on(&mut self, budget: &Budget) {
+    /// Continues sorting the channels by name, if a pattern was entered, as the budget allows.
+    pub(in crate::hub) fn continue_sorting(&mut self, budget: &Budget) {
         let Some(Sorted { mut names, mut through, is_complete: false }) =
             self.sorted.take_if(|sorted| !sorted.is_complete)
         else {
@@ -167,58 +169,59 @@ impl Channels {
         self.sorted = Some(Sorted { names, through, is_complete });
     }
 
-    /// The channels whose names begin with a prefix, in the order of their names; `None` where they are not in order yet.
+    /// The channels whose names begin with `prefix`, in order, or `None` while they are not all sorted.
     pub(in crate::hub) fn beginning_with(&self, prefix: &str) -> Option<impl Iterator<Item = ChannelId>> {
         let sorted = self.sorted.as_ref().filter(|sorted| sorted.is_complete)?;
         Some(beginning_with(&sorted.names, prefix, None).map(|(_, &id)| id))
     }
 
-    /// The name of a channel that is in the table.
+    /// Returns the name of a channel in the table.
     #[inline]
     pub(in crate::hub) fn name(&self, id: ChannelId) -> &str {
         self.names.name(id).expect("a channel that is referred to is in the table")
     }
 
-    /// What the names of a pattern's channels begin with; `None` if and only if it is no pattern.
+    /// Returns what the names of a pattern's channels begin with, or `None` if `id` is not a pattern.
     pub(in crate::hub) fn prefix(&self, id: ChannelId) -> Option<&str> {
         if self.patterns.is_empty() { None } else { pattern_prefix(self.name(id)) }
     }
 
-    /// The record of the events of a channel that is in the table.
+    /// Returns the record of a channel in the table.
     #[inline]
     pub(in crate::hub) fn get(&self, id: ChannelId) -> &Record {
         self.entries.record(id)
     }
 
-    /// The record of what has this id now. The history remembers of an event where it went as long as anything retains it:
-    /// of several channels one may have gone, and another may have its id.
+    /// Returns the record of the channel that has this id now. An event's target is kept while any
+    /// channel retains the event; meanwhile another channel of the target may have left the table, and
+    /// its id may belong to a different channel.
     pub(in crate::hub) fn peek(&self, id: ChannelId) -> Option<&Record> {
         self.names.has(id).then(|| self.entries.record(id))
     }
 
-    /// Returns true if and only if this is what a client that is gone has left.
+    /// Returns true if the entry belongs to a client that left.
     pub(in crate::hub) fn is_left(&self, id: ChannelId) -> bool {
         self.names.name(id).is_some_and(is_client) && self.subscribers(id) == 0
     }
 
-    /// Changes the record of a channel's events.
+    /// Changes the record of a channel.
     pub(in crate::hub) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
         self.entries.change(id, change)
     }
 
-    /// Streams of all shards that subscribe to a channel.
+    /// Counts the streams of all shards that subscribe to a channel.
     #[inline]
     pub(in crate::hub) fn subscribers(&self, id: ChannelId) -> u32 {
         self.entries.streams(id)
     }
 
-    /// The shards that have such a stream.
+    /// The shards with streams that subscribe to a channel.
     #[inline]
     pub(in crate::hub) fn shards(&self, id: ChannelId) -> ShardSet {
         self.entries.shards(id)
     }
 
-    /// Streams of one shard that subscribe to a channel.
+    /// Counts the streams of one shard that subscribe to a channel.
     pub(in crate::hub) fn subscribers_of(&self, id: ChannelId, shard: usize) -> u32 {
         self.entries.streams_of(id, shard)
     }
@@ -228,19 +231,19 @@ impl Channels {
         self.entries.add_stream(id, shard);
     }
 
-    /// Takes so many streams of a shard off a channel's subscribers.
+    /// Removes `streams` streams of a shard from a channel's subscribers.
     ///
     /// # Panics
-    /// If the shard has fewer.
+    /// If the shard has fewer than `streams`.
     pub(in crate::hub) fn remove_subscribers(&mut self, id: ChannelId, shard: usize, streams: u32) {
         self.entries.remove_streams(id, shard, streams);
     }
 
-    /// Retains `sequence` as the channel's newest event. Returns true if and only if it has more than `events_max` by that,
-    /// and did not wait for its oldest to be given up yet; it does from now on.
+    /// Retains `sequence` as the channel's newest event. Returns true if the channel has more than
+    /// `events_max` events now and was not yet marked `is_over`; it is marked from now on.
     pub(in crate::hub) fn retain(&mut self, id: ChannelId, sequence: Sequence, events_max: usize) -> bool {
         self.entries.change(id, |record| {
-            // It will hardly ever have more than one that is to go.
+            // A channel rarely has more than one surplus event.
             record.retained.push(sequence, events_max.saturating_add(1));
             record.last = sequence;
             let is_over = record.retained.len() > events_max;
@@ -248,12 +251,12 @@ impl Channels {
         })
     }
 
-    /// Notes an event of a channel that a pattern matches.
+    /// Notes that an event went to a channel that the pattern matches.
     pub(in crate::hub) fn pass(&mut self, pattern: ChannelId, sequence: Sequence) {
         self.entries.change(pattern, |record| record.last = sequence);
     }
 
-    /// Gives up the channel's oldest event and returns its number.
+    /// Gives up the channel's oldest event, and returns its number.
     pub(in crate::hub) fn evict_oldest(&mut self, id: ChannelId) -> Option<Sequence> {
         if self.get(id).retained.is_empty() {
             return None;
@@ -266,7 +269,7 @@ impl Channels {
         })
     }
 
-    /// Gives up an event that has lapsed: nothing is lost by it. Returns true if and only if the channel retained it.
+    /// Gives up an event that has lapsed, which loses nothing. Returns true if the channel retained it.
     pub(in crate::hub) fn lapse(&mut self, id: ChannelId, sequence: Sequence) -> bool {
         let Some(index) = self.peek(id).and_then(|record| record.retained.index_of(sequence)) else {
             return false;
@@ -278,7 +281,7 @@ impl Channels {
                 if record.lapsed.as_mut().is_some_and(|lapsed| lapsed.note_if_dropped(sequence)) {
                     return;
                 }
-                // It was lost when it was dropped, whether or not it has lapsed since.
+                // The drop lost it: it had not lapsed then.
                 record.evicted_through = sequence.max(record.evicted_through);
                 record.evicted_count += 1;
                 return;
@@ -292,7 +295,7 @@ impl Channels {
         true
     }
 
-    /// Forgets which events of a channel have lapsed that nobody subscribes to any more.
+    /// Forgets which events have lapsed, for a channel without subscribers.
     pub(in crate::hub) fn forget_lapsed(&mut self, id: ChannelId) {
         if self.get(id).lapsed.is_some() {
             self.entries.change(id, |record| {
@@ -301,8 +304,8 @@ impl Channels {
         }
     }
 
-    /// Takes a channel out of the table if and only if nobody subscribes to it, none of its events is retained, every
-    /// shard has taken its last one, and it does not wait for its oldest events to be given up.
+    /// Removes a channel from the table if and only if it has no subscribers and no retained events,
+    /// every shard has taken its last event, and it is not marked `is_over`.
     pub(in crate::hub) fn remove_if_idle(&mut self, id: ChannelId, taken_by_all: Sequence) -> Removal {
         let Some(name) = self.names.name(id).filter(|_| id != ChannelId::ALL) else {
             return Removal::NotIdle;
@@ -311,8 +314,8 @@ impl Channels {
         if self.entries.streams(id) > 0 || !record.retained.is_empty() {
             return Removal::NotIdle;
         }
-        // Nobody names a channel again that has nothing left to give up: it waits until it is off the list of those over
-        // their bounds.
+        // A channel that has nothing left to give up must be off the list of those over their bounds
+        // before it leaves: nothing else would look at it again.
         if record.last > taken_by_all || record.is_over {
             return Removal::NotYet;
         }
@@ -333,10 +336,10 @@ impl Channels {
     }
 }
 
-/// Places of the table that are looked at before the budget is.
+/// The number of places looked at between two checks of the budget.
 pub(super) const PLACES_PER_LOOK: usize = 64;
 
-/// What a channel costs in the order of names: its entry, what a B-tree has of free room, and the name, in bytes.
+/// The cost of a channel in the order of names in bytes: its entry, a B-tree's free room, and the name.
 fn sorted_bytes(name: &str) -> usize {
     size_of::<(Box<str>, ChannelId)>() * 3 / 2 + block_bytes(name.len())
 }

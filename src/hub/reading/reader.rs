@@ -1,9 +1,11 @@
-//! Reading the history: how a stream that resumes, or that fell behind, gets every retained event after its place.
+//! Reading the history: how a stream that resumes, or that fell behind, gets every retained event after
+//! its place.
 //!
-//! A [`Cursor`] is all that such a stream holds: no frames. Each slice is read under the lock as at most [`SLICE_RUNS_MAX`]
-//! references to at most [`SLICE_FRAMES_MAX`] frames in the order of the sequence, merged from all channels of the stream or, where patterns
-//! match many channels, picked from all there is (`walk`), and not beyond the shard's own cursor: what follows is the
-//! shard's to deliver.
+//! Such a stream holds a [`Cursor`] and no frames. Each slice is read under the lock. It has at most
+//! [`SLICE_RUNS_MAX`] references to at most [`SLICE_FRAMES_MAX`] frames in the order of the sequence.
+//! The frames are merged from all channels of the stream or, if its patterns match many channels, picked
+//! from the order of all events (`walk`). A slice ends at the shard's cursor: the shard delivers what
+//! follows.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -20,14 +22,14 @@ use crate::hub::reading::seek::Sought;
 use crate::hub::reading::slice::{Slice, SliceLimits};
 use crate::hub::state::State;
 
-/// Frames that one slice refers to at the most where more channels are merged than so many: with a hundred each frame costs
-/// three times as much, and the lock is to be held for no longer than 20 µs.
+/// The most frames of a slice that merges more than [`FEW_CHANNELS_MAX`] channels. With a hundred
+/// channels a frame costs three times as much, and the lock must be held for no longer than 20 µs.
 const FRAMES_OF_MANY_MAX: u32 = 128;
 const FEW_CHANNELS_MAX: usize = 16;
 
 impl Hub {
-    /// Reads what follows `cursor` on `channels`, and of the events to all, for a stream of `shard`, and moves the cursor
-    /// on.
+    /// Reads the events after `cursor` of `channels` and of the target of all, for a stream of `shard`,
+    /// and moves the cursor on.
     pub fn read(
         &self,
         shard: usize,
@@ -44,15 +46,15 @@ impl Hub {
         }
         let end = state.cursors[shard];
         if cursor.place > end {
-            slice.is_ahead = true; // It subscribed at a place that its shard has yet to reach.
+            slice.is_ahead = true; // Its shard has not reached the place where it subscribed.
             return;
         }
         let channels: SmallVec<[ChannelId; 8]> = channels.iter().copied().chain([ChannelId::ALL]).collect();
         if channels.iter().any(|&id| state.channels.get(id).dropped_through > end) {
-            slice.is_ahead = true; // What was dropped is one loss, and no part of it may come live.
+            slice.is_ahead = true; // A drop is one loss: no part of it may come live.
             return;
         }
-        let gap = state.tell_gap(&channels, cursor);
+        let gap = state.report_losses(&channels, cursor);
         slice.gap = slice.gap.or(gap);
         let stop = cursor.stop.map_or(end, |stop| stop.min(end));
         let has_reached = match state.merged(&channels) {
@@ -62,7 +64,7 @@ impl Hub {
         if has_reached {
             let place = stop.max(cursor.place);
             cursor.place = place;
-            cursor.told.retain(|told| told.through > place);
+            cursor.reported.retain(|loss| loss.through > place);
             slice.is_live = stop == end && cursor.stop.is_none_or(|stop| stop <= end);
             slice.is_ahead =
                 slice.gap.is_none() && slice.frames == 0 && !slice.is_live && !cursor.has_stopped();
@@ -74,8 +76,8 @@ impl Hub {
 }
 
 impl State {
-    /// Sees to what a stream has to know before it reads: where it begins, and what its patterns had lost by then. Returns
-    /// false where that goes on with its next slice.
+    /// Finds what a stream must know before it reads: where it begins, and what its patterns had lost
+    /// when they entered the table. Returns false if this continues with its next slice.
     fn is_ready_for(&mut self, channels: &[ChannelId], cursor: &mut Cursor, slice: &mut Slice) -> bool {
         if self.channels.has_patterns() {
             for &id in channels {
@@ -88,16 +90,16 @@ impl State {
         match self.seek(*seek, channels, cursor.place) {
             Sought::Place(place) => {
                 cursor.place = place;
-                cursor.told.retain(|told| told.through > place);
+                cursor.reported.retain(|loss| loss.through > place);
             }
             Sought::Short(place) => {
                 let is_named = |id: &&ChannelId| is_channel(self.channels.name(**id));
                 let named: SmallVec<[ChannelId; 8]> = channels.iter().filter(is_named).copied().collect();
-                // What was lost before it subscribed counts as told, wherever the stream begins.
+                // What was lost before it subscribed counts as reported, wherever the stream begins.
                 cursor.place = self.epochs.start();
-                slice.gap = self.tell_gap(&named, cursor);
+                slice.gap = self.report_losses(&named, cursor);
                 cursor.place = place;
-                cursor.told.retain(|told| told.through > place);
+                cursor.reported.retain(|loss| loss.through > place);
             }
             Sought::Unknown(id) => slice.unknown = Some(id),
             Sought::NotYet(seek) => {
@@ -108,7 +110,7 @@ impl State {
         slice.unknown.is_some() || !self.budget.is_spent()
     }
 
-    /// Reads up to `end`; returns true if and only if it got there.
+    /// Reads up to `end`, merging `channels`. Returns true if it got there.
     pub(super) fn read_frames(
         &self,
         channels: &[ChannelId],
@@ -121,7 +123,7 @@ impl State {
         if channels.len() > FEW_CHANNELS_MAX {
             limits.frames_max = limits.frames_max.min(FRAMES_OF_MANY_MAX);
         }
-        // Each channel's next number, by which they are merged.
+        // The index of each channel's next number; the channels are merged by these numbers.
         let mut next = vec![0; channels.len()];
         self.budget.spend(CHANNEL_STEPS * steps(channels.len()));
         for (index, &id) in channels.iter().enumerate() {
@@ -135,7 +137,7 @@ impl State {
         while let Some(&Reverse((sequence, index))) = slice.heap.peek() {
             self.budget.spend(2);
             if sequence > cursor.place {
-                // Not yet taken through another channel of this stream.
+                // Not read yet through another channel of this stream.
                 let (page_index, entry_index) = self.find_from(page_hint, sequence);
                 page_hint = Some(page_index);
                 let page = &self.history.pages()[page_index];
@@ -155,7 +157,7 @@ impl State {
             let following = retained.get(next[index]).filter(|&sequence| sequence <= end);
             if let Some(mut least) = slice.heap.peek_mut() {
                 match following {
-                    // In its place at once: half of what it costs to take it out and put the next one in.
+                    // Replacing the top costs half as much as a pop and a push.
                     Some(following) => *least = Reverse((following, index)),
                     None => drop(PeekMut::pop(least)),
                 }
@@ -164,7 +166,7 @@ impl State {
         true
     }
 
-    /// Finds an event's page and entry, looking first where the one before it was.
+    /// Finds an event's page and entry, looking first on the page of the event before it.
     fn find_from(&self, page_hint: Option<usize>, sequence: Sequence) -> (usize, usize) {
         if let Some(index) = page_hint {
             let page = &self.history.pages()[index];

@@ -1,8 +1,8 @@
-//! Giving back the memory of pages of which little is retained: what is, is copied to a page of its own.
+//! Giving back the memory of sparse pages: the little that is retained is copied to a new page.
 //!
-//! Events mostly go in the order in which they came, so most of these pages will soon be given up whole. Copying what is
-//! left of them before would be work for nothing, and leave the heap full of holes. So they wait, as long as they are but
-//! a small part of all that is held and there is room for more.
+//! Events mostly go in the order in which they came, so most sparse pages are soon given up whole.
+//! Copying what is left of them earlier would be wasted work, and would leave holes in the heap. So
+//! sparse pages wait while they are a small part of the bytes held and there is room for more.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ const RETAINED_SHARE: usize = 4;
 const WAITING_SHARE: usize = 16;
 
 impl History {
-    /// Notes where little or nothing of a page is retained, which takes no more frames.
+    /// Notes whether a sealed page is sparse or dead.
     pub(in crate::hub) fn note_if_sparse(&mut self, index: usize) {
         let page = &self.pages[index];
         if !page.sealed {
@@ -36,8 +36,8 @@ impl History {
         }
     }
 
-    /// Gives up the pages of which nothing is retained and that every shard is done with; `forget` is told the target of
-    /// each entry that goes.
+    /// Gives up the pages that retain nothing and that every shard has taken. `forget` gets the target
+    /// of each entry that goes.
     pub(in crate::hub) fn give_up_dead(
         &mut self,
         taken_by_all: Sequence,
@@ -50,7 +50,7 @@ impl History {
             let found = self.index_of_page(first).filter(|&index| self.pages[index].live_bytes == 0);
             if let Some(index) = found {
                 if self.pages[index].last > taken_by_all {
-                    break; // A shard still needs it, and what comes after it.
+                    break; // A shard still needs this page and those after it.
                 }
                 self.compact_page(index, budget, &mut forget);
             }
@@ -58,13 +58,13 @@ impl History {
         }
     }
 
-    /// Returns true if and only if sparse pages hold so much that they are to be compacted without need.
+    /// Returns true if sparse pages hold enough to be compacted even while there is room.
     pub(in crate::hub) fn is_much_sparse(&self) -> bool {
         self.leftovers.sparse_bytes > self.held_bytes / WAITING_SHARE
     }
 
-    /// Compacts the oldest sparse page, if every shard is done with it; `forget` is told the target of each entry that goes.
-    /// Returns true if and only if there was one.
+    /// Compacts the oldest sparse page, if every shard has taken it. `forget` gets the target of each
+    /// entry that goes. Returns true if a page was compacted.
     pub(in crate::hub) fn compact(
         &mut self,
         taken_by_all: Sequence,
@@ -84,7 +84,7 @@ impl History {
         Some(index)
     }
 
-    /// A page is not left half done: it has at most [`PAGE_ENTRIES_MAX`] entries, and a segment's bytes.
+    /// Compacts a page in one go: it has at most [`PAGE_ENTRIES_MAX`] entries and a segment of bytes.
     fn compact_page(&mut self, index: usize, budget: &Budget, forget: &mut impl FnMut(TargetId)) {
         let from = self.mergeable_from(index);
         let work = |page: &Page| page.entries.len() / 4 + page.live_bytes / 256;
@@ -103,8 +103,9 @@ impl History {
         }
     }
 
-    /// The first of the pages that become one with the page at `index`, so that small leftovers do not pile up. Only
-    /// neighbours of a size do, so that each byte is copied a logarithmic number of times.
+    /// Returns the first of the pages that are merged with the page at `index`, so that small leftovers
+    /// do not pile up. Only neighbours of similar size are merged, so each byte is copied a logarithmic
+    /// number of times.
     fn mergeable_from(&self, index: usize) -> usize {
         let page = &self.pages[index];
         let (mut from, mut live_bytes, mut entries_len) = (index, page.live_bytes, page.entries.len());
@@ -123,7 +124,7 @@ impl History {
     }
 }
 
-/// One page of what is retained of several that follow one another.
+/// Merges what several adjacent pages retain into one page.
 fn merge(pages: &[&Page]) -> Page {
     let live =
         |page: &&Page| page.entries.iter().filter(|entry| entry.holders > 0).copied().collect::<Vec<_>>();

@@ -5,15 +5,15 @@ use crate::hub::history::store::History;
 use crate::hub::history::targets::TargetId;
 
 impl History {
-    /// When the next event of all lapses.
+    /// Returns when the next event lapses.
     pub(in crate::hub) fn next_lapse(&self) -> Option<u32> {
         self.next_lapses.first().map(|&(next, _)| next)
     }
 
-    /// Takes out of those that lapse what has done so by `now` and was taken by all shards: the events and where they went.
-    /// It looks at `count_max` events at the most; returns also at how many. Those that a shard has yet to take are put off,
-    /// and hide none.
-    pub(in crate::hub) fn take_lapsed(
+    /// Removes up to `count_max` events that have lapsed by `now`, and returns those that a channel
+    /// retains and every shard has taken, with their targets, and the number of events looked at. Events
+    /// that a shard has not taken yet wait in `untaken_lapsed`, and do not hide others.
+    pub(in crate::hub) fn drain_lapsed(
         &mut self,
         now: u32,
         taken_by_all: Sequence,
@@ -26,7 +26,7 @@ impl History {
                     self.untaken_lapsed.pop_first();
                     sequence
                 }
-                _ => match self.pop_lapsed(now) {
+                _ => match self.pop_next_lapsed(now) {
                     Some(sequence) => sequence,
                     None => break,
                 },
@@ -41,8 +41,8 @@ impl History {
         (lapsed, looked_at)
     }
 
-    /// The next event that has lapsed by `now`.
-    fn pop_lapsed(&mut self, now: u32) -> Option<Sequence> {
+    /// Removes and returns the next event that has lapsed by `now`.
+    fn pop_next_lapsed(&mut self, now: u32) -> Option<Sequence> {
         let &(_, first) = self.next_lapses.first().filter(|&&(tick, _)| tick <= now)?;
         let index = self.pages.partition_point(|page| page.first < first);
         let page = &mut self.pages[index];
@@ -52,7 +52,7 @@ impl History {
         Some(first.plus(u64::from(delta)))
     }
 
-    /// Keeps the order of pages by their next lapse.
+    /// Updates the order of pages by their next lapse.
     pub(super) fn note_next_lapse(&mut self, first: Sequence, before: Option<u32>, next: Option<u32>) {
         if before != next {
             before.map(|before| self.next_lapses.remove(&(before, first)));

@@ -1,21 +1,21 @@
-//! The pages of which little or nothing is retained.
+//! The sealed pages that retain little or nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::id::Sequence;
 
-/// The sealed pages of which little or nothing is retained, by their first numbers.
+/// The sealed pages that retain little or nothing, by their first numbers.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Leftovers {
-    /// Those of which something is, and what each holds.
+    /// The pages that retain a little, and the bytes each holds.
     pub(super) sparse: BTreeMap<Sequence, usize>,
     pub(super) sparse_bytes: usize,
-    /// Those of which nothing is: they go as soon as every shard has taken their last event.
+    /// The pages that retain nothing. They go as soon as every shard has taken their last event.
     pub(super) dead: VecDeque<Sequence>,
 }
 
 impl Leftovers {
-    /// Forgets a page that goes. Those that are dead are looked for when it is their turn.
+    /// Forgets a sparse page that goes. A dead page is only looked up when its turn comes.
     pub(in crate::hub) fn forget(&mut self, first: Sequence) {
         self.sparse_bytes -= self.sparse.remove(&first).unwrap_or(0);
     }

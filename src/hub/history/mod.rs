@@ -1,4 +1,5 @@
-//! The retained frames and where each went. Which events are retained is decided by [`crate::hub::retention`].
+//! The retained frames and the target of each. [`crate::hub::retention`] decides which events are
+//! retained.
 
 mod compaction;
 mod lapse;

@@ -1,4 +1,5 @@
-//! One page of the history: a segment of adjacent frames, the few frames that were too large for it, and an entry for each.
+//! One page of the history: a segment of adjacent frames, the frames that are too large for it, and an
+//! entry for each frame.
 
 use std::sync::Arc;
 
@@ -9,52 +10,53 @@ use crate::hub::history::lapsing::Lapsing;
 use crate::hub::history::targets::TargetId;
 use crate::hub::options::SEGMENT_BYTES_MOST;
 
-/// Frames up to this many bytes are copied into a common segment; a larger one is a segment of its own.
+/// Frames up to this many bytes share a segment; a larger frame gets a segment of its own.
 pub(super) const SHARED_FRAME_BYTES_MAX: usize = 4096;
 
-/// Entries that a page makes room for at the least when it has none.
+/// The least room that a page makes for entries when it has none left.
 const ENTRIES_ROOM_MIN: usize = 8;
 
-/// What a segment takes up beside its bytes: its record, and what their allocation costs, in bytes.
+/// The bytes that a segment takes beside its content: its record and the overhead of two allocations.
 pub(super) const SEGMENT_BYTES_BESIDE: usize = block_bytes(16 + size_of::<Segment>()) + 16;
 
-/// One frame of a page.
+/// The entry of one frame.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::hub) struct Entry {
-    /// Its number, counted from the page's first.
+    /// Its number, counted from the page's first number.
     pub(super) delta: u32,
-    /// Where its frame stands in the page.
+    /// The place of its frame in the page.
     pub(in crate::hub) place: FramePlace,
     /// The channels it went to.
     pub(in crate::hub) target: TargetId,
-    /// When it was applied, and from when on it has lapsed, in ticks of the hub's clock.
+    /// When it was applied and when it lapses, in ticks of the hub's clock.
     pub(in crate::hub) at: u32,
     pub(in crate::hub) lapses: u32,
-    /// In how many channels it is retained.
+    /// The number of channels that retain it.
     pub(in crate::hub) holders: u32,
 }
 
-/// A frame's place in its page, in as little as holds it, for there is one for each event: the first byte in the page's
-/// segment and the number of bytes less one, or [`LARGE`] and which of the large frames it is.
+/// A frame's place in its page, in four bytes since there is one for each event: the first byte in the
+/// page's segment and the number of bytes less one, or [`LARGE`] and the index of a large frame.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::hub) struct FramePlace(u32);
 
-/// Marks the place of a large frame.
+/// Marks a large frame.
 const LARGE: u32 = 1 << 31;
 
-/// Bits for the number of bytes of a frame that is not large.
+/// The bits for the length of a frame that is not large.
 const LEN_BITS: u32 = SHARED_FRAME_BYTES_MAX.ilog2();
 
 const _: () =
     assert!(SHARED_FRAME_BYTES_MAX == 1 << LEN_BITS && SEGMENT_BYTES_MOST <= (LARGE >> LEN_BITS) as usize);
 
 impl FramePlace {
-    /// In the page's segment; a frame has at least one byte, and at most [`SHARED_FRAME_BYTES_MAX`].
+    /// A place in the page's segment. A frame has at least one byte and at most
+    /// [`SHARED_FRAME_BYTES_MAX`].
     pub(super) fn shared(from: usize, len: usize) -> FramePlace {
         FramePlace(u32_of(from) << LEN_BITS | u32_of(len - 1))
     }
 
-    /// The last of so many large frames.
+    /// The place of the last of `count` large frames.
     pub(super) fn last_of_large(count: usize) -> FramePlace {
         FramePlace(LARGE | u32_of(count - 1))
     }
@@ -64,7 +66,7 @@ impl FramePlace {
     }
 }
 
-/// A stretch of the sequence: its frames' bytes and entries.
+/// A stretch of the sequence: the bytes and the entries of its frames.
 #[derive(Debug)]
 pub(in crate::hub) struct Page {
     pub(in crate::hub) first: Sequence,
@@ -73,7 +75,7 @@ pub(in crate::hub) struct Page {
     pub(super) large: Vec<Arc<Segment>>,
     pub(in crate::hub) entries: Vec<Entry>,
     pub(super) lapsing: Lapsing,
-    /// Bytes of all frames, of those that are retained, and of the large ones.
+    /// The bytes of all frames, of the retained frames, and of the large frames.
     pub(in crate::hub) bytes: usize,
     pub(super) live_bytes: usize,
     pub(super) large_bytes: usize,
@@ -81,7 +83,7 @@ pub(in crate::hub) struct Page {
     pub(super) sealed: bool,
 }
 
-/// Where a frame's bytes stand.
+/// The place of a frame's bytes.
 #[derive(Debug)]
 pub(in crate::hub) struct Place<'a> {
     pub(in crate::hub) segment: &'a Arc<Segment>,
@@ -121,12 +123,12 @@ impl Page {
         self.sealed
     }
 
-    /// The number of one of its entries.
+    /// Returns the number of an entry.
     pub(in crate::hub) fn sequence(&self, entry: &Entry) -> Sequence {
         self.first.plus(u64::from(entry.delta))
     }
 
-    /// Where the bytes of one of its entries stand.
+    /// Returns the place of an entry's bytes.
     pub(in crate::hub) fn place(&self, entry: &Entry) -> Place<'_> {
         let FramePlace(place) = entry.place;
         if entry.place.is_large() {
@@ -138,8 +140,8 @@ impl Page {
         }
     }
 
-    /// Gives up the bytes of a frame that has a segment of its own, if it has, and returns how many. Nobody may look for
-    /// them any more.
+    /// Gives up the bytes of a large frame and returns how many, or 0 if the frame is not large. The
+    /// frame must not be read any more.
     pub(super) fn give_up_large(&mut self, place: FramePlace) -> usize {
         let FramePlace(bits) = place;
         if !place.is_large() {
@@ -151,11 +153,11 @@ impl Page {
         frame.capacity()
     }
 
-    /// The index of the first entry after `sequence`.
+    /// Returns the index of the first entry after `sequence`.
     #[inline]
     pub(in crate::hub) fn index_after(&self, sequence: Sequence) -> usize {
         let Some(delta) = sequence.next().0.checked_sub(self.first.0) else { return 0 };
-        // In a page that was never compacted each number has its entry, and each entry stands at its number.
+        // In a page that was never compacted each number has its entry, at the index of the number.
         if let Ok(index) = usize::try_from(delta)
             && self.entries.get(index).is_some_and(|entry| u64::from(entry.delta) == delta)
         {
@@ -164,23 +166,24 @@ impl Page {
         self.entries.partition_point(|entry| u64::from(entry.delta) < delta)
     }
 
-    /// The index of the entry of `sequence`.
+    /// Returns the index of the entry of `sequence`.
     pub(in crate::hub) fn index_of(&self, sequence: Sequence) -> Option<usize> {
         let index = self.index_after(Sequence(sequence.0.checked_sub(1)?));
         self.entries.get(index).is_some_and(|entry| self.sequence(entry) == sequence).then_some(index)
     }
 
-    /// Adds an entry behind the others.
+    /// Adds an entry.
     pub(in crate::hub) fn push(&mut self, entry: Entry) {
         let len = self.entries.len();
         if len == self.entries.capacity() {
-            // About as many as the page before had were made room for at once.
+            // The page was created with room for about as many entries as the page before it.
             self.entries.reserve_exact((len / 8).max(ENTRIES_ROOM_MIN));
         }
         self.entries.push(entry);
     }
 
-    /// Bytes that it holds: segments, entries, and its own record, of which there may be room for twice as many.
+    /// The bytes it holds: segments, entries, and its own record, counted twice since the list of pages
+    /// may have that much room.
     pub(in crate::hub) fn held_bytes(&self) -> usize {
         let segments = match self.segment.capacity() {
             0 => 0,
@@ -196,12 +199,12 @@ impl Page {
     }
 }
 
-/// How far `sequence` lies behind the page's first number; pages span less than 2^32 numbers.
+/// Returns the distance of `sequence` from the page's first number. A page spans less than 2^32 numbers.
 pub(super) fn delta(first: Sequence, sequence: Sequence) -> u32 {
     u32::try_from(sequence.0 - first.0).expect("a page spans less than 2^32 numbers")
 }
 
-/// Pages are bounded far below 2^31 in every respect, frames by the largest body.
+/// Every size in a page is far below 2^31; a frame is bounded by the largest body.
 fn u32_of(value: usize) -> u32 {
     u32::try_from(value).expect("pages and frames are below 2 GiB")
 }

@@ -1,9 +1,11 @@
-//! The retained frames, in the order of the sequence: pages of shared bytes and where each frame stands in them.
+//! The retained frames in the order of the sequence: pages of shared bytes, and where each frame lies in
+//! them.
 //!
-//! A [`Page`] is one segment of adjacent frames, the few frames that were too large for it, and an entry for each. Pages
-//! stand in the order of the sequence, so that a frame is found by two binary searches and no index is dense in the
-//! sequence. An entry outlives its retention until its page goes: a shard that has not yet taken the event still needs
-//! it. Which events are retained is decided by [`crate::hub::retention`].
+//! A [`Page`] is one segment of adjacent frames, the frames that are too large for it, and an entry for
+//! each frame. Pages are in the order of the sequence, so two binary searches find a frame, and no index
+//! is dense in the sequence. An entry stays until its page goes, even when no channel retains the event:
+//! a shard that has not taken the event still needs it. [`crate::hub::retention`] decides which events
+//! are retained.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,34 +22,35 @@ use crate::hub::history::page::{
 };
 use crate::hub::history::targets::TargetId;
 
-/// Bytes of large frames after which a page takes no more: what one retained frame of a page can pin is bounded.
+/// After this many bytes of large frames a page is full. This bounds what one retained frame of a page
+/// can pin.
 const PAGE_LARGE_BYTES_MAX: usize = 256 * 1024;
 
-/// Entries of a page: numbers within it are counted from its first.
+/// The most entries of a page.
 pub(super) const PAGE_ENTRIES_MAX: usize = 8192;
 
 /// All pages.
 #[derive(Debug)]
 pub(in crate::hub) struct History {
-    /// Capacity of a segment that takes several frames.
+    /// The capacity of a segment that takes several frames.
     pub(in crate::hub) segment_bytes: usize,
     pub(in crate::hub) pages: VecDeque<Page>,
-    /// Writes to the last page, unless that is sealed.
+    /// Writes to the last page, unless it is sealed.
     open: Option<Appender>,
     pub(in crate::hub) held_bytes: usize,
-    /// The segment of a page that went, for the next one: where segments come and go by themselves, small things take
-    /// their places, and the heap gets holes.
+    /// The segment of a page that went, kept for the next page. Without it, segments come and go, small
+    /// allocations take their places, and the heap gets holes.
     spare: Option<Arc<Segment>>,
-    /// The pages of which little or nothing is retained.
+    /// The pages that retain little or nothing.
     pub(super) leftovers: Leftovers,
-    /// When the next event of each page lapses, and the page's first number.
+    /// The tick in which the next event of each page lapses, and the page's first number.
     pub(super) next_lapses: BTreeSet<(u32, Sequence)>,
-    /// Events that have lapsed and that a shard has yet to take.
+    /// Events that have lapsed and that a shard has not taken yet.
     pub(in crate::hub) untaken_lapsed: BTreeSet<Sequence>,
 }
 
 impl History {
-    /// An empty history with segments of this capacity.
+    /// Creates an empty history with segments of this capacity.
     pub(in crate::hub) fn new(segment_bytes: usize) -> History {
         History {
             segment_bytes,
@@ -61,12 +64,12 @@ impl History {
         }
     }
 
-    /// What a spare segment holds, in bytes.
+    /// The bytes that a spare segment takes.
     fn spare_bytes(&self) -> usize {
         block_bytes(self.segment_bytes) + SEGMENT_BYTES_BESIDE
     }
 
-    /// Bytes held.
+    /// The bytes held.
     pub(in crate::hub) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
@@ -81,14 +84,14 @@ impl History {
         &self.pages
     }
 
-    /// Bytes of all frames in the pages that reach beyond `cursor`.
+    /// The bytes of all frames in the pages that reach beyond `cursor`.
     pub(in crate::hub) fn bytes_of_pages_after(&self, cursor: Sequence) -> usize {
         self.pages.range(self.page_index(cursor.next())..).map(|page| page.bytes).sum()
     }
 
-    /// The index of the page that holds `sequence`, or of the first one after it.
+    /// Returns the index of the page that holds `sequence`, or of the first page after it.
     pub(in crate::hub) fn page_index(&self, sequence: Sequence) -> usize {
-        // Pages hold about as many numbers each: most are where they were to be expected.
+        // Pages span about the same count of numbers, so interpolation mostly finds the page at once.
         let guess = match (self.pages.front(), self.pages.back()) {
             (Some(front), Some(back)) if sequence > front.first && sequence < back.last => {
                 let (before, all) = (sequence.0 - front.first.0, back.last.0 - front.first.0);
@@ -101,25 +104,25 @@ impl History {
         partition_point_near(self.pages.len(), guess, |index| self.pages[index].last < sequence)
     }
 
-    /// The page and the index in it of the entry of `sequence`.
+    /// Returns the index of the page and of the entry of `sequence`.
     pub(in crate::hub) fn find(&self, sequence: Sequence) -> Option<(usize, usize)> {
         let index = self.page_index(sequence);
         let page = self.pages.get(index)?;
         Some((index, page.index_of(sequence)?))
     }
 
-    /// The entry of an event.
+    /// Returns the entry of an event.
     pub(in crate::hub) fn entry(&self, sequence: Sequence) -> Option<&Entry> {
         let (page, entry) = self.find(sequence)?;
         Some(&self.pages[page].entries[entry])
     }
 
-    /// Where an event went.
+    /// Returns the target of an event.
     pub(in crate::hub) fn target_of(&self, sequence: Sequence) -> Option<TargetId> {
         self.entry(sequence).map(|entry| entry.target)
     }
 
-    /// Copies a frame behind the last one, its id in place.
+    /// Copies a frame behind the last one and fills in its id.
     pub(in crate::hub) fn append(
         &mut self,
         id: EventId,
@@ -166,8 +169,8 @@ impl History {
         self.note_next_lapse(first, next_before, next);
     }
 
-    /// Makes the last page one that takes a frame of `len` shared bytes. A new page has no segment until it needs one: a
-    /// history of large frames alone holds nothing beside them.
+    /// Ensures that the last page takes a frame of `len` shared bytes. A new page has no segment until
+    /// it needs one, so a history of large frames holds nothing beside them.
     fn open_page(&mut self, first: Sequence, len: usize) {
         if let (Some(page), Some(open)) = (self.pages.back(), &self.open)
             && (open.room() >= len || open.segment().capacity() == 0)
@@ -180,7 +183,7 @@ impl History {
         self.seal();
         let open = Segment::with_capacity(0);
         let mut page = Page::new(first, Arc::clone(open.segment()));
-        // Lists that double and are cut down to size again leave the heap full of holes.
+        // Lists that double and shrink again leave the heap full of holes.
         let expected = self.pages.back().map_or(0, |before| before.entries.len());
         page.entries.reserve_exact(expected);
         self.held_bytes += page.held_bytes();
@@ -202,8 +205,8 @@ impl History {
         self.note_if_sparse(index);
     }
 
-    /// Tells that one channel fewer retains the event. A large frame that none does goes at once if every shard has taken
-    /// it, and others with their page.
+    /// Notes that one channel fewer retains the event. When no channel does, a large frame goes at once
+    /// if every shard has taken it; any other frame goes with its page.
     pub(in crate::hub) fn release(&mut self, sequence: Sequence, taken_by_all: Sequence) {
         let (page_index, entry_index) = self.find(sequence).expect("a retained event has its entry");
         let page = &mut self.pages[page_index];
@@ -219,18 +222,18 @@ impl History {
         }
     }
 
-    /// The oldest page, if every shard is done with it and it takes no more frames.
+    /// Returns the oldest page, if it is sealed and every shard has taken it.
     pub(in crate::hub) fn oldest_to_go(&self, taken_by_all: Sequence) -> Option<&Page> {
         self.pages.front().filter(|page| page.sealed && page.last <= taken_by_all)
     }
 
-    /// An entry of the oldest page, and its number.
+    /// Returns an entry of the oldest page, and its number.
     pub(in crate::hub) fn oldest_entry(&self, index: usize) -> Option<(Sequence, Entry)> {
         let page = self.pages.front()?;
         page.entries.get(index).map(|entry| (page.sequence(entry), *entry))
     }
 
-    /// Tells that so many channels fewer retain an event of the oldest page, which is about to go.
+    /// Notes that `channels` fewer channels retain an event of the oldest page, which is about to go.
     pub(in crate::hub) fn release_oldest(&mut self, index: usize, channels: usize) {
         let Some(page) = self.pages.front_mut() else { return };
         let gone = u32::try_from(channels).expect("an event's channels are bounded by its body");
@@ -241,7 +244,7 @@ impl History {
         }
     }
 
-    /// Takes the oldest page out if every shard is done with it and it takes no more frames.
+    /// Removes the oldest page, if it is sealed and every shard has taken it.
     pub(in crate::hub) fn pop_oldest(&mut self, taken_by_all: Sequence) -> Option<Page> {
         self.oldest_to_go(taken_by_all)?;
         let page = self.pages.pop_front()?;
@@ -249,7 +252,7 @@ impl History {
         Some(page)
     }
 
-    /// Takes a page that is out of the order out of all accounts.
+    /// Removes a page that is no longer in the list from all accounts.
     pub(super) fn forget_page(&mut self, page: &Page) {
         self.held_bytes -= page.held_bytes();
         if self.spare.is_none() && page.segment.capacity() == self.segment_bytes {

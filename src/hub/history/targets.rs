@@ -1,4 +1,4 @@
-//! Which channels an event went to, as one small number for each entry of the history.
+//! The target of an event: which channels it went to, as one small number for each entry of the history.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -8,32 +8,33 @@ use crate::base::hashed::Hashed;
 use crate::base::heap::small_block_bytes;
 use crate::hub::channel_id::ChannelId;
 
-/// Where an event went: one channel, or a set of several.
+/// The target of an event: one channel, or a set of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TargetId(u32);
 
 /// Marks a set of several channels.
 const SET: u32 = 1 << 31;
 
-/// Sets for which there is room from the beginning, as address space: a list that outgrows it is moved by the system and
-/// copied by nobody.
+/// The number of sets for which address space is reserved at the start: when a larger list outgrows it,
+/// the system moves the pages and nothing is copied.
 const SETS_ROOM: usize = 1 << 16;
 
-/// The sets of several channels; a single channel needs no entry. Events to the same channels share one.
+/// The sets of several channels. A single channel needs no set. Events to the same channels share one
+/// set.
 #[derive(Debug)]
 pub(in crate::hub) struct Targets {
     sets: Vec<Option<Set>>,
     by_channels: Hashed,
     free: Vec<u32>,
     bytes: usize,
-    /// Spreads sets, in a way that no peer can foresee.
+    /// Hashes sets in a way that no peer can predict.
     hasher: RandomState,
 }
 
 #[derive(Debug)]
 struct Set {
     channels: Box<[ChannelId]>,
-    /// How many entries of the history have it as their target.
+    /// The number of history entries with this target.
     entries: u32,
 }
 
@@ -46,8 +47,8 @@ impl Targets {
         Targets { sets, by_channels, free, bytes: 0, hasher: RandomState::new() }
     }
 
-    /// The target that is these channels: one or more, each once. It is given up by [`Targets::forget`], once for each
-    /// time it was entered.
+    /// Returns the target for these channels: at least one, each once. It must be given up by
+    /// [`Targets::forget`] once for each time it was entered.
     pub(in crate::hub) fn enter(&mut self, channels: &[ChannelId]) -> TargetId {
         if let [channel] = channels {
             return TargetId(channel.0);
@@ -71,7 +72,8 @@ impl Targets {
         TargetId(SET | slot)
     }
 
-    /// Gives up a target once; when it was given up as often as it was entered, its number may name another set.
+    /// Gives up a target once. When it was given up as often as it was entered, its number may name
+    /// another set.
     pub(in crate::hub) fn forget(&mut self, target: TargetId) {
         if target.0 & SET == 0 {
             return;
@@ -102,21 +104,21 @@ impl Targets {
         }
     }
 
-    /// The channels of a target.
+    /// Returns the channels of a target.
     pub(in crate::hub) fn channels(&self, target: TargetId) -> SmallVec<[ChannelId; 4]> {
         let mut channels = SmallVec::new();
         self.for_each(target, |channel| channels.push(channel));
         channels
     }
 
-    /// Bytes held for sets.
+    /// The bytes held for sets.
     pub(in crate::hub) fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-/// What a set costs: its channels, its place, the place's among those that are free at other times, and its entry in the table,
-/// of which a fifth may be free, in bytes.
+/// The cost of a set in bytes: its channels, its place in the list and in the list of free places, and
+/// its entry in the hash table, which may have a fifth free.
 fn set_bytes(channels: &[ChannelId]) -> usize {
     small_block_bytes(size_of_val(channels)) + size_of::<Option<Set>>() + size_of::<u32>() + 10
 }
@@ -138,7 +140,7 @@ mod tests {
         assert_eq!(targets.enter(&[b, c]), first, "its number is free");
         targets.forget(first);
         for _ in 0..2 {
-            let again = targets.enter(&[a, c]); // Once more than it was, and then given up as often.
+            let again = targets.enter(&[a, c]); // Each time entered once more and given up once more.
             targets.forget(again);
         }
         let last = targets.enter(&[a, c]);

@@ -1,40 +1,40 @@
-//! Events that may be replayed for a time only (`ttl`). When it has passed, an event has *lapsed*: nobody who resumes, or
-//! has fallen behind, is sent it any more, and nobody is told of a gap for it.
+//! Events with a `ttl`. When it has passed, an event has *lapsed*: a stream that resumes or fell behind
+//! does not get it, and no `gap` reports it.
 //!
-//! Readers pass over what has lapsed from that very tick on. Its memory is given up as soon as every shard has taken it,
-//! as much as the budget of a hold of the lock allows. What it takes to know the next event that lapses is held by pages, and goes with
-//! them.
+//! Readers pass over a lapsed event from that very tick on. Its memory is given up once every shard has
+//! taken it, as the budget of a hold of the lock allows. Each page keeps which of its events lapse next,
+//! so this knowledge goes with the page.
 
 use crate::base::id::Sequence;
 use crate::hub::budget;
 use crate::hub::history::targets::TargetId;
 use crate::hub::state::State;
 
-/// What it takes to give up an event that has lapsed, in steps: it may stand anywhere among those of its channel.
+/// The cost of giving up a lapsed event in steps: it may lie anywhere in its channel's list.
 const LAPSE_STEPS: u32 = 16;
 
 impl State {
-    /// Returns true if and only if the memory of something lapsed is yet to be given up.
+    /// Returns true if the memory of a lapsed event is still to be given up.
     pub(in crate::hub) fn has_lapsed(&self) -> bool {
         !self.history.untaken_lapsed.is_empty()
             || self.history.next_lapse().is_some_and(|tick| tick <= self.now)
     }
 
-    /// Returns true if and only if a retained event has lapsed.
+    /// Returns true if this retained event has lapsed.
     pub(in crate::hub) fn is_lapsed(&self, sequence: Sequence) -> bool {
-        // Nearly always nothing that has lapsed is retained still, and no entry has to be found.
+        // Nearly always no lapsed event is retained, and no entry must be looked up.
         self.has_lapsed() && self.history.entry(sequence).is_some_and(|entry| entry.lapses <= self.now)
     }
 
-    /// Gives up what has lapsed, as far as every shard has taken it and the budget allows; returns true if and only if there was
-    /// something to be done.
+    /// Gives up the lapsed events that every shard has taken, as the budget allows. Returns true if
+    /// there was any lapsed event to look at.
     pub(super) fn give_up_lapsed(&mut self, taken: Sequence) -> bool {
         let count_max = self.budget.times(LAPSE_STEPS, 3);
         if count_max == 0 || !self.has_lapsed() {
             return false;
         }
-        let (lapsed, looked_at) = self.history.take_lapsed(self.now, taken, count_max);
-        // Where there may be more of them, nothing else goes before it is their turn.
+        let (lapsed, looked_at) = self.history.drain_lapsed(self.now, taken, count_max);
+        // If more may have lapsed, the budget is used up, so that nothing else is given up before them.
         let others = looked_at - lapsed.len() + usize::from(looked_at == count_max);
         self.budget.spend(LAPSE_STEPS * budget::steps(others));
         for (sequence, target) in lapsed {
@@ -45,7 +45,7 @@ impl State {
         looked_at > 0
     }
 
-    /// Takes an event that has lapsed out of the channels that retain it; returns how many did.
+    /// Removes a lapsed event from the channels that retain it, and returns how many did.
     pub(in crate::hub) fn lapse(&mut self, target: TargetId, sequence: Sequence) -> usize {
         let mut channels = self.targets.channels(target);
         self.budget.spend(LAPSE_STEPS * budget::steps(channels.len()));
@@ -84,7 +84,7 @@ mod tests {
         hub.set_now(Duration::from_secs_f64(seconds));
     }
 
-    /// What is read of a channel from a place on: what was missed, and the data.
+    /// What is read from channels: the numbers of missed events, and the data.
     fn read(hub: &Hub, channels: &[&str], begin: Begin) -> (Vec<Option<u64>>, String) {
         let (missed, data) = read_from(hub, channels, None, begin);
         (missed, data.join(" "))
@@ -113,7 +113,7 @@ mod tests {
         for n in 1..=6 {
             publish(&hub, &[(&["a"], &n.to_string(), n % 2), (&["b"], &format!("b{n}"), 0)]);
         }
-        // The shard has not taken the last one, so its memory is not given up yet.
+        // The shard has not taken the last event, so its memory is not given up yet.
         publish_all(&hub, [("a".to_owned(), "7".to_owned())]);
         let mut batch = Batch::new();
         batch.push(&["a"], &Event::new("8"));
@@ -156,7 +156,7 @@ mod tests {
         let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
         let short = |n: u32| if n.is_multiple_of(3) { 1 } else { 0 };
         (1..=10).for_each(|n| publish(&hub, &[(&["a"], &n.to_string(), short(n))]));
-        // It got 2 live. Of 3 to 6, which are evicted, none had lapsed then; 9 lapses while it is retained.
+        // It got 2 live. 3 to 6 were evicted before they lapsed. 9 lapses while it is retained.
         let mut cursor = Cursor::behind(Sequence(2), Some(2));
         set_seconds(&hub, 1.0);
         let limits = SliceLimits { frames_max: 1, bytes_max: usize::MAX };
@@ -164,7 +164,7 @@ mod tests {
         hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
         assert_eq!((slice.gap.map(|gap| gap.missed), slice.frames), (Some(Some(4)), 1));
         assert_eq!((cursor.place, cursor.seen), (Sequence(7), Some(7)));
-        // 8, 10 and 11 of what is retained are lost now, 9 and 12 had lapsed.
+        // Of the events that were retained, 8, 10 and 11 are lost now; 9 and 12 had lapsed.
         publish(&hub, &[(&["a"], "11", 0), (&["a"], "12", 1)]);
         set_seconds(&hub, 2.0);
         (13..=16).for_each(|n| publish(&hub, &[(&["a"], &n.to_string(), 0)]));

@@ -1,4 +1,4 @@
-//! Bytes that a thread has allocated and not freed, as the allocator sees it.
+//! Counts the bytes that a thread has allocated and not freed.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -7,7 +7,7 @@ thread_local! {
     static BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Bytes that this thread holds, less those that it freed for others.
+/// Bytes allocated by this thread, less the bytes that it freed for other threads.
 pub(crate) fn bytes() -> i64 {
     BYTES.get()
 }
@@ -15,7 +15,7 @@ pub(crate) fn bytes() -> i64 {
 struct Counting;
 
 fn note(bytes: i64) {
-    // A thread that ends frees after its own counter is gone.
+    // A thread that ends frees memory after its own counter is gone.
     let _ = BYTES.try_with(|count| count.set(count.get() + bytes));
 }
 
@@ -23,7 +23,7 @@ fn size(layout: Layout) -> i64 {
     i64::try_from(layout.size()).unwrap_or(i64::MAX)
 }
 
-// SAFETY: every call goes on to the system's allocator as it came, and what is counted needs no memory.
+// SAFETY: every call goes on to the system's allocator unchanged, and the counting allocates nothing.
 #[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,4 +1,4 @@
-//! What a publisher is answered, held against the committed sequence and against who was subscribed meanwhile.
+//! Checks a publisher's answers against the committed sequence and the streams subscribed meanwhile.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::scene::{Ghost, Scene};
 use crate::subscriber::Subscriber;
 
 impl Message {
-    /// Checks what it was answered; returns whether that leaves nothing to be asked again.
+    /// Checks the answer. Returns true if the request need not be sent again.
     pub(crate) fn check_answer(
         &self,
         scene: &mut Scene<'_>,
@@ -56,7 +56,8 @@ impl Message {
             }
             return true;
         }
-        // What was published of lines before the error is; what was refused is not; of the rest nobody knows.
+        // Events of lines before the error are published. The refused event is not. The fate of the rest
+        // is unknown.
         let done = published + duplicates;
         assert!(done <= self.serials.len() && (done == 0 || matches!(self.kind, Kind::Lines { .. })));
         let rest = self.serials.start + done;
@@ -85,7 +86,7 @@ impl Message {
         if detail.contains("may still appear") {
             scene.stats.uncertain += 1;
         } else if is_settled || !self.may_retry(scene.now) {
-            // What was sent before may be under way still, whatever was said to this.
+            // An earlier attempt may still be under way, whatever this one was answered.
             if self.attempts == 1 {
                 (rest..self.serials.end).for_each(|serial| scene.model.refuse(serial, detail));
             }
@@ -94,7 +95,7 @@ impl Message {
         is_settled
     }
 
-    /// Checks that an event which is refused for its client may have found that gone.
+    /// Checks that the client of an event refused as unknown may really be gone.
     fn check_unknown(&self, scene: &Scene<'_>, subscribers: &[Subscriber], serial: usize, body: &Value) {
         let client = scene.model.drafts[serial].client.as_deref().expect("it goes to a client");
         let begun_at = self.begun_at.expect("an answered request was written");
@@ -105,7 +106,7 @@ impl Message {
         assert!(may_end || !subscribers.iter().any(must_live), "{body} of a client that lives");
     }
 
-    /// Compares the count with the streams that must, and those that may, have been subscribed meanwhile.
+    /// Compares the count with the streams that must and those that may have been subscribed meanwhile.
     fn check_receivers(&self, scene: &mut Scene<'_>, subscribers: &[Subscriber], body: &Value) {
         let draft = &scene.model.drafts[self.serials.start];
         let Fate::Committed(number) = draft.fate else { panic!("{self:?} was acknowledged") };
@@ -141,7 +142,7 @@ impl Message {
         }
         let receivers = body["receivers"].as_u64().and_then(|count| usize::try_from(count).ok());
         let receivers = receivers.expect("one event is answered with its receivers");
-        // Of streams that ended long before a duplicate is asked for nothing is known any more.
+        // Streams that ended long before a duplicate was sent are not tracked any more.
         let most = if is_duplicate { most.max(receivers) } else { most };
         assert!((least..=most).contains(&receivers), "{receivers} receivers of {least} to {most}: {self:?}");
         let count = if least == most && least > 0 {

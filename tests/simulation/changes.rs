@@ -1,26 +1,27 @@
-//! How the channels of a live stream change, as its client asked for it and as the stream tells it.
+//! Changes to the channels of a live stream: as its client asked for them, and as the stream shows them.
 //!
-//! A name that is added comes into effect at a place between the last event of when that was asked and the last one of
-//! when it was known to be done. Events before that never come by it, those behind it all do, and of those between them
-//! all do from the first one on that does.
+//! An added name takes effect at some place. The place is at or after the last event when the client
+//! asked, and at or before the last event when the change was known to be done. No event before the
+//! place comes by this name, and every event behind it does. So once one event in this range has come,
+//! all later ones must come.
 
 use serde_json::Value;
 
 use crate::model::{CHANNELS, ChannelSet, SELF, channels_of};
 use crate::view::{Now, View};
 
-/// What a stream's client knows of its channels.
+/// What a stream's client knows about its channels.
 #[derive(Clone, Debug)]
 pub(crate) struct Changes {
-    /// What was asked for and is not told, in order.
+    /// Changes that were asked for and not shown yet, in order.
     asked: Vec<Asked>,
-    /// The names that the server has answered with last, in their order.
+    /// The names in the server's last answer, in their order.
     named: Vec<&'static str>,
-    /// The names as the stream has told them.
+    /// The names as the stream has shown them.
     shown: Vec<Shown>,
-    /// Names that the server surely has, and since which step.
+    /// Names that the server surely has, with the step since which it has them.
     confirmed: Vec<(&'static str, u64)>,
-    /// Every channel that it may have had.
+    /// Every channel that the stream may have had.
     pub(crate) touched: ChannelSet,
     pub(crate) has_changed: bool,
 }
@@ -30,7 +31,7 @@ pub(crate) struct Changes {
 struct Asked {
     is_subscribe: bool,
     name: &'static str,
-    /// The last event when it was asked for, and when it was known to be done.
+    /// The last event when the change was asked for, and when it was known to be done.
     from: u64,
     until: Option<u64>,
 }
@@ -40,9 +41,9 @@ struct Asked {
 struct Shown {
     name: &'static str,
     channels: ChannelSet,
-    /// No event up to here can come by it.
+    /// Events up to here cannot come by it.
     not_before: u64,
-    /// Every event behind this must come, or be told as missing.
+    /// Every event behind this must come, or a gap must report it.
     all_after: u64,
 }
 
@@ -72,14 +73,14 @@ impl Changes {
         all.fold(ChannelSet::default(), ChannelSet::with)
     }
 
-    /// Those of an event's `channels` by which it may come.
+    /// The channels in `channels` by which the event may come.
     pub(crate) fn ways(&self, channels: ChannelSet, number: u64) -> ChannelSet {
         let ways = self.shown.iter().filter(|shown| number > shown.not_before);
         let ways = ways.flat_map(|shown| shown.channels.common(channels).indexes());
         ways.fold(ChannelSet::default(), ChannelSet::with)
     }
 
-    /// Those of `ways` by which event `number` must come.
+    /// The channels in `ways` by which event `number` must come.
     pub(crate) fn certain(&self, ways: ChannelSet, number: u64) -> ChannelSet {
         let is_open = |channel: &usize| {
             *channel < CHANNELS.len()
@@ -88,7 +89,8 @@ impl Changes {
         ways.indexes().filter(is_open).fold(ways, ChannelSet::without)
     }
 
-    /// An event came by this channel alone: where one name alone stands for it, what follows must come too.
+    /// An event came by this channel alone. If only one name covers the channel, all later events must
+    /// come too.
     pub(crate) fn must_go_on_after(&mut self, channel: usize, number: u64) {
         let is_by = |shown: &&mut Shown| number > shown.not_before && shown.channels.has(channel);
         let mut by: Vec<&mut Shown> = self.shown.iter_mut().filter(is_by).collect();
@@ -97,12 +99,12 @@ impl Changes {
         }
     }
 
-    /// Returns true if and only if nothing was asked for that is not told.
-    pub(crate) fn are_told(&self) -> bool {
+    /// Returns true if and only if every change that was asked for was shown.
+    pub(crate) fn are_shown(&self) -> bool {
         self.asked.is_empty() && self.named.iter().eq(self.shown.iter().map(|shown| &shown.name))
     }
 
-    /// Returns true if and only if the server has had one of `channels` since before `step`, beyond doubt.
+    /// Returns true if and only if the server has certainly had one of `channels` since before `step`.
     pub(crate) fn surely_had(&self, channels: ChannelSet, step: u64) -> bool {
         let has_other = channels.indexes().any(|channel| (CHANNELS.len()..SELF).contains(&channel));
         has_other || self.confirmed.iter().any(|&(name, since)| since < step && set_of(name).meets(channels))
@@ -110,7 +112,7 @@ impl Changes {
 }
 
 impl View {
-    /// Notes a change that is being asked for, with `head` as the last event.
+    /// Notes a change that the client asks for. `head` is the last event.
     pub(crate) fn ask(&mut self, is_subscribe: bool, name: &'static str, head: u64) {
         let Changes { asked, confirmed, touched, .. } = &mut self.changes;
         asked.push(Asked { is_subscribe, name, from: head, until: None });
@@ -118,7 +120,7 @@ impl View {
         confirmed.retain(|&(known, _)| known != name);
     }
 
-    /// Notes the answer to the change that was asked for last: the names, where it was done.
+    /// Notes the answer to the last change: the names, if it was done.
     pub(crate) fn answered(
         &mut self,
         is_subscribe: bool,
@@ -132,8 +134,8 @@ impl View {
         let is_change = names.is_some() && is_subscribe == place.is_none();
         match asked.last_mut().filter(|last| last.until.is_none()) {
             Some(last) if is_change => last.until = Some(head),
-            Some(_) => drop(asked.pop()), // It tells nothing.
-            None => assert!(is_change, "a change is told that is none"),
+            Some(_) => drop(asked.pop()), // It will not be shown.
+            None => assert!(is_change, "a change is shown that is none"),
         }
         let is_had = if names.is_some() { is_subscribe } else { place.is_some() };
         confirmed.extend(is_had.then_some((name, step)));
@@ -146,7 +148,7 @@ impl View {
         self.check_names(names);
     }
 
-    /// Checks what the server says that the channels of the stream are.
+    /// Checks the channels that the server names for the stream.
     pub(crate) fn check_names(&self, names: &Value) {
         let named: Value = self.changes.named.iter().copied().collect();
         assert!(self.is_uncertain || *names == named, "{names} of {self:?}");
@@ -155,16 +157,17 @@ impl View {
     pub(super) fn take_subscribed(&mut self, now: &mut Now<'_>, json: &Value) -> bool {
         assert!(self.is_past_replay(), "the replay comes first");
         let Changes { asked, shown, .. } = &mut self.changes;
-        let told = json["channel"].as_str().expect("a change names its channel");
-        assert!(shown.iter().all(|shown| shown.name != told), "{json} is told twice");
-        let place = asked.iter().position(|asked| asked.is_subscribe && asked.name == told);
+        let name = json["channel"].as_str().expect("a change names its channel");
+        assert!(shown.iter().all(|shown| shown.name != name), "{json} is shown twice");
+        let place = asked.iter().position(|asked| asked.is_subscribe && asked.name == name);
         let asked = asked.remove(place.unwrap_or_else(|| panic!("nobody asked for {json}")));
-        // Everything up to where it was asked for comes before, and nothing that was seen lies behind where it was done.
+        // Everything up to the request comes before. No event seen before this lies behind the place
+        // where it was done.
         let until = asked.until.unwrap_or(now.model.head());
         self.settle_place(now.model, asked.from + 1, now.rules);
         let place = self.place.expect("connected comes first");
-        assert!(place <= until, "{json} is told behind event {place}, and was done at {until}");
-        self.changes.has_changed = true; // A gap that was told may reach beyond this place.
+        assert!(place <= until, "{json} is shown behind event {place}, and was done at {until}");
+        self.changes.has_changed = true; // An earlier gap may reach beyond this place.
         self.account(now.model, place, asked.from + 1);
         let place = place.max(asked.from);
         self.place = Some(place);
@@ -183,20 +186,20 @@ impl View {
 
     pub(super) fn take_unsubscribed(&mut self, now: &mut Now<'_>, json: &Value) -> bool {
         let Changes { asked, shown, .. } = &mut self.changes;
-        let told = json["channel"].as_str().expect("a change names its channel");
-        let index = asked.iter().position(|asked| !asked.is_subscribe && asked.name == told);
+        let name = json["channel"].as_str().expect("a change names its channel");
+        let index = asked.iter().position(|asked| !asked.is_subscribe && asked.name == name);
         let index = index.unwrap_or_else(|| panic!("nobody asked for {json}"));
-        // A subscription that the stream had yet to come to is never told.
+        // A subscription that was removed before it was shown is never shown.
         let before = asked.len();
         let mut at = 0;
         asked.retain(|asked| {
             at += 1;
-            at > index + 1 || asked.name != told
+            at > index + 1 || asked.name != name
         });
         let was_pending = before - asked.len() > 1;
-        let was_shown = shown.iter().any(|shown| shown.name == told);
-        assert!(was_shown || was_pending, "{json} is told, and the stream did not have it");
-        shown.retain(|shown| shown.name != told);
+        let was_shown = shown.iter().any(|shown| shown.name == name);
+        assert!(was_shown || was_pending, "{json} is shown, and the stream did not have it");
+        shown.retain(|shown| shown.name != name);
         self.check_shown(json);
         self.forget_open_gaps();
         self.changes.has_changed = true;

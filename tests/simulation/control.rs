@@ -1,5 +1,5 @@
-//! What a client does with its own live stream beside reading it: it has the channels changed, asks how the stream does,
-//! and has it ended, by the stream's client id and over a connection of its own.
+//! A client's requests about its own live stream. It changes the channels, asks for the stream's state,
+//! and ends it. It names the stream by its client id, over a second connection.
 
 use downpour::driver::sim::SimPeer;
 use serde_json::Value;
@@ -19,7 +19,7 @@ pub(crate) struct Control {
     asked: Option<Asked>,
 }
 
-/// A request that is not answered.
+/// A request without an answer yet.
 #[derive(Clone, Debug)]
 struct Asked {
     client: String,
@@ -35,10 +35,10 @@ enum Wish {
     End,
 }
 
-/// What the one whose stream it is knows of that when an answer comes.
+/// What the owner of a stream knows about it when an answer comes.
 pub(crate) struct Known<'a> {
     pub(crate) view: &'a mut View,
-    /// The server cannot say that the stream is gone, if the request was begun in that step or later.
+    /// If the request was begun in this step or later, the server cannot answer that the stream is gone.
     pub(crate) must_live_since: Option<u64>,
 }
 
@@ -48,7 +48,7 @@ impl Control {
         Control { peer, out: Vec::new(), written: 0, received: Vec::new(), asked: None }
     }
 
-    /// Returns true if and only if nothing more can come of it.
+    /// Returns true if and only if no answer can come any more.
     pub(crate) fn is_over(&self) -> bool {
         self.peer.was_reset() || self.peer.is_ended()
     }
@@ -96,7 +96,7 @@ impl Control {
         self.asked = Some(Asked { client, wish, begun_at: scene.step });
     }
 
-    /// Writes and reads what it can; returns whether that was anything.
+    /// Writes and reads what it can. Returns true if it wrote or read anything.
     pub(crate) fn go_on(&mut self, scene: &mut Scene<'_>, known: Option<Known<'_>>) -> bool {
         let taken =
             if self.written < self.out.len() { self.peer.write(&self.out[self.written..]) } else { 0 };
@@ -112,7 +112,7 @@ impl Control {
         taken > 0 || !bytes.is_empty()
     }
 
-    /// Nobody will know what came of what was asked.
+    /// Gives the connection up. The result of its request stays unknown.
     pub(crate) fn give_up(self, view: Option<&mut View>) {
         if let (Some(asked), Some(view)) = (self.asked, view)
             && view.client.as_ref() == Some(&asked.client)

@@ -1,4 +1,4 @@
-//! What publishers say: events drawn at random, in every form that the contract has for them.
+//! Draws the events that publishers send, in every form that the contract has.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::rules::{DATA_BYTES_MAX, Rules, pick};
 use crate::scene::Scene;
 use crate::wire::percent_encode;
 
-/// A draft, and how it is said.
+/// A draft in the forms of the contract.
 pub(crate) struct Written {
     pub(crate) draft: Draft,
     /// As an envelope of `POST /publish`.
     pub(crate) envelope: String,
-    /// As the body of `POST /channels/{channel}`; empty where its data is JSON.
+    /// As the body of `POST /channels/{channel}`. Empty if its data is JSON.
     pub(crate) text: String,
-    /// Where its line ends among the body's lines.
+    /// Where its line ends in the body of lines.
     pub(crate) line_end: usize,
 }
 
@@ -34,7 +34,7 @@ impl Written {
         self.envelope.push_str(&format!(r#","idempotencyKey":"{key}"}}"#));
     }
 
-    /// The target, the content type and the body of a request that publishes it so.
+    /// The target, content type and body of a request that publishes it as such a body.
     pub(crate) fn verbatim(&self) -> (String, &'static str, String) {
         let channel = self.draft.channels.indexes().next().map_or("", |index| CHANNELS[index]);
         let mut target = format!("/channels/{}?", percent_encode(channel));
@@ -48,7 +48,7 @@ impl Written {
     }
 }
 
-/// Draws an event to publish, to one client only where a server may find that first.
+/// Draws an event. It goes to one client only if `may_go_to_client`.
 pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>, may_go_to_client: bool) -> Written {
     let (random, rules) = (&mut *scene.random, scene.rules);
     let mut indexes = vec![random.within(0..=CHANNELS.len() - 1)];
@@ -75,7 +75,7 @@ pub(crate) fn write_draft(serial: usize, scene: &mut Scene<'_>, may_go_to_client
     let ttl = random.chance(rules.ttl_probability).then(|| random.within(1..=20) as u64);
     let filler = filler(random, rules);
     let is_text = random.chance(0.7);
-    // Text may have line ends of every kind, which all are seen as LF; JSON is sent as it stands.
+    // Text may have line ends of every kind, and readers see LF for each. JSON is sent unchanged.
     let text = if is_text { format!("{serial}:{filler}") } else { String::new() };
     let (field, said, data) = if is_text {
         ("text", Value::from(&*text).to_string(), text.replace("\r\n", "\n").replace('\r', "\n"))

@@ -1,14 +1,14 @@
-//! Whole shards in a simulated world: publishers and subscribers over a hostile network, a log that delays, refuses and
-//! loses its tail in crashes, and a clock that only the test moves. Every event that any stream shows is held against
-//! the sequence that the log committed.
+//! Whole shards in a simulated world. It has publishers and subscribers over a hostile network, and a
+//! clock that only the test moves. Its log delays, refuses, and loses its tail in crashes. The test
+//! checks every event on every stream against the sequence that the log committed.
 //!
-//! A seed determines a world and everything in it. A failure prints the seed; to play it again:
+//! A seed determines everything in a world. A failure prints the seed. To replay it:
 //!
 //! ```text
 //! DOWNPOUR_SIM_SEED=17 DOWNPOUR_SIM_STEPS=1500 cargo test --test simulation -- --nocapture
 //! ```
 //!
-//! `DOWNPOUR_SIM_SEEDS=5000` plays so many seeds, from `DOWNPOUR_SIM_SEED` (or 0) on.
+//! `DOWNPOUR_SIM_SEEDS=5000` plays 5000 seeds, from `DOWNPOUR_SIM_SEED` (or 0) on.
 
 mod allocated;
 mod answer;
@@ -36,15 +36,15 @@ use std::thread;
 
 use stats::Stats;
 
-/// Seeds that are played where none are asked for, and the steps of each.
+/// Seeds that are played by default, and the steps of each.
 const SEEDS: u64 = 300;
 const STEPS: u64 = 1500;
 
-/// Bytes that may be left of a world.
+/// Bytes that a world may leave allocated.
 const LEFT_BYTES_MAX: i64 = 16 * 1024;
 
 thread_local! {
-    /// The seed and the steps of the world that this thread plays.
+    /// The seed and steps of the world that this thread plays.
     static PLAYED: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
 }
 
@@ -87,7 +87,7 @@ fn play(seed: u64, steps: u64) -> Stats {
     PLAYED.set(Some((seed, steps)));
     let before = allocated::bytes();
     let stats = world::play(seed, steps);
-    // A world is played by one thread, and what there is once in a thread, or a process, is small.
+    // One thread plays a world. Memory allocated once per thread or process is small.
     let left = allocated::bytes() - before;
     assert!(left < LEFT_BYTES_MAX, "{left} bytes are left of a world that is over");
     PLAYED.set(None);
@@ -99,7 +99,7 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// Has a panic say how to play its world again, also one after which the process aborts.
+/// Makes a panic print how to replay its world, even a panic that aborts the process.
 fn say_which_seed_panics() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

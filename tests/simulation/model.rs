@@ -1,4 +1,4 @@
-//! What the server is held to: every event that anyone published, and the order in which the log committed them.
+//! The reference model: every published event, and the order in which the log committed them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,13 @@ use downpour::hub::TICK;
 use downpour::log::{Refusal, Sink, Ticket};
 use downpour::sse::decode::Decoder;
 
-/// The channels there are.
+/// All channels.
 pub(crate) const CHANNELS: [&str; 6] = ["a", "news", "entity:42", "größe", "chat/7", "user.9"];
 
-/// The patterns there are, besides channels, to subscribe to.
+/// All patterns to subscribe to, besides channels.
 pub(crate) const PATTERNS: [&str; 4] = ["*", "entity:*", "n*", "gr*"];
 
-/// The channels that a name in a subscription stands for, by their indexes.
+/// The indexes of the channels that a name in a subscription selects.
 pub(crate) fn channels_of(name: &str) -> Vec<usize> {
     let is_meant = |channel: &str| match name.strip_suffix('*') {
         Some(prefix) => channel.starts_with(prefix),
@@ -26,19 +26,19 @@ pub(crate) fn channels_of(name: &str) -> Vec<usize> {
     (0..CHANNELS.len()).filter(|&index| is_meant(CHANNELS[index])).collect()
 }
 
-/// The users there are.
+/// All users.
 pub(crate) const USERS: [&str; 2] = ["ann", "9"];
 
-/// The target that is every stream: its index among all targets, which begin with the channels.
+/// The index of the target of all streams. Targets begin with the channels.
 pub(crate) const ALL: usize = CHANNELS.len();
 
-/// How many targets there are: the channels, all, the users.
+/// The number of targets: the channels, all, the users.
 pub(crate) const TARGETS: usize = ALL + 1 + USERS.len();
 
-/// The target that is one client: its index behind those of all others. Which client that is, the draft says.
+/// The index of the target that is one client, behind all others. The draft names the client.
 pub(crate) const SELF: usize = TARGETS;
 
-/// What a batch calls a target.
+/// The name of a target in a batch.
 pub(crate) fn target_name(index: usize) -> String {
     match index {
         ALL => TARGET_ALL.to_owned(),
@@ -47,12 +47,12 @@ pub(crate) fn target_name(index: usize) -> String {
     }
 }
 
-/// The user that a target is.
+/// The user of a target.
 pub(crate) fn user_name(index: usize) -> &'static str {
     USERS[index - ALL - 1]
 }
 
-/// Some of the targets, by their indexes.
+/// A set of targets, by their indexes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ChannelSet(u16);
 
@@ -88,7 +88,7 @@ impl ChannelSet {
         self.0.count_ones()
     }
 
-    /// Returns true if and only if not all of it are channels.
+    /// Returns true if and only if not all its targets are channels.
     pub(crate) fn has_other_targets(self) -> bool {
         self.0 >> ALL != 0
     }
@@ -102,24 +102,26 @@ impl ChannelSet {
     }
 }
 
-/// An event that somebody publishes. Its data begins with its serial number, which is its index.
+/// A published event. Its data begins with its serial number, which is its index.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) channels: ChannelSet,
-    /// The one client that it goes to, if it does.
+    /// The client, for an event to one client.
     pub(crate) client: Option<String>,
     pub(crate) event_type: &'static str,
-    /// As its readers are to see it.
+    /// As its readers must see it.
     pub(crate) data: String,
-    /// The id that its publisher gives it, and for how long it may be replayed.
+    /// The publisher's id, and the time for which it may be replayed.
     pub(crate) own_id: Option<String>,
     pub(crate) ttl: Option<Duration>,
-    /// The publisher's connection, and how much of what that writes must have been written before the event counts.
+    /// The publisher's connection, and the bytes that it must have written before the event counts.
     pub(crate) connection: usize,
     pub(crate) written_at: u64,
-    /// How many events come with it or not at all; `None` for a line, which comes with whichever others.
+    /// The number of events that are committed together with it or not at all. `None` for a line, which
+    /// is independent.
     pub(crate) whole: Option<usize>,
-    /// It was sent more than once, or given up by the log, so that it has no place among those of one connection any more.
+    /// It was sent more than once, or given up by the log. So it has no place in the order of its
+    /// connection.
     pub(crate) is_retried: bool,
     pub(crate) fate: Fate,
 }
@@ -127,16 +129,16 @@ pub(crate) struct Draft {
 /// Clients that are remembered.
 const CLIENTS_MAX: usize = 12;
 
-/// What became of a draft.
+/// The fate of a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// Not yet known.
     Open,
-    /// It is this event.
+    /// It is committed as this event.
     Committed(u64),
-    /// It was, and the log lost it.
+    /// It was committed, and the log lost it.
     Lost,
-    /// Its publisher was told that it will not appear.
+    /// The publisher's answer says that it will not appear.
     Refused,
 }
 
@@ -147,10 +149,10 @@ pub(crate) struct Event {
     pub(crate) channels: ChannelSet,
     /// The id that its readers see.
     pub(crate) id: String,
-    /// For how long it may be replayed, and when that time began at the latest.
+    /// The time for which it may be replayed, and the latest instant at which that time began.
     pub(crate) ttl: Option<Duration>,
     pub(crate) applied_at: Option<Instant>,
-    /// In which step it was committed.
+    /// The step in which it was committed.
     pub(crate) committed_in: u64,
 }
 
@@ -164,26 +166,26 @@ struct Epoch {
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) drafts: Vec<Draft>,
-    /// Event `n` of the sequence stands at `n - 1`.
+    /// Event `n` of the sequence is at `n - 1`.
     events: Vec<Event>,
     by_channel: [Vec<u64>; TARGETS + 1],
     epochs: Vec<Epoch>,
-    /// Channels whose history somebody has asked to drop.
+    /// Channels whose history a request has dropped.
     dropped: ChannelSet,
     /// The step of the world.
     pub(crate) step: u64,
-    /// What time it is.
+    /// The current time.
     pub(crate) now: Option<Instant>,
-    /// Bytes that each connection of a publisher has written.
+    /// Bytes written by each connection of a publisher.
     pub(crate) written: Vec<u64>,
-    /// The last serial that each of them has seen committed.
+    /// The last committed serial of each connection.
     last_committed: HashMap<usize, usize>,
     /// Ids of clients that were seen lately.
     clients: VecDeque<String>,
 }
 
 impl Model {
-    /// The last number.
+    /// The number of the last event.
     pub(crate) fn head(&self) -> u64 {
         self.events.len() as u64
     }
@@ -192,24 +194,26 @@ impl Model {
         self.events.get(usize::try_from(number.checked_sub(1)?).ok()?)
     }
 
-    /// The one client that an event goes to, if it does.
+    /// The client of an event to one client.
     pub(crate) fn client_of(&self, event: &Event) -> Option<&str> {
         self.drafts[event.serial].client.as_deref()
     }
 
-    /// Notes that somebody asks to drop the history of a channel.
+    /// Notes a request to drop the history of a channel.
     pub(crate) fn note_drop(&mut self, channel: usize) {
         self.dropped = self.dropped.with(channel);
     }
 
-    /// Returns true if and only if event `number` may have lapsed by now. It may do so up to a tick before its time.
+    /// Returns true if and only if event `number` may have lapsed by now. It may lapse up to a tick
+    /// early.
     pub(crate) fn may_have_lapsed(&self, number: u64) -> bool {
         let lapses = self.event(number).and_then(|event| Some(event.applied_at? + event.ttl?));
         lapses.zip(self.now).is_some_and(|(lapses, now)| now + TICK >= lapses)
     }
 
-    /// Returns true if and only if one of `channels`, which give their events up by number, was not dropped and has had so few
-    /// events behind event `number`, up to `end`, that it retains that one.
+    /// Returns true if and only if one of `channels` retains event `number`. Such a channel was not
+    /// dropped and has less than `events_max` events behind it, up to `end`. It must give up events by
+    /// number.
     pub(crate) fn retains(&self, channels: ChannelSet, number: u64, end: u64, events_max: usize) -> bool {
         let common = self.event(number).map(|event| event.channels.common(channels)).unwrap_or_default();
         let retains =
@@ -217,7 +221,7 @@ impl Model {
         !self.may_have_lapsed(number) && common.indexes().any(retains)
     }
 
-    /// Notes a client that is connected.
+    /// Notes a connected client.
     pub(crate) fn note_client(&mut self, client: &str) {
         self.clients.push_back(client.to_owned());
         if self.clients.len() > CLIENTS_MAX {
@@ -225,7 +229,7 @@ impl Model {
         }
     }
 
-    /// A client that was connected lately, and may be still.
+    /// A client that was connected lately, and may still be.
     pub(crate) fn draw_client(&self, random: &mut SplitMix64) -> Option<&str> {
         let last = self.clients.len().checked_sub(1)?;
         Some(&self.clients[random.within(0..=last)])
@@ -238,26 +242,26 @@ impl Model {
         &numbers[through(place)..through(end).max(through(place))]
     }
 
-    /// How many events that may be replayed without bound a channel has after `place`, up to `end`.
+    /// The number of a channel's events without a `ttl` after `place`, up to `end`.
     pub(crate) fn count(&self, channel: usize, place: u64, end: u64) -> usize {
         let numbers = self.of_channel(channel, place, end).iter();
         numbers.filter(|&&number| self.event(number).is_some_and(|event| event.ttl.is_none())).count()
     }
 
-    /// The events to `channels` that have this id of their publishers'.
+    /// The events to `channels` that have this publisher's id.
     pub(crate) fn places_of_own_id(&self, id: &str, channels: ChannelSet) -> Vec<u64> {
         let used = (1..).zip(&self.events).filter(|(_, event)| event.id == id);
         used.filter(|(_, event)| event.channels.meets(channels)).map(|(number, _)| number).collect()
     }
 
-    /// Returns true if and only if one of `channels` has had less than `events_max` events since event `number`: the id
-    /// that its publisher gave it is known.
+    /// Returns true if and only if one of `channels` has had less than `events_max` events since event
+    /// `number`, so that its publisher's id is known.
     pub(crate) fn knows_own_id(&self, number: u64, channels: ChannelSet, events_max: usize) -> bool {
         let common = self.event(number).map(|event| event.channels.common(channels)).unwrap_or_default();
         common.indexes().any(|channel| self.of_channel(channel, number, u64::MAX).len() < events_max)
     }
 
-    /// How many ids publishers have given.
+    /// The number of ids that publishers have given.
     pub(crate) fn own_ids(&self) -> usize {
         let own = self.events.iter().filter(|event| event.id.starts_with("own-"));
         own.map(|event| event.channels.len() as usize).sum()
@@ -270,7 +274,7 @@ impl Model {
         EventId { tag: epoch.tag, sequence: Sequence(place) }.to_string()
     }
 
-    /// The place that an id names; `None` where the log does not vouch for it.
+    /// The place that an id names. `None` if the log does not vouch for the id.
     pub(crate) fn place_of(&self, id: &str) -> Option<u64> {
         let id = EventId::parse(id.as_bytes())?;
         let index = self.epochs.iter().position(|epoch| epoch.tag == id.tag)?;
@@ -278,7 +282,7 @@ impl Model {
         (self.epochs[index].first - 1..=last).contains(&id.sequence.0).then_some(id.sequence.0)
     }
 
-    /// The number of the published event with the id and the data that a reader saw.
+    /// The number of the published event with this id and data.
     pub(crate) fn number_of(&self, id: &str, data: &str) -> Option<u64> {
         let number = match self.drafts.get(serial_of(data))?.fate {
             Fate::Committed(number) => number,
@@ -287,14 +291,14 @@ impl Model {
         Some(number).filter(|&number| self.event(number).is_some_and(|event| event.id == id))
     }
 
-    /// Notes that a publisher was told that its event will not appear.
+    /// Notes that the publisher's answer says that its event will not appear.
     pub(crate) fn refuse(&mut self, serial: usize, why: &str) {
         let draft = &mut self.drafts[serial];
         assert_eq!(draft.fate, Fate::Open, "event {serial} was refused ({why}), and appeared");
         draft.fate = Fate::Refused;
     }
 
-    /// Nobody knows of these events whether they will appear, nor in which order with others.
+    /// Notes that nobody knows whether and in which order these events will appear.
     fn give_up(&mut self, batch: &Batch) {
         for part in batch.iter() {
             let serial = serial_of(&decode_frame(part.frame).1);
@@ -365,7 +369,7 @@ impl Model {
     }
 }
 
-/// The number that an event's data begins with.
+/// The serial number at the start of an event's data.
 pub(crate) fn serial_of(data: &str) -> usize {
     let digits = data.trim_start_matches(|letter: char| !letter.is_ascii_digit());
     let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
@@ -385,7 +389,7 @@ fn decode_frame(frame: &[u8]) -> (String, String, String) {
     events.remove(0)
 }
 
-/// A model that a log tells what it does, and the server's own sink behind it.
+/// A sink that records the log's reports in a model, and passes them on to the server's sink.
 pub(crate) struct Recorder {
     pub(crate) model: Arc<Mutex<Model>>,
     pub(crate) inner: Arc<dyn Sink>,
@@ -410,7 +414,7 @@ impl Sink for Recorder {
     }
 }
 
-/// Locks a model. One that a failed check has left behind is still good for its message.
+/// Locks a model. After a failed check it is still good for the check's message.
 pub(crate) fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
     model.lock().unwrap_or_else(PoisonError::into_inner)
 }

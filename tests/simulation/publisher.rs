@@ -1,5 +1,6 @@
-//! A client that publishes: pipelined, in pieces, in every form, sometimes badly, and not always to the end. What it gave
-//! idempotency keys it sends again where it does not know what became of it, and sometimes where it does.
+//! A client that publishes: pipelined, in pieces, in every form, sometimes badly, and not always to the
+//! end. If it does not know the fate of a request with idempotency keys, it sends the request again.
+//! Sometimes it does so even if it knows.
 
 use std::collections::VecDeque;
 
@@ -21,23 +22,23 @@ use crate::wire::take_response;
 #[derive(Debug, Default)]
 pub(crate) struct Publisher {
     connection: Option<Connection>,
-    /// What it means to send again.
+    /// Requests to send again.
     retries: Vec<Message>,
-    /// What it was told to be published, under keys.
+    /// Requests with keys whose answers say that they are published.
     published: Vec<Message>,
 }
 
 struct Connection {
     peer: SimPeer,
-    /// Its place among all connections of publishers.
+    /// The connection's index among all connections of publishers.
     number: usize,
-    /// What is yet to be written, and how much was.
+    /// Bytes to write, and the number of written bytes.
     out: VecDeque<u8>,
     written: u64,
     received: Vec<u8>,
-    /// What is not answered, oldest first.
+    /// Requests without an answer, oldest first.
     requests: VecDeque<Request>,
-    /// The last request asks for the connection's end.
+    /// The last request asks to close the connection.
     is_last: bool,
 }
 
@@ -45,13 +46,13 @@ struct Connection {
 #[derive(Debug)]
 struct Request {
     message: Message,
-    /// Its first byte, and behind its last, counted from the connection's begin.
+    /// Its first byte and the end of its last, counted from the start of the connection.
     from: u64,
     to: u64,
 }
 
 impl Publisher {
-    /// Has its turn.
+    /// Takes a turn.
     pub(crate) fn act(&mut self, scene: &mut Scene<'_>, subscribers: &[Subscriber]) {
         let Some(connection) = &mut self.connection else {
             let number = scene.model.written.len();
@@ -68,7 +69,7 @@ impl Publisher {
             return;
         };
         if scene.random.chance(0.003) {
-            self.lose_connection(); // Whatever it was about.
+            self.lose_connection(); // In the middle of anything.
             return;
         }
         if connection.requests.len() < 4 && !connection.is_last && scene.random.chance(0.3) {
@@ -102,13 +103,13 @@ impl Publisher {
         has_read
     }
 
-    /// Gives its connection up. It does not know what became of what was not answered.
+    /// Gives its connection up. The fate of its unanswered requests is unknown.
     fn lose_connection(&mut self) {
         let requests = self.connection.take().into_iter().flat_map(|connection| connection.requests);
         self.retries.extend(requests.map(|request| request.message));
     }
 
-    /// Writes and reads all it can; returns whether that was anything.
+    /// Writes and reads all it can. Returns true if it wrote or read anything.
     pub(crate) fn settle(&mut self, scene: &mut Scene<'_>, subscribers: &[Subscriber]) -> bool {
         let Some(connection) = &mut self.connection else { return false };
         let has_written = connection.write(scene, usize::MAX);
@@ -129,7 +130,7 @@ impl Publisher {
         self.connection.is_some()
     }
 
-    /// The server is gone, and with it what it remembered of keys.
+    /// The server is gone, and with it its memory of keys.
     pub(crate) fn give_up(&mut self) {
         *self = Publisher::default();
     }
@@ -160,7 +161,7 @@ impl Connection {
         self.queue(message, &head, &body.bytes);
     }
 
-    /// Sends a request that was sent before.
+    /// Sends a request again.
     fn send_again(&mut self, scene: &mut Scene<'_>, message: Message) {
         self.is_last = scene.random.chance(0.02);
         let (head, body) = message.write(self.is_last, scene);
@@ -226,7 +227,8 @@ impl Connection {
     }
 }
 
-/// Appends an event to a log as another part of the process, or another node, would: no shard hears what comes of it.
+/// Appends an event to a log as another part of the process, or another node, would. No shard gets its
+/// result.
 pub(crate) fn append_aside(scene: &mut Scene<'_>, log: &dyn Log, ticket: Ticket) {
     let serial = scene.model.drafts.len();
     let Written { draft, text, .. } = write_draft(serial, scene, false);

@@ -1,4 +1,4 @@
-//! What a publisher asks for: requests in every form, and those that it may send again under their idempotency keys.
+//! The requests of publishers, in every form. Those with idempotency keys may be sent again.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,8 +10,8 @@ use crate::rules::pick;
 use crate::scene::Scene;
 use crate::wire::Body;
 
-/// How long a publisher sends a request again: far below the five minutes for which a key is remembered, as what it sends
-/// may be long on its way.
+/// How long a publisher sends a request again. It is far below the five minutes for which a key is
+/// remembered, since a request may take long to arrive.
 const RETRIES_FOR: Duration = Duration::from_secs(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,18 +25,19 @@ pub(crate) enum Kind {
     },
     /// An array with a bad item.
     BadArray,
-    /// One event under a key that another one was published under.
+    /// One event with a key that another event was published with.
     Conflict,
-    /// No publish: the history of a channel is dropped. What is missing then has to be told, like all that is missing.
+    /// No publish: drops the history of a channel. Gaps must report the dropped events like all missing
+    /// events.
     Drop,
 }
 
-/// How a request has idempotency keys.
+/// How a request uses idempotency keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keys {
     None,
     Header,
-    /// Every envelope has its own.
+    /// Every envelope has its own key.
     Envelopes,
 }
 
@@ -53,9 +54,9 @@ pub(crate) struct Message {
     /// How often it was sent.
     pub(crate) attempts: u64,
     sent_at: Instant,
-    /// In which step its first byte was written, ever.
+    /// The step in which its first byte was first written.
     pub(crate) begun_at: Option<u64>,
-    /// How many receivers it was told to have.
+    /// The number of receivers in its answer.
     pub(crate) receivers: Option<u64>,
 }
 
@@ -148,7 +149,7 @@ impl Message {
         (message, Vec::new())
     }
 
-    /// Another event under a key of this request.
+    /// Another event with a key of this request.
     pub(crate) fn conflicting(&self, scene: &mut Scene<'_>) -> (Message, Vec<Written>) {
         let serial = scene.model.drafts.len();
         let mut draft = write_draft(serial, scene, true);
@@ -181,7 +182,7 @@ impl Message {
         self.keys != Keys::None && now < self.sent_at + RETRIES_FOR
     }
 
-    /// The request's head and body, written in any way that HTTP has for them.
+    /// The request's head and body, in any form that HTTP allows.
     pub(crate) fn write(&self, is_last: bool, scene: &mut Scene<'_>) -> (String, Body) {
         let body = if scene.random.chance(0.3) {
             Body::chunked(self.data.as_bytes(), scene.random)
@@ -199,7 +200,7 @@ impl Message {
 }
 
 impl fmt::Debug for Message {
-    /// Leaves out what it says, which is long.
+    /// Leaves out the data, which is long.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Message { kind, keys, serials, attempts, begun_at, .. } = self;
         write!(f, "{kind:?} of {serials:?} with keys {keys:?}, attempt {attempts}, begun at {begun_at:?}")

@@ -1,4 +1,4 @@
-//! How a world is set up: what its seed draws of options, bounds and weather.
+//! The setup of a world: the options, bounds and disturbances that its seed draws.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::model::CHANNELS;
 /// Most bytes of an event's data.
 pub(crate) const DATA_BYTES_MAX: usize = 12_000;
 
-/// One world's constants.
+/// The constants of one world.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) net: SimOptions,
     pub(crate) log: SimLogOptions,
-    /// How likely the log does something right when it is handed a batch.
+    /// How likely the log acts at once when a batch is appended.
     pub(crate) log_eagerness: f64,
     pub(crate) hub: HubOptions,
     pub(crate) shard: ShardOptions,
@@ -30,17 +30,17 @@ pub(crate) struct Rules {
     pub(crate) large_probability: f64,
     /// How likely an event goes to several channels.
     pub(crate) several_probability: f64,
-    /// How likely an event may be replayed for a time only.
+    /// How likely an event has a `ttl`.
     pub(crate) ttl_probability: f64,
-    /// How likely a log that is to do something is handed an event past the shards instead.
+    /// How likely an event is appended past the shards when the log is to act.
     pub(crate) aside_probability: f64,
-    /// Some events go to all streams, or to those of a user, as some streams are.
+    /// Some events go to all streams or to a user, and some streams belong to users.
     pub(crate) plays_targets: bool,
     /// There are more channels than a reader merges for a pattern.
     pub(crate) is_crowded: bool,
     /// Some events go to one client.
     pub(crate) plays_clients: bool,
-    /// How likely a client with a turn changes the channels of its stream.
+    /// How likely a client changes the channels of its stream in a turn.
     pub(crate) change_probability: f64,
     pub(crate) subscribers: usize,
     pub(crate) publishers: usize,
@@ -91,28 +91,30 @@ impl Rules {
         }
     }
 
-    /// Returns true if and only if the server may not know of each former channel how far it was evicted, and assumes the worst.
+    /// Returns true if and only if the server may not remember how far each former channel was evicted,
+    /// and assumes the worst.
     pub(crate) fn may_overstate_losses(&self) -> bool {
         self.hub.channels_max < CHANNELS.len()
     }
 
-    /// Returns true if and only if nothing but the number of a channel's events has any of them given up, or a request.
+    /// Returns true if and only if events are given up only for their number in a channel, or on
+    /// request.
     pub(crate) fn gives_up_by_number(&self) -> bool {
         let Retention { bytes_max, age_max, .. } = self.hub.retention;
         bytes_max >= 64 * 1024 * 1024 && age_max.is_none()
     }
 
-    /// Bytes that the server and its network may hold of what one stream was sent.
+    /// Bytes that the server and its network may hold of those sent to one stream.
     pub(crate) fn sent_bytes_max(&self) -> usize {
         let outbox = self.shard.conn.outbox.bytes_max.max(DATA_BYTES_MAX + 1000);
         *self.net.send_buffer_bytes.end() + outbox + DATA_BYTES_MAX
     }
 
-    /// Bytes that the history may hold with `untaken` events that its shard has not taken.
+    /// Bytes that the history may hold while its shard has not taken `untaken` events.
     pub(crate) fn held_bytes_max(&self, untaken: usize) -> usize {
         // The page that is written to, which cannot go: a segment, its large frames, its entries.
         let page = 64 * 1024 + 256 * 1024 + 2 * DATA_BYTES_MAX + 64 * 1024;
-        // Pages that the shard has not taken cannot go either, nor the one it stands in.
+        // Pages that the shard has not taken cannot go either, nor the page of the shard's cursor.
         let kept = untaken * (DATA_BYTES_MAX + 1000) + if untaken > 0 { page } else { 0 };
         self.hub.retention.bytes_max + page + kept
     }
@@ -158,7 +160,7 @@ fn shard(random: &mut SplitMix64) -> ShardOptions {
     }
 }
 
-/// One of `choices`.
+/// Picks one of `choices`.
 pub(crate) fn pick<'a, T>(random: &mut SplitMix64, choices: &'a [T]) -> &'a T {
     &choices[random.within(0..=choices.len() - 1)]
 }

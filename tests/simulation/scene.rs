@@ -1,4 +1,4 @@
-//! What a client sees of the world when it has its turn.
+//! The part of the world that a client uses in its turn.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::model::{ChannelSet, Model};
 use crate::rules::Rules;
 use crate::stats::Stats;
 
-/// The world, for one client.
+/// The world, as one client sees it.
 pub(crate) struct Scene<'a> {
     pub(crate) random: &'a mut SplitMix64,
     pub(crate) model: &'a mut Model,
@@ -20,13 +20,13 @@ pub(crate) struct Scene<'a> {
     pub(crate) step: u64,
     pub(crate) now: Instant,
     pub(crate) is_draining: bool,
-    /// Nobody comes or goes.
+    /// Nobody connects or leaves.
     pub(crate) is_calm: bool,
-    /// When each shard last began anew, and ended all its connections.
+    /// The step in which each shard last restarted and ended all its connections.
     pub(crate) restarted_at: &'a [Option<u64>],
-    /// How far every shard has taken the order.
+    /// The place that every shard has taken.
     pub(crate) taken: u64,
-    /// The channels of streams that clients have left, of which the server may not know yet.
+    /// The channels of streams that clients have left. The server may not have noticed yet.
     pub(crate) ghosts: &'a mut Vec<Ghost>,
 }
 
@@ -35,13 +35,13 @@ pub(crate) struct Scene<'a> {
 pub(crate) struct Ghost {
     pub(crate) channels: ChannelSet,
     pub(crate) client: Option<String>,
-    /// When the server had said that it ends, if it had.
+    /// The step in which the server announced its end, if it did.
     pub(crate) over_at: Option<u64>,
-    /// What it was until its client left it, if the server has served it till then.
+    /// The stream's state when its client left it, if the server served it until then.
     pub(crate) left: Option<Left>,
 }
 
-/// A stream that its client has left when nothing else had ended it.
+/// A stream that only its client has ended.
 #[derive(Debug)]
 pub(crate) struct Left {
     pub(crate) changes: Changes,
@@ -54,8 +54,9 @@ pub(crate) struct Left {
 }
 
 impl Ghost {
-    /// Returns true if and only if the stream is among the receivers of event `number`, which was published at `step` or later:
-    /// it was subscribed when that was committed, and its client left it after that.
+    /// Returns true if and only if the stream must be counted as a receiver of event `number`, which was
+    /// published at `step` or later. The stream was subscribed when the event was committed, and its
+    /// client left after that.
     pub(crate) fn must_receive(&self, number: u64, step: u64, scene: &Scene<'_>) -> bool {
         let (Some(left), Some(event)) = (&self.left, scene.model.event(number)) else { return false };
         let common = event.channels.common(self.channels);

@@ -1,5 +1,5 @@
-//! The server under test: whole shards, their hub and a log. The world turns one shard or another, and each sleeps as a
-//! thread would: from the announcement of its wait until something wakes it.
+//! The server under test: whole shards, their hub and a log. The world turns one shard or another. A
+//! shard sleeps as a thread would, from the announcement of its wait until a wake-up.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -39,30 +39,30 @@ pub(crate) struct Server {
     start: Instant,
 }
 
-/// A shard, and what its thread would know.
+/// A shard with the state of its thread.
 pub(crate) struct Member {
     pub(crate) shard: Shard<MeddlingDriver>,
     net: SimNet,
     meddling: Rc<Meddling>,
     woken: Arc<Woken>,
-    /// It sleeps; until then, where it knows how long.
+    /// Whether it sleeps, and until when if that is known.
     is_sleeping: bool,
     deadline: Option<Instant>,
     /// Its thread does not run before this round.
     pub(crate) lags_until: u64,
 }
 
-/// What the world has of a server.
+/// The parts of a server that the world can reach.
 pub(crate) struct Reach {
     pub(crate) hub: Arc<Hub>,
     pub(crate) log: Arc<SimLog>,
-    /// The instant from which the hub's time counts.
+    /// The start of the hub's time.
     pub(crate) start: Instant,
     pub(crate) mailboxes: Vec<Sender<Message>>,
 }
 
 impl Reach {
-    /// How far the slowest shard has taken the order.
+    /// The place that the slowest shard has taken.
     pub(crate) fn taken_by_all(&self) -> u64 {
         taken_by_all(&self.hub, self.mailboxes.len())
     }
@@ -76,12 +76,12 @@ fn taken_by_all(hub: &Hub, shards: usize) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turned {
     Well,
-    /// With a panic, after which the shard began anew.
+    /// With a panic, after which the shard restarted.
     Panicked,
 }
 
 impl Server {
-    /// Starts a server on what the world's medium holds, and lets the world reach it.
+    /// Starts a server on the world's medium, and lets the world reach it.
     pub(crate) fn start(world: &mut World) -> Server {
         let World { rules, random, model, nets, medium, now, reach, .. } = world;
         let wakers: Vec<Arc<Woken>> = nets.iter().map(|_| Arc::default()).collect();
@@ -121,7 +121,8 @@ impl Server {
         });
         let members = members.collect();
         if rules.is_crowded {
-            // Channels that nobody publishes to, so that a reader of their pattern walks the order of all events.
+            // Channels without publishers, so that a reader of their pattern walks the order of all
+            // events.
             for name in (0..CROWD).map(|n| Selector::parse(&format!("entity:crowd/{n}"))) {
                 hub.add(0, &name.expect("it is a name")).expect("there is room");
             }
@@ -131,7 +132,7 @@ impl Server {
         Server { members, hub, connections: core.open_connections, start: *now }
     }
 
-    /// One turn of the loop that a shard's thread runs, up to its next sleep.
+    /// One turn of a shard's thread, up to its next sleep.
     pub(crate) fn turn(&mut self, shard: usize, now: Instant) -> Turned {
         let since = now.duration_since(self.start);
         let Member { shard, woken, is_sleeping, deadline, .. } = &mut self.members[shard];
@@ -155,7 +156,7 @@ impl Server {
         turned
     }
 
-    /// The deadline that comes first of those that shards sleep until.
+    /// The earliest deadline of all sleeping shards.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.members.iter().filter_map(|member| member.deadline).min()
     }
@@ -168,7 +169,7 @@ impl Server {
         self.members.iter().map(|member| member.shard.connections_len()).sum()
     }
 
-    /// Checks that nothing of a drained server is left.
+    /// Checks that a drained server has left nothing behind.
     pub(crate) fn check_drained(&self) {
         assert_eq!((self.connections_len(), self.connections.load(Ordering::Relaxed)), (0, 0));
         let taken = taken_by_all(&self.hub, self.members.len());
@@ -199,7 +200,7 @@ impl Member {
         !self.is_sleeping || is_due || self.woken.0.load(Ordering::Relaxed) || !self.net.is_quiet()
     }
 
-    /// Has the shard panic when it next sends.
+    /// Makes the shard panic at its next send.
     pub(crate) fn panic_soon(&self) {
         self.meddling.panics.set(true);
     }
@@ -215,7 +216,7 @@ impl Wake for Woken {
     }
 }
 
-/// A simulated log that sometimes commits right when it is handed a batch, as one in memory does.
+/// A simulated log that sometimes commits during the append, as one in memory does.
 #[derive(Debug)]
 struct EagerLog {
     inner: Arc<SimLog>,
@@ -237,19 +238,19 @@ impl Log for EagerLog {
     }
 }
 
-/// What happens beside a shard, and to it, in the midst of its turn.
+/// Disturbs a shard in the middle of its turn.
 struct Meddling {
-    /// Commits then, as on behalf of another shard.
+    /// The log commits then, as on behalf of another shard.
     log: Arc<SimLog>,
     probability: f64,
     random: RefCell<SplitMix64>,
     panics: Cell<bool>,
 }
 
-/// The panic of a shard that was told to.
+/// A panic that the test has forced.
 struct Forced;
 
-/// The simulated driver, with a log that goes on meanwhile.
+/// The simulated driver. Its log advances in the middle of calls.
 pub(crate) struct MeddlingDriver {
     inner: SimDriver,
     meddling: Rc<Meddling>,

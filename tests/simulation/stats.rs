@@ -1,6 +1,6 @@
-//! How often what happened: a simulation in which nothing happens proves nothing.
+//! Counts how often each thing happened: a simulation in which nothing happens proves nothing.
 
-/// Counts over one life or many.
+/// Counts of one life or many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stats {
     pub(crate) steps: u64,

@@ -1,4 +1,4 @@
-//! One connection of a subscriber: its request, and the answer up to the events in it.
+//! One connection of a subscriber: its request, and the response with its events.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::wire::{Lines, ResponseHead, take_head};
 /// One connection of a subscriber.
 pub(crate) struct Stream {
     pub(crate) peer: SimPeer,
-    /// The shard that it is connected to.
+    /// The index of its shard.
     pub(crate) shard: usize,
     pub(crate) begun: Instant,
     pub(crate) begun_at: u64,
@@ -31,7 +31,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Writes some of the request; returns whether that was anything.
+    /// Writes some of the request. Returns true if it wrote anything.
     pub(crate) fn write(&mut self, random: &mut SplitMix64) -> bool {
         let rest = &self.request[self.written..];
         let len = if random.chance(0.5) { rest.len() } else { random.within(1..=rest.len()) };
@@ -40,7 +40,7 @@ impl Stream {
         taken > 0
     }
 
-    /// What it was, for the server to count it still, when its client leaves it in this step.
+    /// The stream's state when its client leaves in this step. The server may still count it.
     pub(crate) fn left(&self, step: u64) -> Left {
         Left {
             changes: self.view.changes.clone(),
@@ -52,7 +52,7 @@ impl Stream {
         }
     }
 
-    /// Takes in what was received: the head, then the events.
+    /// Takes in the received bytes: the head, then the events.
     pub(crate) fn take(&mut self, scene: &mut Scene<'_>, is_old: bool) -> Result<(), String> {
         if self.head.is_none() {
             let Some(head) = take_head(&mut self.received) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! A client that reads streams as `EventSource` does, on good days and bad ones.
+//! A client that reads streams as `EventSource` does, at any pace.
 
 use std::collections::HashSet;
 
@@ -19,15 +19,15 @@ pub(crate) struct Subscriber {
     number: usize,
     /// The channels and patterns that it names, in their order.
     names: Vec<&'static str>,
-    /// The channels that these stand for.
+    /// The channels that these names select.
     indexes: Vec<usize>,
-    /// What reaches it beside them: events to all, and to its user.
+    /// Its other targets: all, and its user.
     others: Vec<usize>,
     is_old: bool,
     last_event_id: String,
-    /// Ids that it saw, to go back to.
+    /// Ids that it has seen, to go back to.
     seen_ids: Vec<String>,
-    /// Serial numbers that it saw since it last went back.
+    /// Serial numbers seen since it last went back.
     seen: HashSet<usize>,
     /// Bytes that it reads at once.
     pace: usize,
@@ -79,20 +79,20 @@ impl Subscriber {
         touched.fold(ChannelSet::of(&[&self.indexes[..], &self.others].concat()), ChannelSet::with)
     }
 
-    /// Returns true if and only if an event to `channels` that is published at `step` or later goes to its stream,
-    /// as long as that lives.
+    /// Returns true if and only if an event to `channels` that is published at `step` or later goes to
+    /// its stream while the stream lives.
     pub(crate) fn surely_has(&self, channels: ChannelSet, step: u64) -> bool {
         let common = channels.common(self.targets());
         common.len() > 0
             && self.stream.as_ref().is_some_and(|stream| stream.view.changes.surely_had(common, step))
     }
 
-    /// Returns true if and only if its stream has this name.
+    /// Returns true if and only if its stream has this client id.
     pub(crate) fn is_client(&self, client: &str) -> bool {
         self.stream.as_ref().is_some_and(|stream| stream.view.client.as_deref() == Some(client))
     }
 
-    /// Has its stream be changed, or asked after, beside what it reads. Only where it may, it asks for something new.
+    /// Works on its requests about the stream. Begins a new request only if `may_ask`.
     fn manage(&mut self, scene: &mut Scene<'_>, may_ask: bool) -> bool {
         if self.control.as_ref().is_some_and(Control::is_over) {
             self.drop_control();
@@ -129,7 +129,7 @@ impl Subscriber {
         }
     }
 
-    /// Returns true if and only if nothing can have ended its stream so far, if it is one.
+    /// Returns true if and only if it has a stream, and nothing can have ended the stream so far.
     fn must_live(&self, rules: &Rules, is_draining: bool, restarted_at: &[Option<u64>]) -> bool {
         let may_end = is_draining || rules.shard.stream_age_max.is_some();
         !may_end
@@ -140,8 +140,8 @@ impl Subscriber {
             })
     }
 
-    /// Returns true if and only if the server may count its stream as one that receives event `number`, which was
-    /// published at `step` or later.
+    /// Returns true if and only if the server may count its stream as a receiver of event `number`,
+    /// which was published at `step` or later.
     pub(crate) fn may_receive(&self, number: u64, step: u64) -> bool {
         self.stream.as_ref().is_some_and(|stream| {
             let is_before = stream.view.subscribed_at.is_none_or(|place| place < number);
@@ -149,8 +149,8 @@ impl Subscriber {
         })
     }
 
-    /// Returns true if and only if the server must count its stream as one that receives event `number`, which was
-    /// published at `step` or later.
+    /// Returns true if and only if the server must count its stream as a receiver of event `number`,
+    /// which was published at `step` or later.
     pub(crate) fn must_receive(&self, number: u64, step: u64, restarted_at: &[Option<u64>]) -> bool {
         self.stream.as_ref().is_some_and(|stream| {
             let is_connected = stream.view.connected_at.is_some_and(|at| at < step)
@@ -170,7 +170,7 @@ impl Subscriber {
         self.stream.as_ref().is_some_and(|stream| !stream.peer.was_reset())
     }
 
-    /// Has its turn.
+    /// Takes a turn.
     pub(crate) fn act(&mut self, scene: &mut Scene<'_>) {
         if self.control.is_some() || scene.rules.change_probability > 0.0 {
             let may_ask = scene.random.chance(scene.rules.change_probability);
@@ -206,7 +206,7 @@ impl Subscriber {
         self.read(scene, pace);
     }
 
-    /// Writes and reads all it can; returns whether that was anything.
+    /// Writes and reads all it can. Returns true if it wrote or read anything.
     pub(crate) fn settle(&mut self, scene: &mut Scene<'_>) -> bool {
         let has_managed = self.manage(scene, false);
         let Some(stream) = &mut self.stream else { return has_managed };
@@ -227,7 +227,8 @@ impl Subscriber {
         if stream.has_left || stream.peer.was_reset() || stream.peer.is_ended() {
             return;
         }
-        // One that was read off half a request may have been told so, and one that is over is about to end.
+        // A stream with an error response may have been refused for its half request. A stream that is
+        // over is about to end.
         if stream.view.over_at.is_some() || stream.head.as_ref().is_some_and(|head| head.status != 200) {
             return;
         }
@@ -242,14 +243,14 @@ impl Subscriber {
         stream.view.check_settled(model, rules);
     }
 
-    /// Checks a connection that could read all it was sent, after its server began to drain.
+    /// Checks a connection that could read everything, after its server began to drain.
     pub(crate) fn check_drained(&self) {
         if let Some(stream) = &self.stream
             && !stream.peer.was_reset()
         {
-            let is_told =
+            let is_reported =
                 stream.view.over_at.is_some() || stream.view.connected_at.is_none() || stream.has_left;
-            assert!(is_told, "subscriber {} is not told that the server goes", self.number);
+            assert!(is_reported, "subscriber {} does not learn that the server ends", self.number);
         }
     }
 
@@ -264,7 +265,7 @@ impl Subscriber {
             _ if id.is_empty() => Begin::Head,
             Some(place) => Begin::After(place),
             None if id.starts_with("own-") => {
-                self.seen.clear(); // The earliest event with the id may lie before the one it had.
+                self.seen.clear(); // The earliest event with the id may lie before its last one.
                 Begin::AfterOwn
             }
             None => Begin::AfterUnknown,
@@ -290,7 +291,7 @@ impl Subscriber {
         self.stream = Some(stream);
     }
 
-    /// Most often the id it has, as `EventSource` would.
+    /// Most often keeps its last event id, as `EventSource` would.
     fn choose_last_event_id(&mut self, scene: &mut Scene<'_>) {
         match scene.random.within(0..=19) {
             0 => self.last_event_id.clear(),
@@ -353,7 +354,7 @@ impl Subscriber {
         !bytes.is_empty()
     }
 
-    /// Looks at a connection that the server, or the network, has ended, and gives it up.
+    /// Handles a connection that the server or the network has ended, and gives it up.
     fn end(&mut self, scene: &mut Scene<'_>) {
         let channels = self.targets();
         let Some(mut stream) = self.stream.take() else { return };
@@ -362,7 +363,7 @@ impl Subscriber {
             scene.stats.resets += 1;
         } else if !scene.is_draining && !stream.has_left && stream.view.connected_at.is_some() {
             let is_whole = self.is_old || stream.body.is_some_and(|body| body.is_done());
-            // A stream whose time is over is cut off where its client does not read its end.
+            // A stream whose time is over is cut off if its client does not read its end.
             let patience = scene.rules.shard.conn.idle_timeout;
             let may_be_over = scene.rules.shard.stream_age_max.is_some() || stream.view.is_deleted;
             let is_cut = may_be_over && scene.now >= stream.begun + patience;
@@ -394,7 +395,7 @@ impl Subscriber {
         self.sleeps_until = scene.step + scene.random.within(0..=200) as u64;
     }
 
-    /// Gives the connection up, whatever it has yet to read.
+    /// Gives the connection up, even if bytes are unread.
     pub(crate) fn give_up(&mut self, model: &Model) {
         self.drop_control();
         if let Some(mut stream) = self.stream.take() {

@@ -1,4 +1,4 @@
-//! The little HTTP that clients need: requests to write, responses to read.
+//! The HTTP that clients need: writing requests and reading responses.
 
 use downpour::base::random::SplitMix64;
 
@@ -11,13 +11,13 @@ pub(crate) struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// The value of a field, whose name is given in lower case.
+    /// The value of a field. `name` is in lower case.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// Takes the head of a response off what was received, once it is there whole.
+/// Takes the head of a response from the received bytes, once it is complete.
 pub(crate) fn take_head(received: &mut Vec<u8>) -> Option<ResponseHead> {
     let end = received.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let rest = received.split_off(end + 4);
@@ -33,7 +33,7 @@ pub(crate) fn take_head(received: &mut Vec<u8>) -> Option<ResponseHead> {
     Some(ResponseHead { version, status, fields: lines.map(field).collect() })
 }
 
-/// Takes a whole response with its body of known length off what was received.
+/// Takes a response with a body of known length from the received bytes, once it is complete.
 pub(crate) fn take_response(received: &mut Vec<u8>) -> Option<(ResponseHead, String)> {
     let before = received.clone();
     let head = take_head(received)?;
@@ -47,7 +47,7 @@ pub(crate) fn take_response(received: &mut Vec<u8>) -> Option<(ResponseHead, Str
     Some((head, body))
 }
 
-/// Percent-encodes what does not stand for itself in a path's segment or a query's value.
+/// Percent-encodes a path segment or a query value.
 pub(crate) fn percent_encode(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' | b':' => {
@@ -58,11 +58,11 @@ pub(crate) fn percent_encode(text: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
-/// The lines of an event stream. A decoder lets pass what it does not know; the server writes nothing of the kind.
+/// Checks the lines of an event stream. A decoder ignores unknown lines, and the server must write none.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     line: Vec<u8>,
-    /// The line before was blank, or there was none.
+    /// Whether the last line was blank. `None` before the first line.
     is_between: Option<bool>,
 }
 
@@ -86,16 +86,16 @@ impl Lines {
     }
 }
 
-/// A body under way: its bytes, and where in them the data ends that reaches so far.
+/// An encoded request body.
 pub(crate) struct Body {
     pub(crate) fields: String,
     pub(crate) bytes: Vec<u8>,
-    /// For each chunk, where its data ends, and where it begins among the bytes.
+    /// For each chunk, where its data ends in the data, and where the chunk begins in the bytes.
     chunks: Vec<(usize, usize)>,
 }
 
 impl Body {
-    /// A body with its length told ahead.
+    /// A body with a `Content-Length`.
     pub(crate) fn counted(data: &[u8]) -> Body {
         let fields = format!("Content-Length: {}\r\n", data.len());
         Body { fields, bytes: data.to_vec(), chunks: vec![(data.len(), 0)] }
@@ -116,7 +116,7 @@ impl Body {
         Body { fields: "Transfer-Encoding: chunked\r\n".to_owned(), bytes, chunks }
     }
 
-    /// How many bytes must be there so that the first `data_len` bytes of the data are.
+    /// The number of bytes that must be written to contain the first `data_len` bytes of the data.
     pub(crate) fn bytes_for(&self, data_len: usize) -> usize {
         let mut begin = 0;
         for &(end, at) in &self.chunks {

@@ -1,4 +1,4 @@
-//! The world of one seed: its clients, its network, its medium and its clock, and the lives of the server in it.
+//! The world of one seed: its clients, network, medium and clock, and the lives of its server.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,28 +17,28 @@ use crate::server::{Reach, Server, Turned};
 use crate::stats::Stats;
 use crate::subscriber::Subscriber;
 
-/// Waits within which everything must have come to rest, or to its end.
+/// Most waits until everything must have settled or ended.
 const WAITS_MAX: u64 = 200_000;
 
-/// Rounds of a millisecond without anything to do after which everything has come to rest: a publisher that waits for
-/// shards asks again within one.
+/// Everything has settled after this many rounds of a millisecond without activity. A publisher that
+/// waits for shards asks again within one round.
 const CALM_ROUNDS: u64 = 3;
 
-/// Steps without anyone coming or going after everything has come to rest.
+/// Steps without connects and leaves after everything has settled.
 const CALM_STEPS: u64 = 40;
 
-/// What the world is about.
+/// The phase of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Everyone does as they please.
+    /// Every client acts at random.
     Playing,
-    /// Everyone reads and writes what there is, until nothing happens any more.
+    /// Every client reads and writes until there is no more activity.
     Settling,
-    /// That is so.
+    /// There is no more activity.
     Settled,
-    /// The server was told to end.
+    /// The server was asked to end.
     Draining,
-    /// It is to end without being told.
+    /// The server ends without being asked.
     Crashed,
 }
 
@@ -58,18 +58,18 @@ pub(crate) struct World {
     ghosts: Vec<Ghost>,
     phase: Phase,
     step: u64,
-    /// When things come to rest next, when this life of the server ends, and when everything does.
+    /// The steps of the next settling, of the end of this server, and of the end of the world.
     settle_at: u64,
     life_end: u64,
     steps_max: u64,
     calm_until: u64,
     /// Waits in the present phase.
     waits: u64,
-    /// The server was told to end.
+    /// The server was asked to end.
     is_draining: bool,
-    /// When each shard last began anew.
+    /// The step of each shard's last restart.
     restarted_at: Vec<Option<u64>>,
-    /// Rounds of everyone's turns, and how many of them nothing happened in.
+    /// The number of rounds, and how many of the last rounds had no activity.
     round: u64,
     calm_rounds: u64,
 }
@@ -77,7 +77,7 @@ pub(crate) struct World {
 /// Plays `steps` steps of the world that `seed` determines.
 ///
 /// # Panics
-/// When the server does something that it may not do.
+/// If the server violates the contract.
 pub(crate) fn play(seed: u64, steps: u64) -> Stats {
     let mut world = World::new(seed, steps);
     loop {
@@ -96,7 +96,7 @@ pub(crate) fn play(seed: u64, steps: u64) -> Stats {
     }
 }
 
-/// Serves until the server has drained, or is to crash.
+/// Serves until the server has drained, or crashes.
 fn serve(server: &mut Server, world: &mut World) {
     loop {
         world.round += 1;
@@ -110,7 +110,7 @@ fn serve(server: &mut Server, world: &mut World) {
                 assert!(world.waits < WAITS_MAX, "the server does not come to rest");
                 world.settle_some(server);
             }
-            Phase::Settled if world.is_draining => world.check_told(),
+            Phase::Settled if world.is_draining => world.check_shutdowns(),
             Phase::Settled => world.check_settled(server),
             Phase::Draining if server.is_drained() => return server.check_drained(),
             Phase::Draining => {
@@ -178,7 +178,7 @@ impl World {
         self.calm_rounds = 0;
     }
 
-    /// The server is gone. What it had flushed of the log's tail may be gone too.
+    /// The server is gone. It may have lost the tail of the log.
     fn end_life(&mut self) {
         let model = lock(&self.model);
         self.subscribers.iter_mut().for_each(|subscriber| subscriber.give_up(&model));
@@ -193,7 +193,7 @@ impl World {
         }
     }
 
-    /// Lets shards run that are awake, in any order, but those that lag.
+    /// Turns awake shards in any order, except those that lag.
     fn turn_some(&mut self, server: &mut Server) {
         for shard in self.shards_in_any_order() {
             let member = &server.members[shard];
@@ -204,7 +204,8 @@ impl World {
         }
     }
 
-    /// Says what time it is: to the model, and as whoever has the log commit does, to the server.
+    /// Sets the time in the model and in the server. The server's time is set as any caller of the log's
+    /// commit would.
     fn tell_time(&self) {
         let mut model = lock(&self.model);
         (model.now, model.step) = (Some(self.now), self.step);
@@ -235,7 +236,7 @@ impl World {
         shards
     }
 
-    /// Lets everyone do what there is to do, and a moment pass where that was nothing.
+    /// Gives every client and shard a turn. If there was no activity, time passes.
     fn settle_some(&mut self, server: &mut Server) {
         let mut happened = self.settle_step();
         for shard in self.shards_in_any_order() {
@@ -251,7 +252,7 @@ impl World {
         self.now += Duration::from_millis(1);
     }
 
-    /// One step: time passes, somebody acts, or something ends.
+    /// One step: time passes, a client acts, or a life ends.
     fn play_step(&mut self, server: &mut Server) {
         if self.step >= self.life_end {
             return self.end_soon();
@@ -286,7 +287,7 @@ impl World {
         self.act();
     }
 
-    /// Ends this life of the server: the last one always in good order.
+    /// Ends this life of the server. The last life ends in good order.
     fn end_soon(&mut self) {
         if self.step < self.steps_max && self.random.chance(0.5) {
             self.stats.crashes += 1;
@@ -302,13 +303,13 @@ impl World {
         self.begin(if reads_at_once { Phase::Settling } else { Phase::Draining });
     }
 
-    /// Somebody acts.
+    /// A random client acts.
     fn act(&mut self) {
         self.tell_time();
         match self.random.within(0..=9) {
             0 if self.random.chance(self.rules.aside_probability) => {
                 let log = Arc::clone(&self.reach.as_ref().expect("the server lives").log);
-                let ticket = Ticket(u64::MAX - self.step); // Of a shard that there is not.
+                let ticket = Ticket(u64::MAX - self.step); // No shard has this ticket.
                 self.with_scene(|scene, _, _| append_aside(scene, &*log, ticket));
             }
             0 | 1 => self.reach.as_ref().expect("the server lives").log.step(),
@@ -323,7 +324,7 @@ impl World {
         }
     }
 
-    /// Everyone reads and writes all there is; returns whether that was anything.
+    /// Every client reads and writes all it can. Returns true if any did.
     fn settle_step(&mut self) -> bool {
         self.tell_time();
         let log = Arc::clone(&self.reach.as_ref().expect("the server lives").log);
@@ -360,7 +361,7 @@ impl World {
         act(&mut scene, &mut self.subscribers, &mut self.publishers);
     }
 
-    /// Checks what must hold once nothing happens any more: everything was delivered, told, and answered.
+    /// Checks what must hold after settling: everything was delivered, reported and answered.
     fn check_settled(&mut self, server: &Server) {
         let model = lock(&self.model);
         assert_eq!(server.hub.head().0, model.head(), "everything that was committed is applied");
@@ -374,18 +375,18 @@ impl World {
         self.ghosts.clear();
         let clients = self.subscribers.iter().filter(|subscriber| subscriber.is_connected()).count()
             + self.publishers.iter().filter(|publisher| publisher.is_connected()).count();
-        // Those that linger are their clients' no more, and go with the time.
+        // The other connections linger without a client, and time out later.
         assert!(server.connections_len() >= clients, "the server has forgotten a connection");
         self.stats.settled += 1;
         self.calm_until = if self.random.chance(0.7) { self.step + CALM_STEPS } else { 0 };
         if *pick(&mut self.random, &[true, false]) {
-            self.now += self.rules.shard.conn.keepalive.unwrap_or_default(); // Silence for so long.
+            self.now += self.rules.shard.conn.keepalive.unwrap_or_default(); // Silence for that long.
         }
         self.begin(Phase::Playing);
     }
 
-    /// Checks that everyone who could read it knows that the server goes.
-    fn check_told(&mut self) {
+    /// Checks that every client that could read knows that the server ends.
+    fn check_shutdowns(&mut self) {
         self.subscribers.iter().for_each(Subscriber::check_drained);
         self.begin(Phase::Draining);
     }

@@ -1,11 +1,12 @@
-//! One connection of a subscriber, held against the committed sequence with every event that comes.
+//! Checks one connection of a subscriber against the committed sequence, event by event.
 //!
-//! What is missing must have been told, at the very place. For a stream of one channel the told gap stands between the
-//! event before what is missing and the one behind it. For several channels that is so in the order of each channel of
-//! a missing event, but for events that reached the stream through another of its channels.
+//! A gap must report missing events at the right place. For a stream of one channel the gap is between
+//! the event before the missing ones and the event behind them. For several channels the same holds in
+//! the order of each channel of a missing event. Events that came through another channel of the stream
+//! do not count there.
 //!
-//! What a stream is to show of a channel that it was subscribed to meanwhile begins at a place that only the server
-//! knows: at or behind the last event of when that was asked, and before `subscribed`. See [`super::changes`].
+//! A channel that was added later begins at a place that only the server knows. It is at or behind the
+//! last event when the client asked, and before `subscribed`. See [`super::changes`].
 
 mod gaps;
 
@@ -23,14 +24,14 @@ use crate::stats::Stats;
 pub(crate) enum Begin {
     Head,
     After(u64),
-    /// After an event that its publisher gave an id, which may be known no more.
+    /// After an event with a publisher's id, which may be unknown now.
     AfterOwn,
     AfterUnknown,
     /// With the last retained events of its channels, or all of them.
     Retained(Option<usize>),
 }
 
-/// What holds while an event is looked at.
+/// The circumstances in which an event is checked.
 pub(crate) struct Now<'a> {
     pub(crate) model: &'a mut Model,
     pub(crate) rules: &'a Rules,
@@ -39,79 +40,81 @@ pub(crate) struct Now<'a> {
     pub(crate) is_draining: bool,
 }
 
-/// A gap that was told.
+/// A gap on the stream.
 #[derive(Debug)]
-struct Told {
-    /// After how many events of the connection.
+struct Gap {
+    /// The number of events on the connection before it.
     position: u64,
     missed: Option<u64>,
-    /// A missing event was found that it stands for.
+    /// A missing event that explains it was found.
     is_accounted: bool,
 }
 
 /// What one connection has shown.
 #[derive(Debug)]
 pub(crate) struct View {
-    /// The name of the stream.
+    /// The stream's client id.
     pub(crate) client: Option<String>,
-    /// What reaches it beside its channels, but by its own name.
+    /// Its targets besides its channels and its client id.
     others: ChannelSet,
     names: Vec<&'static str>,
     pub(super) changes: Changes,
-    /// A gap may have nothing missing: the server may have forgotten of a channel what it has lost.
+    /// A gap may have nothing missing, since the server may have forgotten what a channel has lost.
     may_overstate: bool,
-    /// Nothing is given up but by its number in its channel.
+    /// Events are given up only by their number in a channel.
     is_retained_by_number: bool,
     events_max: usize,
     /// The last number when `connected` came.
     head_at_connected: u64,
-    /// It is not as clear as otherwise what a gap stands for: events may reach it by its name too.
+    /// The meaning of a gap is less clear: events may also reach the stream by its client id.
     has_other_ways: bool,
-    /// Its end was asked for.
+    /// Its client asked for its end.
     pub(crate) is_deleted: bool,
-    /// It is not known what became of a change that was asked for.
+    /// The result of a change is unknown.
     pub(crate) is_uncertain: bool,
     user: Option<&'static str>,
     begin: Begin,
-    /// The last event id: as it was sent, then as it was seen.
+    /// The last event id: as seen, and as sent.
     last_id: String,
     sent_id: String,
-    /// What the request named: where an id of a publisher's is looked up.
+    /// The targets that the request named, where a publisher's id is looked up.
     asked: ChannelSet,
     /// The last number when the request was begun.
     head_at_request: u64,
     requested_at: Option<Instant>,
-    /// The place of the subscription, where the server named it: events behind it count the stream, others do not.
+    /// The place of the subscription, if the server named it. Later events count the stream as a
+    /// receiver, earlier ones do not.
     pub(crate) subscribed_at: Option<u64>,
-    /// When `connected` came.
+    /// The step in which `connected` came.
     pub(crate) connected_at: Option<u64>,
-    /// Everything up to here was seen, or is missing.
+    /// Every event up to here was seen or is missing.
     pub(super) place: Option<u64>,
-    /// Where nothing was replayed: it may not have asked for events before this one.
+    /// If nothing was replayed: the stream may not have asked for events before this one.
     asked_from: u64,
-    /// Published events so far.
+    /// The number of published events so far.
     pub(super) position: u64,
     /// The position of the last event that came through this channel alone.
     pub(super) last_sole: [u64; SELF + 1],
-    told: Vec<Told>,
-    /// Events that are missing, those that gaps counted, and the gaps that did not say.
+    gaps: Vec<Gap>,
+    /// The number of missing events, the events that gaps counted, and the gaps without a count.
     missing: u64,
-    /// Missing events with a `ttl`: they may have lapsed, and were not told then.
+    /// Missing events with a `ttl`. They may have lapsed, and gaps do not report lapsed events.
     perhaps_missing: u64,
-    told_exactly: u64,
-    told_unknown: u64,
+    missed_counted: u64,
+    gaps_uncounted: u64,
     has_gap: bool,
     replayed: u64,
-    /// Those of them that came by its channels and were committed when it was requested.
+    /// The replayed events that came by its channels and were committed before the request.
     replayed_before: usize,
     is_caught_up: bool,
-    /// When the server said that the stream ends.
+    /// The step in which the server announced the stream's end.
     pub(crate) over_at: Option<u64>,
-    /// How far the shard had taken the order when a reader that had stopped read on, and what came since that the
-    /// history had given up by then: it was in the outbox, or under way.
+    /// The place that the shard had taken when a stopped reader read on. The field below counts bytes
+    /// received since then of events that the history had given up by then: they were in the outbox or
+    /// under way.
     resumed_at: Option<u64>,
     sent_bytes: usize,
-    /// The numbers that were seen.
+    /// The numbers of the events seen.
     pub(crate) seen: Vec<u64>,
 }
 
@@ -151,11 +154,11 @@ impl View {
             asked_from: 0,
             position: 0,
             last_sole: [0; SELF + 1],
-            told: Vec::new(),
+            gaps: Vec::new(),
             missing: 0,
             perhaps_missing: 0,
-            told_exactly: 0,
-            told_unknown: 0,
+            missed_counted: 0,
+            gaps_uncounted: 0,
             has_gap: false,
             replayed: 0,
             replayed_before: 0,
@@ -259,7 +262,7 @@ impl View {
             self.check_unknown(now);
             self.begin = Begin::AfterUnknown;
         } else if self.begin != Begin::AfterUnknown && self.place.is_none() {
-            // Behind the event with the id there may be some that had lapsed: the server has read over them.
+            // Lapsed events may follow the event with the id. The server has read over them.
             let after = now.model.place_of(after).expect("a gap names a known place");
             self.settle_place(now.model, after + 1, now.rules);
         }
@@ -276,21 +279,21 @@ impl View {
         if self.is_counting() {
             assert!(!is_live || missed.is_some(), "a live stream of one channel knows what it missed");
         } else {
-            // Where there is one channel again, what is told may be known.
+            // With one channel again, the count may be known.
             assert!(missed.is_none() || self.changes.has_changed, "several channels do not know");
         }
         let after = now.model.place_of(after).expect("a gap names a known place");
         assert!(after >= place, "a gap after {after} behind event {place}");
-        // Up to there the server has read, and told what was missing. For one channel, a gap before this one at the same
-        // place leaves open which of them stands for what.
-        let is_first = self.told.last().is_none_or(|told| told.position < self.position);
+        // The server has read up to there and reported what was missing. For one channel, an earlier gap
+        // at the same position leaves open which of the two reports which events.
+        let is_first = self.gaps.last().is_none_or(|gap| gap.position < self.position);
         if !self.is_simple() || is_first {
             self.account(now.model, place, after + 1);
             self.place = Some(after);
         }
-        self.told.push(Told { position: self.position, missed, is_accounted: false });
-        self.told_exactly += missed.unwrap_or(0);
-        self.told_unknown += u64::from(missed.is_none());
+        self.gaps.push(Gap { position: self.position, missed, is_accounted: false });
+        self.missed_counted += missed.unwrap_or(0);
+        self.gaps_uncounted += u64::from(missed.is_none());
         let count = if is_live { &mut now.stats.gaps_slow } else { &mut now.stats.gaps_expired };
         *count += 1;
         false
@@ -310,11 +313,11 @@ impl View {
         now.stats.replayed += u64::from(matches!(self.begin, Begin::Retained(_)));
         now.stats.caught_up_after_own += u64::from(self.begin == Begin::AfterOwn);
         let (Begin::Retained(_), Some(place)) = (self.begin, self.place) else { return false };
-        // Nothing else tells its client where it subscribed, up to where the replay reaches.
+        // Nothing else gives the client the place of its subscription, which the replay reaches.
         let at = now.model.place_of(last_id).expect("the place of a subscription is known");
         assert!((self.head_at_request..=self.head_at_connected).contains(&at), "subscribed at {at}");
-        // A gap right before may tell of what is missing behind that place, too.
-        if self.told.last().is_none_or(|told| told.position < self.position) {
+        // A gap right before may also report events missing behind that place.
+        if self.gaps.last().is_none_or(|gap| gap.position < self.position) {
             self.account(now.model, place, at + 1);
             self.place = Some(place.max(at));
         }
@@ -368,12 +371,12 @@ impl View {
         now.stats.delivered_to_all += u64::from(ways.meets(ChannelSet::of(&[ALL])));
     }
 
-    /// What it may be sent, but by its own name.
+    /// Its possible targets, except its client id.
     fn channels(&self) -> ChannelSet {
         self.changes.channels().indexes().fold(self.others, ChannelSet::with)
     }
 
-    /// The ways on which an event may come to the stream.
+    /// The ways by which an event may come to the stream.
     fn ways(&self, model: &Model, number: u64, event: &Event) -> ChannelSet {
         let others = event.channels.common(self.others);
         let ways = self.changes.ways(event.channels, number).indexes().fold(others, ChannelSet::with);
@@ -381,7 +384,7 @@ impl View {
         if is_own { ways.with(SELF) } else { ways }
     }
 
-    /// Returns true if and only if the stream has come to its live events, or is said to have none before.
+    /// Returns true if and only if the stream has reached its live events, or has no replay.
     pub(super) fn is_past_replay(&self) -> bool {
         self.begin == Begin::Head || self.is_caught_up
     }
@@ -392,11 +395,12 @@ impl View {
         self.sent_bytes = 0;
     }
 
-    /// Checks the bound of what waits for a stream: what comes although the history had given it up was waiting.
+    /// Checks the bound of the bytes waiting for a stream: an event that comes after the history gave it
+    /// up was waiting.
     fn count_sent(&mut self, now: &mut Now<'_>, number: u64, channels: ChannelSet, bytes: usize) {
         let Some(head) = self.resumed_at else { return };
         let events_max = now.rules.hub.retention.events_max;
-        // What goes to one client is not kept apart here.
+        // Events to one client are not kept apart here.
         let is_gone = |channel| channel != SELF && now.model.count(channel, number, head) >= events_max;
         if number > head || !channels.indexes().all(is_gone) {
             return;

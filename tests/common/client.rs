@@ -1,4 +1,4 @@
-//! A raw HTTP client: it sends what it is given, and reads what comes.
+//! A raw HTTP client: it sends the given bytes and reads the received ones.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,12 +10,12 @@ use super::{PATIENCE, Server, masked};
 /// One connection to a server.
 pub(crate) struct Client {
     socket: TcpStream,
-    /// What was received, from `at` on not yet taken.
+    /// Received bytes. Those before `at` were taken.
     received: Vec<u8>,
     at: usize,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Status line and headers, with the blank line.
@@ -23,7 +23,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// A message with `\r\n` at the end of each line of its head, and the body as it is.
+/// A message whose head lines end in `\r\n`. The body is unchanged.
 pub(crate) fn wire(text: &str) -> String {
     match text.split_once("\n\n") {
         Some((head, body)) => format!("{}\r\n\r\n{body}", head.replace('\n', "\r\n")),
@@ -31,8 +31,8 @@ pub(crate) fn wire(text: &str) -> String {
     }
 }
 
-/// Sends a request over a connection of its own, ends the client's side, and returns all that comes until the server
-/// ends its own, masked.
+/// Sends a request over a new connection and ends the client's side. Returns everything received until
+/// the server ends its side, masked.
 pub(crate) fn exchange(server: &Server, request: &str) -> String {
     let mut client = Client::connect(server);
     client.send(request);
@@ -51,13 +51,13 @@ impl Client {
         Client::over(socket)
     }
 
-    /// Connects from `source`, with a receive buffer of about `receive_bytes` where given: what the kernel takes for a
-    /// client that does not read.
+    /// Connects from `source`, with a receive buffer of about `receive_bytes` if given. The kernel
+    /// accepts that much for a client that does not read.
     pub(crate) fn connect_as(server: &Server, source: [u8; 4], receive_bytes: Option<usize>) -> Client {
         Client::connect_from(server.address(), source, receive_bytes)
     }
 
-    /// As [`Client::connect_as`], to whoever listens on an address.
+    /// As [`Client::connect_as`], for any listener on an address.
     pub(crate) fn connect_from(address: SocketAddr, source: [u8; 4], receive_bytes: Option<usize>) -> Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         if let Some(bytes) = receive_bytes {
@@ -69,7 +69,7 @@ impl Client {
         Client::over(socket.into())
     }
 
-    /// Speaks over a connection that is there.
+    /// Uses an open connection.
     pub(crate) fn over(socket: TcpStream) -> Client {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -80,22 +80,22 @@ impl Client {
         self.try_send(bytes).unwrap();
     }
 
-    /// As [`Client::send`], for what the server may refuse before it has come whole.
+    /// As [`Client::send`], for bytes that the server may refuse before all of them arrived.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.socket.write_all(bytes.as_ref())
     }
 
     pub(crate) fn shutdown_write(&self) {
-        // The server may have gone already.
+        // The server may have closed already.
         drop(self.socket.shutdown(Shutdown::Write));
     }
 
-    /// Asks for bytes; `Ok(false)` at the end of the server's side.
+    /// Waits for bytes. `Ok(false)` at the end of the server's side.
     pub(crate) fn receive(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 64 * 1024];
         let count = loop {
             match self.socket.read(&mut bytes) {
-                // A signal, such as that of another test's process that has ended.
+                // A signal, such as the end of another test's process.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read?,
             }
@@ -104,7 +104,7 @@ impl Client {
         Ok(count > 0)
     }
 
-    /// What was received and not taken yet.
+    /// Bytes that were received and not taken.
     pub(crate) fn received(&self) -> &[u8] {
         &self.received[self.at..]
     }
@@ -123,7 +123,7 @@ impl Client {
         taken
     }
 
-    /// Takes bytes up to and with the first `mark`.
+    /// Takes bytes up to and including the first `mark`.
     pub(crate) fn take_through(&mut self, mark: &[u8]) -> Vec<u8> {
         let mut from = 0;
         loop {
@@ -144,12 +144,12 @@ impl Client {
         self.take(count)
     }
 
-    /// Takes the head of an answer.
+    /// Takes the head of a response.
     pub(crate) fn head(&mut self) -> String {
         String::from_utf8(self.take_through(b"\r\n\r\n")).unwrap()
     }
 
-    /// Takes an answer whose body has a known length.
+    /// Takes a response whose body has a known length.
     pub(crate) fn answer(&mut self) -> Answer {
         let head = self.head();
         let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
@@ -162,13 +162,14 @@ impl Client {
         self.answer()
     }
 
-    /// Takes all that comes until the server ends its side. A reset fails the test: it may have eaten something.
+    /// Takes everything until the server ends its side. A reset fails the test, since it may have
+    /// dropped bytes.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         while self.receive().unwrap() {}
         self.take(self.received().len())
     }
 
-    /// Takes bytes until they are `expected`, masked.
+    /// Takes bytes until they equal `expected`, masked.
     #[track_caller]
     pub(crate) fn expect(&mut self, expected: &str) {
         loop {
@@ -178,7 +179,7 @@ impl Client {
                 self.take(self.received().len());
                 return;
             }
-            // Nothing more comes that could make it right.
+            // No further bytes can make it right.
             let is_over = text.len() > 8 * expected.len() || !self.receive_in_time();
             assert!(!is_over, "found {seen:?}\nexpected {expected:?}");
         }
@@ -191,7 +192,7 @@ impl Client {
         came
     }
 
-    /// Publishes an array of envelopes, and returns the ids of its events.
+    /// Publishes an array of envelopes. Returns the ids of its events.
     pub(crate) fn publish(&mut self, envelopes: &str) -> Vec<String> {
         let answer = self.ask(&post("/publish", envelopes));
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
@@ -199,7 +200,7 @@ impl Client {
         ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
-    /// Publishes a text to a channel, and returns its id and how many streams received it.
+    /// Publishes a text to a channel. Returns its id and the number of streams that received it.
     pub(crate) fn publish_text(&mut self, channel: &str, text: &str) -> (String, u64) {
         let answer = self.ask(&post(&format!("/channels/{channel}"), text));
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
@@ -219,7 +220,7 @@ impl Answer {
     }
 }
 
-/// A `POST` of a body without a content type.
+/// A `POST` with a body and no content type.
 fn post(target: &str, body: &str) -> String {
     format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }

@@ -1,4 +1,4 @@
-//! Every case of behaviour under both drivers.
+//! Runs each test case under both drivers.
 
 use downpour::Io;
 use downpour::driver::uring;
@@ -11,7 +11,7 @@ pub(crate) enum DriverKind {
 }
 
 impl DriverKind {
-    /// What `--io` takes.
+    /// The value for `--io`.
     pub(crate) fn word(self) -> &'static str {
         match self {
             DriverKind::Epoll => "epoll",
@@ -19,7 +19,7 @@ impl DriverKind {
         }
     }
 
-    /// What a builder takes.
+    /// The value for a builder.
     pub(crate) fn choice(self) -> Io {
         match self {
             DriverKind::Epoll => Io::Epoll,
@@ -27,8 +27,8 @@ impl DriverKind {
         }
     }
 
-    /// Returns true if and only if a case can run under it here. Where it cannot, that is said; with
-    /// `DOWNPOUR_TEST_STRICT=1` it is a failure.
+    /// Returns true if and only if a case can run under it here. Otherwise prints that the case is
+    /// skipped, or fails with `DOWNPOUR_TEST_STRICT=1`.
     pub(crate) fn is_available(self) -> bool {
         let Err(error) = (match self {
             DriverKind::Epoll => return true,

@@ -1,8 +1,8 @@
-//! What the tests over real sockets share: the built binary as a server of their own, a raw HTTP client, and a reader of
-//! event streams.
+//! Shared by the tests over real sockets: the built binary as a server, a raw HTTP client, and a reader
+//! of event streams.
 //!
-//! Every wait is for a condition and is bounded by [`PATIENCE`]; a server is ended by its process id, also when its test
-//! fails.
+//! Every wait is for a condition and bounded by [`PATIENCE`]. A server is killed by its process id, even
+//! if its test fails.
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses a part of this")]
 
@@ -20,10 +20,10 @@ pub(crate) use drivers::{DriverKind, for_each_driver};
 pub(crate) use server::{MIB, Memory, Server, serve_command};
 pub(crate) use stream::{EventStream, Seen};
 
-/// How long anything is waited for before a test fails.
+/// How long a test waits for anything before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `probe` has something, and returns that.
+/// Waits until `probe` returns a value, and returns it.
 pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -35,8 +35,8 @@ pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T
     }
 }
 
-/// The text without what differs from run to run: dates become `*`, ids of events `#` and their number, ids of clients
-/// `<client>`.
+/// Replaces the parts of a text that differ from run to run: dates become `*`, ids of events `#` and
+/// their number, ids of clients `<client>`.
 pub(crate) fn masked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -62,7 +62,8 @@ pub(crate) fn masked(text: &str) -> String {
     out
 }
 
-/// How many bytes of a client's id `text` begins with: 32 hexadecimal digits, and two numbers behind hyphens.
+/// The length of the client id at the start of `text`: 32 hexadecimal digits, and two numbers behind
+/// hyphens.
 fn client_id_bytes(text: &str) -> Option<usize> {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count();
     let secret = digits(text);
@@ -71,12 +72,12 @@ fn client_id_bytes(text: &str) -> Option<usize> {
     (secret == 32 && shard > 0 && slot > 0).then_some(secret + shard + slot + 2)
 }
 
-/// The number of an event's id in the sequence.
+/// The sequence number in an event's id.
 pub(crate) fn number(id: &str) -> u64 {
     EventId::parse(id.as_bytes()).unwrap_or_else(|| panic!("{id:?} is not an id of the server's")).sequence.0
 }
 
-/// A small seeded generator (SplitMix64), so that what a test chose can be chosen again.
+/// A small seeded generator (SplitMix64), so that a test's choices can be repeated.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {

@@ -1,4 +1,4 @@
-//! A server process of the test's own.
+//! A server process for one test.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,7 +14,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_downpour");
 /// Bytes of a MiB.
 pub(crate) const MIB: u64 = 1024 * 1024;
 
-/// A running `downpour serve` on a free port of 127.0.0.1, which is killed when this is dropped.
+/// A running `downpour serve` on a free port of 127.0.0.1. Dropping this kills it.
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
@@ -61,7 +61,7 @@ impl Server {
         thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 if let Some(rest) = line.strip_prefix("listening on ") {
-                    // Nobody listens any more where the test has ended.
+                    // Nobody receives this after the test has ended.
                     drop(tell.send(rest.split([' ', ',']).next().unwrap_or("").to_owned()));
                 }
                 let mut kept = kept.lock().unwrap();
@@ -115,13 +115,13 @@ impl Server {
         value.unwrap_or_else(|| panic!("no metric {name} in {text}")).parse().unwrap()
     }
 
-    /// The present memory (`proc_pid_smaps(5)`).
+    /// The current memory (`proc_pid_smaps(5)`).
     pub(crate) fn memory(&self) -> Memory {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
         Memory { rss: kib_of(&text, "Rss:") * 1024, pss: kib_of(&text, "Pss:") * 1024 }
     }
 
-    /// The most memory that was ever resident, in bytes (`proc_pid_status(5)`).
+    /// The peak of resident memory, in bytes (`proc_pid_status(5)`).
     pub(crate) fn peak_rss(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         kib_of(&text, "VmHWM:") * 1024
@@ -130,7 +130,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited by itself.
         drop(self.child.kill());
         drop(self.child.wait());
         if thread::panicking() {

@@ -13,24 +13,24 @@ use super::{Client, Server};
 pub(crate) struct Seen {
     pub(crate) kind: String,
     pub(crate) data: String,
-    /// The last id so far.
+    /// The last event id.
     pub(crate) id: String,
 }
 
 /// An open stream.
 pub(crate) struct EventStream {
     client: Client,
-    /// Of the answer.
+    /// The head of the response.
     head: String,
     body: Body,
     decoder: Decoder,
-    /// What was decoded and not yet looked at.
+    /// Events that were decoded and not yet returned.
     events: VecDeque<Seen>,
-    /// The id of the last event that was looked at.
+    /// The id of the last returned event.
     last_event_id: String,
 }
 
-/// Where in the body the next byte is (RFC 9112 7.1).
+/// The position of the next byte in the body (RFC 9112 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Body {
     ChunkHead,
@@ -39,7 +39,7 @@ enum Body {
     },
     ChunkEnd,
     LastChunkEnd,
-    /// Without chunks: the connection's end ends it.
+    /// No chunks: the end of the connection ends the body.
     Unframed,
     Ended,
 }
@@ -50,7 +50,7 @@ impl EventStream {
         EventStream::open_at(server.address(), target)
     }
 
-    /// Opens a stream of whoever listens on an address.
+    /// Opens a stream at any listener on an address.
     pub(crate) fn open_at(address: SocketAddr, target: &str) -> EventStream {
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         EventStream::over(Client::connect_to(address), &request, "")
@@ -63,13 +63,14 @@ impl EventStream {
         EventStream::over(Client::connect(server), &request, last_event_id)
     }
 
-    /// Sends `request` over `client` and reads the head of its answer; the client's last id is `last_event_id`.
+    /// Sends `request` over `client` and reads the head of the response. The client's last id is
+    /// `last_event_id`.
     pub(crate) fn over(mut client: Client, request: &str, last_event_id: &str) -> EventStream {
         client.send(request);
         EventStream::asked(client, last_event_id)
     }
 
-    /// Reads the head of a stream that `client` has asked for.
+    /// Reads the head of a stream that `client` has requested.
     pub(crate) fn asked(mut client: Client, last_event_id: &str) -> EventStream {
         let head = client.head();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -91,7 +92,7 @@ impl EventStream {
         &self.head
     }
 
-    /// The id to resume after, so that what was not looked at comes again.
+    /// The id to resume after, so that events that were not returned come again.
     pub(crate) fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
@@ -101,10 +102,10 @@ impl EventStream {
         self.decoder.retry().map(|retry| retry.as_millis())
     }
 
-    /// The next event; `None` if and only if the body has ended as its framing demands.
+    /// The next event. `None` if and only if the body has ended as its framing demands.
     ///
     /// # Errors
-    /// Where the connection fails, nothing comes for long, or the body is cut off.
+    /// If the connection fails, nothing arrives for long, or the body is cut off.
     pub(crate) fn try_next(&mut self) -> io::Result<Option<Seen>> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -125,7 +126,7 @@ impl EventStream {
         }
     }
 
-    /// As [`EventStream::try_next`], where nothing may fail.
+    /// As [`EventStream::try_next`], if nothing may fail.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Option<Seen> {
         self.try_next().unwrap()
@@ -139,7 +140,7 @@ impl EventStream {
         event
     }
 
-    /// The next event's data, which must be of the usual type.
+    /// The next event's data. Its type must be `message`.
     #[track_caller]
     pub(crate) fn message(&mut self) -> String {
         self.expect("message").data
@@ -155,7 +156,7 @@ impl EventStream {
         self.client
     }
 
-    /// Decodes what was received; returns false if and only if nothing could be.
+    /// Decodes received bytes. Returns false if none could be decoded.
     fn decode(&mut self) -> bool {
         let received = self.client.received();
         let (count, next) = match self.body {

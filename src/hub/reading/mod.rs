@@ -1,4 +1,5 @@
-//! Reading the history: a shard takes what lies after its cursor, and a stream that resumes or fell behind reads slices.
+//! Reading the history. A shard takes the events after its cursor; a stream that resumes or fell behind
+//! reads slices.
 
 mod cursor;
 mod gaps;

@@ -1,9 +1,10 @@
-//! Where a stream begins that names no place of the order: after an event of its publisher's id, or before the last
-//! events that are retained.
+//! Finding where a stream begins that names no place: after an event with its publisher's id, or before
+//! the last retained events.
 //!
-//! What the stream gets ends where it subscribed, which is known at once. Its begin may take long to find; what one hold of
-//! the lock does not suffice for goes on with the stream's slices, before any of them has frames. What is given up meanwhile
-//! is a gap, as any event is that is given up before it is read.
+//! Only events up to where the stream subscribed are searched; that place is known at once. The begin
+//! may take long to find: what one hold of the lock does not suffice for continues with the stream's
+//! slices, before any of them has frames. Events given up meanwhile are a gap, like any event that is
+//! given up before it is read.
 
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -18,25 +19,25 @@ use crate::hub::reading::cursor::{Cursor, Seek};
 use crate::hub::state::State;
 use crate::hub::subscribe::Begun;
 
-/// Names of channels with ids that are looked at before the budget is.
+/// The number of names looked at between two checks of the budget.
 const NAMES_PER_LOOK: usize = 16;
 
-/// What became of a seek.
+/// The result of a search.
 pub(in crate::hub) enum Sought {
     /// The stream begins after this place.
     Place(Sequence),
-    /// It begins after this place, and fewer events are left than it asked for: of those that were lost since it subscribed
-    /// it asked for some.
+    /// The stream begins after this place, and fewer events are left than it asked for. If events were
+    /// lost since it subscribed, some of those it asked for are among them.
     Short(Sequence),
-    /// No event has this id: it begins where it subscribed.
+    /// No event has this id: the stream begins where it subscribed.
     Unknown(Box<str>),
-    /// It goes on with the next slice.
+    /// The search continues with the next slice.
     NotYet(Seek),
 }
 
 impl State {
-    /// The cursor of a stream that begins after the earliest event with this id of its publisher's among those that it would
-    /// receive.
+    /// Begins a stream after the earliest event with this publisher's id among the events that the
+    /// stream would receive.
     pub(in crate::hub) fn begin_after_own(
         &mut self,
         id: Box<str>,
@@ -51,7 +52,7 @@ impl State {
         self.budget.spend(NAME_STEPS * steps(channels.len()));
         match self.seek(Seek::Own { id, prefixes, after: None, least }, channels, head) {
             Sought::Place(place) => Begun::After(self.cursor_at(place, channels, is_counting)),
-            // An id is sought as a place, and never as a number of events.
+            // A search for an id never ends as short.
             Sought::Unknown(_) | Sought::Short(_) => {
                 Begun::Unknown(self.cursor_at(head, channels, is_counting))
             }
@@ -59,8 +60,8 @@ impl State {
         }
     }
 
-    /// The cursor of a stream that begins with the last `count` retained events of its channels, those of its user and those
-    /// to all not counted.
+    /// Creates the cursor of a stream that begins with the last `count` retained events of its channels.
+    /// Events of its user and to all are not counted.
     pub(in crate::hub) fn cursor_before_last(
         &mut self,
         count: usize,
@@ -82,7 +83,7 @@ impl State {
         }
     }
 
-    /// Seeks on, as the budget allows, for a stream that subscribed at `head`.
+    /// Continues a search, as the budget allows, for a stream that subscribed at `head`.
     pub(super) fn seek(&mut self, seek: Seek, channels: &[ChannelId], head: Sequence) -> Sought {
         match seek {
             Seek::Own { id, prefixes, after, least } => self.seek_own(id, prefixes, after, least, head),
@@ -122,7 +123,7 @@ impl State {
         least.map_or(Sought::Unknown(id), Sought::Place)
     }
 
-    /// Merges a few channels from the newest of their events backwards.
+    /// Merges a few channels backwards from their newest events.
     fn seek_last_in(
         &mut self,
         channels: &[ChannelId],
@@ -131,24 +132,16 @@ impl State {
         mut found: Option<Sequence>,
         head: Sequence,
     ) -> Sought {
-        // The events that are left of each channel: where the first of them stands, and where the one before `before`.
-        let left: Vec<(usize, usize)> = channels
-            .iter()
-            .map(|&id| {
-                let record = self.channels.get(id);
-                let from = record.index_after(Sequence::START);
-                (from, record.retained.count_through(Sequence(before.0 - 1)).max(from))
-            })
-            .collect();
-        self.budget.spend(CHANNEL_STEPS * 2 * steps(channels.len()));
+        let left = self.readable_before(channels, before);
         let number = |channel: usize, index: usize| self.channels.get(channels[channel]).retained.get(index);
-        // A large count is all there is, and one channel has its numbers in order: neither needs a look at each of them.
+        // Two cases need no look at each event: `count` is more than there are, or there is one channel,
+        // whose numbers are in order.
         if left.iter().map(|(from, to)| to - from).sum::<usize>() < count {
             let firsts = left.iter().enumerate().filter(|(_, (from, to))| from < to);
             let first = firsts.filter_map(|(channel, &(from, _))| number(channel, from)).min();
             return Sought::Short(place_before(first.into_iter().chain(found).min(), head));
         }
-        // What has lapsed is not to be had any more; mostly it is out of the channels already.
+        // A lapsed event is not read, but mostly the channels no longer hold it.
         if let [(_, to)] = left[..]
             && !self.has_lapsed()
         {
@@ -184,7 +177,20 @@ impl State {
         sought(place_before(found, head), count)
     }
 
-    /// Walks the order of all events backwards: what patterns match may be spread over very many channels.
+    /// Each channel's readable events before `before`: the index of the first, and the index after the
+    /// last.
+    fn readable_before(&self, channels: &[ChannelId], before: Sequence) -> Vec<(usize, usize)> {
+        self.budget.spend(CHANNEL_STEPS * 2 * steps(channels.len()));
+        let readable = |&id: &ChannelId| {
+            let record = self.channels.get(id);
+            let from = record.index_after(Sequence::START);
+            (from, record.retained.count_through(Sequence(before.0 - 1)).max(from))
+        };
+        channels.iter().map(readable).collect()
+    }
+
+    /// Walks the order of all events backwards: the events of patterns may be spread over very many
+    /// channels.
     fn seek_last_of(
         &mut self,
         channels: &[ChannelId],
@@ -220,12 +226,12 @@ fn is_pattern(name: &str) -> bool {
     crate::hub::channels::record::pattern_prefix(name).is_some()
 }
 
-/// The place of a stream that begins with `first`, or at the head where there is no such event.
+/// The place before `first`, or the head if there is no such event.
 fn place_before(first: Option<Sequence>, head: Sequence) -> Sequence {
     first.map_or(head, |first| Sequence(first.0 - 1))
 }
 
-/// What became of a seek for events before `place`, of which so many were not found.
+/// The result of a search for events, with `missing` of them not found.
 fn sought(place: Sequence, missing: usize) -> Sought {
     if missing > 0 { Sought::Short(place) } else { Sought::Place(place) }
 }

@@ -1,4 +1,4 @@
-//! What a stream reads of the history at once.
+//! A slice: what a stream reads from the history at once.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,35 +8,36 @@ use crate::base::id::{EventId, Sequence};
 use crate::frame::segment::Segment;
 use crate::hub::history::page::Place;
 
-/// References to adjacent frames that one slice has at the most.
+/// The most runs of adjacent frames in one slice.
 pub const SLICE_RUNS_MAX: usize = 64;
 
-/// Frames that one slice refers to at the most.
+/// The most frames in one slice.
 pub const SLICE_FRAMES_MAX: u32 = 256;
 
-/// A slice whose segments come to more than its bytes may goes on where its frames are less than this part of them: where
-/// they have to wait, they are copied. Otherwise it ends with its segment, which all streams that read there share.
+/// A slice may keep alive segments of more bytes than its limit only while its frames are less than this
+/// part of those bytes: such frames are copied if they have to wait. A denser slice ends with its
+/// segment, which all streams that read there share.
 const DENSE_SHARE: usize = 4;
 
-/// Events that are lost for a stream, at its very place.
+/// Events lost to a stream right after its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// How many; `None` where that is not known exactly.
+    /// The number of events, or `None` if it is not known exactly.
     pub missed: Option<u64>,
-    /// The id of the place after which they are missing.
+    /// The id of the place after which the events are missing.
     pub after: EventId,
 }
 
 /// Adjacent frames of one slice.
 #[derive(Debug)]
 pub struct HistoryRun {
-    /// Where their bytes stand.
+    /// The segment of their bytes.
     pub segment: Arc<Segment>,
     /// The first byte.
     pub from: u32,
-    /// Behind the last byte.
+    /// The end: one after the last byte.
     pub to: u32,
-    /// How many frames.
+    /// The number of frames.
     pub frames: u32,
 }
 
@@ -45,29 +46,29 @@ pub struct HistoryRun {
 pub struct SliceLimits {
     /// Frames, at most [`SLICE_FRAMES_MAX`].
     pub frames_max: u32,
-    /// Bytes; one frame is taken however large.
+    /// Bytes. A slice has at least one frame, however large.
     pub bytes_max: usize,
 }
 
-/// What was read. A gap comes before the frames, and is told before any of them.
+/// The content of a slice. The gap comes before the frames, and is sent before them.
 #[derive(Debug, Default)]
 pub struct Slice {
-    /// Events that are missing right at the place where the slice begins.
+    /// Events missing right at the place where the slice begins.
     pub gap: Option<Gap>,
-    /// The id that the stream named and no event has: it begins at the place where it subscribed.
+    /// The id that the stream named, if no event has it. The stream then begins where it subscribed.
     pub unknown: Option<Box<str>>,
     /// The frames, in order.
     pub runs: Vec<HistoryRun>,
-    /// How many frames.
+    /// The number of frames.
     pub frames: u32,
-    /// Nothing more is to be read up to the shard's cursor, and the stream's place is that cursor: it is live.
+    /// Everything up to the shard's cursor is read, and the stream's place is that cursor: it is live.
     pub is_live: bool,
-    /// Nothing was read, and nothing is to be read until the shard's cursor has moved on.
+    /// Nothing was read, and nothing can be read until the shard's cursor moves on.
     pub is_ahead: bool,
-    /// Bytes of the frames, and of the segments that they keep alive.
+    /// The bytes of the frames, and of the segments they keep alive.
     bytes: usize,
     held_bytes: usize,
-    /// Merges the channels by their next number.
+    /// The heap that merges channels by their next number.
     pub(super) heap: BinaryHeap<Reverse<(Sequence, usize)>>,
 }
 
@@ -84,7 +85,7 @@ impl Slice {
         self.heap.clear();
     }
 
-    /// Takes a frame behind the others; returns false where it holds as much as it may.
+    /// Adds a frame. Returns false if the slice is full.
     pub(in crate::hub) fn push(&mut self, place: &Place<'_>, limits: SliceLimits) -> bool {
         let len = (place.to - place.from) as usize;
         let is_full = self.frames > 0 && self.bytes + len > limits.bytes_max;

@@ -1,4 +1,5 @@
-//! How a shard takes the order: what lies after its cursor, as runs of adjacent frames with the same channels.
+//! How a shard takes the order: the events after its cursor, as runs of adjacent frames with the same
+//! channels.
 
 use std::sync::Arc;
 
@@ -14,19 +15,19 @@ use crate::hub::tally::Tally;
 /// Adjacent frames that went to the same channels.
 #[derive(Debug)]
 pub struct LiveRun {
-    /// Where their bytes stand.
+    /// The segment of their bytes.
     pub segment: Arc<Segment>,
     /// The first byte.
     pub from: u32,
-    /// Behind the last byte.
+    /// The end: one after the last byte.
     pub to: u32,
-    /// How many frames.
+    /// The number of frames.
     pub frames: u32,
-    /// The first frame's number.
+    /// The number of the first frame.
     pub first: Sequence,
-    /// The channels that they went to, each once.
+    /// The channels of the frames, each once.
     pub channels: RunChannels,
-    /// The count of its receivers that the shard is to add to; where there is one, the run has one frame.
+    /// The receiver count that the shard must add to. A run with a count has one frame.
     pub tally: Option<Arc<Tally>>,
     target: TargetId,
 }
@@ -34,9 +35,9 @@ pub struct LiveRun {
 /// The channels of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunChannels {
-    /// One channel, as nearly always.
+    /// One channel, which is nearly always the case.
     One(ChannelId),
-    /// Several: a stream may subscribe to more than one of them.
+    /// Several channels. A stream may subscribe to more than one of them.
     Several(Box<[ChannelId]>),
 }
 
@@ -51,23 +52,23 @@ impl RunChannels {
     }
 }
 
-/// Bytes up to which a shard takes more frames at once than the queue of a stream holds: about what a socket takes of
-/// one send, so that hardly any of them has to be queued.
+/// Up to this many bytes a shard takes more frames at once than the queue of a stream holds. It is about
+/// what a socket accepts in one send, so hardly any of these frames are queued.
 const SMALL_FRAMES_BYTES_MAX: usize = 64 * 1024;
 
 /// How much a shard takes at once.
 #[derive(Clone, Copy, Debug)]
 pub struct TakeLimits {
-    /// Frames, those that do not concern the shard included.
+    /// Frames, including those that do not concern the shard.
     pub frames_max: u32,
-    /// As many frames are taken where they come to more than 64 KiB.
+    /// The most frames if they are more than 64 KiB together.
     pub large_frames_max: u32,
-    /// Bytes of frames; one frame is taken however large.
+    /// Bytes of frames. At least one frame is taken, however large.
     pub bytes_max: usize,
 }
 
 impl TakeLimits {
-    /// As much as an empty outbox takes at once.
+    /// The limits of an empty outbox.
     #[must_use]
     pub fn of(outbox: OutboxLimits) -> TakeLimits {
         let OutboxLimits { bytes_max, frames_max: large_frames_max } = outbox;
@@ -82,10 +83,10 @@ impl TakeLimits {
 }
 
 impl Hub {
-    /// Moves the shard's cursor on, as far as the limits and one hold of the lock allow, and appends what it passed and what
-    /// concerns the shard to `runs`, in order.
+    /// Moves the shard's cursor on, as far as the limits and one hold of the lock allow. Appends the
+    /// frames it passes that concern the shard to `runs`, in order.
     ///
-    /// Returns the new cursor. It equals [`Hub::head`] if and only if nothing more is to be taken now.
+    /// Returns the new cursor. It equals [`Hub::head`] if and only if nothing more can be taken now.
     pub fn take(&self, shard: usize, limits: TakeLimits, runs: &mut Vec<LiveRun>) -> Sequence {
         let mut state = self.lock();
         let state = &mut *state;
@@ -100,10 +101,11 @@ impl Hub {
             for entry in &page.entries[page.index_after(cursor)..] {
                 let sequence = page.sequence(entry);
                 let place = page.place(entry);
-                // Where its subscribers have left since the event was applied, the shard is still to say that it counts none.
+                // If its subscribers have left since the event was applied, the shard must still report
+                // a count of none.
                 let tally = state.tally_of(sequence).filter(|tally| tally.awaits(shard));
                 let is_taken = tally.is_some() || state.concerns(entry.target, shard);
-                // What is only passed over is no load, however large it is.
+                // A frame that is only passed over costs nothing, however large it is.
                 let len = if is_taken { (place.to - place.from) as usize } else { 0 };
                 if frames > 0 && (!limits.allow(frames + 1, bytes + len) || state.budget.is_spent_to(2)) {
                     reached = Sequence(sequence.0 - 1);
@@ -147,7 +149,7 @@ impl Hub {
         reached
     }
 
-    /// How far the shard has taken the order.
+    /// Returns how far the shard has taken the order.
     #[must_use]
     pub fn cursor(&self, shard: usize) -> Sequence {
         self.lock().cursors[shard]

@@ -1,5 +1,5 @@
-//! Reading for streams with patterns: what matches a pattern is either merged from the channels that match, while they
-//! are few, or picked from the order of all events, an entry at a time.
+//! Reading for streams with patterns. If few channels match, their events are merged; otherwise entries
+//! are picked one by one from the order of all events.
 
 use smallvec::SmallVec;
 
@@ -13,17 +13,17 @@ use crate::hub::reading::cursor::Cursor;
 use crate::hub::reading::slice::{Slice, SliceLimits};
 use crate::hub::state::State;
 
-/// Channels that a slice merges for patterns. With more, finding each one's place costs more than looking at as many
-/// entries as a slice may.
+/// The most channels that a slice merges for patterns. With more, finding the place in each costs more
+/// than looking at as many entries as a slice may have.
 const MERGED_CHANNELS_MAX: usize = 64;
 
-/// What a stream subscribes to, to look at events one by one.
+/// What a stream subscribes to, in the form that checks events one by one.
 pub(in crate::hub) struct Selected<'s> {
     channels: SmallVec<[ChannelId; 8]>,
     prefixes: SmallVec<[&'s str; 8]>,
 }
 
-/// A channel of an event's target that is in the table.
+/// A channel of an event's target, if it is in the table.
 #[derive(Clone, Copy)]
 struct Present<'s> {
     id: ChannelId,
@@ -33,7 +33,8 @@ struct Present<'s> {
 }
 
 impl State {
-    /// The channels that these channels and patterns come to; `None` where they are too many to be merged.
+    /// The channels among `channels` and those that its patterns match, or `None` if there are too many
+    /// to merge.
     pub(in crate::hub) fn merged(&self, channels: &[ChannelId]) -> Option<SmallVec<[ChannelId; 8]>> {
         let mut merged = SmallVec::new();
         let mut has_patterns = false;
@@ -56,8 +57,8 @@ impl State {
         Some(merged)
     }
 
-    /// Reads up to `end` what goes to any of `channels`, in the order of all events; returns true if and only if it got
-    /// there.
+    /// Reads the events up to `end` that go to any of `channels`, in the order of all events. Returns
+    /// true if it got there.
     pub(super) fn walk(
         &self,
         channels: &[ChannelId],
@@ -88,8 +89,8 @@ impl State {
         true
     }
 
-    /// Counts the events behind `place` that go to any of `channels`, among as many of the next ones of all as the budget
-    /// allows; of those behind them each one counts.
+    /// Counts the events after `place` that go to any of `channels`. It looks at as many events of the
+    /// order as the budget allows, and counts every event beyond those.
     pub(in crate::hub) fn count_walked(&self, channels: &[ChannelId], place: Sequence) -> usize {
         let selected = self.select(channels);
         let mut count = 0;
@@ -107,14 +108,14 @@ impl State {
         count
     }
 
-    /// What these channels and patterns select.
+    /// Splits `channels` into channels and prefixes of patterns.
     pub(super) fn select(&self, channels: &[ChannelId]) -> Selected<'_> {
         let prefixes = channels.iter().filter_map(|&id| self.channels.prefix(id)).collect();
         let is_no_pattern = |id: &ChannelId| self.channels.prefix(*id).is_none();
         Selected { channels: channels.iter().copied().filter(is_no_pattern).collect(), prefixes }
     }
 
-    /// Returns true if and only if a channel that is selected retains the event.
+    /// Returns true if and only if a selected channel retains the event and it can be read.
     pub(super) fn selects(&self, selected: &Selected<'_>, entry: &Entry, sequence: Sequence) -> bool {
         if entry.holders == 0 || entry.lapses <= self.now {
             return false;
@@ -128,8 +129,9 @@ impl State {
         });
         let comparisons = present.len() * (selected.channels.len() + selected.prefixes.len());
         self.budget.spend(budget::steps(comparisons / budget::COMPARISONS_PER_STEP));
-        // Where as many retain it as are in the target without its patterns, each of them does, and nobody's numbers need
-        // be looked at. If the place of one that went was given to another, there are more than retain it.
+        // If as many channels retain the event as the target has without its patterns, each of them
+        // does, and no list of numbers need be searched. If the place of a channel that left was given
+        // to another, the target has more channels than retain the event.
         let retaining_max = present.iter().filter(|channel| !channel.is_pattern).count();
         let is_with_all = retaining_max == entry.holders as usize;
         present.iter().any(|&Present { id, name, is_pattern, record }| {
@@ -155,7 +157,7 @@ mod tests {
     use crate::hub::{Begin, Begun, Hub};
     use crate::sse::event::Event;
 
-    /// The data of all that is read from a place on, through `merged` channels or else by a walk, in slices of three.
+    /// The data read from a place on, through `merged` channels or by a walk, in slices of three.
     fn read_all(hub: &Hub, ids: &[ChannelId], after: u64, merged: bool) -> Vec<String> {
         let (mut cursor, mut read) = (Cursor::behind(Sequence(after), None), Vec::new());
         let limits = SliceLimits { frames_max: 3, bytes_max: 20_000 };
@@ -218,7 +220,7 @@ mod tests {
         take_all(&hub);
         let names = [Selector::parse("chat/*").unwrap()];
         let subscribed = hub.subscribe(0, &names, None, Begin::After(id(50))).unwrap();
-        finish(&hub); // It knows what its channels had lost before.
+        finish(&hub); // Now the pattern knows its channels' earlier losses.
         let Begun::After(mut cursor) = subscribed.begun else { panic!("the id is known") };
         let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
         let (mut slice, mut frames, mut slices) = (Slice::default(), 0, 0);
@@ -252,7 +254,7 @@ mod tests {
             let Begun::After(mut cursor) = subscribed.begun else {
                 panic!("it begins with what is retained")
             };
-            cursor.stop_at(Some(Sequence(0))); // It is to be found, and nothing to be read.
+            cursor.stop_at(Some(Sequence(0))); // The place is found, and nothing is read.
             let limits = SliceLimits { frames_max: 1, bytes_max: 1 };
             while !cursor.has_place() {
                 hub.read(0, &subscribed.channels, &mut cursor, limits, &mut Slice::default());

@@ -1,7 +1,7 @@
 //! Dropping the history of a channel on demand (section "Managing" of the contract).
 //!
-//! For whoever reads the history, all that was dropped is gone at once. Live streams notice nothing: what a shard has yet
-//! to take stays until every shard has, as with all that is given up.
+//! For readers of the history, all dropped events are gone at once. Live streams notice nothing: an
+//! event that a shard has not taken stays until every shard has, like every event that is given up.
 
 use std::sync::MutexGuard;
 
@@ -12,10 +12,12 @@ use crate::hub::lock::Hub;
 use crate::hub::state::State;
 
 impl Hub {
-    /// Drops all events of a channel up to now, and returns how many. They stay where they went to other channels too. A
-    /// stream that resumes from before is told of them as of any events that are no longer retained, all at once.
+    /// Drops all events of a channel up to now, and returns how many. An event that also went to other
+    /// channels stays there. A stream that resumes from before gets one `gap` for all of them, as for
+    /// any events that are no longer retained.
     ///
-    /// Returns `None` if there is no such channel: it has neither subscribers nor events that can be read.
+    /// Returns `None` if there is no such channel, that is, none with subscribers or events that can be
+    /// read.
     pub fn drop_history(&self, name: &str) -> Option<usize> {
         let mut state = self.lock_without_lapsed();
         let id = state.channels.find(name).filter(|_| is_channel(name))?;
@@ -30,7 +32,8 @@ impl Hub {
             state.over.push(id);
         }
         state.drop_through(id, newest, &lapsed);
-        // Very many are given up in parts, between which others have the lock. What a shard has yet to take goes later.
+        // A large history is given up in parts, and others get the lock between two parts. What a shard
+        // has not taken yet goes later.
         while state.has_droppable(name) {
             state.enforce_retention();
             self.publish_counts(&state);
@@ -41,8 +44,9 @@ impl Hub {
         Some(count)
     }
 
-    /// The lock, when what has lapsed and was taken by all is given up, in as many holds as that takes: what has lapsed has
-    /// to be told from what is dropped, and is so by a look at each event while there is any.
+    /// Returns the lock once all lapsed events that every shard has taken are given up, in as many holds
+    /// as that takes. The drop must tell lapsed events from dropped ones, and while there are lapsed
+    /// events that takes a look at each event.
     fn lock_without_lapsed(&self) -> MutexGuard<'_, State> {
         loop {
             let mut state = self.lock();
@@ -57,21 +61,22 @@ impl Hub {
     }
 }
 
-/// What of a channel's history is to be dropped.
+/// The events that a drop concerns.
 struct Droppable {
-    /// Events before the newest of the others that have lapsed and are still retained.
+    /// Lapsed events that are still retained and come before `newest`.
     lapsed: Vec<Sequence>,
-    /// The last one that has not.
+    /// The last event that has not lapsed.
     newest: Sequence,
-    /// How many have not.
+    /// The number of events that have not lapsed.
     count: usize,
 }
 
 impl State {
-    /// What a channel has to be dropped; `None` where that is nothing.
+    /// Returns what a drop of the channel concerns, or `None` if there is nothing.
     fn droppable(&self, id: ChannelId) -> Option<Droppable> {
         let readable = self.channels.get(id).readable();
-        // What has lapsed and was taken is given up: what was not is known.
+        // Lapsed events that every shard has taken are given up already; the others are in
+        // `untaken_lapsed`.
         let count = readable.len();
         let untaken = self.history.untaken_lapsed.iter().copied();
         let mut lapsed: Vec<Sequence> =
@@ -82,9 +87,9 @@ impl State {
         Some(Droppable { lapsed, newest, count })
     }
 
-    /// Makes all of a channel's events up to `newest` unreadable, and notes for its patterns what they lose by it: the last
-    /// event that no other channel of a pattern has says it of all that go now. Those among them that had `lapsed` are not
-    /// lost by it.
+    /// Makes all events of a channel up to `newest` unreadable, and notes what its patterns lose. For
+    /// each pattern one event is noted: the last one that no other channel of the pattern retains.
+    /// Events in `lapsed` had lapsed and are not lost.
     fn drop_through(&mut self, id: ChannelId, newest: Sequence, lapsed: &[Sequence]) {
         let mut patterns = self.channels.all_patterns_of(id);
         let from = self.channels.get(id).index_after(Sequence::START);
@@ -102,7 +107,7 @@ impl State {
         }
     }
 
-    /// Returns true if and only if events of the channel were dropped that every shard has taken and that are still there.
+    /// Returns true if the channel still retains dropped events that every shard has taken.
     fn has_droppable(&self, name: &str) -> bool {
         let channel = self.channels.find(name).map(|id| self.channels.get(id));
         let oldest = channel.and_then(|channel| Some((channel.dropped_through, channel.retained.first()?)));
@@ -136,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_history_is_one_gap_and_what_came_after_goes_on() {
+    fn a_dropped_history_is_one_gap_and_later_events_are_read() {
         let hub = hub(100, usize::MAX);
         for n in 1..=4 {
             publish_to(&hub, "a", &format!("a{n}"));
@@ -176,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dropped_still_reaches_the_live_streams_of_a_shard_that_has_not_taken_it() {
+    fn dropped_events_still_reach_live_streams_of_a_shard_that_has_not_taken_them() {
         let hub = hub(100, usize::MAX);
         let names = [Selector::parse("a").unwrap()];
         hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
@@ -186,7 +191,7 @@ mod tests {
         assert_eq!(retained(&hub.lock()), 0);
         assert_eq!(hub.drop_history("a"), Some(0));
 
-        // Who resumes now sees nothing of it, whether its shard has taken it or not.
+        // A stream that resumes now sees none of it, whether its shard has taken it or not.
         let resumed = hub.subscribe(0, &names, None, Begin::After(id(0))).unwrap();
         let Begun::After(mut cursor) = resumed.begun else { panic!("the id is known") };
         let (mut slice, limits) = (Slice::default(), SliceLimits { frames_max: 64, bytes_max: usize::MAX });
@@ -196,7 +201,7 @@ mod tests {
         hub.take(0, TakeLimits { frames_max: 100, large_frames_max: 100, bytes_max: usize::MAX }, &mut runs);
         assert_eq!(runs.iter().map(|run| run.frames).sum::<u32>(), 3);
         hub.read(0, &resumed.channels, &mut cursor, limits, &mut slice);
-        let gap = slice.gap.take().expect("it is told what it misses");
+        let gap = slice.gap.take().expect("the stream is notified of its loss");
         assert_eq!((gap, slice.frames, slice.is_live), (Gap { missed: None, after: id(0) }, 0, true));
         assert!(
             hub.lock().channels.get(resumed.channels[0]).retained.is_empty(),
@@ -205,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_had_lapsed_in_a_dropped_history_is_not_missed_and_the_rest_of_it_is_counted() {
+    fn lapsed_events_of_a_dropped_history_are_not_missed_and_the_others_are_counted() {
         for is_taken in [true, false] {
             let hub = hub(100, usize::MAX);
             let limits = TakeLimits { frames_max: 100, large_frames_max: 100, bytes_max: usize::MAX };
@@ -220,7 +225,7 @@ mod tests {
                     hub.take(0, limits, &mut Vec::new());
                 }
             }
-            // A tick passes that no shard has told the hub of by the time of the drop.
+            // A tick passes, and no shard has set the hub's clock by the time of the drop.
             hub.now.store(10, Ordering::Relaxed);
             assert_eq!(hub.drop_history("a"), Some(4));
             hub.take(0, limits, &mut Vec::new());
@@ -237,9 +242,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_told_of_a_dropped_channel_once() {
+    fn a_pattern_reports_a_dropped_channel_once() {
         for channels in [1, 100] {
-            // Few channels are merged for a pattern, of many the order is walked.
+            // Few channels are merged for a pattern; for many, the order is walked.
             let hub = hub(100, usize::MAX);
             (0..channels).for_each(|n| drop(publish_to(&hub, &format!("x{n}"), &format!("{n}"))));
             publish_to(&hub, "x0", "last");

@@ -1,4 +1,4 @@
-//! What the history keeps, and for how long: bounds by number, by bytes as really held, and by age.
+//! Keeping the history within its bounds of number, bytes as really held, and age.
 
 use std::time::Duration;
 
@@ -12,25 +12,28 @@ use crate::hub::channels::table::Removal;
 use crate::hub::history::page::Entry;
 use crate::hub::state::State;
 
-/// Sparse pages that one hold of the lock compacts at the most while there is room.
+/// The most sparse pages that one hold of the lock compacts while there is room.
 const COMPACTIONS_PER_CALL_MAX: usize = 2;
 
-/// The part of `Retention::bytes_max` up to which ids of publishers drive out events. Beyond it those go first whose events
-/// are gone: else the history would in the end be driven out by what only names places in it.
+/// Up to this part of `Retention::bytes_max` the ids of publishers drive out events. Beyond it, ids
+/// whose events are gone go first; otherwise the history would in the end be driven out by mere names of
+/// places in it.
 const OWN_IDS_SHARE: usize = 4;
 
-/// The part of `Retention::bytes_max` that names of former channels may take where there is no room.
+/// The part of `Retention::bytes_max` that the names of former channels may keep when there is no room.
 const FORMER_SHARE: usize = 8;
 
 impl State {
-    /// Retains `sequence`, with this id of its publisher's, as the newest event of a channel; what is over the bound goes with [`State::enforce_retention`].
+    /// Retains `sequence`, with its publisher's id if it has one, as the newest event of a channel.
+    /// [`State::enforce_retention`] gives up what is over the bound.
     pub(in crate::hub) fn retain(&mut self, channel: ChannelId, sequence: Sequence, own_id: Option<&str>) {
         if self.channels.retain(channel, sequence, self.retention.events_max) {
             self.over.push(channel);
         }
         if own_id.is_some() || !self.own_ids.is_empty() {
             let name = self.channels.name(channel);
-            // What goes to one client is kept for its stream alone, and none can resume after it.
+            // An event to one client is kept for its stream alone, and no other stream can resume after
+            // it.
             let own_id = own_id.filter(|_| !is_client(name));
             self.own_ids.note_event(name, sequence, own_id);
             self.budget.spend(NAME_STEPS);
@@ -38,24 +41,24 @@ impl State {
         }
     }
 
-    /// Gives up what is beyond the bounds of bytes and age, as far as every shard has taken it, and tidies up: as much as the
+    /// Gives up what is over the bounds, as far as every shard has taken it, and tidies up, as the
     /// budget of this hold allows.
     pub(in crate::hub) fn enforce_retention(&mut self) {
         let taken = self.taken_by_all();
-        // What has lapsed goes first: else a channel would give up events for it that it could keep.
+        // Lapsed events go first: otherwise a channel would give up events that it could keep.
         self.give_up_lapsed(taken);
         self.evict_from_full_channels(taken);
         self.go_on_leaving();
         if let Some(age_max) = self.retention.age_max {
             self.evict_older_than(age_max, taken);
         }
-        self.own_ids.go_on(&self.budget);
+        self.own_ids.continue_giving_up(&self.budget);
         self.tidy_pages(taken);
         self.remove_idle_channels(taken);
-        // What goes anyway goes before what would stay if there were room.
+        // What must go in any case goes before events that could stay if there were room.
         let is_left = self.budget.is_spent_to(3);
         while !is_left && self.lacks_room() && !self.budget.is_spent() {
-            // Bytes that nobody needs go before what is retained does.
+            // Bytes that nobody needs go before retained events.
             let has_made_room = self.compact(taken)
                 || self.forget_former_channel()
                 || self.forget_own_id(self.history.first().unwrap_or(Sequence::MAX))
@@ -70,12 +73,12 @@ impl State {
         self.gather_and_sort();
     }
 
-    /// Returns true if and only if more is held than may be.
+    /// Returns true if more bytes are held than allowed.
     pub(in crate::hub) fn lacks_room(&self) -> bool {
         self.held_bytes() > self.retention.bytes_max
     }
 
-    /// Returns true if something may be given up now that a shard has taken more.
+    /// Returns true if something may be given up after a shard has taken more.
     pub(in crate::hub) fn has_retention_due(&self) -> bool {
         let taken = self.taken_by_all();
         self.is_unfinished
@@ -85,12 +88,12 @@ impl State {
             || self.lacks_room()
     }
 
-    /// Bytes that history, channels and ids of publishers hold.
+    /// The bytes that the history, channels, targets and ids of publishers hold.
     pub(in crate::hub) fn held_bytes(&self) -> usize {
         self.history.held_bytes() + self.channels.bytes() + self.targets.bytes() + self.own_ids.bytes()
     }
 
-    /// Gives up the oldest events of channels that have more than they may, or whose history was dropped.
+    /// Gives up the oldest events of channels with too many events, or with a dropped history.
     fn evict_from_full_channels(&mut self, taken: Sequence) {
         while !self.budget.is_spent_to(3)
             && let Some(channel) = self.over.pop(taken)
@@ -101,7 +104,7 @@ impl State {
                 Reached::Bound => {
                     self.channels.change(channel, |record| record.is_over = false);
                     if self.channels.get(channel).retained.is_empty() {
-                        self.idle.push(channel); // As long as it was over its bound it could not leave.
+                        self.idle.push(channel); // It could not leave the table while it was over its bound.
                     }
                 }
                 Reached::Taken => self.over.put_off(channel),
@@ -136,7 +139,7 @@ impl State {
             self.channels.lapse(channel, sequence);
         } else {
             self.channels.evict_oldest(channel);
-            // What was dropped was noted then.
+            // The loss of a dropped event was noted by the drop.
             if self.channels.has_patterns()
                 && sequence > self.channels.get(channel).dropped_through
                 && let Some(target) = self.history.target_of(sequence)
@@ -148,7 +151,7 @@ impl State {
         self.note_given_up(channel);
     }
 
-    /// Notes what follows from it that a channel has given up an event.
+    /// Does what follows when a channel has given up an event.
     pub(super) fn note_given_up(&mut self, channel: ChannelId) {
         self.forget_passed_ids(channel);
         if self.channels.get(channel).retained.is_empty() {
@@ -156,7 +159,7 @@ impl State {
         }
     }
 
-    /// Forgets the ids of a channel that are not known as places any more.
+    /// Forgets the ids of a channel that no longer name a place.
     fn forget_passed_ids(&mut self, channel: ChannelId) {
         if self.own_ids.is_empty() {
             return;
@@ -165,8 +168,8 @@ impl State {
         self.own_ids.forget_passed(name, self.retention.events_max, oldest, &self.budget);
     }
 
-    /// Forgets the oldest id of a publisher, where such ids hold more than their share, and its event's place lies before
-    /// `end`; returns false where it stays.
+    /// Forgets the oldest id of a publisher, if such ids hold more than their share and its event lies
+    /// before `end`. Returns true if it was forgotten.
     fn forget_own_id(&mut self, end: Sequence) -> bool {
         let is_forgotten = self.own_ids.bytes() > self.retention.bytes_max / OWN_IDS_SHARE
             && self.own_ids.oldest().is_some_and(|oldest| oldest < end)
@@ -175,7 +178,8 @@ impl State {
         is_forgotten
     }
 
-    /// Forgets the oldest former channel, where their names hold more than their share; returns false where they do not.
+    /// Forgets the oldest former channel, if their names hold more than their share. Returns true if one
+    /// was forgotten.
     fn forget_former_channel(&mut self) -> bool {
         let former = &mut self.channels.forgotten;
         let is_forgotten = former.bytes() > self.retention.bytes_max / FORMER_SHARE && former.forget_oldest();
@@ -183,7 +187,7 @@ impl State {
         is_forgotten
     }
 
-    /// Gives up pages of which nothing is retained, and compacts some of which little is, where those hold much.
+    /// Gives up dead pages, and compacts some sparse pages if those hold much.
     fn tidy_pages(&mut self, taken: Sequence) {
         let State { targets, history, budget, .. } = self;
         history.give_up_dead(taken, budget, |target| targets.forget(target));
@@ -194,13 +198,14 @@ impl State {
         }
     }
 
-    /// Compacts a sparse page; returns false where there is none that every shard is done with.
+    /// Compacts a sparse page. Returns false if there is none that every shard has taken.
     fn compact(&mut self, taken: Sequence) -> bool {
         let State { targets, history, budget, .. } = self;
         history.compact(taken, budget, |target| targets.forget(target))
     }
 
-    /// Gives up events of the oldest page, and the page when all of them are; returns false where it must stay.
+    /// Gives up events of the oldest page, and the page once all of them are. Returns false if the page
+    /// must stay.
     fn evict_oldest_page(&mut self, taken: Sequence) -> bool {
         let Some(page) = self.history.oldest_to_go(taken) else { return false };
         let mut index = page.index_after(self.evicted_through);
@@ -223,7 +228,7 @@ impl State {
         true
     }
 
-    /// Gives up events from the front of the order, the only ones that can be too old.
+    /// Gives up events from the front of the order; only these can be too old.
     fn evict_older_than(&mut self, age_max: Duration, taken: Sequence) {
         let age_ticks = u32::try_from(age_max.as_millis() / crate::hub::TICK.as_millis()).unwrap_or(u32::MAX);
         let Some(oldest_tick) = self.now.checked_sub(age_ticks) else { return };
@@ -235,7 +240,7 @@ impl State {
                 if page.last() > taken || !page.is_sealed() {
                     return;
                 }
-                self.expired_through = page.last(); // Its last entries went when it was compacted.
+                self.expired_through = page.last(); // Compaction removed its last entries.
                 continue;
             };
             let (sequence, entry) = (page.sequence(entry), *entry);
@@ -249,14 +254,15 @@ impl State {
         }
     }
 
-    /// Takes an event out of all channels that retain it, and out of the history's account.
+    /// Removes an event from all channels that retain it and from the history's account.
     fn release_everywhere(&mut self, entry: &Entry, sequence: Sequence, taken: Sequence) {
         for _ in 0..self.evict_from_channels(entry, sequence) {
             self.history.release(sequence, taken);
         }
     }
 
-    /// Takes an event, the oldest retained one of all, out of the channels that retain it; returns how many did.
+    /// Removes an event, the oldest retained one of all, from the channels that retain it, and returns
+    /// how many did.
     fn evict_from_channels(&mut self, entry: &Entry, sequence: Sequence) -> usize {
         if entry.lapses <= self.now {
             return self.lapse(entry.target, sequence);
@@ -280,14 +286,14 @@ impl State {
         evicted
     }
 
-    /// Takes channels out of the table that a subscription has left idle.
+    /// Removes channels that became idle when a subscription ended.
     pub(in crate::hub) fn tidy_table(&mut self) {
         let taken = self.taken_by_all();
         self.remove_idle_channels(taken);
         self.is_unfinished |= self.budget.is_spent_to(3);
     }
 
-    /// Takes channels that nobody subscribes to and that retain nothing out of the table.
+    /// Removes channels without subscribers and retained events from the table.
     fn remove_idle_channels(&mut self, taken: Sequence) {
         while !self.budget.is_spent_to(3)
             && let Some(channel) = self.idle.pop(taken)
@@ -306,10 +312,10 @@ impl State {
 
 /// Why no more of a channel's oldest events are given up now.
 enum Reached {
-    /// It has no more than it may.
+    /// The channel is within its bound.
     Bound,
-    /// A shard has not taken the next one.
+    /// A shard has not taken the next event.
     Taken,
-    /// Others are to have the lock.
+    /// The budget is spent, and others must get the lock.
     Budget,
 }

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_lapsed_is_not_replayed_and_not_missing() {
+    fn lapsed_events_are_not_replayed_and_not_missing() {
         let hub = hub(10, usize::MAX);
         publish(&hub, &[(&["a"], "1", 2), (&["a"], "2", 0), (&["a", "b"], "3", 1), (&["b"], "4", 0)]);
         set_seconds(&hub, 0.9);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_events_are_those_that_are_still_to_be_had() {
+    fn the_last_events_are_those_that_have_not_lapsed() {
         let hub = hub(10, usize::MAX);
         let names = [Selector::parse("a").unwrap()];
         hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lagging_shard_is_still_given_what_has_lapsed() {
+    fn a_lagging_shard_still_takes_lapsed_events() {
         let hub = hub(10, usize::MAX);
         let names = [Selector::parse("a").unwrap()];
         let live = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_fell_behind_knows_exactly_what_it_missed_of_what_had_not_lapsed() {
+    fn a_stream_that_fell_behind_counts_exactly_the_missed_events_that_had_not_lapsed() {
         let hub = hub(4, usize::MAX);
         let names = [Selector::parse("a").unwrap()];
         let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_what_has_lapsed_is_given_up() {
+    fn the_memory_of_lapsed_events_is_given_up() {
         let hub = hub(100_000, usize::MAX);
         let data = "x".repeat(1000);
         publish(&hub, &[(&["keeps"], "first", 0)]);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_evicted_before_it_lapsed_is_missing() {
+    fn an_event_that_is_evicted_before_it_lapses_is_missing() {
         let hub = hub(2, usize::MAX);
         (1..=5).for_each(|n| publish(&hub, &[(&["a"], &n.to_string(), 1)]));
         set_seconds(&hub, 1.0);

@@ -1,18 +1,18 @@
-//! Channels that are to be looked at again: those for which a shard has to take more first are put off until one has, so
-//! that nobody looks at them in vain meanwhile.
+//! Channels to look at again. A channel that waits for shards to take more is put off until they have,
+//! so it is not looked at in vain.
 
 use crate::base::id::Sequence;
 use crate::base::queue::Queue;
 use crate::hub::channel_id::ChannelId;
 
-/// Channels to look at, in the order in which they came.
+/// Channels to look at, in the order in which they were added.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Lookout {
     due: Queue<ChannelId>,
     put_off: Queue<ChannelId>,
-    /// How many of those that were put off first are to be looked at again.
+    /// The number of channels at the front of `put_off` to look at again.
     ready: usize,
-    /// How far every shard had taken the order when channels were put off.
+    /// How far every shard had taken the order when `ready` was set.
     taken: Sequence,
 }
 
@@ -22,12 +22,12 @@ impl Lookout {
         self.due.push_back(channel);
     }
 
-    /// Has a channel wait until every shard has taken more than now.
+    /// Puts a channel off until every shard has taken more than now.
     pub(super) fn put_off(&mut self, channel: ChannelId) {
         self.put_off.push_back(channel);
     }
 
-    /// The next channel to look at now that every shard has taken the order up to `taken`.
+    /// Returns the next channel to look at, given that every shard has taken the order up to `taken`.
     pub(in crate::hub) fn pop(&mut self, taken: Sequence) -> Option<ChannelId> {
         if self.taken < taken {
             self.taken = taken;
@@ -41,7 +41,7 @@ impl Lookout {
         self.put_off.pop_front()
     }
 
-    /// Returns true if and only if there is a channel to look at.
+    /// Returns true if there is a channel to look at.
     pub(super) fn has_due(&self, taken: Sequence) -> bool {
         !self.due.is_empty() || self.ready > 0 || (self.taken < taken && !self.put_off.is_empty())
     }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_put_off_comes_again_once_more_is_taken() {
+    fn a_channel_that_is_put_off_comes_again_once_more_is_taken() {
         let mut lookout = Lookout::default();
         [1, 2].into_iter().for_each(|number| lookout.push(ChannelId(number)));
         assert_eq!(lookout.pop(Sequence(5)), Some(ChannelId(1)));

@@ -1,4 +1,5 @@
-//! What goes from the history, and when: beyond the bounds of number, bytes and age, when it lapses, and when it is dropped.
+//! What leaves the history, and when: events over the bounds of number, bytes and age, lapsed events,
+//! and dropped histories. Also the ids that publishers gave their events.
 
 mod dropping;
 mod evict;

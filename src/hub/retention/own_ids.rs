@@ -1,8 +1,9 @@
-//! The ids that publishers gave their events: to which place a client resumes that names one.
+//! The ids that publishers gave their events, and the place to which a client resumes that names one.
 //!
-//! An id is known for each channel that its event went to, until as many events have come to the channel after it as
-//! would have driven its event out, whatever became of that meanwhile. So it is known by the channel's name, and
-//! outlasts the channel's entry in the table. Texts are compared whole: no id is ever taken for another.
+//! An id is known for each channel of its event, until as many events have come to the channel as would
+//! have driven the event out, whatever became of it meanwhile. So an id is known by the channel's name,
+//! and outlives the channel's entry in the table. Texts are compared whole: no id is ever taken for
+//! another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,22 +21,22 @@ pub(in crate::hub) struct OwnIds {
     by_channel: BTreeMap<Arc<str>, ChannelIds>,
     /// Each channel's oldest id, by the place of its event.
     oldest: BTreeSet<(Sequence, Arc<str>)>,
-    /// Channels of whose ids some are yet to be forgotten.
+    /// Channels with ids that are passed and not forgotten yet.
     unfinished: Queue<Arc<str>>,
-    /// Bytes that all of it holds, by its own account.
+    /// The bytes held, by its own estimate.
     bytes: usize,
 }
 
 /// The ids of one channel.
 #[derive(Debug, Default)]
 struct ChannelIds {
-    /// How many events have come since the channel has ids.
+    /// The number of events since the channel has ids.
     events: u64,
     /// Its ids, in the order of their events.
     ids: Queue<OwnId>,
-    /// How many ids have been taken off the front of `ids`.
+    /// The number of ids removed from the front of `ids`.
     forgotten: u64,
-    /// How many ids are places no more, those that have been taken off and those that are yet to be.
+    /// The number of ids that no longer name a place, both removed and still in `ids`.
     passed: u64,
     by_text: BTreeMap<Arc<str>, Uses>,
 }
@@ -45,43 +46,44 @@ struct ChannelIds {
 struct OwnId {
     text: Arc<str>,
     sequence: Sequence,
-    /// Which of the channel's events it was, counted as [`ChannelIds::events`].
+    /// The count of the channel's events when it came, as in [`ChannelIds::events`].
     nth: u64,
-    /// The place in the order of ids of the next use of the same text; `None` while there is none.
+    /// The next use of the same text, as a place in the order of ids, if there is one.
     next: Option<u64>,
 }
 
-/// Where an id is used: the first and the last time, as places in the order of the channel's ids.
+/// The first and the last use of an id, as places in the order of the channel's ids.
 #[derive(Clone, Copy, Debug)]
 struct Uses {
     first: u64,
     last: u64,
 }
 
-/// What a channel costs beside its name: its entries in both orders, and its maps, in bytes.
+/// The cost of a channel beside its name in bytes: its entries in both orders, and its maps.
 const CHANNEL_BYTES: usize =
     size_of::<(Arc<str>, ChannelIds)>() * 2 + size_of::<(Sequence, Arc<str>)>() * 2 + 128;
 
-/// What an id costs beside its text: itself, an entry in the map of texts, and the text's allocation, in bytes.
+/// The cost of an id beside its text in bytes: itself, an entry in the map of texts, and the text's
+/// allocation.
 const ID_BYTES: usize = size_of::<OwnId>() * 2 + size_of::<(Arc<str>, Uses)>() * 2 + 32;
 
 impl OwnIds {
-    /// Returns true if and only if no channel has any.
+    /// Returns true if no channel has ids.
     pub(in crate::hub) fn is_empty(&self) -> bool {
         self.by_channel.is_empty()
     }
 
-    /// Bytes held.
+    /// The bytes held.
     pub(in crate::hub) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The place of the event whose id is the oldest that is known.
+    /// Returns the place of the event with the oldest known id.
     pub(in crate::hub) fn oldest(&self) -> Option<Sequence> {
         self.oldest.first().map(|&(sequence, _)| sequence)
     }
 
-    /// Takes in that an event, with this id of its publisher's if it has one, came to a channel.
+    /// Notes an event of a channel, with its publisher's id if it has one.
     pub(super) fn note_event(&mut self, channel: &str, sequence: Sequence, id: Option<&str>) {
         let Some(text) = id else {
             if let Some(ids) = self.by_channel.get_mut(channel) {
@@ -103,9 +105,9 @@ impl OwnIds {
         ids.push(text, sequence);
     }
 
-    /// Forgets the ids of a channel after whose events `events_max` further ones have come, but for those from whose place
-    /// on the channel has lost nothing: it retains an event from `retained_from` on. They are places no more at once; what the
-    /// budget does not suffice for of giving them up is left to be done.
+    /// Forgets the ids of a channel whose events were followed by `events_max` further events. Ids from
+    /// the place `retained_from` on stay, since the channel still retains its events from there. The ids
+    /// name no place from now on; if the budget does not suffice, they are removed later.
     pub(super) fn forget_passed(
         &mut self,
         channel: &str,
@@ -119,7 +121,7 @@ impl OwnIds {
             events - id.nth >= events_max as u64 && retained_from.is_none_or(|from| from > id.sequence)
         };
         if !ids.ids.get(0).is_some_and(is_passed) {
-            return; // As nearly always.
+            return; // This is nearly always so.
         }
         let was_finished = ids.passed <= ids.forgotten;
         ids.passed = ids.forgotten + ids.ids.partition_point(is_passed) as u64;
@@ -130,7 +132,7 @@ impl OwnIds {
         }
     }
 
-    /// Gives up ids of a channel that are places no more. Returns true if and only if none is left.
+    /// Removes ids of a channel that no longer name a place. Returns true if none is left.
     fn give_up_passed(&mut self, channel: &Arc<str>, budget: &Budget) -> bool {
         while self.by_channel.get(channel).is_some_and(|ids| ids.forgotten < ids.passed) {
             if budget.is_spent_to(3) {
@@ -142,8 +144,8 @@ impl OwnIds {
         true
     }
 
-    /// Goes on giving up ids that are places no more, as the budget allows.
-    pub(super) fn go_on(&mut self, budget: &Budget) {
+    /// Continues removing ids that no longer name a place, as the budget allows.
+    pub(super) fn continue_giving_up(&mut self, budget: &Budget) {
         while !budget.is_spent_to(3)
             && let Some(channel) = self.unfinished.pop_front()
         {
@@ -153,20 +155,21 @@ impl OwnIds {
         }
     }
 
-    /// Forgets the oldest id of all; returns false where there is none.
+    /// Forgets the oldest id of all channels. Returns false if there is none.
     pub(in crate::hub) fn forget_oldest(&mut self) -> bool {
         let Some((_, channel)) = self.oldest.first().cloned() else { return false };
         self.forget_first(&channel);
         true
     }
 
-    /// The place of the earliest event with this id on a channel of the name.
+    /// Returns the place of the earliest event with this id on the channel.
     pub(in crate::hub) fn place_on(&self, channel: &str, text: &str) -> Option<Sequence> {
         self.by_channel.get(channel)?.place_of(text)
     }
 
-    /// The place of the earliest event with this id, if it is not behind `until`, on any channel whose name begins so and stands
-    /// behind `after`, of so many names at the most; and the last of these names, if there may be more.
+    /// Looks at up to `names_max` channels whose names begin with `prefix` and come after `after`.
+    /// Returns the place of the earliest event with this id up to `until`, and the last name it looked
+    /// at if there may be more names.
     pub(in crate::hub) fn place_on_any(
         &self,
         prefix: &str,
@@ -265,7 +268,7 @@ mod tests {
         take_all(hub);
     }
 
-    /// Where a stream of these begins that names an id; `None` where that is unknown.
+    /// The place where a stream begins that names an id, or `None` if the id is unknown.
     fn place(hub: &Hub, selectors: &[&str], user: Option<&str>, id: &str) -> Option<u64> {
         let names: Vec<_> = selectors.iter().map(|text| Selector::parse(text).unwrap()).collect();
         let subscribed = hub.subscribe(0, &names, user, Begin::AfterOwn(id.into())).unwrap();
@@ -369,10 +372,10 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_passed_are_places_no_more_and_are_given_up_in_parts() {
+    fn ids_that_are_passed_name_no_place_and_are_given_up_in_parts() {
         let mut ids = OwnIds::default();
         for number in 1..=1000 {
-            // Each is used twice: once among the first half, and once among the others.
+            // Each is used twice: once in the first half and once in the second.
             ids.note_event("a", Sequence(number), Some(&format!("{}", number % 500)));
             ids.forget_passed("a", 100, Some(Sequence(1)), &Budget::new(64));
         }
@@ -386,7 +389,7 @@ mod tests {
         assert!(ids.oldest() < Some(Sequence(20)), "most of them are yet to be given up");
         let mut holds = 0;
         while !ids.unfinished.is_empty() {
-            ids.go_on(&Budget::new(64));
+            ids.continue_giving_up(&Budget::new(64));
             holds += 1;
         }
         assert!(holds > 200 && ids.bytes() < held / 5, "{holds} holds");

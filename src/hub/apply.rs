@@ -1,4 +1,5 @@
-//! Applying what the log has committed: in the history, visible to shards, and counted.
+//! Applying what the log has committed: events enter the history, become visible to shards, and their
+//! receivers are counted.
 
 use std::sync::atomic::Ordering;
 
@@ -11,26 +12,28 @@ use super::tally::Receivers;
 use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::frame::batch::{Batch, DraftRef, is_channel};
 
-/// What applying a batch came to.
+/// The result of applying a batch.
 #[derive(Clone, Debug)]
 pub struct Applied {
     /// The id of the first event; the others follow it without a hole.
     pub first: EventId,
-    /// How many streams received the batch's last event.
+    /// The number of receivers of the batch's last event.
     pub receivers: Receivers,
-    /// The shards that have something to take.
+    /// The shards that have events to take.
     pub interested: ShardSet,
 }
 
 impl Hub {
-    /// Applies what the log has committed as the events from `first` on: they are in the history and visible to shards. Of a
-    /// large batch that holds a part at a time; between two, others may have the lock.
+    /// Applies a committed batch as the events from `first` on: they enter the history and become
+    /// visible to shards. A large batch is applied in parts, and others may have the lock between two
+    /// parts.
+    ///
+    /// If `waiting_shard` is given, the receivers of the batch's last event are counted: the distinct
+    /// streams that were subscribed when it was applied, in whatever state. A waiting appender that is
+    /// no shard has a number from [`SHARDS_MAX`] on.
     ///
     /// # Panics
     /// If `first` does not continue the order.
-    ///
-    /// Where a shard waits for it, the receivers of the batch's last event are counted: the distinct streams that were
-    /// subscribed when it was applied, in whatever state. Who waits but is no shard has a number from [`SHARDS_MAX`] on.
     pub fn apply(&self, first: Sequence, batch: &Batch, waiting_shard: Option<usize>) -> Applied {
         let mut drafts = batch.iter();
         let (mut next, mut parts) = (first, 0);
@@ -42,7 +45,7 @@ impl Hub {
         let mut lacks_room = false;
         while parts == 0 || drafts.len() > 0 {
             if parts > 0 {
-                self.let_others();
+                self.yield_to_waiting();
             }
             parts += 1;
             let mut state = self.lock();
@@ -59,11 +62,11 @@ impl Hub {
         applied
     }
 
-    /// Gives up what has to go for what was applied, in as many holds of the lock as it takes: whoever publishes a large
-    /// event pays for the many small ones that go for it.
+    /// Makes room for what was applied, in as many holds of the lock as it takes: the publisher of a
+    /// large event pays for the many small events that go for it.
     fn make_room(&self) {
         loop {
-            self.let_others();
+            self.yield_to_waiting();
             let mut state = self.lock();
             let state = &mut *state;
             let before = (state.held_bytes(), state.evicted_through);
@@ -77,7 +80,7 @@ impl Hub {
         }
     }
 
-    /// Returns true if and only if applying `batch` now would make more channel names than are allowed.
+    /// Returns true if applying `batch` now would exceed the limit of channel names.
     #[must_use]
     pub fn exceeds_channels_max(&self, batch: &Batch) -> bool {
         if !self.is_near_channels_max(batch.len()) && batch.iter().all(|draft| draft.targets().count() == 1) {
@@ -97,8 +100,8 @@ impl Hub {
 }
 
 impl State {
-    /// Applies events of a batch, one at the least, until half of the budget is spent: the other half is for what they
-    /// drive out.
+    /// Applies events of a batch, at least one, until half of the budget is spent. The other half is for
+    /// the events they drive out.
     fn apply_part<'b>(
         &mut self,
         drafts: &mut impl ExactSizeIterator<Item = DraftRef<'b>>,
@@ -140,7 +143,7 @@ impl State {
         }
         let head = self.epochs.head();
         for (shard, cursor) in self.cursors.iter_mut().enumerate() {
-            // A shard that nothing of this concerns, and that is behind with nothing, needs not look at it.
+            // A shard that had taken everything and that none of this concerns does not need to look at it.
             if *cursor == before && !interested.contains(shard) {
                 *cursor = head;
             }
@@ -148,7 +151,7 @@ impl State {
         applied.interested.union(interested);
     }
 
-    /// Adds the patterns with subscribers that any of `names` matches to its channels, each once.
+    /// Adds the patterns with subscribers that match any of `names` to `channels`, each once.
     fn add_patterns<'n>(&self, names: impl Iterator<Item = &'n str>, channels: &mut Vec<ChannelId>) {
         if !self.channels.has_patterns() {
             return;

@@ -1,34 +1,36 @@
-//! How much is done under one hold of the hub's lock.
+//! How much work is done under one hold of the hub's lock.
 //!
-//! Whoever takes the lock has a budget of steps for that hold. Whatever may be long spends it: what is evicted, searched
-//! or put in order. When it is spent the work leaves off, and keeps where to go on: in the hub, for whoever has the lock
-//! next; in the cursor of a stream, for its next slice; or with the caller, who takes the lock again.
+//! Each hold of the lock has a budget of steps. Work that may be long spends steps: evicting, searching,
+//! sorting. When the budget is spent the work stops, and keeps where to continue: in the hub, for the
+//! next holder of the lock; in the cursor of a stream, for its next slice; or with the caller, who takes
+//! the lock again.
 
 use std::cell::Cell;
 
-/// Steps of one hold. One is about what it takes to look at an entry of the history, 35 ns: a hold that takes all of its steps
-/// is to be far below 100 µs.
+/// The steps of one hold. A step is about the time of a look at an entry of the history, 35 ns. A hold
+/// that takes all its steps must stay far below 100 µs.
 pub const HOLD_STEPS: u32 = 1024;
 
-/// The least steps of a hold. With so many whatever is left to be done gets on with every hold, as a share of them is for each.
+/// The least number of steps of a hold. With these, every kind of pending work makes progress with every
+/// hold, since a share of the steps is for each kind.
 pub const HOLD_STEPS_MIN: u32 = 64;
 
-/// What it takes to put an event into a channel, or to give one up there, in steps.
+/// The cost of adding an event to a channel, or of giving one up, in steps.
 pub(super) const EVENT_STEPS: u32 = 8;
 
-/// What it takes to look at a channel of the table, in steps.
+/// The cost of a look at a channel of the table, in steps.
 pub(super) const CHANNEL_STEPS: u32 = 2;
 
-/// What it takes to take something out of a table by its name, in steps.
+/// The cost of removing something from a table by its name, in steps.
 pub(super) const NAME_STEPS: u32 = 16;
 
-/// Names and channels that are compared in one step.
+/// The number of names or channels compared in one step.
 pub(super) const COMPARISONS_PER_STEP: usize = 8;
 
-/// Names that are looked up under one hold of the lock.
+/// The number of names looked up under one hold of the lock.
 pub(super) const NAMES_PER_HOLD_MAX: usize = 256;
 
-/// The steps of one hold, and how many of them were taken.
+/// The steps of one hold, and how many are spent.
 #[derive(Debug)]
 pub(super) struct Budget {
     steps: u32,
@@ -38,7 +40,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// A budget of so many steps for each hold, or of [`HOLD_STEPS_MIN`].
+    /// Creates a budget of `steps` for each hold, but at least [`HOLD_STEPS_MIN`].
     pub(super) fn new(steps: u32) -> Budget {
         Budget {
             steps: steps.max(HOLD_STEPS_MIN),
@@ -57,37 +59,38 @@ impl Budget {
         self.spent.set(0);
     }
 
-    /// Takes so many steps. What cannot be left half done may take more than there are.
+    /// Spends steps. Work that cannot stop halfway may spend more than are left.
     #[inline]
     pub(super) fn spend(&self, steps: u32) {
         self.spent.set(self.spent.get().saturating_add(steps));
     }
 
-    /// Returns true if and only if no step is left.
+    /// Returns true if no step is left.
     #[inline]
     pub(super) fn is_spent(&self) -> bool {
         self.is_spent_to(4)
     }
 
-    /// Returns true if and only if so many quarters are spent: the rest is for others who come after in the same hold.
+    /// Returns true if this many quarters of the steps are spent: the rest is for later work in the same
+    /// hold.
     #[inline]
     pub(super) fn is_spent_to(&self, quarters: u32) -> bool {
         self.spent.get() >= self.steps / 4 * quarters
     }
 
-    /// How often something of so many steps may be done before so many quarters are spent.
+    /// Returns how often work of `steps` fits in before `quarters` quarters are spent.
     pub(super) fn times(&self, steps: u32, quarters: u32) -> usize {
         ((self.steps / 4 * quarters).saturating_sub(self.spent.get()) / steps) as usize
     }
 
-    /// The most steps that any hold took which has ended.
+    /// The most steps of any finished hold.
     #[cfg(test)]
     pub(super) fn longest(&self) -> u32 {
         self.longest
     }
 }
 
-/// So many of something, as steps.
+/// Converts a count to steps.
 pub(super) fn steps(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! What the hub tells those who operate it: how much it holds, and who subscribes to what.
+//! What the hub reports to operators: how much it holds, and who subscribes to what.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -10,57 +10,59 @@ use crate::hub::budget::{CHANNEL_STEPS, steps};
 use crate::hub::channels::table::Channels;
 use crate::hub::{ChannelId, Hub};
 
-/// Places of the channel table that are looked at under one lock: the names among them are copied.
+/// The number of places of the channel table looked at under one hold of the lock: the names among them
+/// are copied.
 const PLACES_PER_LOOK_MAX: usize = 128;
 
 /// How much went through the hub, and how much it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HubCounts {
-    /// Events that were applied.
+    /// The number of applied events.
     pub events: u64,
-    /// Bytes of the history as held: segments, entries, names.
+    /// The bytes that the history holds: segments, entries, names.
     pub held_bytes: usize,
-    /// Channels that have subscribers or retained events.
+    /// The number of channels with subscribers or retained events.
     pub channels: usize,
 }
 
-/// What is known of one channel.
+/// The counts of one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelCounts {
     /// Its name.
     pub name: Arc<str>,
-    /// Streams of all shards that subscribe to it.
+    /// The streams of all shards that subscribe to it.
     pub subscribers: u32,
-    /// Its events that a stream can still be told of.
+    /// Its events that a stream can still read.
     pub retained: usize,
 }
 
-/// A page of the channels with subscribers or retained events, in the order of the bytes of their names, and no patterns: a
-/// stream that has a channel by a pattern alone is none of its subscribers here.
+/// A page of the channels with subscribers or retained events, ordered by the bytes of their names,
+/// without patterns. A stream that has a channel only by a pattern does not count as its subscriber
+/// here.
 ///
-/// It is looked for in one part of the table after the other ([`Hub::look_for_page`]): of the channels that come and go
-/// meanwhile some are missing. No more names are held meanwhile than the page has, and one.
+/// The table is searched in parts ([`Hub::look_for_page`]), so channels that come and go meanwhile may
+/// be missing. At most one name more than the page has is held meanwhile.
 #[derive(Debug)]
 pub struct ChannelPage {
-    /// What their names begin with.
+    /// The prefix of the names.
     prefix: Box<str>,
-    /// The name before the first one, if there is one.
+    /// The page begins after this name.
     after: Option<Box<str>>,
     len_max: usize,
-    /// The place of the table to look at next.
+    /// The next place of the table to look at.
     place: usize,
     found: BTreeMap<Arc<str>, (u32, usize)>,
 }
 
 impl ChannelPage {
-    /// A page of the first channels behind `after` whose names begin with `prefix`, of so many at the most.
+    /// Creates a page of the first `len_max` channels after `after` whose names begin with `prefix`.
     #[must_use]
     pub fn new(prefix: &str, after: Option<&str>, len_max: usize) -> ChannelPage {
         let (prefix, after) = (prefix.into(), after.map(Box::from));
         ChannelPage { prefix, after, len_max, place: 0, found: BTreeMap::new() }
     }
 
-    /// The channels that were found, and whether there are more behind them.
+    /// Returns the channels found, and whether more come after them.
     #[must_use]
     pub fn into_channels(mut self) -> (Vec<ChannelCounts>, bool) {
         let has_more = self.found.len() > self.len_max;
@@ -83,7 +85,7 @@ impl ChannelPage {
         }
         let is_full = self.found.len() > self.len_max;
         if is_full && self.found.range::<str, _>((Excluded(name), Unbounded)).next().is_none() {
-            return; // It lies behind the page.
+            return; // It comes after the page.
         }
         let (subscribers, retained) = (channels.subscribers(id), channels.get(id).readable().len());
         if subscribers == 0 && retained == 0 {
@@ -101,26 +103,26 @@ impl ChannelPage {
 pub struct Subscribed {
     /// The channels with subscribers, in no particular order, each with its streams in all shards.
     pub channels: Vec<(Arc<str>, u32)>,
-    /// Users that have streams.
+    /// The number of users with streams.
     pub users: u64,
 }
 
 impl Hub {
-    /// How much went through, and how much is held.
+    /// Returns how much went through the hub, and how much it holds.
     #[must_use]
     pub fn counts(&self) -> HubCounts {
         let state = self.lock();
         HubCounts { events: state.applied, held_bytes: state.held_bytes(), channels: state.channels.len() }
     }
 
-    /// The channels and users with subscribers. Of those that come and go meanwhile some are missing: the lock is taken
-    /// for a part of the table at a time.
+    /// Returns the channels and users with subscribers. The lock is taken for one part of the table at a
+    /// time, so names that come and go meanwhile may be missing.
     #[must_use]
     pub fn subscribed(&self) -> Subscribed {
         let mut subscribed = Subscribed::default();
         let mut from = Some(0);
         while let Some(place) = from {
-            subscribed.channels.reserve(PLACES_PER_LOOK_MAX); // A list that grows is moved as a whole.
+            subscribed.channels.reserve(PLACES_PER_LOOK_MAX); // Grows outside the lock: a list that grows is moved.
             let state = self.lock();
             let (channels, next) = state.channels.part(place, PLACES_PER_LOOK_MAX);
             state.budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK_MAX));
@@ -138,7 +140,8 @@ impl Hub {
         subscribed
     }
 
-    /// Looks for the channels of a page in one more part of the table; returns true if and only if that was the last one.
+    /// Looks for the channels of a page in one more part of the table. Returns true if that was the last
+    /// part.
     pub fn look_for_page(&self, page: &mut ChannelPage) -> bool {
         let state = self.lock();
         let (channels, next) = state.channels.part(page.place, PLACES_PER_LOOK_MAX);
@@ -150,10 +153,10 @@ impl Hub {
         next.is_none()
     }
 
-    /// The names of those among `targets` that are channels, and how many retained events after `place` all of them have
-    /// together, those that their patterns match included. Where patterns match more channels than are merged for a reader, as
-    /// many of the next events of all are looked at as one hold of the lock allows, and any behind those counts as one of the
-    /// stream's.
+    /// Returns the names of the channels among `targets`, and the number of retained events after
+    /// `place` of all targets together, including those that patterns match. If the patterns match too
+    /// many channels to merge, one hold of the lock looks at as many events of the order as its budget
+    /// allows, and counts every event beyond those.
     ///
     /// # Panics
     /// If nobody subscribes to one of them.
@@ -183,7 +186,7 @@ mod tests {
     use crate::hub::tests::{hub, publish, publish_to};
     use crate::hub::{Begin, HOLD_STEPS};
 
-    /// The pages of so many names, and how many parts of the table were looked at for the first.
+    /// The pages of `len_max` names, and how many parts of the table were looked at for the first page.
     fn pages(hub: &Hub, prefix: &str, len_max: usize) -> (Vec<Vec<ChannelCounts>>, usize) {
         let (mut pages, mut after, mut parts) = (Vec::new(), None, 0);
         loop {
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pattern_has_yet_to_be_given_is_counted_whether_it_is_merged_or_walked() {
+    fn the_lag_of_a_pattern_is_the_same_whether_it_is_merged_or_walked() {
         for (channels, len) in [(3_u64, 3), (100, 100)] {
             let hub = hub(1000, usize::MAX);
             let names = ["x*", "b"].map(|name| Selector::parse(name).unwrap());
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_listed_by_name_with_what_they_have() {
+    fn channels_are_listed_by_name_with_their_counts() {
         let hub = hub(100, usize::MAX);
         for channel in ["b", "a", TARGET_ALL, user_target("ann").as_str(), "b"] {
             publish_to(&hub, channel, "x");

@@ -1,4 +1,4 @@
-//! Which ids this server knows: the epochs of its history.
+//! The epochs of the history, and so which ids this server knows.
 
 use crate::base::id::{EpochTag, EventId, Sequence};
 
@@ -6,9 +6,9 @@ use crate::base::id::{EpochTag, EventId, Sequence};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Epoch {
     tag: EpochTag,
-    /// Its first event's number; the place before it belongs to the epoch too.
+    /// The number of its first event. The place before it belongs to the epoch too.
     first: Sequence,
-    /// Its last event's number so far; `first - 1` while it has none.
+    /// The number of its last event so far, or `first - 1` while it has none.
     last: Sequence,
 }
 
@@ -17,10 +17,11 @@ struct Epoch {
 pub(super) struct Epochs(Vec<Epoch>);
 
 impl Epochs {
-    /// Opens an epoch that continues behind the last number of the one before.
+    /// Opens an epoch that continues after the last number of the one before.
     ///
     /// # Panics
-    /// If `first` does not lie behind the last event of the epoch before: the order could not be vouched for.
+    /// If `first` does not come after the last event of the epoch before: the order could not be vouched
+    /// for.
     pub(super) fn begin(&mut self, tag: EpochTag, first: Sequence) {
         assert!(first > Sequence::START, "numbers begin at 1");
         if let Some(open) = self.0.last() {
@@ -29,7 +30,7 @@ impl Epochs {
         self.0.push(Epoch { tag, first, last: Sequence(first.0 - 1) });
     }
 
-    /// Takes events up to `last` into the open epoch.
+    /// Extends the open epoch to `last`.
     ///
     /// # Panics
     /// If no epoch is open, or `first` does not continue it.
@@ -40,28 +41,28 @@ impl Epochs {
         open.tag
     }
 
-    /// The last number of all.
+    /// Returns the last number of all epochs.
     pub(super) fn head(&self) -> Sequence {
         self.0.last().map_or(Sequence::START, |open| open.last)
     }
 
-    /// The place before all that any epoch vouches for.
+    /// Returns the place before the first event of the oldest epoch.
     pub(super) fn start(&self) -> Sequence {
         self.0.first().map_or(Sequence::START, |oldest| Sequence(oldest.first.0 - 1))
     }
 
-    /// Returns true if and only if an epoch has this tag.
+    /// Returns true if an epoch has this tag.
     pub(super) fn knows(&self, tag: EpochTag) -> bool {
         self.0.iter().any(|epoch| epoch.tag == tag)
     }
 
-    /// The place that `id` names; `None` if and only if no epoch held here vouches for it.
+    /// Returns the place that `id` names, or `None` if and only if no epoch vouches for it.
     pub(super) fn place_of(&self, id: EventId) -> Option<Sequence> {
         let epoch = self.0.iter().find(|epoch| epoch.tag == id.tag)?;
         (id.sequence.next() >= epoch.first && id.sequence <= epoch.last).then_some(id.sequence)
     }
 
-    /// The id of a place, of the newest epoch that it belongs to.
+    /// Returns the id of a place, in the newest epoch that has the place.
     pub(super) fn id_of(&self, place: Sequence) -> Option<EventId> {
         let epoch = self.0.iter().rev().find(|epoch| place.next() >= epoch.first)?;
         Some(EventId { tag: epoch.tag, sequence: place })

@@ -1,4 +1,4 @@
-//! How long the lock is held, in steps: however much there is, and whatever is asked.
+//! How many steps the lock is held for, however much there is and whatever is asked.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
@@ -15,12 +15,12 @@ use crate::hub::reading::TakeLimits;
 use crate::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use crate::sse::event::Event;
 
-/// Events, and the channels over which they are spread.
+/// The number of events, and of the channels over which they are spread.
 const EVENTS: usize = 120_000;
 const CHANNELS: usize = 20_000;
 
-/// A page is compacted at once, of which this is the most, and an event goes to all of its channels at once, which is less: by so
-/// much a hold may be longer.
+/// The most steps of work that cannot stop halfway, by which a hold may be longer: the compaction of a
+/// page. Adding an event to all its channels takes less.
 const PAGE_STEPS: u32 = 8192 / 4 + 256 * 1024 / 256 + 16;
 const STEPS_MAX: u32 = HOLD_STEPS + PAGE_STEPS;
 
@@ -46,8 +46,8 @@ fn unbounded() -> Retention {
     Retention { events_max: usize::MAX, bytes_max: usize::MAX, age_max: None }
 }
 
-/// A hub with very many events, of which the first to each channel has an id of its publisher's: `own` and the channel's
-/// number.
+/// A hub with very many events. The first event of each channel has a publisher's id: `own` and the
+/// channel's number.
 fn filled(retention: Retention) -> Hub {
     let hub = hub(retention);
     for from in (0..EVENTS).step_by(1000) {
@@ -69,7 +69,7 @@ fn take_all(hub: &Hub) {
     while hub.take(0, limits, &mut Vec::new()) != hub.head() {}
 }
 
-/// Does something, and holds the longest hold of it against the bound; returns how many holds there were.
+/// Does `work` and checks its longest hold against the bound. Returns the number of holds.
 fn measured<T>(hub: &Hub, what: &str, work: impl FnOnce() -> T) -> (T, u64) {
     hub.lock().budget = Budget::new(HOLD_STEPS);
     let before = hub.locks();
@@ -86,8 +86,8 @@ fn subscribe(hub: &Hub, names: &[&str], begin: Begin) -> Subscribed {
     hub.subscribe(0, &names, None, begin).unwrap()
 }
 
-/// Reads until the stream is live or has `frames_max` frames: how many, the first place after which it reads, and the
-/// id that is unknown.
+/// Reads until the stream is live or has `frames_max` frames. Returns the number of frames, the first
+/// place after which it reads, and the id that is unknown.
 fn read(hub: &Hub, subscribed: Subscribed, frames_max: u32) -> (u32, Sequence, Option<Box<str>>) {
     let (Begun::After(mut cursor) | Begun::AtHead(mut cursor) | Begun::Unknown(mut cursor)) =
         subscribed.begun;
@@ -99,7 +99,7 @@ fn read(hub: &Hub, subscribed: Subscribed, frames_max: u32) -> (u32, Sequence, O
         assert!(!slice.is_ahead && slice.gap.is_none());
         unknown = unknown.or(slice.unknown.take());
         if cursor.place < before {
-            place = Some(cursor.place); // Its place was found and it has read from there on.
+            place = Some(cursor.place); // Its place was found, and it has read from there.
         }
         frames += slice.frames;
     }
@@ -108,7 +108,7 @@ fn read(hub: &Hub, subscribed: Subscribed, frames_max: u32) -> (u32, Sequence, O
 }
 
 #[test]
-fn what_a_stream_with_patterns_asks_for_is_found_in_as_many_holds_as_it_takes() {
+fn the_begin_of_a_stream_with_patterns_is_found_in_several_holds() {
     let hub = filled(unbounded());
     let (subscribed, holds) =
         measured(&hub, "the first pattern", || subscribe(&hub, &["room:*"], Begin::AtHead));
@@ -126,7 +126,7 @@ fn what_a_stream_with_patterns_asks_for_is_found_in_as_many_holds_as_it_takes() 
     });
     assert!(frames as usize == count && holds > 50, "{frames} frames in {holds} holds");
 
-    // Of few channels with many events, and of many of which few match.
+    // Few channels with many events, and many channels of which few match.
     let many = (0..40_000).map(|number| (format!("few:{}", number % 3), "x".to_owned()));
     tests::publish(&hub, many);
     take_all(&hub);
@@ -151,9 +151,9 @@ fn what_a_stream_with_patterns_asks_for_is_found_in_as_many_holds_as_it_takes() 
 }
 
 #[test]
-fn the_place_that_is_found_is_exact_whatever_comes_meanwhile() {
+fn the_place_that_is_found_is_exact_whatever_is_published_meanwhile() {
     let hub = filled(unbounded());
-    // What is published after it subscribed is no part of it, and neither makes it longer nor is it found by its id.
+    // Events published after it subscribed are not found by their id, and do not add to what it gets.
     let begin = |begin| subscribe(&hub, &["*"], begin);
     let last = begin(Begin::LastRetained(50_000));
     let own = begin(Begin::AfterOwn("own15000".into()));
@@ -171,11 +171,12 @@ fn the_place_that_is_found_is_exact_whatever_comes_meanwhile() {
 }
 
 #[test]
-fn what_is_given_up_while_a_place_is_sought_is_a_gap() {
+fn events_given_up_during_the_search_for_a_place_are_a_gap() {
     let hub = filled(Retention { events_max: 6, ..unbounded() });
     let subscribed = subscribe(&hub, &["*"], Begin::LastRetained(EVENTS - 10));
     let Begun::After(mut cursor) = subscribed.begun else { panic!("it begins with what is retained") };
-    // Half of the channels give up their three oldest events, of which most lie behind the oldest that is left.
+    // Half of the channels give up their three oldest events. Most of these come after the oldest event
+    // that is left.
     for from in (0..CHANNELS / 2 * 3).step_by(1000) {
         let mut batch = Batch::new();
         (from..from + 1000).for_each(|at| batch.push(&[&name(at % (CHANNELS / 2))], &Event::new("new")));
@@ -188,11 +189,11 @@ fn what_is_given_up_while_a_place_is_sought_is_a_gap() {
         hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
         (frames, gaps) = (frames + slice.frames as usize, gaps + usize::from(slice.gap.is_some()));
     }
-    assert_eq!((frames, gaps), (EVENTS, 1), "all that is left comes, and what went is told once");
+    assert_eq!((frames, gaps), (EVENTS, 1), "all that is left comes, and one gap reports the rest");
 }
 
 #[test]
-fn all_that_is_given_up_while_a_place_is_sought_is_a_gap() {
+fn a_gap_is_sent_if_all_events_are_given_up_during_the_search_for_a_place() {
     let hub = hub(unbounded());
     let wanted: Vec<String> = (0..100).map(|number| format!("a{number}")).collect();
     let others = (0..5000).map(|number| format!("z{number}"));
@@ -214,7 +215,7 @@ fn all_that_is_given_up_while_a_place_is_sought_is_a_gap() {
 }
 
 #[test]
-fn a_pattern_that_is_new_knows_what_its_channels_had_lost_before() {
+fn a_new_pattern_knows_the_earlier_losses_of_its_channels() {
     let hub = filled(Retention { events_max: 1, ..unbounded() });
     let head = hub.head();
     let subscribed = subscribe(&hub, &["room:19*"], Begin::After(tests::id(1)));
@@ -236,7 +237,7 @@ fn a_pattern_that_is_new_knows_what_its_channels_had_lost_before() {
 }
 
 #[test]
-fn what_is_applied_and_what_goes_for_it_is_done_in_parts() {
+fn applying_and_making_room_is_done_in_parts() {
     let bytes_max = 16 * 1024 * 1024;
     let hub = filled(Retention { bytes_max, ..unbounded() });
     let large = "x".repeat(1024 * 1024);
@@ -271,7 +272,7 @@ fn a_history_is_dropped_without_a_look_at_each_of_its_events() {
         }
         tests::publish_to(&hub, "a", "stays");
         take_all(&hub);
-        // A tick passes of which no shard has told the hub by the time of the drop.
+        // A tick passes, and no shard has set the hub's clock by the time of the drop.
         hub.now.store(100, Ordering::Relaxed);
         let (dropped, holds) = measured(&hub, "a drop", || hub.drop_history("a"));
         assert_eq!(dropped, Some(if is_lapsing { 1 } else { 20_001 }), "what has lapsed is none of it");
@@ -305,7 +306,7 @@ fn a_stream_that_leaves_is_counted_for_many_events_in_parts() {
 }
 
 #[test]
-fn those_who_wait_have_the_lock_between_two_holds() {
+fn waiting_threads_have_the_lock_between_two_holds() {
     let hub = hub(unbounded());
     let yields = |work: &dyn Fn()| {
         let before = hub.yields.load(Ordering::Relaxed);
@@ -325,7 +326,7 @@ fn those_who_wait_have_the_lock_between_two_holds() {
 }
 
 #[test]
-fn a_hold_has_a_least_number_of_steps_with_which_all_gets_on() {
+fn the_least_number_of_steps_suffices_for_all_work() {
     let retention =
         Retention { events_max: 3, bytes_max: 1024 * 1024, age_max: Some(Duration::from_secs(60)) };
     let hub = Hub::new(HubOptions {
@@ -358,7 +359,7 @@ fn a_hold_has_a_least_number_of_steps_with_which_all_gets_on() {
 }
 
 #[test]
-fn what_has_lapsed_and_is_yet_to_be_taken_hides_nothing_that_has_too() {
+fn lapsed_events_that_are_not_taken_yet_do_not_hide_others() {
     let retention = Retention { events_max: 2, ..unbounded() };
     let hub = hub(retention);
     let _ = subscribe(&hub, &["a"], Begin::AtHead);
@@ -371,7 +372,7 @@ fn what_has_lapsed_and_is_yet_to_be_taken_hides_nothing_that_has_too() {
     publish("b", 0);
     publish("b", 2);
     take_all(&hub);
-    (0..200).for_each(|_| publish("a", 1)); // They lapse before, and nobody takes them.
+    (0..200).for_each(|_| publish("a", 1)); // They lapse earlier, and no shard takes them.
     hub.now.store(100, Ordering::Relaxed);
     publish("b", 0);
     tests::finish(&hub);
@@ -381,7 +382,7 @@ fn what_has_lapsed_and_is_yet_to_be_taken_hides_nothing_that_has_too() {
 }
 
 #[test]
-fn what_goes_anyway_goes_before_what_would_stay_if_there_were_room() {
+fn events_that_must_go_go_before_events_that_could_stay() {
     let hub = Hub::new(HubOptions {
         retention: Retention { events_max: 2, bytes_max: 1024 * 1024, age_max: None },
         channels_max: 10,
@@ -403,7 +404,7 @@ fn what_goes_anyway_goes_before_what_would_stay_if_there_were_room() {
 }
 
 #[test]
-fn what_is_too_old_goes_in_parts() {
+fn events_that_are_too_old_go_in_parts() {
     let hub = filled(Retention { age_max: Some(Duration::from_secs(60)), ..unbounded() });
     let (_, holds) = measured(&hub, "a pause", || hub.set_now(Duration::from_secs(600)));
     assert!(holds > 100, "{holds} holds");
@@ -411,7 +412,7 @@ fn what_is_too_old_goes_in_parts() {
 }
 
 #[test]
-fn what_leaves_goes_in_parts() {
+fn clients_and_shards_leave_in_parts() {
     let hub = filled(unbounded());
     let subscribed = subscribe(&hub, &["a"], Begin::AtHead);
     let client = hub.add_client(0, CLIENT).channel;

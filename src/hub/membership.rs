@@ -1,7 +1,8 @@
-//! How the channels of a live stream change: one more, one less, and the target that the stream itself is.
+//! How the targets of a live stream change: a channel is added or removed, and the client itself becomes
+//! a target.
 //!
-//! The target of one client is an entry of the channel table under a reserved name, as users are, but entered only when
-//! the first event goes there, and with its events only for as long as the stream lives.
+//! The target of a client is an entry of the channel table under a reserved name, like a user's. It is
+//! entered only when the first event goes to the client, and keeps events only while the stream lives.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,26 +17,26 @@ use crate::hub::lock::Hub;
 use crate::hub::state::State;
 use crate::hub::subscribe::SubscribeError;
 
-/// What a subscription of a stream that lives already came to.
+/// The result of adding a channel to a live stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Added {
     /// The channel.
     pub channel: ChannelId,
-    /// How many events it had up to the shard's cursor.
+    /// The number of its events up to the shard's cursor.
     pub count: u64,
-    /// The place of the subscription: events behind it are the stream's.
+    /// The place of the subscription: the stream gets the events after it.
     pub at: Sequence,
     /// The shard's cursor, at or before that place.
     pub shard_cursor: Sequence,
 }
 
 impl Hub {
-    /// Subscribes a stream of `shard` to one more channel or pattern: every event applied later counts the stream among its
-    /// receivers, and is its shard's to deliver. That it has the channel already is for the caller to know
-    /// ([`Hub::find`]).
+    /// Subscribes a stream of `shard` to one more channel or pattern. Every event applied later counts
+    /// the stream among its receivers, and its shard delivers the event. The caller must know that the
+    /// stream does not have the channel yet ([`Hub::find`]).
     ///
     /// # Errors
-    /// [`SubscribeError::TooManyChannels`]; nothing was subscribed to then.
+    /// [`SubscribeError::TooManyChannels`]; then nothing was subscribed to.
     pub fn add(&self, shard: usize, name: &Selector) -> Result<Added, SubscribeError> {
         let mut state = self.lock();
         let state = &mut *state;
@@ -48,14 +49,14 @@ impl Hub {
         Ok(added)
     }
 
-    /// Subscribes the stream of this name, of `shard`, to what goes to it alone; once for a stream. There is nothing that
-    /// it could have missed so far.
+    /// Subscribes the stream of a client, of `shard`, to the events for this client alone; once for a
+    /// stream. It cannot have missed any of them so far.
     pub fn add_client(&self, shard: usize, client: ClientId) -> Added {
         self.lock().add(shard, &client_target(client))
     }
 
-    /// Ends one subscription of a stream that lives on, and stays with other channels. Of events that its shard has yet to take
-    /// it stays among the receivers, as with [`Hub::unsubscribe`].
+    /// Ends one subscription of a live stream that stays with other channels. It stays among the
+    /// receivers of events that its shard has not taken yet, as with [`Hub::unsubscribe`].
     ///
     /// # Panics
     /// If no stream of the shard subscribes to the channel.
@@ -70,7 +71,7 @@ impl Hub {
         let mut state = self.lock();
         while !state.count_leaver(shard, &[channel], staying, &had, &mut counted) {
             drop(state);
-            self.let_others();
+            self.yield_to_waiting();
             state = self.lock();
         }
         let state = &mut *state;
@@ -79,13 +80,14 @@ impl Hub {
         self.publish_counts(state);
     }
 
-    /// The channel of this name, if it has subscribers or retained events, or the pattern of this text, if it has subscribers.
+    /// Finds the channel of a name, if it has subscribers or retained events, or the pattern of a text,
+    /// if it has subscribers.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ChannelId> {
         self.lock().channels.find(name)
     }
 
-    /// Those of `events` that could not be applied for their clients now, of each client the first.
+    /// Returns the events whose clients have no target now, only the first event of each client.
     #[must_use]
     pub fn without_target(&self, events: impl IntoIterator<Item = Addressed>) -> Vec<Addressed> {
         let mut seen = HashSet::new();
@@ -102,13 +104,14 @@ impl Hub {
         firsts
     }
 
-    /// Returns true if and only if an event could be applied for this client now.
+    /// Returns true if an event to this client can be applied now.
     #[must_use]
     pub fn has_target(&self, client: ClientId) -> bool {
         self.lock().find_client(&client_target(client)).is_some()
     }
 
-    /// The names of those among a stream's `targets` that are channels, in their order, and the user that one of them is.
+    /// Returns the names of the channels among a stream's `targets`, in their order, and the user among
+    /// them.
     ///
     /// # Panics
     /// If nobody subscribes to one of them.
@@ -135,7 +138,7 @@ impl State {
         Added { channel, count, at: self.epochs.head(), shard_cursor: self.cursors[shard] }
     }
 
-    /// The channel that an event to this target goes to; `None` for a client that is gone: nothing is kept for it.
+    /// Returns the channel of a target, or `None` for a client that left: nothing is kept for it.
     pub(super) fn enter_target(&mut self, name: &str) -> Option<ChannelId> {
         if is_client(name) {
             return self.find_client(name);
@@ -143,19 +146,20 @@ impl State {
         Some(self.channels.enter(name))
     }
 
-    /// The channel of a client that lives. One that is gone may have its own until every shard has taken its last event.
+    /// Finds the channel of a live client. A client that left may still have its channel until every
+    /// shard has taken its last event.
     fn find_client(&self, target: &str) -> Option<ChannelId> {
         self.channels.find(target).filter(|&id| self.channels.subscribers(id) > 0)
     }
 
-    /// Takes one stream of a shard off a channel's subscribers.
+    /// Removes one stream of a shard from a channel's subscribers.
     pub(super) fn end_subscription(&mut self, shard: usize, id: ChannelId) {
         self.end_subscriptions(shard, id, 1);
     }
 
-    /// Gives up all that is retained of a channel without subscribers, at once or as the budget allows. Shards that have yet
-    /// to take an event of it find that it concerns nobody.
-    pub(super) fn drop_events(&mut self, id: ChannelId) {
+    /// Gives up all retained events of a channel without subscribers, at once or as the budget allows. A
+    /// shard that has not taken an event of it finds that the event concerns nobody.
+    pub(super) fn give_up_events(&mut self, id: ChannelId) {
         let taken = self.taken_by_all();
         while !self.budget.is_spent_to(3) {
             let Some(sequence) = self.channels.evict_oldest(id) else { return self.idle.push(id) };
@@ -166,14 +170,14 @@ impl State {
         self.is_unfinished = true;
     }
 
-    /// Goes on giving up what clients that are gone retained.
-    pub(super) fn go_on_leaving(&mut self) {
+    /// Continues giving up the events of clients that left.
+    pub(super) fn continue_giving_up_events(&mut self) {
         while !self.budget.is_spent_to(3)
             && let Some(id) = self.leaving.pop_front()
         {
-            // It may have left the table meanwhile, and its place may be another's.
+            // The channel may have left the table meanwhile, and its place may be another channel's.
             if self.channels.is_left(id) {
-                self.drop_events(id);
+                self.give_up_events(id);
             }
         }
     }
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_to_one_client_is_kept_for_as_long_as_its_stream_lives_and_no_longer() {
+    fn events_to_one_client_are_kept_while_its_stream_lives_and_no_longer() {
         let hub = hub(100, usize::MAX);
         let names = [Selector::parse("a").unwrap()];
         let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
@@ -296,7 +300,7 @@ mod tests {
         let subscribed = hub.subscribe(0, &[selector("a")], Some("ann"), Begin::AtHead).unwrap();
         publish(&hub, [("b".to_owned(), "1".to_owned())]);
         let added = hub.add(0, &selector("b")).unwrap();
-        // The shard had passed over what did not concern it.
+        // The shard had passed over events that did not concern it.
         assert_eq!((added.count, added.at, added.shard_cursor), (1, Sequence(1), Sequence(1)));
         publish(&hub, [("a".to_owned(), "2".to_owned())]);
         let pattern = hub.add(0, &selector("b*")).unwrap();
@@ -316,7 +320,7 @@ mod tests {
         assert_eq!(hub.channels_len(), 2, "`b` has an event");
     }
 
-    /// The place of a gap that is told next, and the number of the event behind it.
+    /// Reads the place of the next gap, and the number of the event after it.
     fn read_one(hub: &Hub, channels: &[ChannelId], cursor: &mut Cursor) -> (Option<u64>, u64) {
         let mut slice = Slice::default();
         hub.read(0, channels, cursor, SliceLimits { frames_max: 1, bytes_max: usize::MAX }, &mut slice);
@@ -329,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_to_have_a_pattern_is_not_told_again_of_what_its_channels_lost() {
+    fn a_pattern_that_is_added_does_not_report_losses_of_its_channels_again() {
         let selector = |text: &str| Selector::parse(text).unwrap();
         let lose_present = |hub: &Hub| publish_each(hub, &["b", "b"]);
         let lose_former = |hub: &Hub| {
@@ -347,7 +351,7 @@ mod tests {
             assert_eq!(read_one(&hub, &channels, &mut cursor), (Some(0), 1), "`a` has lost 2 and 3");
             channels.push(hub.add(0, &selector("*")).unwrap().channel);
             assert_eq!(read_one(&hub, &channels, &mut cursor.clone()), (None, 4));
-            // What another channel of the pattern loses is told, and once.
+            // A loss of another channel of the pattern is reported once.
             lose_of_another(&hub);
             assert_eq!(read_one(&hub, &channels, &mut cursor), (Some(1), 4));
             assert_eq!(read_one(&hub, &channels, &mut cursor), (None, 5));
@@ -355,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_to_have_a_wider_pattern_is_not_told_again_of_what_the_narrower_lost() {
+    fn a_wider_pattern_that_is_added_does_not_report_losses_of_the_narrower_again() {
         let hub = hub(2, usize::MAX);
         let selector = |text: &str| Selector::parse(text).unwrap();
         let names = [selector("a*"), selector("c")];
@@ -365,27 +369,33 @@ mod tests {
         assert_eq!(read_one(&hub, &channels, &mut cursor), (Some(0), 1), "`a1` has lost 2 and 3");
         channels.push(hub.add(0, &selector("*")).unwrap().channel);
         assert_eq!(read_one(&hub, &channels, &mut cursor.clone()), (None, 4));
-        // Where the narrower one has gone, the wider one knows what was told.
-        let mut told = cursor.clone();
+        // When the narrower pattern is removed, the wider one knows what was reported.
+        let mut notified = cursor.clone();
         let mut slice = Slice::default();
-        hub.read(0, &channels, &mut told, SliceLimits { frames_max: 0, bytes_max: usize::MAX }, &mut slice);
+        hub.read(
+            0,
+            &channels,
+            &mut notified,
+            SliceLimits { frames_max: 0, bytes_max: usize::MAX },
+            &mut slice,
+        );
         let narrower = channels.remove(0);
-        told.part(narrower);
+        notified.part(narrower);
         hub.remove(0, narrower, &channels, |_, _| true);
-        assert_eq!(read_one(&hub, &channels, &mut told.clone()), (None, 4));
+        assert_eq!(read_one(&hub, &channels, &mut notified.clone()), (None, 4));
         publish_each(&hub, &["b", "b"]);
-        assert_eq!(read_one(&hub, &channels, &mut told), (Some(1), 4), "`b` has lost 7");
+        assert_eq!(read_one(&hub, &channels, &mut notified), (Some(1), 4), "`b` has lost 7");
     }
 
     #[test]
-    fn a_stream_that_is_to_have_a_channel_is_not_told_again_of_what_its_pattern_lost() {
+    fn a_channel_that_is_added_does_not_report_losses_of_its_pattern_again() {
         let hub = hub(2, usize::MAX);
         let selector = |text: &str| Selector::parse(text).unwrap();
         let mut channels = hub.subscribe(0, &[selector("*")], None, Begin::AtHead).unwrap().channels;
         let mut cursor = Cursor::behind(Sequence(0), None);
         publish_each(&hub, &["b", "b", "a", "a", "a", "a"]);
         assert_eq!(read_one(&hub, &channels, &mut cursor), (Some(0), 1), "`a` has lost 3 and 4");
-        // What the pattern has lost since lies at the cursor's place, and not behind it.
+        // The pattern's later loss lies at the cursor's place, not after it.
         publish_each(&hub, &["b"]);
         for text in ["a*", "a"] {
             channels.push(hub.add(0, &selector(text)).unwrap().channel);
@@ -396,13 +406,13 @@ mod tests {
     }
 
     #[test]
-    fn what_has_the_place_of_a_client_that_is_gone_keeps_its_events() {
+    fn a_channel_in_the_place_of_a_client_that_left_keeps_its_events() {
         let hub = hub(100, usize::MAX);
         publish(&hub, [("a".to_owned(), "1".to_owned())]);
         let living = hub.add_client(0, CLIENT).channel;
         publish_to_client(&hub, "2");
         let named = hub.find("a").unwrap();
-        hub.lock().leaving.extend([named, living, ChannelId(7)]); // As if a client that is gone had had these.
+        hub.lock().leaving.extend([named, living, ChannelId(7)]); // As if a client that left had used these ids.
         hub.lock().enforce_retention();
         let state = hub.lock();
         assert!(state.leaving.is_empty());

@@ -1,13 +1,15 @@
-//! Floor 3: who gets what. The hub applies what the log commits, keeps the history, and knows which channels are
-//! subscribed to; it knows neither sockets nor streams.
+//! Floor 3: who gets which event. The hub applies what the log commits, keeps the history, and knows
+//! which channels have subscribers. It knows neither sockets nor streams.
 //!
-//! One hub serves all shards behind one lock, taken once for a small batch, a subscribe, or a slice of at most
-//! [`reading::SLICE_FRAMES_MAX`] frames. Each hold has a `budget` of steps; what takes more is done in several. Nothing under
-//! the lock renders, waits, or calls out. A panic under it would leave an order that nobody can vouch for: the process ends.
+//! One hub serves all shards behind one lock. The lock is taken for a small batch, a subscribe, or a
+//! slice of at most [`reading::SLICE_FRAMES_MAX`] frames. Each hold has a `budget` of steps; work that
+//! takes more is done in several holds. Nothing under the lock renders, waits, or calls out. After a
+//! panic under the lock nobody can vouch for the order of events, so the process ends.
 //!
-//! Each shard is a cursor on the order: it takes what lies after its cursor in runs ([`reading::LiveRun`]). A stream that resumes, or
-//! that fell behind, has a cursor of its own and reads slices of the history by a [`reading::Cursor`] up to its shard's cursor,
-//! where it turns live: no event lies between the two, and none is seen by both.
+//! Each shard is a cursor on the order: it takes the events after its cursor in runs
+//! ([`reading::LiveRun`]). A stream that resumes, or that fell behind, has its own [`reading::Cursor`]
+//! and reads slices of the history up to its shard's cursor. There it turns live: no event lies between
+//! the two, and none is delivered by both.
 
 mod apply;
 mod budget;

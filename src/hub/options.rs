@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::budget::HOLD_STEPS;
 
-/// The step of the hub's clock, by which the age of events is counted.
+/// The step of the hub's clock, which measures the age of events.
 pub const TICK: Duration = Duration::from_millis(100);
 
 /// How much history is kept.
@@ -25,8 +25,9 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Capacity of the segments that take several frames, in bytes: the larger they are, the fewer sends take bytes of two. A
-    /// segment goes as a whole, so that a history has room for a number of them, unless it is a very small one.
+    /// The capacity of a segment that takes several frames, in bytes. The larger segments are, the fewer
+    /// sends take bytes of two. A segment goes as a whole, so the history has room for several of them,
+    /// unless it is very small.
     #[must_use]
     pub const fn segment_bytes(&self) -> usize {
         let share = self.bytes_max / SEGMENTS_LEAST;
@@ -40,19 +41,20 @@ impl Retention {
     }
 }
 
-/// Segments that a history has room for at the least, unless they would be smaller than [`SEGMENT_BYTES_LEAST`].
+/// The least number of segments that a history has room for, unless they would be smaller than
+/// [`SEGMENT_BYTES_LEAST`].
 const SEGMENTS_LEAST: usize = 64;
 
-/// The least that [`Retention::segment_bytes`] is, in bytes.
+/// The least value of [`Retention::segment_bytes`], in bytes.
 pub const SEGMENT_BYTES_LEAST: usize = 64 * 1024;
 
-/// The most that it is, in bytes.
+/// The greatest value of [`Retention::segment_bytes`], in bytes.
 pub const SEGMENT_BYTES_MOST: usize = 256 * 1024;
 
-/// Bytes below which `Retention::bytes_max` makes no sense: a handful of segments.
+/// The least useful `Retention::bytes_max`: a handful of segments.
 pub const RETENTION_BYTES_MIN: usize = 1024 * 1024;
 
-/// How far a shard may be behind the head before those who publish wait for it.
+/// How far a shard may be behind the head before publishers wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
     /// Events.
@@ -78,13 +80,14 @@ pub struct HubOptions {
     pub backlog: Backlog,
     /// How many shards read from it, at most [`SHARDS_MAX`](crate::hub::SHARDS_MAX).
     pub shards: usize,
-    /// Steps that each hold of the lock may take, about: [`HOLD_STEPS`], or fewer, to see that what is cut up comes to the
-    /// same. Fewer than [`HOLD_STEPS_MIN`](crate::hub::HOLD_STEPS_MIN) are as many.
+    /// The approximate number of steps of each hold of the lock: [`HOLD_STEPS`], or fewer in tests that
+    /// check that work done in parts has the same result. At least
+    /// [`HOLD_STEPS_MIN`](crate::hub::HOLD_STEPS_MIN) are used.
     pub hold_steps: u32,
 }
 
 impl Default for HubOptions {
-    /// The bounds of a server that was told none, with one shard.
+    /// The default bounds of a server, with one shard.
     fn default() -> HubOptions {
         HubOptions {
             retention: Retention::default(),

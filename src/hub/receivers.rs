@@ -1,7 +1,7 @@
-//! How many streams an event reached.
+//! Counting the streams that an event reached.
 //!
-//! Where one channel decides, the hub knows. Where a stream may be reached in several ways, each interested shard counts
-//! from its own index, when it takes the event and before it sends it.
+//! If one channel decides, the hub knows the count. If a stream may be reached in several ways, each
+//! interested shard counts from its own index, when it takes the event and before it sends it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::hub::state::State;
 use crate::hub::tally::{Receivers, Tally};
 
 impl State {
-    /// Counts the receivers of an event to `channels` for a shard, or has the shards count them when they take it.
+    /// Counts the receivers of an event to `channels` for a waiting shard, or starts a count that the
+    /// shards make when they take the event.
     pub(super) fn count_receivers(
         &mut self,
         channels: &[ChannelId],
@@ -34,10 +35,10 @@ impl State {
         Receivers::Counting(tally)
     }
 
-    /// Counts a stream of a shard that leaves some channels and stays with others, for each event that it got by one of those
-    /// that it leaves alone, and that its shard has yet to take and count. `had` says whether it had a channel when an event
-    /// was applied. Returns true if and only if it was counted for all of them, and not only for those up to `counted` for which
-    /// the budget sufficed.
+    /// Counts a leaving stream for each event that its shard has not taken and counted yet, if the event
+    /// reached the stream by one of the channels in `leaving` and by none in `staying`. `had` says
+    /// whether the stream had a channel when an event was applied. Returns true if it was counted for
+    /// all such events, and false if the budget sufficed only for those up to `counted`.
     pub(super) fn count_leaver(
         &self,
         shard: usize,
@@ -68,7 +69,7 @@ impl State {
         true
     }
 
-    /// The count that is to be made of an event.
+    /// Returns the receiver count of an event, if shards make one.
     pub(super) fn tally_of(&self, sequence: Sequence) -> Option<Arc<Tally>> {
         let index = self.tallies.partition_point(|&(counted, _)| counted < sequence);
         self.tallies
@@ -77,8 +78,8 @@ impl State {
             .map(|(_, tally)| Arc::clone(tally))
     }
 
-    /// Forgets counts that every shard has made. A shard may have taken an event and not yet counted: should it panic
-    /// then, the count is found here.
+    /// Forgets completed counts from the front. A count stays until every shard has counted: if a shard
+    /// panics after it took an event and before it counted, the count is found here.
     pub(super) fn forget_tallies(&mut self) {
         while self.tallies.front().is_some_and(|(_, tally)| tally.total().is_some()) {
             self.tallies.pop_front();
@@ -133,7 +134,7 @@ mod tests {
         let tally = publish(&hub);
         hub.remove(0, one[0], &one[1..], |_, _| true);
         hub.remove(0, other[0], &other[1..], |_, _| true);
-        // It had "a" then, and came to "b" behind the event.
+        // It had "a" then, and got "b" after the event.
         hub.remove(0, joins[0], &joins[1..], |id, _| id == joins[0]);
         assert!(tally.add(0, 1), "one is found by its other channel");
         assert_eq!(tally.total(), Some(3));
@@ -156,7 +157,7 @@ mod tests {
         let (first, second) = (publish(&hub), publish(&hub));
         assert!(!first.add(1, 1), "shard 0 has yet to count");
         assert!(hub.is_behind(), "it has yet to take them");
-        assert_eq!(hub.forget_shard(0), [0], "whoever waits for the first event's count is told");
+        assert_eq!(hub.forget_shard(0), [0], "it waits for the first event's count");
         assert_eq!([first.total(), second.total()], [Some(1), None]);
         assert_eq!(["a", "b", "x*"].map(|name| hub.subscribers(name)), [1; 3]);
         assert_eq!(hub.subscribers(TARGET_ALL), 1);

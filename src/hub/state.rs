@@ -1,4 +1,4 @@
-//! What stands behind the hub's lock.
+//! The state behind the hub's lock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::retention::own_ids::OwnIds;
 use super::tally::Tally;
 use crate::base::id::Sequence;
 
-/// The order, the history, and who subscribes to what.
+/// The order of events, the history, and the subscriptions.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) epochs: Epochs,
@@ -24,23 +24,23 @@ pub(super) struct State {
     pub(super) history: History,
     pub(super) own_ids: OwnIds,
     pub(super) retention: Retention,
-    /// How many events were applied.
+    /// The number of applied events.
     pub(super) applied: u64,
     /// How far each shard has taken the order.
     pub(super) cursors: Vec<Sequence>,
-    /// What may still be done under this hold of the lock.
+    /// The steps of this hold of the lock.
     pub(super) budget: Budget,
     /// Channels that may have become idle.
     pub(super) idle: Lookout,
-    /// Channels with more events than they may have.
+    /// Channels with too many events, or with a dropped history.
     pub(super) over: Lookout,
-    /// Channels of clients that are gone, of whose events some are yet to be given up.
+    /// Channels of clients that left, with events still to be given up.
     pub(super) leaving: VecDeque<ChannelId>,
-    /// How far the events of the oldest page were given up for want of room.
+    /// How far the events of the oldest page were given up to make room.
     pub(super) evicted_through: Sequence,
-    /// The budget did not suffice for all that was to be given up or put in order.
+    /// The budget did not suffice for all that must be given up, gathered or sorted.
     pub(super) is_unfinished: bool,
-    /// Counts of receivers that shards have yet to make, in order.
+    /// Receiver counts that shards have not completed, in the order of events.
     pub(super) tallies: VecDeque<(Sequence, Arc<Tally>)>,
     /// How far events were given up for their age.
     pub(super) expired_through: Sequence,
@@ -71,7 +71,7 @@ impl State {
         }
     }
 
-    /// Returns true if and only if a shard is further behind the head than `backlog` allows.
+    /// Returns true if a shard is further behind the head than `backlog` allows.
     pub(super) fn is_behind(&self, backlog: Backlog) -> bool {
         let (slowest, head) = (self.taken_by_all(), self.epochs.head());
         slowest < head
@@ -79,7 +79,7 @@ impl State {
                 || self.history.bytes_of_pages_after(slowest) > backlog.bytes_max)
     }
 
-    /// How far every shard has taken the order.
+    /// Returns how far every shard has taken the order.
     pub(super) fn taken_by_all(&self) -> Sequence {
         self.cursors.iter().copied().min().unwrap_or(Sequence::START)
     }

@@ -1,4 +1,4 @@
-//! How a stream finds its place: subscribing, resuming, and leaving.
+//! Subscribing, resuming, and leaving.
 
 use smallvec::SmallVec;
 
@@ -12,58 +12,60 @@ use crate::hub::lock::Hub;
 use crate::hub::reading::Cursor;
 use crate::hub::state::State;
 
-/// Where a stream is to begin.
+/// Where a stream asks to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begin {
     /// With the events that are applied after it subscribed.
     AtHead,
-    /// With the events after this one. Where no epoch has the id's tag, it may be a publisher's own.
+    /// With the events after this one. If no epoch has the id's tag, the id may be a publisher's own.
     After(EventId),
-    /// With the events after the earliest one that the stream would receive and whose publisher gave it this id, which
-    /// has not the form of those that the server gives.
+    /// With the events after the earliest one that the stream would receive and that has this
+    /// publisher's id, which does not have the form of a server's id.
     AfterOwn(Box<str>),
     /// With all retained events.
     AllRetained,
-    /// With the newest retained events of its channels, so many of them, and whatever else is retained after the first
-    /// of those.
+    /// With this many of the newest retained events of its channels, and everything else retained after
+    /// the first of them.
     LastRetained(usize),
 }
 
-/// Where a stream does begin.
+/// Where a stream begins.
 #[derive(Debug)]
 pub enum Begun {
     /// At the place of its subscription.
     AtHead(Cursor),
     /// After the event it named, or with what is retained.
     After(Cursor),
-    /// At the place of its subscription, since no history here vouches for the event it named.
+    /// At the place of its subscription, since no epoch here has the event it named.
     Unknown(Cursor),
 }
 
-/// What a subscription came to.
+/// The result of a subscription.
 #[derive(Debug)]
 pub struct Subscribed {
-    /// The channels and patterns, in the order they were named, and behind them that of the user, if there is one.
+    /// The channels and patterns in the order they were named, then the user's channel, if there is a
+    /// user.
     pub channels: SmallVec<[ChannelId; 4]>,
-    /// How many events each of them had up to the shard's cursor.
+    /// The number of events of each channel up to the shard's cursor.
     pub counts: SmallVec<[u64; 2]>,
-    /// How many events to all there were up to the shard's cursor.
+    /// The number of events to all up to the shard's cursor.
     pub all_count: u64,
-    /// The place of the subscription as an id.
+    /// The place of the subscription, as an id.
     pub id: EventId,
     /// Where to begin reading.
     pub begun: Begun,
-    /// The shard's cursor. A stream is live from where its place equals it, but not before the place of its subscription:
-    /// of what was applied earlier and is not yet taken by the shard, live runs do not know that its patterns match it.
+    /// The shard's cursor. A stream is live once its place equals this cursor, but not before the place
+    /// of its subscription: live runs of events that were applied earlier, and that the shard has not
+    /// taken yet, do not know that the stream's patterns match them.
     pub shard_cursor: Sequence,
-    /// No event can reach the stream in two ways, so that it can be counted how many it has missed.
+    /// No event can reach the stream in two ways, so the events it missed can be counted.
     pub is_counting: bool,
 }
 
-/// Why a subscription was not taken.
+/// Why a subscription was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
-    /// It would make more channel names than are allowed; passes when others go.
+    /// It would make more channel names than allowed. It may succeed once others go.
     #[error("the server keeps at most {channels_max} channels")]
     TooManyChannels {
         /// The bound.
@@ -72,11 +74,12 @@ pub enum SubscribeError {
 }
 
 impl Hub {
-    /// Subscribes a stream of `shard` to `names`, channels and patterns, each once, to what goes to its `user` and to what goes to all, and finds
-    /// its place, in one step: every event applied later counts it among its receivers and reaches it.
+    /// Subscribes a stream of `shard` to `names` (channels and patterns, each once), to its `user` and
+    /// to the target of all, and finds its place, in one step: every event applied later counts the
+    /// stream among its receivers and reaches it.
     ///
     /// # Errors
-    /// [`SubscribeError::TooManyChannels`]; nothing was subscribed to then.
+    /// [`SubscribeError::TooManyChannels`]; then nothing was subscribed to.
     ///
     /// # Panics
     /// If the log has not begun an epoch.
@@ -89,7 +92,7 @@ impl Hub {
     ) -> Result<Subscribed, SubscribeError> {
         let mut state = self.lock();
         let state = &mut *state;
-        // Where all of them might be new, nobody asks which are.
+        // If there is room even for all names as new ones, none is looked up.
         if state.channels.len() + names.len() > self.channels_max {
             let new = names.iter().filter(|name| state.channels.find(name.as_str()).is_none()).count();
             if new > 0 && state.channels.len() + new > self.channels_max {
@@ -98,7 +101,7 @@ impl Hub {
         }
         let shard_cursor = state.cursors[shard];
         let head = state.epochs.head();
-        // Few streams have more channels than there is room for in place.
+        // Few streams have more channels than fit in place.
         let mut channels = SmallVec::with_capacity(names.len());
         let mut counts = SmallVec::with_capacity(names.len());
         let user = user.map(user_target);
@@ -108,7 +111,8 @@ impl Hub {
             channels.push(id);
         }
         let all_count = state.begin_subscription(shard, ChannelId::ALL);
-        // Only where no event can reach the stream in two ways does a sum of counts count its events.
+        // A sum of counts is the number of the stream's events only if no event can reach it in two
+        // ways.
         let is_counting = matches!(names, [only] if only.prefix().is_none());
         let begun = match begin {
             Begin::AtHead => Begun::AtHead(state.cursor_at(head, &channels, is_counting)),
@@ -130,8 +134,8 @@ impl Hub {
         Ok(Subscribed { channels, counts, all_count, id, begun, shard_cursor, is_counting })
     }
 
-    /// Ends all subscriptions of a stream. It is among the receivers of events that its shard has yet to take, if it `had` one
-    /// of their channels when they were applied.
+    /// Ends all subscriptions of a stream. It stays among the receivers of events that its shard has not
+    /// taken yet, if it `had` one of their channels when they were applied.
     ///
     /// # Panics
     /// If no stream of the shard subscribes to one of `channels`.
@@ -146,7 +150,7 @@ impl Hub {
         let mut state = self.lock();
         while !state.count_leaver(shard, &channels, &[], &had, &mut counted) {
             drop(state);
-            self.let_others();
+            self.yield_to_waiting();
             state = self.lock();
         }
         let state = &mut *state;
@@ -158,9 +162,9 @@ impl Hub {
         self.publish_counts(state);
     }
 
-    /// Ends all subscriptions of a shard that has lost its streams, and takes for it whatever it has not taken.
+    /// Ends all subscriptions of a shard that has lost its streams, and moves its cursor to the head.
     ///
-    /// Returns who waits for counts of receivers that are complete now that this one will add nothing.
+    /// Returns the shards, or other appenders, that wait for receiver counts that this completes.
     pub fn forget_shard(&self, shard: usize) -> Vec<usize> {
         let mut from = Some(0);
         while let Some(place) = from {
@@ -187,7 +191,7 @@ impl Hub {
 }
 
 impl State {
-    /// The channel or pattern of that name, put into the table where it is not yet there.
+    /// Finds the channel or pattern of a name, and enters it if it is not in the table.
     pub(super) fn enter_subscribed(&mut self, name: &str) -> ChannelId {
         let id = self.channels.enter(name);
         self.channels.patterns.gather_until(id, self.epochs.head());
@@ -195,7 +199,8 @@ impl State {
         id
     }
 
-    /// Goes on gathering what patterns have to know, and putting in order what their streams read by.
+    /// Continues gathering the earlier losses of new patterns, and sorting the channels that their
+    /// streams read.
     pub(super) fn gather_and_sort(&mut self) {
         while !self.budget.is_spent()
             && let Some(pattern) = self.channels.patterns.first_gathering()
@@ -207,13 +212,14 @@ impl State {
             self.channels.is_unsorted() || self.channels.patterns.first_gathering().is_some();
     }
 
-    /// Adds a stream of a shard to a channel's subscribers; returns how many events that had up to the shard's cursor.
+    /// Adds a stream of a shard to a channel's subscribers. Returns the number of the channel's events
+    /// up to the shard's cursor.
     pub(super) fn begin_subscription(&mut self, shard: usize, id: ChannelId) -> u64 {
         self.channels.add_subscriber(id, shard);
         self.channels.get(id).count_taken(self.cursors[shard])
     }
 
-    /// Takes streams of a shard off a channel's subscribers.
+    /// Removes streams of a shard from a channel's subscribers.
     pub(super) fn end_subscriptions(&mut self, shard: usize, id: ChannelId, streams: u32) {
         self.channels.remove_subscribers(id, shard, streams);
         if self.channels.subscribers(id) > 0 {
@@ -223,7 +229,7 @@ impl State {
         let is_empty = self.channels.get(id).retained.is_empty();
         self.channels.forget_lapsed(id);
         if is_client {
-            self.drop_events(id);
+            self.give_up_events(id);
         } else if is_empty {
             self.idle.push(id);
         }

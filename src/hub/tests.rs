@@ -1,4 +1,5 @@
-//! What the parts of the hub come to together, where their inside has to be seen: pages, compaction, forgotten channels.
+//! Tests of several parts of the hub together that need to see inside: pages, compaction, forgotten
+//! channels.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub(super) fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, Strin
     hub.apply(hub.head().next(), &batch, None);
 }
 
-/// Reads all that is retained of a channel after a place: the gap, and the bytes.
+/// Reads all retained events of a channel after a place: the gap, and the bytes.
 pub(super) fn read(hub: &Hub, channel: &str, after: u64) -> (Option<Gap>, Vec<u8>) {
     let names = [Selector::parse(channel).unwrap()];
     let subscribed = hub.subscribe(0, &names, None, Begin::After(id(after))).unwrap();
@@ -64,7 +65,7 @@ fn pages_len(hub: &Hub) -> usize {
 }
 
 #[test]
-fn compaction_keeps_the_bytes_of_what_is_retained() {
+fn compaction_keeps_the_bytes_of_retained_events() {
     let hub = hub(4, usize::MAX);
     publish(&hub, (0..4).map(|n| ("quiet".to_owned(), format!("{n} {}", "q".repeat(n * 2000)))));
     let before = read(&hub, "quiet", 0);
@@ -103,7 +104,8 @@ fn a_quiet_channels_events_survive_batches_of_many_pages() {
     publish(&hub, [("quiet".to_owned(), "still here".to_owned())]);
     let before = read(&hub, "quiet", 0);
     for n in 0..50 {
-        // A mebibyte each: many more pages than one call would compact if it did not count what it begins.
+        // Each batch has a mebibyte: many more pages than one call would compact if it did not count
+        // what it begins.
         publish(&hub, (0..1000).map(|_| ("busy".to_owned(), format!("{n} {}", "b".repeat(1000)))));
     }
     assert_eq!(read(&hub, "quiet", 0), before);
@@ -111,7 +113,7 @@ fn a_quiet_channels_events_survive_batches_of_many_pages() {
 }
 
 #[test]
-fn what_busy_channels_leave_of_many_pages_becomes_few() {
+fn pages_that_busy_channels_leave_sparse_are_merged() {
     const QUIET: usize = 1000;
     let hub = hub(10, 16 * RETENTION_BYTES_MIN);
     for n in 0..QUIET {
@@ -125,7 +127,7 @@ fn what_busy_channels_leave_of_many_pages_becomes_few() {
 }
 
 #[test]
-fn a_channel_that_was_forgotten_and_comes_back_tells_a_gap() {
+fn a_forgotten_channel_that_comes_back_reports_a_gap() {
     let hub = hub(0, usize::MAX);
     publish(&hub, [("news".to_owned(), "1".to_owned()), ("other".to_owned(), "2".to_owned())]);
     assert_eq!(hub.channels_len(), 0, "nothing is retained");
@@ -137,7 +139,7 @@ fn a_channel_that_was_forgotten_and_comes_back_tells_a_gap() {
 }
 
 #[test]
-fn a_channel_that_is_forgotten_twice_tells_what_it_lost_in_between() {
+fn a_channel_that_is_forgotten_twice_reports_its_loss_in_between() {
     let retention = Retention { events_max: 100, bytes_max: usize::MAX, age_max: None };
     let hub = Hub::new(HubOptions {
         retention,
@@ -161,7 +163,7 @@ fn a_channel_that_is_forgotten_twice_tells_what_it_lost_in_between() {
         publish(channel);
         drop_whole(channel);
     }
-    // "x" is out of the list by now, and of the others that are not in it nothing is known up to event 4.
+    // "x" has left the list by now. For names that are not in the list, nothing is known up to event 4.
     drop_whole("n");
     assert_eq!([1, 2].map(|after| read(&hub, "n", after).0.is_some()), [true, true], "event 3 is lost");
     assert_eq!(read(&hub, "n", 3).0, None, "it is known by its name that nothing else is");
@@ -197,12 +199,12 @@ fn channels_that_go_with_their_events_make_room_at_once() {
     assert!(held <= bytes_max && held > bytes_max * 4 / 5, "{held} bytes are held of {bytes_max}");
 }
 
-/// What a long life came to, at the most at any time.
+/// The greatest values seen in a long run.
 #[derive(Debug, Default)]
 struct Life {
     held_bytes: usize,
     pages: usize,
-    /// Bytes that compaction copied for one batch.
+    /// The bytes that compaction copied for one batch.
     copied_bytes: usize,
     copied_bytes_in_all: usize,
     frame_bytes_in_all: usize,
@@ -223,7 +225,7 @@ fn live_long(hub: &Hub, channel_of: impl Fn(u64) -> u64) -> Life {
         let state = hub.lock();
         let pages = state.history.pages();
         life.pages = life.pages.max(pages.len());
-        // Only compaction makes pages of another size than the common one.
+        // Only compaction makes pages of an uncommon size.
         let places = pages.iter().filter_map(|page| Some((page.last(), page.place(page.entries.first()?))));
         let copies = places.filter(|(_, place)| place.segment.capacity() != SEGMENT_BYTES_LEAST);
         let new = copies.filter(|(last, place)| {
@@ -279,12 +281,13 @@ fn the_bound_of_bytes_holds_whichever_channels_are_busy() {
     }
 }
 
-/// All that a stream of a channel, of a user perhaps, reads after a place: what it misses, and its data.
+/// Reads all that a stream of channel "a", perhaps of a user, gets after a place: its gaps' `missed`,
+/// and its data.
 pub(super) fn read_as(hub: &Hub, user: Option<&str>, after: u64) -> (Vec<Option<u64>>, Vec<String>) {
     read_from(hub, &["a"], user, Begin::After(id(after)))
 }
 
-/// All that a stream reads from where it begins: what it misses, and its data.
+/// Reads all that a stream gets from where it begins: its gaps' `missed`, and its data.
 pub(super) fn read_from(
     hub: &Hub,
     channels: &[&str],
@@ -309,7 +312,7 @@ pub(super) fn read_from(
     (missed, data)
 }
 
-/// Does all that is left to be given up or put in order.
+/// Does all pending work of the hub.
 pub(super) fn finish(hub: &Hub) {
     while hub.is_unfinished() {
         hub.tidy();
@@ -348,7 +351,7 @@ fn events_to_a_user_and_to_all_are_read_in_their_place() {
 }
 
 #[test]
-fn what_is_missed_of_a_user_and_of_all_is_counted_too() {
+fn missed_events_to_a_user_and_to_all_are_counted_too() {
     let hub = hub(2, usize::MAX);
     publish_to(&hub, "a", "first");
     for n in 0..5 {
@@ -356,7 +359,7 @@ fn what_is_missed_of_a_user_and_of_all_is_counted_too() {
         publish_to(&hub, &user_target("ann"), &format!("ann {n}"));
     }
     let ann = ["all 3", "ann 3", "all 4", "ann 4"].map(str::to_owned).to_vec();
-    // Where it began, nothing was lost yet; so the count of what is lost is exact.
+    // Nothing was lost yet where it began, so the number of lost events is exact.
     let names = [Selector::parse("a").unwrap()];
     let mut cursor = Cursor::behind(Sequence(1), Some(1));
     let subscribed = hub.subscribe(0, &names, Some("ann"), Begin::AtHead).unwrap();
@@ -364,7 +367,7 @@ fn what_is_missed_of_a_user_and_of_all_is_counted_too() {
     let limits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
     hub.read(0, &subscribed.channels, &mut cursor, limits, &mut slice);
     assert_eq!((slice.gap.map(|gap| gap.missed), slice.frames), (Some(Some(6)), 4));
-    // A resume from there does not know what lay before.
+    // A resume from there does not know how many events came before.
     assert_eq!(read_as(&hub, Some("ann"), 1), (vec![None], ann));
 }
 
@@ -386,7 +389,7 @@ fn users_and_all_have_receivers_and_are_no_channels() {
 }
 
 #[test]
-fn what_is_retained_is_replayed_wholly_or_from_its_last_events_on_without_a_gap() {
+fn retained_events_are_replayed_all_or_the_last_ones_without_a_gap() {
     let hub = hub(3, usize::MAX);
     for n in 1..=5 {
         publish_to(&hub, "a", &format!("a{n}"));
@@ -427,7 +430,7 @@ fn a_slice_has_a_bounded_number_of_references_and_more_frames_where_they_are_adj
 }
 
 #[test]
-fn names_of_former_channels_are_counted_and_go_before_what_is_retained() {
+fn names_of_former_channels_are_counted_and_go_before_retained_events() {
     let hub = hub(1000, RETENTION_BYTES_MIN);
     (0..100).for_each(|n| drop(publish_to(&hub, "stays", &format!("{n}"))));
     let name = |n: usize| format!("{n:0200}");

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_what_plain_ones_are() {
+    fn entries_agree_with_a_plain_model() {
         let (mut random, mut entries) = (SplitMix64::new(9), Entries::new());
         let mut plain: Vec<Plain> = (0..40).map(|_| Plain::default()).collect();
         for number in 1..40_000_u64 {

@@ -136,7 +136,7 @@ mod tests {
     use crate::frame::batch::user_target;
 
     #[test]
-    fn what_is_forgotten_altogether_counts_as_lost_for_every_unknown_channel() {
+    fn losses_of_channels_that_are_forgotten_count_for_every_unknown_channel() {
         let mut forgotten = Forgotten::new(1);
         assert_eq!(forgotten.evicted_through("a"), Sequence::START);
         forgotten.remember("a", Sequence(5));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_holds_no_bytes() {
+    fn channels_that_are_forgotten_hold_no_bytes() {
         let mut forgotten = Forgotten::new(10);
         for n in 0..1000 {
             forgotten.remember(&format!("channel {n}"), Sequence(n + 1));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_has_lost_is_no_loss_of_a_pattern() {
+    fn a_loss_of_a_user_is_no_loss_of_a_pattern() {
         let mut forgotten = Forgotten::new(10);
         forgotten.remember(&user_target("ann"), Sequence(8));
         forgotten.remember("a", Sequence(5));

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_what_lapsed_are_remembered_up_to_a_bound() {
+    fn numbers_of_lapsed_events_are_remembered_up_to_a_bound() {
         let mut lapsed = Lapsed::default();
         [5, 3, 9].into_iter().for_each(|number| lapsed.note(Sequence(number)));
         assert_eq!([0, 3, 8, 9].map(|place| lapsed.count_after(Sequence(place))), [3, 2, 1, 0].map(Some));

@@ -1,27 +1,32 @@
 //! What channels and patterns have lost: which quantities are kept, and how a loss follows from them.
 //!
-//! An event is lost to a channel when it is given up, or its history is dropped, before the event has lapsed. An
-//! event is lost to a pattern when no channel that the pattern matches retains it any more, and one of them has
-//! lost it. A lapsed event is never lost.
+//! An event is lost to a channel when it is given up, or its history is dropped, before the event has
+//! lapsed. An event is lost to a pattern when a channel that the pattern matches loses it, and no other
+//! channel of the event that the pattern matches still retains it. A lapsed event is never lost.
 //!
 //! # Quantities
 //!
 //! | quantity | for a channel | for a pattern |
 //! | --- | --- | --- |
 //! | `evicted_through` | its last event that was given up without having lapsed | the last event that the pattern has lost, by eviction or by a drop |
-//! | `dropped_through` | its history was dropped up to here, and no reader gets an event up to here | the highest place of its channels' drops; its streams wait until their shard has taken all up to here |
+//! | `dropped_through` | its history was dropped up to here: no reader gets an event up to here | the highest `dropped_through` of its channels |
 //! | `evicted_count` | the number of events given up without having lapsed, since it entered the table | not kept |
 //! | lapsed numbers (`Lapsed`) | the number of its lapsed events and the numbers of the last 1024 | not kept |
 //! | evictions | not kept | the number of events lost since it entered the table, and the latest of them |
-//! | former channels (`Forgotten`) | its `evicted_through` when it enters the table again | gathered into `evicted_through` when the pattern is new |
+//! | former channels (`Forgotten`) | its `evicted_through` when it enters the table again | gathered for a new pattern, see below |
 //!
-//! A channel gives up its oldest event first, so one place says what it has lost. The channels of a pattern do so
-//! in any order, so a pattern counts its evictions, and a loss is new if its count is.
+//! A channel gives up its oldest event first, so one place says what it has lost. The channels of a
+//! pattern do so in any order, so a pattern counts its evictions: a loss is new if its count is.
+//!
+//! A new pattern gathers the losses of its channels, present and former, up to the head at the time when
+//! it was entered: `evicted_through` becomes the last of them. No stream reads by a pattern before its
+//! gathering is finished, nor while its shard's cursor lies before the `dropped_through` of one of its
+//! names.
 //!
 //! # What is lost after a place
 //!
-//! [`Channels::lost_after`] returns the last event that is lost after a place and not reported yet, where
-//! `lost_through` is the greater of `evicted_through` and `dropped_through`:
+//! [`Channels::lost_after`] returns the last event that is lost after a place and not reported yet,
+//! where `lost_through` is the greater of `evicted_through` and `dropped_through`:
 //!
 //! | | nothing reported after the place | a loss was reported |
 //! | --- | --- | --- |
@@ -30,19 +35,21 @@
 //!
 //! # When a stream is notified
 //!
-//! A stream looks for losses whenever it reads (`State::report_losses`). All unreported losses of its channels and
-//! patterns after its place become one `gap` there, and its cursor notes each as a [`ReportedLoss`]. An entry goes
-//! when the place has passed it. A loss of a name without an entry causes no `gap` if another name of the stream
-//! has reported it already; `reading/gaps.rs` says when this is so.
+//! A stream looks for losses whenever it reads (`State::report_losses`). All unreported losses of its
+//! channels and patterns after its place become one `gap` there, and its cursor notes each as a
+//! [`ReportedLoss`]. An entry goes when the place has passed it. A loss of a name without an entry
+//! causes no `gap` if another name of the stream has reported it already; `reading/gaps.rs` says when
+//! this is so.
 //!
 //! # When `missed` is exact
 //!
-//! `missed` is the number of events that have passed, minus the number that the stream has seen. It is given only
-//! where it is exact; otherwise the `gap` has no number. All of this must hold:
+//! `missed` is the number of events that have passed, minus the number that the stream has seen. It is
+//! given only where it is exact; otherwise the `gap` has no number. All of this must hold:
 //!
-//! - No event can reach the stream in two ways: it subscribes to one channel and no pattern, since its begin.
-//! - It is known how many events it has seen: nothing after the place where it began was lost at that time, or the
-//!   stream has read a slice since.
+//! - No event can reach the stream in two ways: it has had one channel and no pattern ever since it
+//!   began.
+//! - It is known how many events it has seen: nothing after the place where it began was lost at that
+//!   time, or the stream has read a slice since.
 //! - Of each of its targets, the numbers of all lapsed events after its place are still remembered.
 
 use smallvec::SmallVec;
@@ -257,7 +264,7 @@ mod tests {
     const ALL: Sequence = Sequence(u64::MAX);
 
     #[test]
-    fn a_pattern_has_lost_what_any_of_its_channels_has_lost() {
+    fn a_pattern_loses_the_events_that_its_channels_lose() {
         let mut channels = Channels::new(10);
         let lose = |channels: &mut Channels, name: &str, number: u64| {
             let id = channels.enter(name);

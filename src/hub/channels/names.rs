@@ -137,7 +137,7 @@ mod tests {
     use crate::base::random::SplitMix64;
 
     #[test]
-    fn names_and_numbers_are_what_a_plain_map_has() {
+    fn names_and_numbers_agree_with_a_plain_map() {
         let (mut names, mut random) = (Names::new(), SplitMix64::new(2));
         let mut plain: HashMap<String, ChannelId> = HashMap::new();
         for step in 0..30_000 {

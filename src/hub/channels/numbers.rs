@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_what_a_plain_list_is() {
+    fn numbers_agree_with_a_plain_list() {
         let (mut both, mut random, mut next) = (Both::default(), SplitMix64::new(3), 1);
         for _ in 0..600 {
             match random.within(0..=9) {

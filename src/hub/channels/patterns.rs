@@ -29,7 +29,6 @@ pub(in crate::hub) struct Patterns {
     gathering: BTreeMap<ChannelId, Gathering>,
 }
 
-/// One pattern.
 #[derive(Debug)]
 struct Pattern {
     prefix: Box<str>,

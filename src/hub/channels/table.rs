@@ -204,7 +204,6 @@ impl Channels {
         self.names.name(id).is_some_and(is_client) && self.subscribers(id) == 0
     }
 
-    /// Changes the record of a channel.
     pub(in crate::hub) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
         self.entries.change(id, change)
     }

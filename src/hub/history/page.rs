@@ -118,7 +118,7 @@ impl Page {
         self.last
     }
 
-    /// Returns true if and only if it takes no more frames.
+    /// Returns true if it takes no more frames.
     pub(in crate::hub) fn is_sealed(&self) -> bool {
         self.sealed
     }

@@ -29,7 +29,6 @@ const PAGE_LARGE_BYTES_MAX: usize = 256 * 1024;
 /// The most entries of a page.
 pub(super) const PAGE_ENTRIES_MAX: usize = 8192;
 
-/// All pages.
 #[derive(Debug)]
 pub(in crate::hub) struct History {
     /// The capacity of a segment that takes several frames.
@@ -111,13 +110,11 @@ impl History {
         Some((index, page.index_of(sequence)?))
     }
 
-    /// Returns the entry of an event.
     pub(in crate::hub) fn entry(&self, sequence: Sequence) -> Option<&Entry> {
         let (page, entry) = self.find(sequence)?;
         Some(&self.pages[page].entries[entry])
     }
 
-    /// Returns the target of an event.
     pub(in crate::hub) fn target_of(&self, sequence: Sequence) -> Option<TargetId> {
         self.entry(sequence).map(|entry| entry.target)
     }

@@ -38,7 +38,7 @@ impl Hub {
             state.enforce_retention();
             self.publish_counts(&state);
             drop(state);
-            self.let_others();
+            self.yield_to_waiting();
             state = self.lock();
         }
         Some(count)
@@ -56,7 +56,7 @@ impl Hub {
             }
             self.publish_counts(&state);
             drop(state);
-            self.let_others();
+            self.yield_to_waiting();
         }
     }
 }

@@ -48,7 +48,7 @@ impl State {
         // Lapsed events go first: otherwise a channel would give up events that it could keep.
         self.give_up_lapsed(taken);
         self.evict_from_full_channels(taken);
-        self.go_on_leaving();
+        self.continue_giving_up_events();
         if let Some(age_max) = self.retention.age_max {
             self.evict_older_than(age_max, taken);
         }

@@ -1,6 +1,6 @@
-//! The end of a connection: our side is shut down, and what the peer still sends is read and thrown away for a bounded
-//! while, so that no reset eats what was just said (RFC 9112 9.6): a client that sends a large body reads its refusal only
-//! when it has sent all, or would.
+//! The end of a connection. The server shuts down its side, then reads and drops what the peer still
+//! sends, for a limited time. Otherwise a reset could destroy the last answer before the peer reads it
+//! (RFC 9112 9.6): a client with a large body reads the refusal only after it has sent the whole body.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,22 @@ pub(super) const PAUSE: Duration = Duration::from_secs(2);
 /// How long the peer may go on sending.
 pub(super) const LINGER: Duration = Duration::from_secs(30);
 
-/// Bytes that are read and thrown away at the most.
+/// At most this many bytes are read and dropped.
 pub(super) const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// As [`LINGER_BYTES_MAX`], of a peer that was turned away, or closed for what it sent.
+/// As [`LINGER_BYTES_MAX`], for a peer that was turned away or that sent too much.
 pub(super) const LINGER_BRIEFLY_BYTES_MAX: usize = 256 * 1024;
 
-/// Why a connection takes leave of its peer.
+/// The circumstances in which a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Farewell {
-    /// All is said.
+    /// Everything was sent.
     Usual,
     /// The peer has ended its side of a stream.
     PeerEnded,
-    /// The server has no room for it.
+    /// The server has no room for the peer.
     TurnedAway,
-    /// It has sent too much on its open stream.
+    /// The peer has sent too much on its open stream.
     SentTooMuch,
 }
 
@@ -39,7 +39,7 @@ impl Farewell {
         }
     }
 
-    /// Why the connection is closed in the end.
+    /// The reason of the close that follows.
     pub(super) fn reason(self) -> CloseReason {
         match self {
             Farewell::Usual | Farewell::TurnedAway => CloseReason::Finished,
@@ -71,7 +71,7 @@ impl Lingering {
         self.pause_end = now + PAUSE;
     }
 
-    /// Returns true if and only if the peer had its time, or sent too much.
+    /// Returns true if the peer has had its time, or has sent too much.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         now >= self.until() || self.bytes_left == 0
     }

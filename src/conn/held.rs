@@ -1,4 +1,5 @@
-//! The memory that a connection holds for requests and answers, and how a shard without room gets it back.
+//! The memory that a connection holds for requests and answers, and how a shard without room gets it
+//! back.
 
 use crate::base::account::Held;
 use crate::conn::state::{CloseReason, Context};
@@ -6,8 +7,8 @@ use crate::conn::{Connection, Phase, Sending};
 use crate::http::Problem;
 
 impl Connection {
-    /// Bytes that are held for requests that have not come whole and answers that are not read; of answers that come to
-    /// `small_bytes` at the most only those for which the socket has no room.
+    /// Bytes that are held for incomplete requests and unread answers. Answers of at most `small_bytes`
+    /// in total count only if the socket is full.
     #[must_use]
     pub fn held_bytes(&self, small_bytes: usize) -> usize {
         let Phase::Exchange(exchange) = &self.phase else { return 0 };
@@ -16,7 +17,8 @@ impl Connection {
         exchange.read_bytes() + if is_unread { waiting } else { 0 }
     }
 
-    /// Where what is held is counted; given back with the exchange of requests and answers. `None` where there is none.
+    /// The account of the held bytes. It is settled when the exchange of requests and answers ends.
+    /// `None` without such an exchange.
     pub fn held_mut(&mut self) -> Option<&mut Option<Box<Held>>> {
         match &mut self.phase {
             Phase::Exchange(exchange) => Some(exchange.held_mut()),
@@ -24,8 +26,8 @@ impl Connection {
         }
     }
 
-    /// Refuses what there is no room for: a request that has not come whole with `problem`, an answer that is not read by
-    /// closing. Returns true if and only if that changed anything.
+    /// Frees memory: an incomplete request is answered with `problem`, an unread answer closes the
+    /// connection. Returns true if either happened.
     pub fn refuse_held(&mut self, context: &Context<'_>, problem: &Problem) -> bool {
         let Phase::Exchange(exchange) = &mut self.phase else { return false };
         if exchange.refuse_unfinished(context, problem) {

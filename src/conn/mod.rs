@@ -1,5 +1,6 @@
-//! Floor 3: one connection as a state machine. No I/O, no clock, no randomness: it is fed [`Input`]s and asked for
-//! [`Action`]s, and tells by [`Connection::deadline`] when it wants to hear of the time.
+//! Floor 3: one connection as a state machine, without I/O, clock or randomness. It receives [`Input`]s
+//! and returns [`Action`]s. [`Connection::deadline`] is the time when it needs its next
+//! [`Input::DeadlineReached`].
 //!
 //! ```text
 //!              request read, answered                 begin_stream
@@ -11,8 +12,8 @@
 //!            all output written ── Shutdown ──► Lingering ── peer ended, time or bytes over ──► Closed
 //! ```
 //!
-//! A peer that resets goes to `Closed` from anywhere. One that ends its side of a stream, or sends too much on it, has the
-//! stream ended: it may still read, and then finds the stream whole.
+//! A reset leads to `Closed` from every state. If the peer ends its side of a stream or sends too much
+//! on it, the stream ends: the peer may still read, and then gets a complete stream.
 
 mod closing;
 mod exchange;
@@ -44,8 +45,9 @@ use stream::Stream;
 pub struct Connection {
     phase: Phase,
     sending: Sending,
-    /// Bytes of the last offer. More may wait: a send takes a bounded number of slices, and what is queued while it is
-    /// under way is not part of it. No system call takes as many as this cannot count (`send(2)`: 2 GiB).
+    /// Bytes of the last offer. More may wait: a send takes a limited number of slices, and bytes queued
+    /// during a send are not part of it. Four bytes are enough to count what one system call can take
+    /// (`send(2)`: 2 GiB).
     offered: u32,
     /// A receive is outstanding.
     is_receiving: bool,
@@ -59,22 +61,22 @@ enum Phase {
     Exchange(Box<Exchange>),
     Stream(Stream),
     Lingering(Lingering),
-    Closed { reason: CloseReason, told: bool, has_lingered: bool },
+    Closed { reason: CloseReason, reported: bool, has_lingered: bool },
 }
 
-/// What the driver has of ours.
+/// The state of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
-    /// Nothing: more may be offered.
+    /// No send is under way: bytes may be offered.
     Idle,
-    /// An offer whose outcome comes as an input.
+    /// A send is under way. Its outcome comes as an input.
     Pending,
-    /// The socket is full; an input comes when there is room.
+    /// The socket is full. An input comes when it has room.
     Full,
 }
 
 impl Connection {
-    /// A connection that was accepted now.
+    /// A connection that was accepted at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Connection {
         let phase = Phase::Exchange(Box::new(Exchange::new(now)));
@@ -82,7 +84,7 @@ impl Connection {
         Connection { phase, sending, offered: 0, is_receiving: false, peer_ended: false, farewell }
     }
 
-    /// Takes in what happened. Actions may be due afterwards.
+    /// Processes an input. Actions may be due afterwards.
     pub fn handle(&mut self, context: &Context<'_>, input: Input<'_>) {
         match input {
             Input::Received(bytes) => {
@@ -90,7 +92,7 @@ impl Connection {
                 match &mut self.phase {
                     Phase::Exchange(exchange) => exchange.received(context, bytes),
                     Phase::Lingering(lingering) => lingering.received(context.now, bytes.len()),
-                    // A stream is its connection's last response: what comes after its request is not read.
+                    // A stream is its connection's last response, so later bytes are not read.
                     Phase::Stream(stream) => {
                         if stream.received(bytes.len()) {
                             self.end_stream_as(context.now, Farewell::SentTooMuch);
@@ -106,18 +108,20 @@ impl Connection {
                     Phase::Exchange(exchange) => {
                         exchange.peer_ended(context);
                         if exchange.is_unused() {
-                            self.close(CloseReason::Peer); // There is nothing that it should hear.
+                            self.close(CloseReason::Peer); // There is no answer to read.
                         }
                     }
                     Phase::Stream(_) => self.end_stream_as(context.now, Farewell::PeerEnded),
                     Phase::Lingering(_) | Phase::Closed { .. } => {}
                 }
             }
-            // One that has gone is told its end all the same, and answers that with a reset.
+            // A peer that has gone altogether still gets the end of its stream, and answers it with a
+            // reset.
             Input::Failed if self.farewell == Farewell::PeerEnded => self.close(CloseReason::Peer),
             Input::Failed => self.close(CloseReason::Failed),
-            // What is told of room while a send is pending is of one that was tried again.
             Input::Writable if self.sending == Sending::Full => self.sending = Sending::Idle,
+            // Room reported during a pending send belongs to an earlier send. A timer has tried the socket
+            // again since.
             Input::Writable => {}
             Input::DeadlineReached => match &mut self.phase {
                 Phase::Exchange(exchange) => {
@@ -144,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// What is to be done next; `None` until another input comes. To be called until then.
+    /// Returns the next action; `None` until another input comes. Call it until it returns `None`.
     pub fn poll_action(&mut self, context: &Context<'_>) -> Option<Action> {
         match &mut self.phase {
             Phase::Exchange(exchange) => {
@@ -170,7 +174,7 @@ impl Connection {
                 if stream.is_finished() {
                     return self.linger(context);
                 }
-                // A receive stays outstanding all the time: it notices that the client goes.
+                // A receive is always outstanding, so that the driver notices when the client leaves.
                 if !self.is_receiving && !self.peer_ended {
                     self.is_receiving = true;
                     return Some(Action::Receive);
@@ -188,15 +192,15 @@ impl Connection {
                 }
                 None
             }
-            Phase::Closed { told: true, .. } => None,
-            Phase::Closed { reason, told, .. } => {
-                *told = true;
+            Phase::Closed { reported: true, .. } => None,
+            Phase::Closed { reason, reported, .. } => {
+                *reported = true;
                 Some(Action::Close(*reason))
             }
         }
     }
 
-    /// When [`Input::DeadlineReached`] is due; `None` where the connection waits for nothing but its peer.
+    /// When [`Input::DeadlineReached`] is due; `None` if the connection waits only for its peer.
     #[must_use]
     pub fn deadline(&self, options: &ConnOptions) -> Option<Instant> {
         match &self.phase {
@@ -222,14 +226,14 @@ impl Connection {
         }
     }
 
-    /// Notes that what was offered is under way: [`Connection::sent`] follows.
+    /// Records that the offer is under way. [`Connection::sent`] follows.
     pub fn send_is_pending(&mut self) {
         self.sending = Sending::Pending;
     }
 
-    /// Takes in how many of the offered bytes were written; fewer than all mean that the socket is full.
+    /// Processes that `bytes` of the offer were written. Fewer than all mean that the socket is full.
     ///
-    /// Returns how many events were written whole by that; `None` where it is no stream.
+    /// Returns how many events this completed; `None` if the connection is not a stream.
     #[inline]
     pub fn sent(&mut self, context: &Context<'_>, bytes: usize) -> Option<u32> {
         debug_assert!(bytes <= self.offered as usize, "no more is written than was offered");
@@ -274,20 +278,21 @@ impl Connection {
         }
     }
 
-    /// Goes on with a body of lines, those handed over being dealt with.
+    /// Continues a body of lines after the handed over lines were processed.
     pub fn take_more_lines(&mut self, context: &Context<'_>) {
         if let Phase::Exchange(exchange) = &mut self.phase {
             exchange.take_more_lines(context);
         }
     }
 
-    /// Returns true if and only if a request was handed over and its answer is due.
+    /// Returns true if a request was handed over and its answer is due.
     #[must_use]
     pub fn awaits_answer(&self) -> bool {
         matches!(&self.phase, Phase::Exchange(exchange) if exchange.awaits_answer())
     }
 
-    /// Answers the request that was handed over. Without one, nothing happens: its time is over, and it was answered so.
+    /// Answers the request that was handed over. Does nothing if no answer is due: the request has timed
+    /// out and was answered then.
     pub fn answer(&mut self, context: &Context<'_>, response: &Response<'_>) {
         if let Phase::Exchange(exchange) = &mut self.phase {
             exchange.answer(context, response);
@@ -304,15 +309,16 @@ impl Connection {
         }
     }
 
-    /// Finishes what is under way and takes no further request, for a server that drains: a connection that waits between
-    /// two requests ends now, one that has just come after its first, or when it has none for a second.
+    /// Finishes the current request and accepts no further one, for a server that drains. A connection
+    /// between two requests ends now. A new connection ends after its first request, or after one second
+    /// without any.
     pub fn drain(&mut self, now: Instant) {
         if let Phase::Exchange(exchange) = &mut self.phase {
             exchange.drain(now);
         }
     }
 
-    /// Ends at once; what waits is lost.
+    /// Ends the connection at once. Waiting bytes are lost.
     pub fn abort(&mut self) {
         self.close(CloseReason::Aborted);
     }
@@ -324,7 +330,7 @@ impl Connection {
 
     fn close(&mut self, reason: CloseReason) {
         if !matches!(self.phase, Phase::Closed { .. }) {
-            self.phase = Phase::Closed { reason, told: false, has_lingered: self.has_lingered() };
+            self.phase = Phase::Closed { reason, reported: false, has_lingered: self.has_lingered() };
         }
     }
 
@@ -335,18 +341,19 @@ impl Connection {
         self.end_stream(now);
     }
 
-    /// Says that the server has no room for this peer: when it was told so, little more of it is read.
+    /// Records that the server has no room for this peer. After the answer that says so, only a few more
+    /// bytes are read.
     pub fn turn_away(&mut self) {
         self.farewell = Farewell::TurnedAway;
     }
 
-    /// Returns true if and only if its side was shut down and it reads, or has read, what the peer still sends.
+    /// Returns true if the write side was shut down, and later bytes are read or were read.
     #[must_use]
     pub fn has_lingered(&self) -> bool {
         matches!(self.phase, Phase::Lingering(_) | Phase::Closed { has_lingered: true, .. })
     }
 
-    /// Reads no more of what the peer still sends behind the end: others have to.
+    /// Stops reading what the peer sends after the end, in favour of other connections.
     pub fn stop_lingering(&mut self) {
         if matches!(self.phase, Phase::Lingering(_)) {
             self.close(self.farewell.reason());
@@ -354,7 +361,7 @@ impl Connection {
     }
 }
 
-/// The bytes of an offer, as [`Connection`] keeps them.
+/// The bytes of an offer in the type of `Connection::offered`.
 #[inline]
 fn offered_bytes(offer: &Offer<'_>) -> u32 {
     u32::try_from(offer.bytes()).unwrap_or(u32::MAX)

@@ -1,9 +1,9 @@
-//! How a stream begins: its head and what it is told first, as one run, which one send takes.
+//! The beginning of a stream: its head and its first notices as one run, which one send writes.
 
 use crate::frame::notice::Notice;
 use crate::frame::render::Framing;
 
-/// The head of a stream that is about to begin, and behind it what the stream is told first.
+/// The head of a stream that is about to begin, followed by its first notices.
 /// [`Connection::begin_stream`](super::Connection::begin_stream) queues it.
 #[must_use]
 #[derive(Debug)]
@@ -13,24 +13,24 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Room for the head, which `head` appends, and for the first notice.
+    /// Makes room for the head, which `head` appends, and for the first notice.
     pub(super) fn new(framing: Framing, head: impl FnOnce(&mut Vec<u8>)) -> Opening {
         let mut bytes = Vec::with_capacity(BYTES_USUAL);
         head(&mut bytes);
         Opening { bytes, framing }
     }
 
-    /// How the stream's body is delimited.
+    /// How the body of the stream is delimited.
     #[must_use]
     pub fn framing(&self) -> Framing {
         self.framing
     }
 
-    /// Tells the stream something, behind its head and what it was told before.
-    pub fn tell(&mut self, notice: &Notice<'_>) {
+    /// Appends a notice.
+    pub fn push_notice(&mut self, notice: &Notice<'_>) {
         notice.render(&mut self.bytes, self.framing);
     }
 }
 
-/// Bytes that nearly every head fits in with the `connected` event behind it.
+/// Most heads fit in this many bytes, together with the `connected` event.
 const BYTES_USUAL: usize = 640;

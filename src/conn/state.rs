@@ -1,4 +1,4 @@
-//! What goes into a connection and what comes out, and the bounds it keeps.
+//! The inputs and outputs of a connection, and its limits.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -9,33 +9,35 @@ use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::http::{HttpDate, Problem, RequestHead, Status};
 
-/// The bounds and times that all connections of a shard keep.
+/// The limits that all connections of a shard have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnOptions {
-    /// How long a request's head may take from its first byte, and the first request of a connection to begin.
+    /// How long a request's head may take from its first byte, and how long a new connection may take to
+    /// begin its first request.
     pub head_timeout: Duration,
-    /// How long a body may take; for a body of lines, how long it may pause.
+    /// How long a body may take. A body of lines may pause this long.
     pub body_timeout: Duration,
-    /// How long a connection may wait for its next request, and an answer for its reader.
+    /// How long a connection may be idle before its next request, and how long an answer may wait for
+    /// its reader.
     pub idle_timeout: Duration,
-    /// How long the full socket of a stream may take not one byte; `None` for any time.
+    /// How long the full socket of a stream may accept no byte at all; `None` for no limit.
     pub stall_timeout: Option<Duration>,
-    /// How long the log may take to commit what was published.
+    /// How long the log may take to commit published events.
     pub publish_timeout: Duration,
-    /// How long nothing is written to a stream before a ping is; `None` for none.
+    /// A stream gets a ping when nothing was written to it for this long; `None` for no pings.
     pub keepalive: Option<Duration>,
-    /// What such a ping is.
+    /// The form of the ping.
     pub keepalive_style: KeepaliveStyle,
-    /// Bytes of a body, or of a line of a body of lines.
+    /// The largest body, in bytes. In a body of lines, the longest line.
     pub body_bytes_max: usize,
-    /// What may wait for a stream.
+    /// Limits of the outbox of a stream.
     pub outbox: OutboxLimits,
-    /// Says, by a request's head alone, what is to be done with its body.
+    /// Decides by a request's head how its body is read.
     pub plan_body: fn(&RequestHead) -> Plan,
 }
 
 impl Default for ConnOptions {
-    /// No pings, and every body is taken whole. Tests and benches set what matters to them.
+    /// No pings, and every body is read whole. Tests and benches set the fields that matter to them.
     fn default() -> ConnOptions {
         ConnOptions {
             head_timeout: Duration::from_secs(10),
@@ -52,102 +54,103 @@ impl Default for ConnOptions {
     }
 }
 
-/// What a request's head alone decides.
+/// The decision about a request, by its head alone.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What is to be done with the body.
+    /// How the body is read.
     pub body: BodyPlan,
-    /// The request publishes: an error that answers it counts among the [`Refusals`].
+    /// The request publishes. If it is answered with an error, the [`Refusals`] count it.
     pub is_publish: bool,
 }
 
-/// What is to be done with a request's body.
+/// How a request's body is read.
 #[derive(Clone, Debug)]
 pub enum BodyPlan {
-    /// It is read whole, up to `ConnOptions::body_bytes_max`.
+    /// Whole, up to `ConnOptions::body_bytes_max`.
     Whole,
-    /// It is read whole, up to [`SHORT_BODY_BYTES_MAX`].
+    /// Whole, up to [`SHORT_BODY_BYTES_MAX`].
     Short,
-    /// It is read as lines, each up to `ConnOptions::body_bytes_max`, and may be of any length.
+    /// As lines, each up to `ConnOptions::body_bytes_max`. The body may have any length.
     Lines,
-    /// The request is refused without its body.
+    /// Not at all: the request is refused.
     Refuse(Problem),
 }
 
-/// Bytes of a body that only names something.
+/// The largest body, in bytes, of a request that only names something.
 pub const SHORT_BODY_BYTES_MAX: usize = 4 * 1024;
 
-/// What a connection needs to know of the moment.
+/// The environment of a connection at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// The present instant.
+    /// The current instant.
     pub now: Instant,
-    /// The present second, for `Date`.
+    /// The current second, for `Date`.
     pub date: &'a HttpDate,
-    /// Bounds and times.
+    /// The limits.
     pub options: &'a ConnOptions,
-    /// What the shard's connections share.
+    /// State that the shard's connections share.
     pub common: &'a Common,
 }
 
-/// What became of bytes that were offered at once.
+/// The result of an immediate send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// So many were written.
+    /// This many bytes were written.
     Bytes(usize),
-    /// How many were written is told later.
+    /// The result comes later.
     Later,
-    /// None; the peer is gone.
+    /// Nothing was written: the peer is gone.
     Broken,
 }
 
-/// What [`Connection::flush`](super::Connection::flush) came to.
+/// The result of [`Connection::flush`](super::Connection::flush).
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
-    /// All that waited was written.
+    /// All waiting bytes were written.
     Whole {
-        /// How much.
+        /// How many bytes.
         bytes: usize,
-        /// Events that were written whole.
+        /// Events that were written completely.
         events: u32,
     },
-    /// Some of it was written.
+    /// Some of the waiting bytes were written.
     Partly {
-        /// How much.
+        /// How many bytes.
         bytes: usize,
-        /// Events that were written whole; `None` where it is no stream.
+        /// Events that were written completely; `None` if the connection is not a stream.
         events: Option<u32>,
     },
-    /// How much was written is told later.
+    /// The result comes later.
     Pending,
-    /// There may be something else to do: [`Connection::poll_action`](super::Connection::poll_action) says what.
+    /// Nothing was sent. [`Connection::poll_action`](super::Connection::poll_action) says whether there
+    /// is something else to do.
     NotNow,
 }
 
-/// What the connections of a shard share.
+/// State that the connections of a shard share.
 #[derive(Clone, Debug)]
 pub struct Common {
-    /// What is told to many streams alike.
+    /// Notices that are the same for many streams.
     pub runs: OwnRuns,
     /// How many publishes were refused.
     pub refusals: Refusals,
 }
 
 impl Common {
-    /// What a shard begins with.
+    /// The initial state of a shard.
     #[must_use]
     pub fn new(style: KeepaliveStyle) -> Common {
         Common { runs: OwnRuns::new(style), refusals: Refusals::default() }
     }
 }
 
-/// How many publishes were answered with which error.
+/// Counts the publishes that were answered with an error, by status.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals(RefCell<Vec<(Status, u64)>>);
 
 impl Refusals {
-    /// The statuses that there were, in order, each with its number.
+    /// The statuses that occurred, in order, each with its count.
     #[must_use]
     pub fn by_status(&self) -> Vec<(Status, u64)> {
         self.0.borrow().clone()
@@ -162,7 +165,7 @@ impl Refusals {
     }
 }
 
-/// What the server tells many streams in the same words, rendered once.
+/// Notices that are the same for many streams, rendered once.
 #[derive(Clone, Debug)]
 pub struct OwnRuns {
     ping: Run,
@@ -170,7 +173,7 @@ pub struct OwnRuns {
 }
 
 impl OwnRuns {
-    /// What streams are told that are kept alive in this style.
+    /// Renders the notices, with pings in this style.
     #[must_use]
     pub fn new(style: KeepaliveStyle) -> OwnRuns {
         let ping = |framing| {
@@ -189,76 +192,76 @@ impl OwnRuns {
     }
 }
 
-/// What happened to a connection.
+/// An event that a connection must process.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// The receive ended with bytes.
+    /// The receive completed with bytes.
     Received(&'a [u8]),
-    /// The receive ended as the peer ended its side.
+    /// The receive completed because the peer ended its side.
     ReceiveEnded,
     /// The peer is gone.
     Failed,
-    /// After a short send there is room again.
+    /// After a short send the socket has room again.
     Writable,
-    /// [`super::Connection::deadline`] has come, or may have.
+    /// [`super::Connection::deadline`] has passed, or may have.
     DeadlineReached,
 }
 
-/// What a connection wants done.
+/// A request of a connection to its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Ask the driver for bytes.
     Receive,
-    /// Offer what waits to the driver ([`super::Connection::offer`]).
+    /// Offer the waiting bytes to the driver ([`super::Connection::offer`]).
     Send,
-    /// A request has come whole: [`super::Connection::take_request`].
+    /// A request is complete: [`super::Connection::take_request`].
     Request,
-    /// Lines of a body have come: [`super::Connection::take_lines`].
+    /// Lines of a body have arrived: [`super::Connection::take_lines`].
     Lines,
-    /// Shut the write side down.
+    /// Shut down the write side.
     Shutdown,
-    /// Close, and forget the connection.
+    /// Close and forget the connection.
     Close(CloseReason),
 }
 
-/// Whole lines of a body, and what was there before them.
+/// Whole lines of a body, and their place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lines {
-    /// The request's head, with the first lines of its body alone.
+    /// The request's head, only with the first lines of its body.
     pub head: Option<RequestHead>,
-    /// The lines; only the last one of a body may lack its line feed.
+    /// The lines. Only the last line of a body may lack its line feed.
     pub bytes: Vec<u8>,
-    /// The number of the first of them, counted from 1.
+    /// The number of the first line in `bytes`, counted from 1.
     pub first_line: u64,
-    /// The body ends with them.
+    /// The body ends after these lines.
     pub is_end: bool,
-    /// Why the body ends, where that is not its own end.
+    /// Why the body ends, if it broke off.
     pub failure: Option<Problem>,
 }
 
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The peer ended a stream, or went before it asked for anything.
+    /// The peer ended a stream, or left before its first request.
     Peer,
-    /// The peer reset the connection, or the network did.
+    /// The peer or the network reset the connection.
     Failed,
-    /// All was said, and the peer had its time to hear it.
+    /// Everything was sent, and the peer had time to read it.
     Finished,
-    /// No request came within the idle time.
+    /// No request came within the idle timeout.
     Idle,
     /// The peer did not read its answer, or the end of its stream.
     TooSlow,
-    /// The full socket of a stream took nothing for as long as it may.
+    /// The full socket of a stream accepted no byte for the stall timeout.
     Stalled,
-    /// The server ended it at once.
+    /// The server ended the connection at once.
     Aborted,
-    /// The client sent more on its open stream than is read there.
+    /// The client sent more on its open stream than the server reads there.
     SentTooMuch,
 }
 
 impl CloseReason {
-    /// Every reason, in the order in which they are declared.
+    /// Every reason, in the order of declaration.
     pub const ALL: [CloseReason; 8] = [
         CloseReason::Peer,
         CloseReason::Failed,
@@ -270,7 +273,7 @@ impl CloseReason {
         CloseReason::SentTooMuch,
     ];
 
-    /// The reason as metrics say it.
+    /// The reason as it appears in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

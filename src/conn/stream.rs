@@ -1,4 +1,4 @@
-//! An open stream: what waits for it, its keepalive, and its end.
+//! An open stream: its outbox, its keepalive, and its end.
 
 use std::time::{Duration, Instant};
 
@@ -7,47 +7,50 @@ use crate::frame::outbox::{Outbox, OutboxLimits, Pushed};
 use crate::frame::render::{Framing, LAST_CHUNK};
 use crate::frame::run::Run;
 
-/// A stream. It owns no heap while nothing waits.
+/// A stream. It uses no heap while nothing waits.
 #[derive(Debug)]
 pub(super) struct Stream {
     outbox: Outbox,
-    /// When bytes were written last, or the stream began, or was told to end.
+    /// When bytes were last written, or the stream began, or its end was queued.
     last_write: Instant,
-    /// When it ends for its age.
+    /// When the stream ends because of its age.
     end: Option<Instant>,
-    /// Bytes that the client has sent behind its request.
+    /// Bytes that the client has sent after its request.
     received: u32,
     framing: Framing,
     is_ending: bool,
     room: Room,
 }
 
-/// Whether the socket has room for what waits. Where it is full it has taken nothing since `last_write`, which says when
-/// that was found out where the stream had been silent before.
+/// Whether the socket has room. A full socket has accepted nothing since `last_write`. If the stream had
+/// been silent before, `last_write` is the time when the socket was found full.
 ///
-/// A socket reports room only when it has a good deal, so it is tried by the time too: soon, or else what it would have
-/// taken all the while would pass for something that its client has read; and for the last time.
+/// A socket reports room only when it has much of it, so timers try it too. The first try comes soon:
+/// otherwise the bytes that the kernel could take in the meantime would count as read by the client. The
+/// last try comes before the stream is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     Enough,
     Full,
-    /// It is being tried soon after it was found full.
+    /// The first try is under way, soon after the socket was found full.
     FirstTry,
-    /// It was full then too.
+    /// The first try found the socket full too.
     StillFull,
-    /// It has been full for as long as it may be, and is tried once more.
+    /// The socket has been full for the whole stall timeout. The last try is under way.
     LastTry,
 }
 
-/// How long after a socket was found full it is tried for the first time, at the most, and as a part of how long it may be.
+/// How long after a socket was found full the first try comes: this time, or this part of the stall
+/// timeout if that is sooner.
 const FIRST_TRY: Duration = Duration::from_secs(1);
 const FIRST_TRY_PART: u32 = 8;
 
-/// Bytes that a client may send on its open stream. They are thrown away: a stream is its connection's last response.
+/// Bytes that a client may send on its open stream. They are dropped: a stream is its connection's last
+/// response.
 pub(super) const RECEIVED_BYTES_MAX: u32 = 64 * 1024;
 
 impl Stream {
-    /// A stream that begins with what waits in `outbox`: its head.
+    /// Creates a stream. `outbox` already contains its head.
     pub(super) fn new(now: Instant, framing: Framing, outbox: Outbox) -> Stream {
         Stream {
             outbox,
@@ -78,7 +81,7 @@ impl Stream {
         self.is_ending
     }
 
-    /// Returns true if and only if it has ended and all of it is written.
+    /// Returns true if the stream has ended and is completely written.
     pub(super) fn is_finished(&self) -> bool {
         self.is_ending && self.outbox.is_empty()
     }
@@ -86,12 +89,12 @@ impl Stream {
     #[inline]
     pub(super) fn push(&mut self, framed: impl FnOnce(Framing) -> Run, limits: &OutboxLimits) -> Pushed {
         if self.is_ending {
-            return Pushed::Queued; // Its client resumes where it stood.
+            return Pushed::Queued; // Its client resumes where it stopped.
         }
         self.outbox.push(framed(self.framing), limits)
     }
 
-    /// As [`Stream::push`], where something was left over from the last send.
+    /// As [`Stream::push`], for a stream with bytes left over from the last send.
     pub(super) fn push_waiting(
         &mut self,
         framed: impl FnOnce(Framing) -> Run,
@@ -103,18 +106,18 @@ impl Stream {
         self.outbox.push_waiting(framed(self.framing), limits)
     }
 
-    /// Has what waits keep no more bytes alive than the bound, and one event.
+    /// Limits the memory that the waiting runs keep alive to the bound of the outbox plus one event.
     pub(super) fn let_go(&mut self, options: &ConnOptions) {
         self.outbox.let_go(options.outbox.bytes_max);
     }
 
-    pub(super) fn tell(&mut self, run: Run) {
+    pub(super) fn push_unbounded(&mut self, run: Run) {
         if !self.is_ending {
             self.outbox.push_unbounded(run);
         }
     }
 
-    /// Takes in that the client has sent so many bytes; returns true if and only if these are too many by now.
+    /// Counts bytes that the client has sent. Returns true if the sum is over its limit.
     pub(super) fn received(&mut self, bytes: usize) -> bool {
         self.received = self.received.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.received > RECEIVED_BYTES_MAX
@@ -139,8 +142,8 @@ impl Stream {
         self.is_ending = true;
     }
 
-    /// Takes in what was written of what was offered, which is not all where `is_short`; returns how many frames of events wait
-    /// no more.
+    /// Processes that `bytes` of the offer were written, and not all of it if `is_short`. Returns how
+    /// many frames of events no longer wait.
     #[inline]
     pub(super) fn sent(&mut self, now: Instant, bytes: usize, is_short: bool) -> u32 {
         if bytes == 0 {
@@ -159,7 +162,7 @@ impl Stream {
         self.outbox.sent(bytes)
     }
 
-    /// Takes in that all that waited was written; returns how many frames of events that were.
+    /// Processes that all waiting bytes were written. Returns how many frames of events they held.
     #[inline]
     pub(super) fn sent_whole(&mut self, now: Instant) -> u32 {
         self.last_write = now;
@@ -167,7 +170,7 @@ impl Stream {
         self.outbox.clear()
     }
 
-    /// Returns true if and only if its full socket is to be tried now, though it has not reported room.
+    /// Returns true if a try of the full socket is due, although the socket has not reported room.
     pub(super) fn begins_try(&mut self, context: &Context<'_>) -> bool {
         let is_due = self.try_deadline(context.options).is_some_and(|deadline| context.now >= deadline);
         if is_due {
@@ -176,12 +179,13 @@ impl Stream {
         is_due
     }
 
-    /// Returns true if and only if its socket was tried for the last time. Once the outcome was taken in, it was in vain.
+    /// Returns true if the last try has begun. After its result was processed, this means that the try
+    /// failed.
     pub(super) fn is_stalled(&self) -> bool {
         self.room == Room::LastTry
     }
 
-    /// When its full socket is tried next by the time.
+    /// When a timer tries the full socket next.
     fn try_deadline(&self, options: &ConnOptions) -> Option<Instant> {
         let timeout = options.stall_timeout?;
         match self.room {
@@ -191,8 +195,8 @@ impl Stream {
         }
     }
 
-    /// The keepalive, the stream's age, or, once it ends, the patience with a client that does not read its end; and the
-    /// patience with one that reads nothing at all.
+    /// The next deadline: of the keepalive, the stream's age, or a try of its full socket. Once the
+    /// stream ends, the deadline for a client that does not read the end replaces the first two.
     pub(super) fn deadline(&self, options: &ConnOptions) -> Option<Instant> {
         let stall = self.try_deadline(options);
         if self.is_ending {
@@ -216,7 +220,8 @@ impl Stream {
         None
     }
 
-    /// Returns true if and only if nothing waits and nothing was written for `interval` (WHATWG HTML 9.2.7).
+    /// Returns true if and only if nothing waits and nothing was written for `interval` (WHATWG HTML
+    /// 9.2.7).
     fn keepalive_due(&self, now: Instant, interval: Duration) -> bool {
         self.outbox.is_empty() && now.saturating_duration_since(self.last_write) >= interval
     }

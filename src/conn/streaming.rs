@@ -1,4 +1,4 @@
-//! A connection as a stream: how it becomes one, what is queued for it, and how it ends.
+//! A connection as a stream: how it begins, what is queued for it, and how it ends.
 
 use std::time::Instant;
 
@@ -11,8 +11,9 @@ use crate::frame::render::Framing;
 use crate::frame::run::Run;
 
 impl Connection {
-    /// Answers the request that was handed over with the head of a stream, for [`Connection::begin_stream`]. `None` where
-    /// the request was `HEAD`, which the head alone answers, and where no answer is due.
+    /// Renders the head of a stream as the answer to the request that was handed over, for
+    /// [`Connection::begin_stream`]. `None` for a `HEAD` request, which the head alone answers, and if
+    /// no answer is due.
     pub fn open_stream(&mut self, context: &Context<'_>, headers: &[(&str, &str)]) -> Option<Opening> {
         match &mut self.phase {
             Phase::Exchange(exchange) => exchange.open_stream(context, headers),
@@ -20,8 +21,8 @@ impl Connection {
         }
     }
 
-    /// Becomes the stream that was opened: what is told and pushed from now on follows what `opening` holds. Where no
-    /// answer is due any more, nothing happens.
+    /// Turns the connection into the stream of `opening`. Later notices and events follow it. Does
+    /// nothing if no answer is due any more.
     pub fn begin_stream(&mut self, context: &Context<'_>, opening: Opening) {
         let Phase::Exchange(exchange) = &mut self.phase else { return };
         if !exchange.awaits_answer() {
@@ -32,13 +33,13 @@ impl Connection {
         self.phase = Phase::Stream(Stream::new(context.now, opening.framing, out));
     }
 
-    /// Returns true if and only if it is a stream that has not ended.
+    /// Returns true if the connection is a stream that has not ended.
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         matches!(&self.phase, Phase::Stream(stream) if !stream.is_ending())
     }
 
-    /// How the stream's body is delimited; `None` where it is no stream.
+    /// How the stream's body is delimited; `None` if the connection is not an open stream.
     #[must_use]
     #[inline]
     pub fn framing(&self) -> Option<Framing> {
@@ -48,47 +49,48 @@ impl Connection {
         }
     }
 
-    /// Queues a run of events where it fits, by the limits for what was left over from the last send.
-    /// `framed` gives it as the stream's body is delimited.
+    /// Queues a run of events if it fits. A stream with bytes left over from the last send has its own
+    /// limits. `framed` returns the run with the framing of the stream.
     #[inline]
     pub fn push(&mut self, framed: impl FnOnce(Framing) -> Run, limits: &PushLimits) -> Pushed {
         match &mut self.phase {
             Phase::Stream(stream) if self.sending == Sending::Idle => stream.push(framed, &limits.at_once),
             Phase::Stream(stream) => stream.push_waiting(framed, &limits.waiting),
-            // Nobody will miss it: the stream has ended, and its client resumes where it stood.
+            // The stream has ended, and its client resumes where it stopped.
             Phase::Exchange(_) | Phase::Lingering(_) | Phase::Closed { .. } => Pushed::Queued,
         }
     }
 
-    /// Queues what the server itself tells the stream, whatever the bounds.
-    pub fn tell(&mut self, run: Run) {
+    /// Queues a notice or replayed events, even over the limits.
+    pub fn push_unbounded(&mut self, run: Run) {
         if let Phase::Stream(stream) = &mut self.phase {
-            stream.tell(run);
+            stream.push_unbounded(run);
         }
     }
 
-    /// Sets when the stream ends for its age: the shard is asked for the end by [`Connection::is_overdue`].
+    /// Sets when the stream ends because of its age. [`Connection::is_overdue`] then asks the shard to
+    /// end it.
     pub fn set_stream_end(&mut self, at: Instant) {
         if let Phase::Stream(stream) = &mut self.phase {
             stream.set_end(at);
         }
     }
 
-    /// Returns true if and only if the stream's time is over and it was not ended yet.
+    /// Returns true if the stream is over its age and has not ended yet.
     #[must_use]
     pub fn is_overdue(&self, now: Instant) -> bool {
         matches!(&self.phase, Phase::Stream(stream) if stream.is_overdue(now))
     }
 
-    /// Ends the stream behind what waits: its last chunk is queued, and nothing more is taken.
+    /// Ends the stream after the waiting bytes: queues the last chunk and accepts nothing more.
     pub fn end_stream(&mut self, now: Instant) {
         if let Phase::Stream(stream) = &mut self.phase {
             stream.end(now);
         }
     }
 
-    /// Does in one step what [`Action::Send`], [`Connection::offer`] and [`Connection::sent`] come to for a stream that has
-    /// nothing else to do. Where it is no such stream, nothing is offered.
+    /// A shortcut for [`Action::Send`], [`Connection::offer`] and [`Connection::sent`] on a stream that
+    /// has nothing else to do. Any other connection offers nothing.
     #[inline]
     pub fn flush(&mut self, context: &Context<'_>, send: impl FnOnce(Offer<'_>) -> Taken) -> Flushed {
         let Phase::Stream(stream) = &mut self.phase else { return Flushed::NotNow };
@@ -117,7 +119,7 @@ impl Connection {
         }
     }
 
-    /// Returns true if and only if it is a stream for which nothing waits, and there is nothing to be done now.
+    /// Returns true if the connection is a stream with an empty outbox and nothing to do.
     #[must_use]
     #[inline]
     pub fn is_idle_stream(&self) -> bool {

@@ -1,4 +1,4 @@
-//! How long each step of an exchange may take, and what becomes of one that takes longer.
+//! The time limit of each step of an exchange, and what happens when it passes.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::{Exchange, Progress, UNKNOWN_ASKER};
 use crate::conn::state::{CloseReason, ConnOptions, Context};
 use crate::http::{Problem, Status};
 
-/// How long a connection on which nothing was asked may take to ask, once the server drains.
+/// Once the server drains, a connection without a request so far has this long to send one.
 pub(super) const NEWCOMER_HEARD: Duration = Duration::from_secs(1);
 
 impl Exchange {
@@ -18,14 +18,15 @@ impl Exchange {
             Progress::Body { .. } | Progress::Lines(_) | Progress::Discard { .. } => {
                 Some(self.began + options.body_timeout)
             }
-            Progress::Asked => Some(self.began + options.publish_timeout),
+            Progress::HandedOver => Some(self.began + options.publish_timeout),
             Progress::Ready { .. } | Progress::Ended => None,
         };
         let writing = (!self.out.is_empty()).then(|| self.written + options.idle_timeout);
         [reading, writing].into_iter().flatten().min()
     }
 
-    /// Answers what took too long; says why the connection is to be closed without an answer.
+    /// Answers a request whose time is over. Returns a reason if the connection must close without an
+    /// answer.
     pub(in crate::conn) fn deadline_reached(&mut self, context: &Context<'_>) -> Option<CloseReason> {
         let ConnOptions { head_timeout, body_timeout, idle_timeout, publish_timeout, .. } = *context.options;
         if !self.out.is_empty() && context.now >= self.written + idle_timeout {
@@ -48,7 +49,7 @@ impl Exchange {
             Progress::Lines(lines) if lines.is_handed_over => {
                 self.time_out_publish(context, waited >= publish_timeout)
             }
-            Progress::Asked => self.time_out_publish(context, waited >= publish_timeout),
+            Progress::HandedOver => self.time_out_publish(context, waited >= publish_timeout),
             Progress::Body { .. } | Progress::Lines(_) => {
                 if waited >= body_timeout {
                     let detail = format!("the request's body did not come on within {body_timeout:?}");
@@ -57,7 +58,7 @@ impl Exchange {
             }
             Progress::Discard { .. } => {
                 if waited >= body_timeout {
-                    self.progress = Progress::Ended; // It has its answer.
+                    self.progress = Progress::Ended; // It is already answered.
                 }
             }
             Progress::Ready { .. } | Progress::Ended => {}
@@ -65,7 +66,7 @@ impl Exchange {
         None
     }
 
-    /// How long a request may take to begin.
+    /// How long the next request may take to begin.
     fn patience(&self, options: &ConnOptions) -> Duration {
         match (self.has_answered, self.is_last) {
             (true, _) => options.idle_timeout,

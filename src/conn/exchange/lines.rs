@@ -1,4 +1,4 @@
-//! A body of lines, which may be of any length: whole lines are handed over as they come.
+//! A body of lines, of any length: whole lines are handed over as they arrive.
 
 use super::LINES_BYTES_MAX;
 use super::reading::decode_while;
@@ -8,20 +8,20 @@ use crate::http::{BodyDecoder, Problem, RequestHead, Status};
 /// How far a body of lines is read and handed over.
 #[derive(Debug)]
 pub(super) struct LinesProgress {
-    /// Goes with the first lines.
+    /// Handed over with the first lines.
     head: Option<RequestHead>,
     decoder: BodyDecoder,
     /// Data that is not handed over yet.
     lines: Vec<u8>,
-    /// Bytes of `lines` up to and with the last line feed.
+    /// Bytes of `lines` up to the last line feed, inclusive.
     whole: usize,
     /// The number of the first line in `lines`, counted from 1.
     first_line: u64,
-    /// Lines were handed over, and not yet dealt with.
+    /// Lines were handed over, and the shard is still processing them.
     pub(super) is_handed_over: bool,
-    /// The end was handed over too.
+    /// The end of the body was handed over too.
     pub(super) is_end_handed_over: bool,
-    /// Why the body does not go on behind `lines`.
+    /// Why the body ends after `lines`, if it breaks off.
     pub(super) failure: Option<Problem>,
 }
 
@@ -39,7 +39,8 @@ impl LinesProgress {
         }
     }
 
-    /// Takes in what was received, as far as it belongs to the body and there is room; returns how many bytes it took.
+    /// Reads the part of `input` that belongs to the body, as far as there is room. Returns how many
+    /// bytes it read.
     pub(super) fn read(&mut self, input: &[u8], line_bytes_max: usize) -> usize {
         if self.failure.is_some() {
             return 0;
@@ -66,17 +67,18 @@ impl LinesProgress {
         self.lines.len()
     }
 
-    /// Returns true if and only if nothing follows behind `lines`.
+    /// Returns true if nothing follows after `lines`.
     pub(super) fn is_at_end(&self) -> bool {
         self.decoder.is_done() || self.failure.is_some()
     }
 
-    /// Returns true if and only if there are lines to hand over, or the end.
+    /// Returns true if there are lines to hand over, or the end.
     pub(super) fn is_due(&self) -> bool {
         !self.is_handed_over && !self.is_end_handed_over && (self.whole > 0 || self.is_at_end())
     }
 
-    /// Breaks the body off at a line that is too long, among those that begin at `from` or later.
+    /// Breaks the body off at the first line that is too long. Lines that begin before `from` are
+    /// already checked.
     fn check_lengths(&mut self, from: usize, line_bytes_max: usize) {
         if self.lines.len() - from <= line_bytes_max {
             return;
@@ -92,14 +94,15 @@ impl LinesProgress {
             let line = self.first_line + ahead;
             let detail = format!("line {line} is longer than {line_bytes_max} bytes");
             self.failure = Some(Problem::new(Status::CONTENT_TOO_LARGE, detail));
-            self.lines.truncate(start); // Nothing behind it is handed over.
+            self.lines.truncate(start); // Nothing after it is handed over.
             self.whole = start;
         }
     }
 
     pub(super) fn take(&mut self) -> Lines {
         let is_end = self.is_at_end();
-        // A last line without a line feed is one, where the body ends with it and did not break off in it.
+        // The last line may lack its line feed if the body is complete. A line in which the body broke
+        // off is dropped.
         let upto = if self.failure.is_none() && is_end { self.lines.len() } else { self.whole };
         let rest = self.lines.split_off(upto);
         let bytes = std::mem::replace(&mut self.lines, rest);

@@ -1,5 +1,6 @@
-//! Reading requests and answering them in order (RFC 9112 9.3): one request at a time is handed over, the next is
-//! looked at when it is answered. What a client pipelines waits in its buffer, and then in the kernel.
+//! Reads requests and answers them in order (RFC 9112 9.3). One request at a time is handed over; the
+//! next is read once it is answered. Pipelined requests wait in the connection's buffer, and then in the
+//! kernel.
 
 mod deadlines;
 mod lines;
@@ -18,10 +19,10 @@ use crate::http::{
 };
 use lines::LinesProgress;
 
-/// Bytes of answers that wait for a client before its next request is looked at.
+/// While more bytes of answers than this are unwritten, no further request is read.
 pub(super) const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of a refused request's body that are read so that the connection can be kept; a longer one ends it.
+/// Bytes of a refused request's body that are read to keep the connection. A longer body ends it.
 pub(super) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Bytes of lines that are collected before they are handed over.
@@ -33,41 +34,41 @@ pub(super) const IDLE_BUFFER_BYTES_MAX: usize = 1024;
 /// A connection that exchanges requests and answers.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    /// What was received and not yet read, from `at` on.
+    /// Received bytes. Those from `at` on are unread.
     input: Vec<u8>,
     at: usize,
     scanner: HeadScanner,
     progress: Progress,
-    /// How the present request wants to be answered.
+    /// What the current request says about its answer.
     asker: Asker,
     out: Outbox,
-    /// When the present step began; what that is depends on `progress`.
+    /// When the current step began. `progress` determines the step.
     began: Instant,
-    /// When answers were written last, or began to wait.
+    /// When bytes of answers were last written, or began to wait.
     written: Instant,
-    /// A request was answered before.
+    /// At least one request was answered.
     has_answered: bool,
-    /// No further request is taken.
+    /// No further request is accepted.
     is_last: bool,
     peer_ended: bool,
-    /// What is counted of `input`, bodies and `out`.
+    /// The account of the memory of `input`, bodies and `out`.
     held: Option<Box<Held>>,
 }
 
-/// How far the present request is read and answered.
+/// How far the current request is read and answered.
 #[derive(Debug)]
 enum Progress {
-    /// Waiting for a request, or in the middle of its head.
+    /// Waits for a request, or reads its head.
     Head,
-    /// In the middle of a body that is read whole.
+    /// Reads a body that is handed over whole.
     Body { head: RequestHead, decoder: BodyDecoder, body: Vec<u8> },
-    /// It has come whole, and is to be handed over.
+    /// The request is complete and waits to be handed over.
     Ready { head: RequestHead, body: Vec<u8> },
-    /// It was handed over. The answer is due.
-    Asked,
-    /// In the middle of a body of lines.
+    /// The request was handed over and its answer is due.
+    HandedOver,
+    /// Reads a body of lines.
     Lines(Box<LinesProgress>),
-    /// In the middle of the body of a request that was refused, after its answer.
+    /// Reads and drops the body of a refused request, after its answer.
     Discard { decoder: BodyDecoder },
     /// Nothing more is read.
     Ended,
@@ -81,7 +82,7 @@ struct Asker {
     is_publish: bool,
 }
 
-/// Whom an error answers that comes before a head was read.
+/// Determines the form of an error that is sent before a head was read.
 const UNKNOWN_ASKER: Asker =
     Asker { version: Version::Http11, is_persistent: false, head_only: false, is_publish: false };
 
@@ -103,20 +104,20 @@ impl Exchange {
         }
     }
 
-    /// Bytes of the buffer for what was received and not yet read.
+    /// Capacity of the buffer for unread bytes.
     #[cfg(test)]
     pub(super) fn input_capacity(&self) -> usize {
         self.input.capacity()
     }
 
-    /// Bytes of requests that have not come whole.
+    /// Bytes held for incomplete requests.
     pub(super) fn read_bytes(&self) -> usize {
         let body = match &self.progress {
             Progress::Body { body, .. } => body.len(),
             Progress::Lines(lines) => lines.held_bytes(),
             Progress::Head
             | Progress::Ready { .. }
-            | Progress::Asked
+            | Progress::HandedOver
             | Progress::Discard { .. }
             | Progress::Ended => 0,
         };
@@ -127,14 +128,14 @@ impl Exchange {
         &mut self.held
     }
 
-    /// Refuses a request that has not come whole; returns true if and only if there was one.
+    /// Refuses an incomplete request. Returns true if there was one.
     pub(super) fn refuse_unfinished(&mut self, context: &Context<'_>, problem: &Problem) -> bool {
         match &self.progress {
             Progress::Head if !self.scanner.has_begun() => return false,
             Progress::Lines(lines) if lines.failure.is_some() => return false,
             Progress::Head => self.asker = UNKNOWN_ASKER,
             Progress::Body { .. } | Progress::Lines(_) => {}
-            Progress::Ready { .. } | Progress::Asked | Progress::Discard { .. } | Progress::Ended => {
+            Progress::Ready { .. } | Progress::HandedOver | Progress::Discard { .. } | Progress::Ended => {
                 return false;
             }
         }
@@ -154,19 +155,19 @@ impl Exchange {
         !self.out.is_empty()
     }
 
-    /// Returns true if and only if nothing more is read, and all is answered and written.
+    /// Returns true if nothing more is read and every answer is written.
     pub(super) fn is_finished(&self) -> bool {
         matches!(self.progress, Progress::Ended) && self.out.is_empty()
     }
 
-    /// Returns true if and only if it ends without having said a thing.
+    /// Returns true if the connection ends without a single answer.
     pub(super) fn is_unused(&self) -> bool {
         self.is_finished() && !self.has_answered
     }
 
     pub(super) fn awaits_answer(&self) -> bool {
         match &self.progress {
-            Progress::Asked => true,
+            Progress::HandedOver => true,
             Progress::Lines(lines) => lines.is_handed_over,
             Progress::Head
             | Progress::Body { .. }
@@ -176,13 +177,13 @@ impl Exchange {
         }
     }
 
-    /// Returns true if and only if the present step cannot go on without more bytes.
+    /// Returns true if the current step needs more bytes.
     pub(super) fn wants_bytes(&self) -> bool {
         match &self.progress {
             Progress::Head => self.out.bytes() <= ANSWER_BYTES_MAX,
             Progress::Body { .. } | Progress::Discard { .. } => true,
             Progress::Lines(lines) => !lines.is_handed_over && !lines.is_at_end(),
-            Progress::Ready { .. } | Progress::Asked | Progress::Ended => false,
+            Progress::Ready { .. } | Progress::HandedOver | Progress::Ended => false,
         }
     }
 
@@ -204,8 +205,9 @@ impl Exchange {
         self.end_if_nothing_comes(context);
     }
 
-    /// Takes no further request. Who waits between two ends now; who has just come is heard and answered, and has
-    /// [`deadlines::NEWCOMER_HEARD`] to say something: its request may lie in the socket.
+    /// Accepts no further request. A connection between two requests ends now. A new connection still
+    /// gets its first request answered: that request may already be in the socket. It has
+    /// [`deadlines::NEWCOMER_HEARD`] to arrive.
     pub(super) fn drain(&mut self, now: Instant) {
         self.is_last = true;
         if matches!(self.progress, Progress::Head) && !self.scanner.has_begun() {
@@ -217,7 +219,7 @@ impl Exchange {
         }
     }
 
-    /// Takes in what was written.
+    /// Processes that `bytes` were written.
     pub(super) fn sent(&mut self, context: &Context<'_>, bytes: usize) {
         if bytes > 0 {
             self.out.sent(bytes);
@@ -227,7 +229,7 @@ impl Exchange {
             if bytes > 0 && !self.scanner.has_begun() {
                 self.began = context.now; // Idle from here on.
             }
-            // Requests that were held back are looked at before more bytes are asked for.
+            // Pipelined requests that waited are read before more bytes are requested.
             self.advance(context);
         }
     }
@@ -239,7 +241,7 @@ impl Exchange {
             Progress::Lines(_)
             | Progress::Head
             | Progress::Body { .. }
-            | Progress::Asked
+            | Progress::HandedOver
             | Progress::Discard { .. }
             | Progress::Ended => None,
         }
@@ -249,7 +251,8 @@ impl Exchange {
         if !matches!(self.progress, Progress::Ready { .. }) {
             return None;
         }
-        let Progress::Ready { head, body } = std::mem::replace(&mut self.progress, Progress::Asked) else {
+        let Progress::Ready { head, body } = std::mem::replace(&mut self.progress, Progress::HandedOver)
+        else {
             return None;
         };
         self.began = now;
@@ -277,7 +280,7 @@ impl Exchange {
         if !self.awaits_answer() {
             return;
         }
-        // What is left of a body of lines is not read: nobody wants it any more.
+        // The rest of a body of lines is not read: the answer is already known.
         let is_whole = if let Progress::Lines(lines) = &self.progress {
             lines.is_end_handed_over && lines.failure.is_none()
         } else {
@@ -288,9 +291,9 @@ impl Exchange {
         self.advance(context);
     }
 
-    /// `None` where the head alone is the answer, or where no answer is due.
+    /// `None` if the head alone is the answer, or no answer is due.
     pub(super) fn open_stream(&mut self, context: &Context<'_>, headers: &[(&str, &str)]) -> Option<Opening> {
-        if !matches!(self.progress, Progress::Asked) {
+        if !matches!(self.progress, Progress::HandedOver) {
             return None;
         }
         let Asker { version, head_only, .. } = self.asker;
@@ -304,14 +307,15 @@ impl Exchange {
             self.put(context, opening.bytes);
             self.has_answered = true;
             self.began = context.now;
-            self.progress = Progress::Ended; // The head says so, as that of the stream would.
+            self.progress = Progress::Ended; // The head says `Connection: close`, as for a stream.
             self.advance(context);
             return None;
         }
         Some(opening)
     }
 
-    /// Gives up a body: one of lines is handed over as far as it came, so that its answer can say how far that was.
+    /// Refuses a body. A body of lines is handed over as far as it arrived, so that the answer can say
+    /// how many were processed.
     fn refuse_body(&mut self, context: &Context<'_>, problem: Problem) {
         if let Progress::Lines(lines) = &mut self.progress {
             lines.failure = Some(problem);
@@ -320,12 +324,12 @@ impl Exchange {
         }
     }
 
-    /// Answers an error after which nothing more is read.
+    /// Answers with an error and reads nothing more.
     fn refuse(&mut self, context: &Context<'_>, problem: Problem) {
         self.asker.is_persistent = false;
         self.put_answer(context, &problem.into_response(), false);
         self.progress = Progress::Ended;
-        (self.input, self.at) = (Vec::new(), 0); // Nobody reads it any more.
+        (self.input, self.at) = (Vec::new(), 0); // No longer needed.
     }
 
     fn put_answer(&mut self, context: &Context<'_>, response: &Response<'_>, is_whole: bool) {

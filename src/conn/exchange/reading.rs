@@ -1,4 +1,4 @@
-//! Reading: from the bytes of a connection to requests that have come whole.
+//! Reading: from the bytes of a connection to complete requests.
 
 use super::lines::LinesProgress;
 use super::{
@@ -8,7 +8,7 @@ use crate::conn::state::{BodyPlan, Context, Plan, SHORT_BODY_BYTES_MAX};
 use crate::http::{BodyDecoder, BodyFraming, CONTINUE, Method, Problem, RequestError, RequestHead};
 
 impl Exchange {
-    /// Reads on as far as the input reaches and the present step allows.
+    /// Reads as far as the input reaches and the current step allows.
     pub(super) fn advance(&mut self, context: &Context<'_>) {
         loop {
             let goes_on = match &mut self.progress {
@@ -16,7 +16,7 @@ impl Exchange {
                 Progress::Body { .. } => self.read_body(context),
                 Progress::Lines(_) => self.read_lines(context),
                 Progress::Discard { .. } => self.discard_body(context),
-                Progress::Ready { .. } | Progress::Asked | Progress::Ended => false,
+                Progress::Ready { .. } | Progress::HandedOver | Progress::Ended => false,
             };
             if !goes_on {
                 break;
@@ -26,8 +26,8 @@ impl Exchange {
         self.end_if_nothing_comes(context);
     }
 
-    /// Reads a head that `bytes` have whole where it lies, as most come, and keeps what is behind it. Returns false if and
-    /// only if nothing was read: whoever reads on from the input finds the same.
+    /// Parses a head that is complete in `bytes`, as most are, without a copy, and keeps the bytes after
+    /// it. Returns false if it read nothing; the caller then reads from the input with the same result.
     pub(super) fn read_whole_head(&mut self, context: &Context<'_>, bytes: &[u8]) -> bool {
         let is_next = matches!(self.progress, Progress::Head) && self.input.is_empty();
         if !is_next || self.takes_no_more() || self.out.bytes() > ANSWER_BYTES_MAX {
@@ -40,7 +40,7 @@ impl Exchange {
         true
     }
 
-    /// Returns true if and only if the connection ends before another head.
+    /// Returns true if the connection ends before another head.
     fn takes_no_more(&self) -> bool {
         self.is_last && self.has_answered && !self.scanner.has_begun()
     }
@@ -69,7 +69,7 @@ impl Exchange {
         }
     }
 
-    /// Decides by the head alone how to go on.
+    /// Chooses the next step by the head alone.
     fn begin_request(&mut self, context: &Context<'_>, head: RequestHead) {
         let Plan { body: plan, is_publish } = (context.options.plan_body)(&head);
         self.asker = Asker {
@@ -87,7 +87,8 @@ impl Exchange {
         let decoder = BodyDecoder::new(head.framing(), bytes_max);
         match (plan, decoder) {
             (BodyPlan::Refuse(problem), Ok(decoder)) => {
-                // A client that waits to be invited to send its body is told no instead, and may not send it.
+                // A client that waits for `100 Continue` gets the refusal instead and may then send no
+                // body, so the connection ends.
                 let is_kept = self.asker.is_persistent && !head.expects_continue();
                 self.asker.is_persistent = is_kept;
                 self.put_answer(context, &problem.into_response(), true);
@@ -143,7 +144,7 @@ impl Exchange {
         let Progress::Lines(lines) = &mut self.progress else { return false };
         let consumed = lines.read(&self.input[self.at..], context.options.body_bytes_max);
         if consumed > 0 {
-            self.began = context.now; // It came on.
+            self.began = context.now; // The body did not pause.
             self.at += consumed;
         }
         false
@@ -153,7 +154,7 @@ impl Exchange {
         let Progress::Discard { decoder } = &mut self.progress else { return false };
         match decode(decoder, &self.input[self.at..], |_| {}) {
             Err(_) => {
-                self.progress = Progress::Ended; // It has its answer.
+                self.progress = Progress::Ended; // It is already answered.
                 false
             }
             Ok(consumed) => {
@@ -168,20 +169,20 @@ impl Exchange {
         }
     }
 
-    /// Gives back what was read; an idle connection keeps next to nothing.
+    /// Frees the bytes that were read. An idle connection keeps at most [`IDLE_BUFFER_BYTES_MAX`].
     fn tidy_input(&mut self) {
         if self.at == self.input.len() {
             self.input.clear();
             self.input.shrink_to(IDLE_BUFFER_BYTES_MAX);
             self.at = 0;
         } else if self.at > self.input.len() / 2 {
-            // Not sooner: what is left would be moved once for every request in front of it.
+            // If this came sooner, each of many pipelined requests would move all bytes after it.
             self.input.drain(..self.at);
             self.at = 0;
         }
     }
 
-    /// A peer that has ended its side will not finish what it began, and may still read what it is told of that.
+    /// A peer that has ended its side will not complete its request, but may still read the error.
     pub(super) fn end_if_nothing_comes(&mut self, context: &Context<'_>) {
         if !self.peer_ended || !self.wants_bytes() {
             return;
@@ -197,14 +198,14 @@ impl Exchange {
             Progress::Body { .. } => self.refuse(context, broken_off()),
             Progress::Head
             | Progress::Ready { .. }
-            | Progress::Asked
+            | Progress::HandedOver
             | Progress::Discard { .. }
             | Progress::Ended => self.progress = Progress::Ended,
         }
     }
 }
 
-/// Feeds `input` to a body as far as that reaches; returns how many bytes it took.
+/// Feeds `input` to a body until either ends. Returns how many bytes it read.
 fn decode(
     decoder: &mut BodyDecoder,
     input: &[u8],
@@ -216,7 +217,7 @@ fn decode(
     })
 }
 
-/// As [`decode`], as long as `data` returns true.
+/// As [`decode`], but stops when `data` returns false.
 pub(super) fn decode_while(
     decoder: &mut BodyDecoder,
     input: &[u8],

@@ -1,4 +1,4 @@
-//! Ends: those that are said, those that the peer brings about, and the draining server's.
+//! Ends: those that the server begins, those that the peer causes, and those of a drain.
 
 use super::super::closing::{LINGER, LINGER_BRIEFLY_BYTES_MAX, LINGER_BYTES_MAX, PAUSE};
 use super::super::stream::RECEIVED_BYTES_MAX;
@@ -6,7 +6,7 @@ use super::*;
 
 const BAD: &[u8] = b"nonsense\r\n\r\n";
 
-/// A connection in every state that it can rest in, by name.
+/// A connection in every state in which it can rest, by name.
 fn states() -> Vec<(&'static str, Bench)> {
     let with = |name, bytes: &[u8]| {
         let mut bench = Bench::holding();
@@ -41,7 +41,7 @@ fn states() -> Vec<(&'static str, Bench)> {
 }
 
 #[test]
-fn an_error_is_said_then_the_end_and_then_the_peer_is_heard_out() {
+fn an_error_is_sent_then_the_end_and_then_the_connection_lingers() {
     let mut bench = Bench::new();
     bench.receive(BAD);
     assert_eq!(bench.statuses(), [400]);
@@ -55,7 +55,7 @@ fn an_error_is_said_then_the_end_and_then_the_peer_is_heard_out() {
 }
 
 #[test]
-fn the_end_is_said_only_when_all_is_written() {
+fn the_end_is_sent_only_when_all_is_written() {
     for length in 1..100 {
         let mut bench = Bench { room: length, ..Bench::new() };
         bench.receive(BAD);
@@ -67,7 +67,7 @@ fn the_end_is_said_only_when_all_is_written() {
 }
 
 #[test]
-fn a_peer_that_says_no_end_is_heard_out_for_a_bounded_time() {
+fn a_connection_lingers_for_a_bounded_time() {
     let mut bench = Bench::new();
     bench.at(Duration::from_secs(3));
     bench.receive(BAD);
@@ -79,7 +79,7 @@ fn a_peer_that_says_no_end_is_heard_out_for_a_bounded_time() {
 }
 
 #[test]
-fn a_peer_that_never_pauses_is_heard_out_for_a_bounded_time() {
+fn a_connection_whose_peer_never_pauses_lingers_for_a_bounded_time() {
     let mut bench = Bench::new();
     bench.receive(BAD);
     for second in 1..30 {
@@ -91,7 +91,7 @@ fn a_peer_that_never_pauses_is_heard_out_for_a_bounded_time() {
     assert_eq!(bench.seen, [Seen::Shutdown, Seen::Close(CloseReason::Finished)]);
 }
 
-/// Feeds what is still read behind the end, and one byte more.
+/// Feeds bytes up to the limit of a lingering connection, and one byte more.
 fn hear_out(bench: &mut Bench, bytes_max: usize) {
     assert_eq!(bench.seen.last(), Some(&Seen::Shutdown));
     assert!(bench.feed(&vec![0; bytes_max - 1]).is_empty());
@@ -100,7 +100,7 @@ fn hear_out(bench: &mut Bench, bytes_max: usize) {
 }
 
 #[test]
-fn a_peer_that_was_turned_away_is_heard_out_briefly() {
+fn a_connection_that_was_turned_away_lingers_briefly() {
     let mut bench = Bench::new();
     bench.conn.turn_away();
     bench.receive(BAD);
@@ -109,7 +109,7 @@ fn a_peer_that_was_turned_away_is_heard_out_briefly() {
 }
 
 #[test]
-fn a_client_that_sends_too_much_on_its_stream_is_ended_and_heard_out_briefly() {
+fn a_stream_whose_client_sends_too_much_ends_and_lingers_briefly() {
     let mut bench = Bench::new();
     bench.receive(get("/sse").as_bytes());
     bench.wire.clear();
@@ -123,7 +123,7 @@ fn a_client_that_sends_too_much_on_its_stream_is_ended_and_heard_out_briefly() {
 }
 
 #[test]
-fn one_that_lingers_may_be_told_to_stop_and_no_other() {
+fn only_a_lingering_connection_stops_lingering() {
     for (name, mut bench) in states() {
         let seen = bench.seen.clone();
         let lingers = bench.conn.has_lingered();
@@ -144,14 +144,14 @@ fn a_stream_whose_client_ends_its_side_ends_with_its_last_chunk() {
         bench.wire.clear();
         bench.seen.clear();
         bench.make_room(room);
-        bench.conn.tell(Run::own(b"waiting".to_vec()));
+        bench.conn.push_unbounded(Run::own(b"waiting".to_vec()));
         bench.end();
         assert!(!bench.conn.is_streaming());
         bench.make_room(usize::MAX);
         assert_eq!(bench.text(), "waiting0\r\n\r\n");
         assert_eq!(bench.seen, [Seen::Shutdown, Seen::Close(CloseReason::Peer)]);
     }
-    // One that has gone altogether answers that with a reset.
+    // A peer that has gone altogether answers with a reset.
     let mut bench = Bench { room: 0, ..Bench::new() };
     bench.receive(get("/sse").as_bytes());
     bench.end();
@@ -160,7 +160,7 @@ fn a_stream_whose_client_ends_its_side_ends_with_its_last_chunk() {
 }
 
 #[test]
-fn a_peer_that_says_no_end_is_heard_out_for_a_bounded_number_of_bytes() {
+fn a_connection_lingers_for_a_bounded_number_of_bytes() {
     let mut bench = Bench::new();
     bench.receive(BAD);
     let most = vec![0; LINGER_BYTES_MAX - 1];
@@ -197,7 +197,7 @@ fn a_connection_that_failed_is_closed_at_once_in_every_state() {
 }
 
 #[test]
-fn a_connection_that_is_given_up_is_closed_at_once_in_every_state() {
+fn an_aborted_connection_is_closed_at_once_in_every_state() {
     for (name, mut bench) in states() {
         bench.conn.abort();
         bench.act();
@@ -206,14 +206,14 @@ fn a_connection_that_is_given_up_is_closed_at_once_in_every_state() {
 }
 
 #[test]
-fn the_peers_end_is_the_connections_once_nothing_is_owed() {
+fn the_connection_ends_with_its_peer_once_nothing_is_due() {
     let finished: &[Seen] = &[Seen::Shutdown, Seen::Close(CloseReason::Finished)];
     let gone: &[Seen] = &[Seen::Close(CloseReason::Peer)];
     let ended: &[Seen] = &[Seen::Shutdown, Seen::Close(CloseReason::Peer)];
     let broken_off: &[Seen] = &[broken_lines("", 1, Status::BAD_REQUEST)];
     for (name, mut bench) in states() {
         if !bench.is_receiving {
-            continue; // It notices when it asks for bytes again.
+            continue; // It notices the end at its next receive.
         }
         let before = bench.seen.len();
         bench.end();
@@ -221,8 +221,8 @@ fn the_peers_end_is_the_connections_once_nothing_is_owed() {
             "idle" | "in a head" => gone,
             "streaming" => ended,
             "lingering" => &finished[1..],
-            "in lines" => broken_off,   // Whose answer says how many were published.
-            "unread" | "ending" => &[], // It may still read what waits.
+            "in lines" => broken_off,   // The answer says how many were published.
+            "unread" | "ending" => &[], // The peer may still read the waiting bytes.
             _ => finished,
         };
         assert_eq!(&bench.seen[before..], expected, "{name}");
@@ -238,7 +238,7 @@ fn the_peers_end_is_the_connections_once_nothing_is_owed() {
 }
 
 #[test]
-fn a_peer_that_only_asks_gets_its_answer() {
+fn a_peer_that_ends_its_side_after_a_request_gets_its_answer() {
     let mut bench = Bench::holding();
     bench.receive(get("/1").as_bytes());
     bench.answer("one");
@@ -248,7 +248,7 @@ fn a_peer_that_only_asks_gets_its_answer() {
 }
 
 #[test]
-fn a_drain_finishes_what_is_under_way_and_no_more() {
+fn a_drain_finishes_the_current_request_and_no_more() {
     for (name, mut bench) in states() {
         let before = bench.seen.len();
         bench.drain();
@@ -281,7 +281,7 @@ fn a_drain_finishes_what_is_under_way_and_no_more() {
 }
 
 #[test]
-fn a_drain_drops_requests_that_wait_behind_the_present_one() {
+fn a_drain_drops_requests_after_the_current_one() {
     let mut bench = Bench::holding();
     bench.receive((get("/1") + &get("/2")).as_bytes());
     bench.drain();

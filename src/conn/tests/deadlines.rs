@@ -1,11 +1,11 @@
-//! What takes too long, and how that is said.
+//! Time limits, and the answers when they pass.
 
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn who_asks_for_nothing_is_closed_without_an_answer() {
+fn a_connection_without_a_request_is_closed_without_an_answer() {
     let mut bench = Bench::new();
     bench.expire(HEAD_TIMEOUT);
     assert_eq!(bench.seen, [Seen::Close(CloseReason::Idle)]);
@@ -13,7 +13,7 @@ fn who_asks_for_nothing_is_closed_without_an_answer() {
 }
 
 #[test]
-fn who_asks_no_more_is_closed_without_an_answer() {
+fn an_idle_connection_is_closed_without_an_answer() {
     let mut bench = Bench::new();
     bench.at(3 * SECOND);
     bench.receive(get("/1").as_bytes());
@@ -148,7 +148,7 @@ fn a_connection_is_idle_from_the_end_of_a_refused_body() {
     assert_eq!(bench.seen, [Seen::Close(CloseReason::Idle)]);
 }
 
-/// The connection is not idle as long as its answer is on the way.
+/// The connection is not idle while its answer is being written.
 #[test]
 fn an_answer_that_is_read_slowly_is_read_to_its_end() {
     let mut bench = Bench { room: 0, ..Bench::new() };
@@ -176,7 +176,8 @@ fn a_drained_connection_keeps_its_deadlines() {
     assert_eq!(bench.seen, [Seen::Shutdown]);
 }
 
-/// Its request may lie in the socket when the drain begins; but one that asks nothing does not hold the drain up.
+/// Its request may already be in the socket when the drain begins. A connection without a request must
+/// not delay the drain.
 #[test]
 fn a_newcomer_is_heard_for_a_moment_when_the_server_drains() {
     let mut bench = Bench::new();

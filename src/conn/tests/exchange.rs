@@ -1,4 +1,4 @@
-//! Requests and their answers: order, persistence, refusals, and what is held back.
+//! Requests and their answers: order, persistence, refusals, and backpressure.
 
 use super::super::exchange::{ANSWER_BYTES_MAX, DISCARD_BYTES_MAX, IDLE_BUFFER_BYTES_MAX};
 use super::*;
@@ -71,7 +71,7 @@ fn answers_that_nobody_reads_hold_back_requests() {
     assert_eq!(bench.wire.len(), 10_000 * answer);
 }
 
-/// A peer that reads a little at a time must not have us read much for it each time.
+/// A peer that reads a little at a time must not make the server read much each time.
 #[test]
 fn input_stays_bounded_however_slowly_answers_are_read() {
     let requests = get("/1").repeat(50_000);
@@ -173,7 +173,7 @@ fn a_body_comes_whole_whatever_its_framing() {
 }
 
 #[test]
-fn who_waits_to_be_invited_is() {
+fn a_client_that_waits_for_100_continue_gets_it() {
     let expecting = "Expect: 100-continue\r\n\r\n";
     for head in [post("/a", "xyz"), post_chunked("/a") + "xyz"] {
         let head = head.replace("\r\n\r\nxyz", "\r\n") + expecting;
@@ -191,7 +191,7 @@ fn who_waits_to_be_invited_is() {
 }
 
 #[test]
-fn who_waits_to_be_invited_and_is_refused_is_told_so_alone() {
+fn a_refusal_replaces_100_continue() {
     let refused = |path: &str, length: usize| {
         let mut bench = Bench::new();
         let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n");

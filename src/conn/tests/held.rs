@@ -1,5 +1,4 @@
-//! What is held for requests that have not come whole and answers that are not read, and what becomes of it where there is
-//! no room.
+//! The memory held for incomplete requests and unread answers, and what happens without room.
 
 use super::*;
 
@@ -19,7 +18,7 @@ impl Bench {
 }
 
 #[test]
-fn what_has_come_is_held_and_not_what_was_announced() {
+fn received_bytes_are_held_and_announced_ones_are_not() {
     let mut bench = Bench::new();
     assert_eq!(bench.held(), 0);
     bench.receive(b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\n");
@@ -48,7 +47,7 @@ fn an_answer_is_held_where_it_is_large_or_the_socket_is_full() {
 }
 
 #[test]
-fn an_unfinished_request_without_room_is_told_so() {
+fn an_incomplete_request_without_room_is_refused() {
     let head = &get("/1").into_bytes()[..20];
     for (request, lines_seen) in [
         (head, 0),

@@ -1,4 +1,5 @@
-//! Bodies of lines: handed over as they come, whole lines alone, up to where they break off.
+//! Bodies of lines: whole lines are handed over as they arrive, up to the place where the body breaks
+//! off.
 
 use super::super::exchange::LINES_BYTES_MAX;
 use super::*;
@@ -120,7 +121,7 @@ fn a_body_does_not_pause_while_its_lines_are_dealt_with() {
 }
 
 #[test]
-fn lines_that_are_not_committed_in_time_are_answered_so() {
+fn lines_that_are_not_committed_in_time_get_an_error() {
     let mut bench = Bench::holding();
     bench.receive((post_chunked("/lines") + &chunk("a\n")).as_bytes());
     bench.expire(PUBLISH_TIMEOUT);
@@ -148,7 +149,7 @@ fn a_body_of_any_length_is_held_in_bounded_pieces() {
     let piece = chunk(&line.repeat(10));
     let mut bench = Bench::holding();
     bench.receive(post_chunked("/lines").as_bytes());
-    // More than a driver reads at once, so that the bound shows.
+    // More than one read of a driver, so that the bound takes effect.
     bench.receive(piece.repeat(1000).as_bytes());
     let mut total = 0;
     while !bench.is_receiving {
@@ -181,7 +182,7 @@ fn a_line_may_be_longer_than_what_is_collected() {
 }
 
 #[test]
-fn who_waits_to_be_invited_to_send_lines_is() {
+fn a_client_that_waits_to_send_lines_gets_100_continue() {
     let mut bench = Bench::new();
     let head = post_chunked("/lines").replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
     bench.receive(head.as_bytes());

@@ -1,4 +1,4 @@
-//! What the tests send and expect, and the options of their connections.
+//! The messages that the tests send and expect, and the options of their connections.
 
 use super::super::BodyPlan;
 use super::*;
@@ -28,7 +28,7 @@ fn plan_body(head: &RequestHead) -> Plan {
     Plan { body, is_publish: head.method() == Method::Post }
 }
 
-/// A request in two parts, of which the second has the last two bytes.
+/// A request in two parts. The second part is its last two bytes.
 pub(super) fn split(request: &str) -> (&[u8], &[u8]) {
     request.as_bytes().split_at(request.len() - 2)
 }
@@ -41,7 +41,7 @@ pub(super) fn post(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// The head of a request whose body is chunked.
+/// The head of a request with a chunked body.
 pub(super) fn post_chunked(path: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 }
@@ -50,12 +50,12 @@ pub(super) fn chunk(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }
 
-/// The answer with `text` on a connection that is kept.
+/// The answer with `text` on a persistent connection.
 pub(super) fn kept(text: &str) -> String {
     rendered(text, Version::Http11, true, Method::Get)
 }
 
-/// The answer with `text` on a connection that ends with it.
+/// The answer with `text` on a connection that ends after it.
 pub(super) fn last(text: &str) -> String {
     rendered(text, Version::Http11, false, Method::Get)
 }

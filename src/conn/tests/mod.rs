@@ -1,8 +1,9 @@
-//! Tests of connections: they are fed inputs, and their actions and bytes are compared. Time is arithmetic.
+//! Tests of connections: they feed inputs and compare actions and bytes. Time is arithmetic.
 //!
-//! The [`Bench`] stands in for the driver and the shard. It checks on the way what holds everywhere: bytes are asked
-//! for once at a time and never behind the peer's end, nothing is offered while an offer is under way or the socket is
-//! full, a deadline that has come does not come again, and a connection stops wanting things.
+//! The [`Bench`] replaces the driver and the shard. It also checks rules that hold everywhere. At most
+//! one receive is outstanding, and none after the peer's end. Nothing is offered during an offer or
+//! while the socket is full. A deadline that has passed does not come again. The actions after an input
+//! end.
 
 mod closing;
 mod deadlines;
@@ -39,10 +40,10 @@ const BODY_BYTES_MAX: usize = 1000;
 const DATE: HttpDate = *b"Sun, 06 Nov 1994 08:49:37 GMT";
 const INSTANT: Duration = Duration::from_nanos(1);
 
-/// Actions that one input may lead to; the longest test pipelines some thousand requests.
+/// The most actions after one input. The longest test pipelines several thousand requests.
 const ACTIONS_MAX: usize = 100_000;
 
-/// What a connection did that bytes do not show, in order.
+/// What a connection did besides its bytes, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Seen {
     /// Method, path and body.
@@ -57,45 +58,45 @@ enum Seen {
     Close(CloseReason),
 }
 
-/// What the driver has of the connection's.
+/// The driver's part of a send.
 #[derive(Debug, PartialEq, Eq)]
 enum UnderWay {
     Nothing,
-    /// An offer, which ends with `taken` written.
+    /// An offer. It ends with `taken` bytes written.
     Send {
         taken: Vec<u8>,
         offered: usize,
     },
-    /// The socket is full, and will tell of room.
+    /// The socket is full and will report room.
     Room,
 }
 
-/// A connection, and all that is around it.
+/// A connection and its environment.
 struct Bench {
     conn: Connection,
     options: ConnOptions,
     common: Common,
     start: Instant,
     now: Instant,
-    /// What the peer got.
+    /// The bytes that the peer got.
     wire: Vec<u8>,
     seen: Vec<Seen>,
     is_receiving: bool,
     peer_ended: bool,
-    /// Bytes that the socket takes until it is full; `usize::MAX` for one that never is.
+    /// Bytes that the socket accepts until it is full; `usize::MAX` for a socket that never fills.
     room: usize,
-    /// Offers end later, as those of a ring do.
+    /// Offers end later, as with io_uring.
     is_ring: bool,
     under_way: UnderWay,
-    /// A deadline has come, so that a full socket may be tried once more.
+    /// A deadline has passed, so a full socket may be tried once more.
     may_try: bool,
-    /// Requests and lines are left to the test; else they are answered at once.
+    /// The test answers requests and lines. Otherwise they are answered at once.
     holds: bool,
     lines: String,
 }
 
 impl Bench {
-    /// A connection that was accepted, and has asked for bytes.
+    /// A new connection that has asked for bytes.
     fn new() -> Bench {
         let start = Instant::now();
         let mut bench = Bench {
@@ -119,7 +120,7 @@ impl Bench {
         bench
     }
 
-    /// One whose requests wait for the test's answers.
+    /// A connection whose requests wait for the test's answers.
     fn holding() -> Bench {
         Bench { holds: true, ..Bench::new() }
     }
@@ -135,7 +136,7 @@ impl Bench {
         self.act();
     }
 
-    /// Carries out what the connection wants.
+    /// Performs the actions of the connection.
     fn act(&mut self) {
         for _ in 0..ACTIONS_MAX {
             match self.with(Connection::poll_action) {
@@ -196,7 +197,7 @@ impl Bench {
         self.under_way = if taken.len() < offered { UnderWay::Room } else { UnderWay::Nothing };
     }
 
-    /// Ends the offer that is under way.
+    /// Completes the current offer.
     fn complete(&mut self) {
         let under_way = std::mem::replace(&mut self.under_way, UnderWay::Nothing);
         let UnderWay::Send { taken, offered } = under_way else { panic!("an offer is under way") };
@@ -205,7 +206,7 @@ impl Bench {
         self.act();
     }
 
-    /// The socket takes so many bytes more.
+    /// Lets the socket accept this many more bytes.
     fn make_room(&mut self, bytes: usize) {
         self.room = bytes;
         if self.under_way == UnderWay::Room {
@@ -214,7 +215,7 @@ impl Bench {
         }
     }
 
-    /// Lets all be written, `bytes` at a time.
+    /// Writes all waiting bytes, `bytes` at a time.
     fn write_out(&mut self, bytes: usize) {
         for _ in 0..ACTIONS_MAX {
             match &self.under_way {
@@ -233,7 +234,7 @@ impl Bench {
         self.handle(Input::Received(bytes));
     }
 
-    /// As much as the connection takes, in reads of the driver; returns what is left in the kernel.
+    /// Feeds bytes in reads of the driver, as many as the connection takes. Returns the rest.
     fn feed<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         let mut left = bytes;
         while self.is_receiving && !left.is_empty() {
@@ -291,11 +292,11 @@ impl Bench {
         }
     }
 
-    /// Begins a stream with these headers, telling it this first; returns its framing, if it is one.
+    /// Begins a stream with these headers and first notices. Returns its framing, if it is a stream.
     fn begin_stream(&mut self, headers: &[(&str, &str)], first: &[Notice<'_>]) -> Option<Framing> {
         self.with(|conn, context| {
             let mut opening = conn.open_stream(context, headers)?;
-            first.iter().for_each(|notice| opening.tell(notice));
+            first.iter().for_each(|notice| opening.push_notice(notice));
             let framing = opening.framing();
             conn.begin_stream(context, opening);
             Some(framing)
@@ -307,7 +308,7 @@ impl Bench {
         self.with(|conn, context| conn.answer(context, &response));
     }
 
-    /// Answers what was held.
+    /// Answers the request that was held.
     fn answer(&mut self, text: &str) {
         self.answer_now(text);
         self.act();
@@ -329,17 +330,17 @@ impl Bench {
         self.act();
     }
 
-    /// The moment, counted from the start.
+    /// Sets the time since the start.
     fn at(&mut self, since_start: Duration) {
         self.now = self.start + since_start;
     }
 
-    /// When the connection wants to hear of the time, counted from the start.
+    /// The deadline of the connection, as time since the start.
     fn deadline(&self) -> Option<Duration> {
         self.conn.deadline(&self.options).map(|deadline| deadline - self.start)
     }
 
-    /// Lets the time pass that the connection waits for; checks that it is `expected` and not a moment less.
+    /// Moves the time to the deadline of the connection, which must be exactly `expected`.
     fn expire(&mut self, expected: Duration) {
         assert_eq!(self.deadline(), Some(expected));
         let (seen, wire) = (self.seen.clone(), self.wire.clone());
@@ -359,12 +360,12 @@ impl Bench {
         str::from_utf8(&self.wire).unwrap()
     }
 
-    /// The statuses of all answers, 100 among them.
+    /// The statuses of all answers, including 100.
     fn statuses(&self) -> Vec<u16> {
         self.text().split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)?.parse().ok()).collect()
     }
 
-    /// What waits, unread or unwritten.
+    /// Capacity of the buffer for unread bytes.
     fn input_capacity(&self) -> usize {
         match &self.conn.phase {
             Phase::Exchange(exchange) => exchange.input_capacity(),

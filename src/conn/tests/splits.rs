@@ -1,11 +1,11 @@
-//! How the network cuts what is sent, and how the socket takes what is answered, changes nothing.
+//! The outcome does not depend on how the network cuts the input, and how the socket accepts the output.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
 
-/// Requests after which the connection goes on.
+/// Requests after which the connection continues.
 fn good() -> impl Strategy<Value = String> {
     let word = "[a-z]{0,12}";
     let body_lines = vec("[a-z]{0,20}", 0..6).prop_map(|lines| lines.join("\n"));
@@ -26,7 +26,7 @@ fn good() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What ends a connection, or nothing.
+/// Bytes that end a connection, or none.
 fn ends() -> impl Strategy<Value = String> {
     let too_long = "x".repeat(BODY_BYTES_MAX + 1);
     prop::sample::select(vec![
@@ -52,7 +52,7 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
     (vec(good(), 0..8), ends()).prop_map(|(good, end)| (good.concat() + &end).into_bytes())
 }
 
-/// How a socket takes what is offered.
+/// How a socket accepts bytes.
 #[derive(Clone, Copy, Debug)]
 struct Socket {
     room: usize,
@@ -61,7 +61,8 @@ struct Socket {
 
 const PLAIN: Socket = Socket { room: usize::MAX, is_ring: false };
 
-/// What comes of `bytes` that are cut at `cuts`: what was seen, lines joined, and what the peer got.
+/// The outcome of `bytes` that are cut at `cuts`: what the shard saw, with lines joined, and the bytes
+/// that the peer got.
 fn outcome(bytes: &[u8], cuts: &[usize], socket: Socket) -> (Vec<Seen>, String) {
     let Socket { room, is_ring } = socket;
     let mut bench = Bench { room, is_ring, ..Bench::new() };
@@ -82,7 +83,7 @@ fn outcome(bytes: &[u8], cuts: &[usize], socket: Socket) -> (Vec<Seen>, String) 
     (joined(bench.seen), String::from_utf8(bench.wire).unwrap())
 }
 
-/// Lines that were handed over one after the other are one piece.
+/// Joins lines that were handed over one after the other.
 fn joined(seen: Vec<Seen>) -> Vec<Seen> {
     let mut all: Vec<Seen> = Vec::new();
     for next in seen {
@@ -121,7 +122,7 @@ proptest! {
         prop_assert_eq!(outcome(&bytes, &cuts, PLAIN), outcome(&bytes, &[], PLAIN));
     }
 
-    /// Whatever comes, in whatever order: the bench's own checks hold.
+    /// Any inputs in any order pass the checks of the bench.
     #[test]
     fn no_order_of_inputs_breaks_a_connection(
         bytes in streams(),

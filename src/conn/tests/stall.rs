@@ -1,4 +1,4 @@
-//! Streams whose client takes nothing.
+//! Streams whose client reads nothing.
 
 use super::*;
 use crate::frame::outbox::Pushed;
@@ -7,7 +7,7 @@ const AN_HOUR: Duration = Duration::from_secs(3600);
 const A_WHILE: Duration = Duration::from_secs(40);
 const FIRST_TRY: Duration = Duration::from_secs(1);
 
-/// A stream whose socket is full since the time of its begin plus `silence`.
+/// A stream whose socket is full from `silence` after its beginning on.
 fn full(is_ring: bool, silence: Duration) -> Bench {
     let mut bench = Bench { is_ring, ..Bench::streaming() };
     bench.options.keepalive = None;
@@ -21,7 +21,7 @@ fn full(is_ring: bool, silence: Duration) -> Bench {
     bench
 }
 
-/// Lets the deadline come, and what is tried then end.
+/// Moves the time to the deadline, and completes the try.
 fn try_at(bench: &mut Bench, expected: Duration) {
     bench.expire(expected);
     if bench.is_ring {
@@ -30,7 +30,7 @@ fn try_at(bench: &mut Bench, expected: Duration) {
     }
 }
 
-/// Lets both tries come of a socket that has been full since `since` and takes nothing.
+/// Makes both tries of a socket that has been full since `since` and accepts nothing.
 fn expire(bench: &mut Bench, since: Duration) {
     try_at(bench, since + FIRST_TRY);
     assert_eq!(bench.seen, []);
@@ -47,7 +47,7 @@ fn a_full_socket_that_takes_nothing_is_tried_once_more_and_closed() {
 }
 
 #[test]
-fn a_full_socket_that_takes_a_byte_begins_anew() {
+fn a_full_socket_that_accepts_a_byte_gets_its_full_time_again() {
     for is_ring in [false, true] {
         let mut bench = full(is_ring, INSTANT);
         bench.at(A_WHILE);
@@ -61,7 +61,7 @@ fn a_full_socket_that_takes_a_byte_begins_anew() {
 }
 
 #[test]
-fn being_told_of_room_that_takes_nothing_is_not_to_take_a_byte() {
+fn reported_room_that_accepts_nothing_does_not_count_as_progress() {
     let mut bench = full(false, INSTANT);
     bench.at(2 * INSTANT);
     bench.make_room(0);
@@ -69,7 +69,7 @@ fn being_told_of_room_that_takes_nothing_is_not_to_take_a_byte() {
 }
 
 #[test]
-fn a_socket_with_room_that_nobody_told_of_goes_on_by_either_try() {
+fn either_try_finds_room_that_was_not_reported() {
     for (is_ring, is_first) in [(false, false), (false, true), (true, false), (true, true)] {
         for room in [1, usize::MAX] {
             let mut bench = full(is_ring, INSTANT);
@@ -81,7 +81,7 @@ fn a_socket_with_room_that_nobody_told_of_goes_on_by_either_try() {
             bench.room = room;
             try_at(&mut bench, at);
             if room == 1 {
-                expire(&mut bench, at); // The byte has begun it anew.
+                expire(&mut bench, at); // The byte has restarted its time.
             } else {
                 assert_eq!((bench.seen.len(), bench.deadline()), (0, None), "all is written");
                 assert!(bench.conn.is_idle_stream());
@@ -91,7 +91,7 @@ fn a_socket_with_room_that_nobody_told_of_goes_on_by_either_try() {
 }
 
 #[test]
-fn room_that_is_told_of_while_it_is_being_tried_begins_no_second_send() {
+fn room_that_is_reported_during_a_try_begins_no_second_send() {
     let mut bench = full(true, INSTANT);
     bench.room = 1;
     bench.expire(INSTANT + FIRST_TRY);

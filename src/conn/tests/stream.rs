@@ -1,4 +1,4 @@
-//! Streams: how they begin, their keepalive, what waits for them, and how they end.
+//! Streams: their beginning, their keepalive, their outbox, and their end.
 
 use std::rc::Rc;
 
@@ -30,7 +30,7 @@ fn ping(framing: Framing) -> String {
 }
 
 impl Bench {
-    /// A stream on HTTP/1.1 whose head is written; `wire` has what follows it.
+    /// A stream on HTTP/1.1 after its head is written. `wire` has the bytes after the head.
     pub(super) fn streaming() -> Bench {
         let mut bench = Bench::new();
         bench.receive(get("/sse").as_bytes());
@@ -52,14 +52,14 @@ impl Bench {
         pushed
     }
 
-    fn tell(&mut self, text: &str) {
-        self.conn.tell(own(text));
+    fn push_unbounded(&mut self, text: &str) {
+        self.conn.push_unbounded(own(text));
         self.act();
     }
 }
 
 #[test]
-fn a_stream_begins_as_its_version_and_method_want() {
+fn a_stream_begins_as_its_version_and_method_require() {
     let keep = "Connection: keep-alive\r\n";
     for (method, version, header, framing) in [
         (Method::Get, Version::Http11, "", Some(Framing::Chunked)),
@@ -100,16 +100,16 @@ fn a_stream_follows_the_answers_before_it_and_what_follows_it_is_not_read() {
 }
 
 #[test]
-fn what_is_told_at_once_follows_the_head() {
+fn the_first_notices_follow_the_head() {
     let mut bench = Bench::holding();
     bench.receive(get("/sse").as_bytes());
     assert_eq!(bench.begin_stream(&[("Vary", "Origin")], &[]), Some(Framing::Chunked));
-    bench.tell("connected");
+    bench.push_unbounded("connected");
     assert!(bench.text().contains("Vary: Origin\r\n") && bench.text().ends_with("\r\n\r\nconnected"));
 }
 
 #[test]
-fn a_head_and_what_a_stream_is_told_first_are_one_slice() {
+fn a_head_and_the_first_notices_are_one_slice() {
     for (version, framing) in [("1.1", Framing::Chunked), ("1.0", Framing::Unframed)] {
         let mut bench = Bench::holding();
         bench.receive(get("/sse").replace("HTTP/1.1", &format!("HTTP/{version}")).as_bytes());
@@ -117,12 +117,12 @@ fn a_head_and_what_a_stream_is_told_first_are_one_slice() {
             [Notice::Ping(KeepaliveStyle::Event), Notice::CaughtUp { replayed: 1, complete: true, id: None }];
         assert_eq!(bench.begin_stream(&[], &notices), Some(framing));
         assert_eq!(bench.conn.offer(|offer| offer.slices().len()), 1);
-        let mut told = Vec::new();
-        notices.iter().for_each(|notice| notice.render(&mut told, framing));
+        let mut expected = Vec::new();
+        notices.iter().for_each(|notice| notice.render(&mut expected, framing));
         bench.act();
         let (head, body) = bench.text().split_once("\r\n\r\n").unwrap();
         assert!(head.contains("text/event-stream"));
-        assert_eq!(body.as_bytes(), told);
+        assert_eq!(body.as_bytes(), expected);
     }
 }
 
@@ -138,16 +138,16 @@ fn an_opening_whose_request_ran_out_of_time_begins_no_stream() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_what_the_server_tells_is_not() {
+fn events_are_bounded_and_notices_are_not() {
     let mut bench = Bench::streaming();
     bench.make_room(0);
     assert_eq!(bench.push(&"x".repeat(9_999)), Pushed::Queued);
     assert_eq!(bench.push("yz"), Pushed::Full);
     assert_eq!(bench.push("y"), Pushed::Queued);
-    bench.tell("told");
+    bench.push_unbounded("note");
     assert_eq!(bench.conn.waiting_bytes(), 10_004);
     bench.make_room(usize::MAX);
-    assert!(bench.text().ends_with("xytold"));
+    assert!(bench.text().ends_with("xynote"));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn more_runs_than_one_send_takes_go_in_several() {
 }
 
 #[test]
-fn what_comes_while_a_send_is_under_way_is_sent_behind_it() {
+fn events_during_a_send_are_sent_after_it() {
     let mut bench = Bench { is_ring: true, ..Bench::streaming() };
     assert_eq!(bench.push("1"), Pushed::Queued);
     assert_eq!(bench.push("2"), Pushed::Queued);
@@ -213,7 +213,7 @@ fn a_ping_is_a_comment_where_that_is_its_style() {
 }
 
 #[test]
-fn nothing_is_pinged_where_something_waits_or_keepalive_is_off() {
+fn no_ping_comes_while_bytes_wait_or_keepalive_is_off() {
     let mut bench = Bench::streaming();
     bench.options.stall_timeout = None;
     bench.make_room(0);
@@ -259,7 +259,7 @@ fn a_stream_ends_with_its_last_chunk_on_1_1_alone() {
         assert!(!bench.conn.is_streaming());
         assert_eq!(bench.conn.framing(), None);
         assert_eq!(bench.push("after"), Pushed::Queued, "which nobody misses");
-        bench.tell("after");
+        bench.push_unbounded("after");
         assert_eq!(bench.seen, [request("GET /sse ")], "what waits goes first");
         bench.make_room(usize::MAX);
         assert_eq!(bench.wire, [b"event", end].concat());
@@ -300,7 +300,7 @@ fn the_end_of_a_quiet_stream_has_its_time_to_be_written() {
 }
 
 #[test]
-fn a_stream_is_overdue_once_its_time_is_over_and_until_it_ends() {
+fn a_stream_is_overdue_from_its_maximal_age_until_it_ends() {
     let mut bench = Bench::streaming();
     bench.options.keepalive = None;
     bench.conn.set_stream_end(bench.start + AN_HOUR);
@@ -316,10 +316,10 @@ fn a_stream_is_overdue_once_its_time_is_over_and_until_it_ends() {
 }
 
 #[test]
-fn what_is_meant_for_a_stream_passes_others_by() {
+fn other_connections_ignore_calls_for_streams() {
     let mut bench = Bench::holding();
     assert_eq!(bench.push("event"), Pushed::Queued);
-    bench.tell("told");
+    bench.push_unbounded("note");
     bench.end_stream();
     bench.conn.set_stream_end(bench.now);
     assert!(!bench.conn.is_overdue(bench.now) && !bench.conn.is_streaming());
@@ -327,14 +327,14 @@ fn what_is_meant_for_a_stream_passes_others_by() {
     assert!(bench.is_receiving && bench.wire.is_empty());
 }
 
-/// What a million idle streams cost here, in megabytes, plus what the shard keeps for each. No heap: a stream's exchange
-/// is gone, and an empty outbox owns none.
+/// A million idle streams take this many megabytes here, and the shard keeps more for each. An idle
+/// stream uses no heap: its exchange is freed, and an empty outbox has none.
 #[test]
 fn a_stream_takes_little_memory() {
     assert!(size_of::<Connection>() <= 96, "{} bytes", size_of::<Connection>());
 }
 
-/// What a connection that exchanges requests has on the heap while it is idle, with the buffer that it may keep.
+/// An idle connection that exchanges requests has this on the heap, and the buffer that it may keep.
 #[test]
 fn an_exchange_takes_little_memory() {
     let bytes = size_of::<super::super::exchange::Exchange>();
@@ -342,7 +342,7 @@ fn an_exchange_takes_little_memory() {
 }
 
 #[test]
-fn a_flush_takes_in_at_once_what_became_of_its_bytes() {
+fn a_flush_processes_the_result_of_its_send() {
     let mut bench = Bench::streaming();
     let context = |bench: &Bench| (bench.now, bench.options, bench.common.clone());
     let flush = |bench: &mut Bench, taken: Taken| {
@@ -384,7 +384,7 @@ fn a_flush_takes_in_at_once_what_became_of_its_bytes() {
 }
 
 #[test]
-fn a_stream_that_ends_is_not_flushed_but_seen_to() {
+fn a_stream_that_ends_is_not_flushed() {
     let mut bench = Bench::streaming();
     bench.with(|conn, context| conn.end_stream(context.now));
     let flushed = bench.with(|conn, context| conn.flush(context, |_| Taken::Bytes(0)));

@@ -85,7 +85,7 @@ impl Streams {
                 replay.is_complete = false;
             }
             counters.note_gap(reason);
-            peer.conn.tell(notice_run(&notice, framing));
+            peer.conn.push_unbounded(notice_run(&notice, framing));
         };
         if let Some(id) = self.slice.unknown.take() {
             let reason = GapReason::UnknownId;
@@ -106,7 +106,7 @@ impl Streams {
         }
         for part in slice.runs.drain(..) {
             let run = sources.run(&part.segment, part.from, part.to, part.frames);
-            peer.conn.tell(match framing {
+            peer.conn.push_unbounded(match framing {
                 Framing::Chunked => run,
                 Framing::Unframed => unframed_twin(&run),
             });
@@ -127,7 +127,7 @@ fn queue_notices_at_stop(peer: &mut Peer, hub: &Hub, framing: Framing) {
         behind.reason = GapReason::SlowConsumer;
         let Replay { replayed, is_complete, end_id, .. } = replay;
         let notice = Notice::CaughtUp { replayed, complete: is_complete, id: end_id };
-        peer.conn.tell(notice_run(&notice, framing));
+        peer.conn.push_unbounded(notice_run(&notice, framing));
     }
     while let Some(channel) = peer.behind.as_mut().and_then(|behind| behind.join_next()) {
         queue_subscribed(peer, hub, channel, framing);
@@ -141,7 +141,7 @@ fn queue_notices_at_stop(peer: &mut Peer, hub: &Hub, framing: Framing) {
 pub(super) fn queue_subscribed(peer: &mut Peer, hub: &Hub, channel: ChannelId, framing: Framing) {
     let (name, (names, _)) = (hub.names(&[channel]).0, hub.names(&peer.targets_now()));
     for channel in &name {
-        peer.conn.tell(notice_run(&Notice::Subscribed { channel, channels: &names }, framing));
+        peer.conn.push_unbounded(notice_run(&Notice::Subscribed { channel, channels: &names }, framing));
     }
 }
 

@@ -144,7 +144,7 @@ impl<D: Driver> Shard<D> {
         {
             let (names, _) = self.core.hub.names(&peer.targets_now());
             let notice = Notice::Unsubscribed { channel: name.as_str(), channels: &names };
-            peer.conn.tell(notice_run(&notice, framing));
+            peer.conn.push_unbounded(notice_run(&notice, framing));
         }
         self.mark(conn);
         self.channels_changed(conn)

@@ -113,11 +113,16 @@ impl<D: Driver> Shard<D> {
             user: request.user.as_ref().map(UserId::as_str),
             channels: &request.channels,
         };
-        opening.tell(&connected);
+        opening.push_notice(&connected);
         if let Begun::Unknown(_) = subscribed.begun {
             let reason = GapReason::UnknownId;
             let last_event_id = request.id_to_give_back();
-            opening.tell(&Notice::Gap { reason, missed: None, last_event_id, id: Some(subscribed.id) });
+            opening.push_notice(&Notice::Gap {
+                reason,
+                missed: None,
+                last_event_id,
+                id: Some(subscribed.id),
+            });
             self.counters.note_gap(reason);
         }
     }
@@ -184,7 +189,7 @@ impl<D: Driver> Shard<D> {
         self.leave(conn);
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         if let Some(framing) = peer.conn.framing() {
-            peer.conn.tell(notice_run(notice, framing));
+            peer.conn.push_unbounded(notice_run(notice, framing));
             peer.conn.end_stream(self.now);
         }
     }

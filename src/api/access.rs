@@ -1,5 +1,5 @@
-//! Whom the server listens to at all (section "Who may do what" of the contract): the `Host` that a request names, the
-//! proxy that it came through, and the web page that it comes from, if any.
+//! Which requests the server answers at all (section "Who may do what" of the contract). It checks the
+//! `Host` of a request, the proxy that forwarded it, and the web page that sent it, if any.
 
 use std::net::IpAddr;
 
@@ -7,9 +7,10 @@ use super::error::quoted;
 use super::{ApiOptions, Reach};
 use crate::http::{Known, Problem, ProxyHeader, RequestHead, Status};
 
-/// Refuses a request that reached a loopback listener by a name that is neither loopback's nor `--host`'s: a web page
-/// whose name was made to point here could read and publish through its visitor's browser (DNS rebinding). A request
-/// without the field comes from no browser; an empty one names nothing (RFC 9110 4.2.1).
+/// Refuses a request to a loopback listener whose `Host` is neither a loopback name nor given by
+/// `--host`. Otherwise a web page whose name resolves to this machine could read and publish through its
+/// visitor's browser (DNS rebinding). A request without `Host` comes from no browser. An empty one names
+/// no host (RFC 9110 4.2.1).
 pub(super) fn check_host(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
     let Some(host) = head.header(Known::Host)? else { return Ok(()) };
     match options.reach {
@@ -31,8 +32,8 @@ pub(super) fn check_host(head: &RequestHead, options: &ApiOptions) -> Result<(),
     Err(Problem::new(Status::FORBIDDEN, detail))
 }
 
-/// Refuses a request that publishes or manages and came through a proxy: to a loopback listener whoever reaches the proxy
-/// seems to be on this machine.
+/// Refuses a request that publishes or manages and was forwarded by a proxy: on a loopback listener,
+/// every client of the proxy would count as a client on this machine.
 pub(super) fn check_proxy(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
     match head.proxy_header() {
         Some(header) if !options.is_insecure => Err(through_proxy(header)),
@@ -40,7 +41,7 @@ pub(super) fn check_proxy(head: &RequestHead, options: &ApiOptions) -> Result<()
     }
 }
 
-/// Refuses a stream that names its user where anybody could name any.
+/// Refuses a stream that names its user on a listener where anyone could name any user.
 pub(super) fn check_user(
     head: &RequestHead,
     options: &ApiOptions,
@@ -68,8 +69,9 @@ fn through_proxy(header: ProxyHeader) -> Problem {
     Problem::new(Status::FORBIDDEN, detail)
 }
 
-/// Refuses a request that publishes or manages on behalf of a web page of another origin than the server's own: that of
-/// the request's `Host`, or a name of `--host` on its scheme's usual port. (RFC 6454 7, Fetch 3.1)
+/// Refuses a request that publishes or manages for a web page of a foreign origin. The server's own
+/// origins are that of the request's `Host`, and each name of `--host` on the usual port of its scheme
+/// (RFC 6454 7, Fetch 3.1).
 pub(super) fn check_origin(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
     match head.header(Known::Origin)? {
         Some(origin) if !is_own(origin, head.header(Known::Host)?.unwrap_or(""), options) => {
@@ -86,7 +88,7 @@ pub(super) fn check_origin(head: &RequestHead, options: &ApiOptions) -> Result<(
 
 fn is_own(origin: &str, host: &str, options: &ApiOptions) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else {
-        return false; // `null`, which any sandboxed page can be.
+        return false; // `null`, the origin of every sandboxed page.
     };
     let usual_port = if scheme.eq_ignore_ascii_case("http") {
         80
@@ -102,12 +104,12 @@ fn is_own(origin: &str, host: &str, options: &ApiOptions) -> bool {
     !name.is_empty() && (is_hosts || (port == usual_port && options.hosts.contain(name)))
 }
 
-/// The names that the server is reached by, besides those of loopback.
+/// The names of the server, besides those of loopback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
-    /// Any name may stand in `Host`. It makes no web page the server's own.
+    /// `Host` may have any name. This does not make any web page the server's own.
     pub any: bool,
-    /// Names and addresses, without port.
+    /// Names and addresses, without a port.
     pub names: Vec<String>,
 }
 
@@ -117,9 +119,10 @@ impl Hosts {
     }
 }
 
-/// The host and the port of an authority; what is no port belongs to the host, where it matches nothing.
+/// Splits an authority into host and port. An invalid port stays part of the host, which then matches
+/// nothing.
 fn split_port(authority: &str) -> (&str, Option<u16>) {
-    // An authority is short: a search that looks at several bytes at once takes longer.
+    // An authority is short, so a search over several bytes at once takes longer.
     let Some(colon) = authority.bytes().rposition(|byte| byte == b':') else { return (authority, None) };
     match (&authority[..colon], &authority[colon + 1..]) {
         (host, "") => (host, None),
@@ -131,7 +134,7 @@ fn split_port(authority: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Names compare without regard to case and to the root's dot, addresses by what they mean.
+/// Compares names without regard to case and to a trailing dot, and addresses by value.
 fn same_host(one: &str, other: &str) -> bool {
     match (address(one), address(other)) {
         (Some(one), Some(other)) => one == other,
@@ -140,11 +143,11 @@ fn same_host(one: &str, other: &str) -> bool {
     }
 }
 
-/// Returns true if and only if it is one of loopback's addresses, `localhost` or below it (RFC 6761 6.3).
+/// Returns true if `host` is a loopback address, `localhost`, or a name below it (RFC 6761 6.3).
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     if matches!(host, LOCALHOST | "127.0.0.1") {
-        return true; // As nearly every request has it.
+        return true; // Most requests have one of these two.
     }
     if let Some(address) = address(host) {
         return address.is_loopback();
@@ -160,7 +163,7 @@ const LOCALHOST: &str = "localhost";
 
 fn address(host: &str) -> Option<IpAddr> {
     let inner = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
-    // Most hosts are names, which a parser of addresses finds out only after it has tried everything.
+    // Most hosts are names. An address parser rejects them only after it has tried every form.
     if !inner.starts_with(|first: char| first.is_ascii_hexdigit() || first == ':') {
         return None;
     }
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_through_a_proxy_is_refused_by_any_of_its_headers_and_whatever_they_say() {
+    fn forwarded_requests_are_refused_by_any_proxy_header_whatever_its_value() {
         for field in [
             "X-Forwarded-For: 127.0.0.1",
             "x-real-ip: 10.0.0.1",

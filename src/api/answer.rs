@@ -1,11 +1,11 @@
-//! What a publisher is told once its events are committed (section "Publishing" of the contract).
+//! The answer to a publisher once its events are committed (section "Publishing" of the contract).
 
 use super::error::ApiError;
 use super::places::{Places, push_range};
 use crate::base::id::EventId;
 use crate::http::{Problem, Response, Status};
 
-/// How a publish is to be answered.
+/// The form of the answer to a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerForm {
     is_batch: bool,
@@ -13,23 +13,25 @@ pub struct AnswerForm {
 }
 
 impl AnswerForm {
-    /// For one event.
+    /// The answer for one event.
     pub(super) fn single(places: Places) -> AnswerForm {
         AnswerForm { is_batch: false, places }
     }
 
-    /// For an array.
+    /// The answer for an array.
     pub(super) fn batch(places: Places) -> AnswerForm {
         AnswerForm { is_batch: true, places }
     }
 
-    /// Returns true if and only if the answer says how many streams received the event: it was one, not in an array.
+    /// Returns true if the answer contains the number of streams that received the event: it was a
+    /// single event, not an array.
     #[must_use]
     pub fn wants_receivers(&self) -> bool {
         !self.is_batch
     }
 
-    /// The problem of a publish to a client that is not connected; `part` is the item of an array that names it.
+    /// The problem of a publish to a client that is not connected. `part` is the number of the item of
+    /// an array that names it.
     #[must_use]
     pub fn unknown_client(&self, part: u64) -> Problem {
         match self.is_batch {
@@ -38,7 +40,7 @@ impl AnswerForm {
         }
     }
 
-    /// The places of its envelopes.
+    /// The places of the envelopes.
     #[must_use]
     pub fn places_mut(&mut self) -> &mut Places {
         &mut self.places
@@ -63,9 +65,9 @@ impl AnswerForm {
     }
 }
 
-/// Answers a publish whose events are committed, the first of them as `first` and the others behind it; `None` where all
-/// of an array were published before. Each event is told by the id that its receivers see. `receivers` are those of a
-/// single event; `None` leaves them out.
+/// Answers a publish whose events are committed. `first` is the id of the first event, and the others
+/// follow; `None` if all events of an array were published before. The answer lists each event by the id
+/// that its receivers get. `receivers` is the count for a single event; `None` leaves it out.
 #[must_use]
 pub fn answer_published(
     form: &AnswerForm,
@@ -75,7 +77,7 @@ pub fn answer_published(
     Response::json(Status::OK, form.body(first, receivers))
 }
 
-/// Answers a publish that is one of before, under the same idempotency key: as that, and says so.
+/// Answers a repeated publish under the same idempotency key like the first one, with `duplicate` added.
 #[must_use]
 pub fn answer_duplicate(form: &AnswerForm, first: EventId, receivers: Option<u64>) -> Response<'static> {
     let mut body = form.body(Some(first), receivers);
@@ -84,32 +86,32 @@ pub fn answer_duplicate(form: &AnswerForm, first: EventId, receivers: Option<u64
     Response::json(Status::OK, body)
 }
 
-/// What a body of lines has come to so far. The ids of its events are kept up to a bound
-/// ([`LISTED_EVENTS_MAX`], [`OWN_ID_BYTES_MAX`]); the answer to a longer one leaves them out.
+/// The result of a body of lines so far. It keeps ids up to a bound ([`LISTED_EVENTS_MAX`],
+/// [`OWN_ID_BYTES_MAX`]). The answer to a longer body has no ids.
 #[derive(Clone, Debug, Default)]
 pub struct LinesAccount {
     published: u64,
-    /// The envelopes so far, those that were published before included.
+    /// The number of envelopes so far, including those that were published before.
     places: u64,
-    /// How many of them were; `None` as long as none had an idempotency key.
+    /// How many envelopes were published before; `None` if no envelope has an idempotency key.
     duplicates: Option<u64>,
-    /// The first id of each stretch of events without a hole, and how many they are.
+    /// The first id and the length of each series of consecutive ids.
     ranges: Vec<(EventId, u64)>,
     own_ids: Vec<(u64, Box<str>)>,
     own_id_bytes: usize,
-    /// More envelopes, or ids, than are listed.
+    /// The answer has no ids, because there are too many.
     is_over: bool,
 }
 
-/// Most events whose ids are in the answer to a body of lines.
+/// The answer to a body of lines lists at most this many ids.
 pub const LISTED_EVENTS_MAX: u64 = 1_000_000;
 
-/// Most bytes of publishers' own ids that are kept for the answer to a body of lines.
+/// For the answer to a body of lines, at most this many bytes of publishers' own ids are kept.
 pub const OWN_ID_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 impl LinesAccount {
-    /// Adds envelopes whose events are committed, the first of them as `first`; `None` where all of them were published
-    /// before.
+    /// Adds envelopes whose events are committed. `first` is the id of the first event; `None` if all of
+    /// them were published before.
     pub fn add(&mut self, first: Option<EventId>, places: &Places) {
         let place = self.places;
         self.published += places.events();
@@ -127,13 +129,13 @@ impl LinesAccount {
         places.ranges(first).into_iter().for_each(|range| push_range(&mut self.ranges, range));
     }
 
-    /// How many events were published, those of before not among them.
+    /// How many events were published, without those that were published before.
     #[must_use]
     pub fn published(&self) -> u64 {
         self.published
     }
 
-    /// Answers a body all of whose lines are published.
+    /// Answers a body in which every line is published.
     #[must_use]
     pub fn answer(&self) -> Response<'static> {
         let ids = IdWriter { own: &self.own_ids, place: 0 };
@@ -151,8 +153,9 @@ impl LinesAccount {
         Response::json(Status::OK, body)
     }
 
-    /// Answers a body that goes no further: at a bad line, or as the log or the connection refused more of it. The
-    /// answer says how many events are published, and where `line` is given which line is bad.
+    /// Answers a body that broke off: at a bad line, or because the log or the connection refused the
+    /// rest. The answer contains the number of published events and, if `line` is given, the number of
+    /// the bad line.
     #[must_use]
     pub fn refuse(&self, problem: Problem, line: Option<u64>) -> Response<'static> {
         let problem = problem.with_count("published", self.published);
@@ -195,7 +198,7 @@ fn push_batch(
     body.push(b'}');
 }
 
-/// Writes the ids of events one after the other, those of publishers in the places of theirs.
+/// Writes the ids of events one after the other. An event with its publisher's own id gets that one.
 struct IdWriter<'a> {
     own: &'a [(u64, Box<str>)],
     place: u64,
@@ -206,12 +209,12 @@ impl IdWriter<'_> {
         match self.own.split_first() {
             Some(((place, own), rest)) if *place == self.place => {
                 self.own = rest;
-                // Displayed as JSON, escapes included.
+                // `Display` writes JSON with its escapes.
                 body.extend_from_slice(serde_json::Value::from(&**own).to_string().as_bytes());
             }
             _ => {
                 body.push(b'"');
-                body.extend_from_slice(&id.encode()); // Of letters that JSON does not escape.
+                body.extend_from_slice(&id.encode()); // It has no character that JSON escapes.
                 body.push(b'"');
             }
         }
@@ -228,7 +231,7 @@ mod tests {
         EventId { tag: EpochTag::from_bits(0), sequence: Sequence(number) }
     }
 
-    /// Places of so many events, some of them with ids of their publishers.
+    /// Places of `events` events, some with ids of their publishers.
     fn places(events: usize, own: &[(usize, &str)]) -> Places {
         let mut places = Places::default();
         for event in 0..events {
@@ -317,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_body_says_how_far_it_came() {
+    fn the_answer_to_a_refused_body_counts_its_published_events() {
         let mut account = LinesAccount::default();
         account.add(Some(id(1)), &places(16, &[]));
         let response = account.refuse(Problem::bad_request("line 17: no target"), Some(17));

@@ -1,5 +1,6 @@
-//! What is asked of one live stream by its client id (sections "Publishing" and "Managing" of the contract): to change
-//! its channels, to say how it does, to end it. Which stream that is, and whether it lives, is the shards' to know.
+//! Requests about one live stream by its client id (sections "Publishing" and "Managing" of the
+//! contract): to change its channels, to describe it, to end it. The shards know which stream that is,
+//! and whether it is alive.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,87 +16,87 @@ use crate::base::id::ClientId;
 use crate::base::name::Selector;
 use crate::http::{Problem, RequestHead, Response, Status};
 
-/// What a request asks of one live stream.
+/// A request about one live stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientRequest {
     /// The stream.
     pub client: ClientId,
-    /// What is to be done with it.
+    /// What to do with it.
     pub command: ClientCommand,
 }
 
-/// What is to be done with a live stream.
+/// What to do with a live stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientCommand {
-    /// Give it one more channel or pattern.
+    /// Add a channel or pattern.
     Subscribe(Selector),
-    /// Take a channel or pattern from it.
+    /// Remove a channel or pattern.
     Unsubscribe(Selector),
-    /// Say how it does.
+    /// Describe its state.
     Describe,
     /// End it.
     End,
 }
 
-/// What came of it.
+/// The result of a request about a live stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientAnswer {
-    /// The stream has these channels now, in the order they were named.
+    /// The channels of the stream now, in the order in which they were named.
     Channels(Vec<Arc<str>>),
-    /// This is how it does.
+    /// The state of the stream.
     Described(ClientReport),
-    /// It has ended.
+    /// The stream has ended.
     Ended,
 }
 
-/// How a live stream does.
+/// The state of a live stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientReport {
-    /// The user whose stream it is.
+    /// The user of the stream.
     pub user: Option<Arc<str>>,
-    /// Its channels, in the order they were named.
+    /// Its channels, in the order in which they were named.
     pub channels: Vec<Arc<str>>,
-    /// Whole seconds since it began.
+    /// Whole seconds since the stream began.
     pub connected_seconds: u32,
-    /// Nothing lies between it and the newest events of its shard.
+    /// The stream has caught up with the newest events of its shard.
     pub is_live: bool,
-    /// Retained events that it has yet to be given.
+    /// Retained events that the stream has not been given yet.
     pub lag_events: usize,
-    /// Bytes that wait for its client to read.
+    /// Bytes that wait for the client to read.
     pub queued_bytes: usize,
 }
 
-/// Why nothing came of it.
+/// Why a request about a live stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// No stream of this name lives, or the secret of its name is another. Answered with 404.
+    /// No live stream has this name, or the secret in the name is wrong. Answered with 404.
     #[error("{NO_CLIENT}")]
     Unknown,
-    /// The stream has as many channels as one may have. Answered with 400.
+    /// The stream already has the maximal number of channels. Answered with 400.
     #[error("a stream has at most {channels_max} channels")]
     StreamFull {
-        /// The bound.
+        /// The maximum.
         channels_max: usize,
     },
-    /// The server has as many channels as it keeps. Answered with 429.
+    /// The server already has the maximal number of channels. Answered with 429.
     #[error("the server has as many channels as it keeps; subscribe to one that exists, or later")]
     ServerFull,
-    /// The stream's client has yet to read so much that nothing more is queued. Answered with 503.
+    /// The stream's outbox is full until its client reads. Answered with 503.
     #[error("the stream has as much queued as it may; try again when its client has read some of it")]
     Slow,
-    /// The part of the server that has the stream drains. Answered with 503.
+    /// The shard of the stream drains. Answered with 503.
     #[error("the server is draining")]
     Draining,
-    /// The part of the server that has the stream does not get to it. Answered with 503.
+    /// The shard of the stream is too busy. Answered with 503.
     #[error("the server is too busy to reach the stream")]
     Busy,
-    /// The part of the server that had the stream failed and began anew. Answered with 503.
+    /// The shard of the stream failed and restarted. Answered with 503.
     #[error("the part of the server that has the stream did not answer")]
     Lost,
 }
 
 impl ClientError {
-    /// The error as the client is told it; `retry` is when to come again where that may help.
+    /// The error as the client gets it. `retry` is the time to wait if a retry may help.
     #[must_use]
     pub fn problem(self, retry: Duration) -> Problem {
         let detail = self.to_string();
@@ -110,7 +111,7 @@ impl ClientError {
     }
 }
 
-/// Answers a request about a live stream. `retry` is when to come again where nothing came of it for now.
+/// Answers a request about a live stream. `retry` is the time to wait after a temporary failure.
 #[must_use]
 pub fn answer_client(
     client: ClientId,
@@ -171,9 +172,9 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 /// A request about a live stream, by its path and method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientForm<'p> {
-    /// `POST /events/subscribe` and `/events/unsubscribe`: the body says all.
+    /// `POST /events/subscribe` and `/events/unsubscribe`: the body has all parameters.
     Body(Change),
-    /// `POST /sse/subscribe` and `/sse/unsubscribe`: the query says all.
+    /// `POST /sse/subscribe` and `/sse/unsubscribe`: the query has all parameters.
     Query(Change),
     /// `GET /clients/{clientId}`.
     Describe(&'p str),
@@ -184,9 +185,9 @@ pub(super) enum ClientForm<'p> {
 /// A change of a stream's channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// One more.
+    /// One more channel.
     Subscribe,
-    /// One less.
+    /// One channel less.
     Unsubscribe,
 }
 
@@ -286,44 +287,44 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_change_is_told() {
-        let told = |form, line: &str, body: &str| {
+    fn errors_of_bad_changes_name_the_fault() {
+        let outcome = |form, line: &str, body: &str| {
             let problem = asked(form, line, body).unwrap_err();
             (problem.status(), problem.detail().to_owned())
         };
         let bad = |detail: &str| (Status::BAD_REQUEST, detail.to_owned());
         let body = ClientForm::Body(Change::Subscribe);
         let line = "POST /events/subscribe";
-        assert_eq!(told(body, line, ""), bad("the body is empty; expected a JSON object"));
+        assert_eq!(outcome(body, line, ""), bad("the body is empty; expected a JSON object"));
         assert_eq!(
-            told(body, line, r#"{"channel":"a"}"#),
+            outcome(body, line, r#"{"channel":"a"}"#),
             bad("`clientId` is missing; the fields are `clientId` and `channel`")
         );
         assert_eq!(
-            told(body, line, &format!(r#"{{"clientId":"{CLIENT}","channel":7}}"#)),
+            outcome(body, line, &format!(r#"{{"clientId":"{CLIENT}","channel":7}}"#)),
             bad("`channel`: found a number, expected a string")
         );
         assert_eq!(
-            told(body, line, &format!(r#"{{"clientId":"{CLIENT}","channel":""}}"#)),
+            outcome(body, line, &format!(r#"{{"clientId":"{CLIENT}","channel":""}}"#)),
             bad("`channel`: a channel name must not be empty")
         );
         let unknown = (Status::NOT_FOUND, NO_CLIENT.to_owned());
-        assert_eq!(told(body, line, r#"{"clientId":"x","channel":"a"}"#), unknown);
+        assert_eq!(outcome(body, line, r#"{"clientId":"x","channel":"a"}"#), unknown);
         let query = ClientForm::Query(Change::Unsubscribe);
         assert_eq!(
-            told(query, "POST /sse/unsubscribe?channel=a", ""),
+            outcome(query, "POST /sse/unsubscribe?channel=a", ""),
             bad("the parameter `client_id` is missing; it names the stream")
         );
         assert_eq!(
-            told(query, "POST /sse/unsubscribe?client_id=x", ""),
+            outcome(query, "POST /sse/unsubscribe?client_id=x", ""),
             bad("the parameter `channel` is missing")
         );
         assert_eq!(
-            told(query, "POST /sse/unsubscribe?client_id=x&clientId=x&channel=a", ""),
+            outcome(query, "POST /sse/unsubscribe?client_id=x&clientId=x&channel=a", ""),
             bad("the parameter `client_id` is given twice")
         );
-        assert_eq!(told(query, "POST /sse/unsubscribe?client_id=x&channel=a", ""), unknown);
-        assert_eq!(told(ClientForm::End("x"), "DELETE /clients/x", ""), unknown);
+        assert_eq!(outcome(query, "POST /sse/unsubscribe?client_id=x&channel=a", ""), unknown);
+        assert_eq!(outcome(ClientForm::End("x"), "DELETE /clients/x", ""), unknown);
     }
 
     #[test]

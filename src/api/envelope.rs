@@ -1,7 +1,7 @@
-//! A publisher's JSON envelope as it was sent: which fields it has, and of what kind their values are. What the fields
-//! mean, and which of them go together, is decided by [`super::publish`].
+//! A publisher's JSON envelope: its fields, and the kinds of their values. [`super::publish`] decides
+//! what the fields mean and which may be combined.
 //!
-//! Texts are borrowed from the body where they have no escapes, and `data` is not looked into.
+//! Texts without escapes are borrowed from the body. `data` is not parsed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::error::{ApiError, listed, quoted};
 use super::found::{Found, FoundSeed, NameSeed};
 
-/// A field of an envelope. Some are parameters of a query too.
+/// A field of an envelope. Some are also parameters of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     /// The channel that the event goes to.
@@ -39,7 +39,7 @@ pub(super) enum Field {
     Key,
     /// How long the event may be replayed, in seconds.
     Ttl,
-    /// What makes a retry safe.
+    /// The key that makes a retry safe.
     IdempotencyKey,
 }
 
@@ -80,21 +80,21 @@ impl Field {
         }
     }
 
-    /// The field of this name.
+    /// The field with this name.
     pub(super) fn parse(name: &str) -> Option<Field> {
         Field::ALL.into_iter().find(|field| field.name() == name)
     }
 }
 
-/// Some of the fields.
+/// A set of fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FieldSet(u16);
 
 impl FieldSet {
-    /// All of them.
+    /// Every field.
     pub(super) const ALL: FieldSet = FieldSet::of(&Field::ALL);
 
-    /// These.
+    /// The set of these fields.
     pub(super) const fn of(mut fields: &[Field]) -> FieldSet {
         let mut bits = 0;
         while let [first, rest @ ..] = fields {
@@ -104,32 +104,32 @@ impl FieldSet {
         FieldSet(bits)
     }
 
-    /// Returns true if and only if the field is one of them.
+    /// Returns true if the field is in the set.
     pub(super) fn contains(self, field: Field) -> bool {
         self.0 & (1 << (field as u16)) != 0
     }
 
-    /// Their names, for messages.
+    /// The names of the fields, for messages.
     fn list(self) -> String {
         listed(Field::ALL.into_iter().filter(|field| self.contains(*field)).map(Field::name))
     }
 }
 
-/// An envelope as it was sent. A field that is `null` counts as left out, `data` alone excepted.
+/// An envelope as the publisher sent it. A field that is `null` counts as absent, except `data`.
 #[derive(Debug, Default)]
 pub(super) struct RawEnvelope<'a> {
     fields: [Option<Found<'a>>; Field::ALL.len()],
     data: Option<&'a RawValue>,
-    /// The fields that were given, also as `null`.
+    /// The fields that are present, `null` or not.
     given: FieldSet,
-    /// The first field that no envelope has, quoted.
+    /// The first unknown field, quoted.
     unknown: Option<String>,
-    /// The first field that came twice.
+    /// The first repeated field.
     repeated: Option<Field>,
 }
 
 impl<'a> RawEnvelope<'a> {
-    /// Says which field should not be there, where `known` may.
+    /// Refuses an unknown or repeated field, and a field outside `known`.
     pub(super) fn check_fields(&mut self, known: FieldSet) -> Result<(), ApiError> {
         let misplaced =
             Field::ALL.into_iter().find(|field| self.given.contains(*field) && !known.contains(*field));
@@ -144,17 +144,17 @@ impl<'a> RawEnvelope<'a> {
         }
     }
 
-    /// Returns true if and only if the field is given, and not as `null`. Not for `data`.
+    /// Returns true if the field is present and not `null`. Not for `data`.
     pub(super) fn has(&self, field: Field) -> bool {
         self.fields[field as usize].is_some()
     }
 
-    /// What a field holds. Not for `data`.
+    /// Takes the value of a field. Not for `data`.
     pub(super) fn take(&mut self, field: Field) -> Option<Found<'a>> {
         self.fields[field as usize].take()
     }
 
-    /// The text of a field that holds one.
+    /// Takes the text of a field.
     pub(super) fn take_text(&mut self, field: Field) -> Result<Option<Cow<'a, str>>, ApiError> {
         match self.take(field) {
             None => Ok(None),
@@ -163,13 +163,13 @@ impl<'a> RawEnvelope<'a> {
         }
     }
 
-    /// The JSON text of `data`, as it was written.
+    /// The JSON text of `data`, unchanged.
     pub(super) fn data(&self) -> Option<&'a str> {
         self.data.map(RawValue::get)
     }
 }
 
-/// Says that a field holds a value of another kind than it should.
+/// The error for a value of the wrong kind.
 pub(super) fn wrong_kind(field: Field, found: &Found<'_>, expected: &'static str) -> ApiError {
     ApiError::WrongValue { field: field.name(), found: found.kind().into(), expected }
 }
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_value_is_told() {
+    fn errors_name_every_kind_of_value() {
         for (value, kind) in [
             ("\"x\"", "a string"),
             ("1", "a number"),

@@ -1,4 +1,4 @@
-//! Why a request was refused for what it asks, and the status that says so.
+//! Why a valid HTTP request was refused, and the status of the answer.
 
 use std::borrow::Cow;
 
@@ -7,126 +7,127 @@ use crate::base::name::{NameError, UserIdError};
 use crate::http::{Problem, Status};
 use crate::sse::event::EventError;
 
-/// Why a request was refused, though it is good HTTP. Every variant is the client's doing, and answered with 400 where
-/// it does not say otherwise.
+/// Why a valid HTTP request was refused. Every variant is the client's fault. Each is answered with 400
+/// unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// There is no body where JSON is expected.
+    /// The body is empty, where JSON is expected.
     #[error("the body is empty; expected {expected}")]
     EmptyBody {
-        /// What should be there.
+        /// The expected kind of body.
         expected: &'static str,
     },
-    /// The body is not text.
+    /// The body is not UTF-8.
     #[error("not UTF-8: the byte at {at} begins no character")]
     NotUtf8 {
-        /// The place of the first bad byte, counted from 0.
+        /// The position of the first bad byte, counted from 0.
         at: usize,
     },
-    /// The body is not JSON, or JSON of another kind.
+    /// The body is not JSON, or not JSON of the expected kind.
     #[error("{} at {place}: {problem}", if *.is_syntax { "not JSON" } else { "no envelope" })]
     BadJson {
-        /// Whether it is not JSON at all.
+        /// The body is not JSON at all.
         is_syntax: bool,
-        /// What the parser says, cut.
+        /// The parser's message, shortened.
         problem: String,
-        /// The line, where there are several, and the column in bytes; both are counted from 1.
+        /// The column in bytes, and the line if there are several. Both are counted from 1.
         place: String,
     },
-    /// The body is JSON, but no object.
+    /// The body is JSON, but not an object.
     #[error("the body is {found}; expected a JSON object")]
     NoObject {
-        /// What it is.
+        /// The kind of JSON value that it is.
         found: &'static str,
     },
-    /// A field that means nothing here.
+    /// An unknown field.
     #[error("unknown field {name}; the fields are {known}")]
     UnknownField {
-        /// The name, quoted and cut.
+        /// The name, quoted and shortened.
         name: String,
-        /// Those that mean something.
+        /// The known fields.
         known: String,
     },
-    /// A field that came before.
+    /// A repeated field.
     #[error("`{field}` is given twice")]
     RepeatedField {
         /// Which field.
         field: &'static str,
     },
-    /// A field that must be there.
+    /// A missing field.
     #[error("`{field}` is missing; the fields are {known}")]
     MissingField {
         /// Which field.
         field: &'static str,
-        /// Those that must be there.
+        /// The required fields.
         known: String,
     },
-    /// A field with a value of another kind, or out of its range.
+    /// A field with a value of the wrong kind or out of its range.
     #[error("`{field}`: found {found}, expected {expected}")]
     WrongValue {
         /// Which field.
         field: &'static str,
-        /// What it holds, or of what kind that is.
+        /// The value, or its kind.
         found: Cow<'static, str>,
-        /// What it should hold.
+        /// The expected value.
         expected: &'static str,
     },
-    /// Nothing says where the event goes.
+    /// An event without a target.
     #[error("no target; expected exactly one of `channel`, `channels`, `userId`, `clientId` and `all`")]
     NoTarget,
-    /// An event has one target.
+    /// An event with two targets.
     #[error("both `{first}` and `{second}` are given; expected one of {targets}")]
     SeveralTargets {
         /// One of them.
         first: &'static str,
-        /// Another.
+        /// The other one.
         second: &'static str,
-        /// Those that there are.
+        /// The fields that name a target.
         targets: String,
     },
-    /// Nothing says what the event holds.
+    /// An event without data.
     #[error("no data; expected {expected}")]
     NoData {
-        /// What should be there.
+        /// The expected fields.
         expected: &'static str,
     },
-    /// An event has one payload.
+    /// An event with two payloads.
     #[error("both `data` and `text` are given; expected one of them")]
     DataAndText,
-    /// Not a channel's name.
+    /// An invalid name of a channel.
     #[error("`{field}`: {error}")]
     BadName {
-        /// Where it stands.
+        /// The field that contains it.
         field: &'static str,
         /// What is wrong with it.
         error: NameError,
     },
-    /// Not a user's id.
+    /// An invalid id of a user.
     #[error("`{field}`: {error}")]
     BadUser {
-        /// Where it stands.
+        /// The field that contains it.
         field: &'static str,
         /// What is wrong with it.
         error: UserIdError,
     },
-    /// Events go to channels by their names.
+    /// A pattern as a target: events are published to names only.
     #[error("`{field}`: {name} is a pattern, and events are not published to patterns")]
     PatternTarget {
-        /// Where it stands.
+        /// The field that contains it.
         field: &'static str,
-        /// The pattern, quoted and cut.
+        /// The pattern, quoted and shortened.
         name: String,
     },
-    /// An array of channels without any.
+    /// An empty array of channels.
     #[error("`channels` is empty; expected one name at least")]
     NoChannels,
-    /// More channels than one event goes to.
+    /// More channels than one event may have.
     #[error("`channels` has more than {EVENT_CHANNELS_MAX} names")]
     TooManyChannels,
-    /// The type, the id or the reconnection time cannot be sent.
+    /// An invalid type, id or reconnection time.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// Ids of the server's form, with a tag that it knows, are its own to give.
+    /// An id in the form of the server's ids, with a tag that the server knows. Only the server may give
+    /// such ids.
     #[error("`id`: {id} has the form of the ids that the server gives; choose another form, or leave it out")]
     ServerId {
         /// The id.
@@ -135,10 +136,10 @@ pub enum ApiError {
     /// A conflation key that is empty or too long.
     #[error("`key` has 1 to {EVENT_KEY_BYTES_MAX} bytes, this one has {bytes}")]
     BadKey {
-        /// How many it has.
+        /// The length of the key, in bytes.
         bytes: usize,
     },
-    /// No stream is connected of which this is the name. Answered with 404.
+    /// No connected stream has this name. Answered with 404.
     #[error("{NO_CLIENT}")]
     UnknownClient,
     /// An idempotency key that is empty or too long.
@@ -146,57 +147,57 @@ pub enum ApiError {
     IdempotencyKeyLength {
         /// The header or the field.
         name: &'static str,
-        /// How many it has.
+        /// The length of the key, in bytes.
         bytes: usize,
     },
-    /// An idempotency key of other characters than it may have.
+    /// An idempotency key with a character that is not allowed.
     #[error("{name}: expected {expected}; found another at byte {at}")]
     BadIdempotencyKey {
         /// The header or the field.
         name: &'static str,
-        /// What it should be of.
+        /// The allowed characters.
         expected: &'static str,
-        /// The place of the first other character, counted from 0.
+        /// The position of the first character that is not allowed, counted from 0.
         at: usize,
     },
-    /// An idempotency key for the whole request, and further ones within it.
+    /// An idempotency key for the whole request, and others within it.
     #[error(
         "both the header Idempotency-Key, which covers the whole request, and `idempotencyKey` are given"
     )]
     KeyAndKeys,
-    /// An idempotency key that was given for something else before. Answered with 409.
+    /// An idempotency key that was used before with other content. Answered with 409.
     #[error("{key} was used for another {what} within the last five minutes; a new {what} needs a new key")]
     KeyReused {
         /// The header or the field.
         key: &'static str,
-        /// What it covers.
+        /// What the key covers.
         what: &'static str,
     },
-    /// The contract names it, this version does not have it. Answered with 501.
+    /// A part of the contract that this version lacks. Answered with 501.
     #[error("{what} is not part of this version of the server")]
     NotBuilt {
-        /// What it is.
+        /// The part.
         what: &'static str,
     },
     /// The request may not publish to this channel. Answered with 403.
     #[error("publishing to the channel {channel} is not allowed")]
     PublishForbidden {
-        /// The channel, quoted and cut.
+        /// The channel, quoted and shortened.
         channel: String,
     },
     /// The request may not subscribe to this channel. Answered with 403.
     #[error("subscribing to the channel {channel} is not allowed")]
     SubscribeForbidden {
-        /// The channel, quoted and cut.
+        /// The channel, quoted and shortened.
         channel: String,
     },
 }
 
-/// What a client is told who names a stream that is not, or no longer, connected.
+/// The message for a client id that is not, or no longer, connected.
 pub(super) const NO_CLIENT: &str = "no client with this `clientId` is connected";
 
 impl ApiError {
-    /// The status that tells the client.
+    /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
@@ -230,12 +231,12 @@ impl ApiError {
         }
     }
 
-    /// Says what is not an envelope in a whole body.
+    /// The error of the JSON parser in a whole body.
     pub(super) fn in_body(error: &serde_json::Error) -> ApiError {
         ApiError::bad_json(error, format!("line {} column {}", error.line(), error.column()))
     }
 
-    /// Says what is not an envelope in one line of a body of lines.
+    /// The error of the JSON parser in one line of a body of lines.
     pub(super) fn in_line(error: &serde_json::Error) -> ApiError {
         ApiError::bad_json(error, format!("column {}", error.column()))
     }
@@ -247,7 +248,7 @@ impl ApiError {
         ApiError::BadJson { is_syntax: !error.is_data(), problem, place }
     }
 
-    /// The problem of one part of a body, which `part` names: `item 3`, `line 17`.
+    /// The problem of one part of a body. `part` names it: `item 3`, `line 17`.
     pub(super) fn within(&self, part: std::fmt::Arguments<'_>) -> Problem {
         Problem::new(self.status(), format!("{part}: {self}"))
     }
@@ -259,12 +260,12 @@ impl From<ApiError> for Problem {
     }
 }
 
-/// A text of the client's for an error: quoted, escaped, and not longer than an error should be.
+/// Quotes, escapes and shortens a client's text for an error.
 pub(super) fn quoted(text: &str) -> String {
     format!("{:?}", cut(text))
 }
 
-/// Names in backquotes: `a`, `b` and `c`.
+/// Lists names in backquotes: `a`, `b` and `c`.
 pub(super) fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     let mut text = String::new();
     let mut names = names.into_iter().peekable();
@@ -296,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_clients_sent_is_quoted_and_cut() {
+    fn texts_of_clients_are_quoted_and_shortened() {
         assert_eq!(quoted("a\n\"b\""), r#""a\n\"b\"""#);
         let long = quoted(&"ü".repeat(1000));
         assert_eq!(long.chars().count(), QUOTED_CHARS_MAX + 3);

@@ -1,5 +1,5 @@
-//! The publishes of fixed form (section "The endpoints of the templates" of the contract): each of these endpoints says
-//! by its path what its body and its query hold, and where its events go.
+//! The publishes of fixed form (section "The endpoints of the templates" of the contract). The path of
+//! each endpoint determines its body, its query, and the target of its events.
 
 use super::Checks;
 use super::envelope::{Field, FieldSet, RawEnvelope};
@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::keys::Part;
 use super::object::{read_body, read_value};
 use super::parameters::{self, Parameter};
-use super::publish::{Asked, Publication, Shape, json_text};
+use super::publish::{Publication, PublishRequest, Shape, json_text};
 use super::subscribe::DEFAULT_CHANNEL;
 use super::target::Target;
 use crate::auth::Permission;
@@ -15,22 +15,22 @@ use crate::base::name::{ChannelName, NameError};
 use crate::http::{Pairs, Problem};
 use crate::sse::event::Event;
 
-/// An endpoint whose publishes have a form of their own.
+/// An endpoint with its own form of publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FixedForm {
-    /// `POST /events/send`: an envelope of fewer fields, whose target may be left out.
+    /// `POST /events/send`: an envelope with fewer fields. The target is optional.
     Send,
-    /// `POST /sse/broadcast`: the data for a channel of the query, or an envelope.
+    /// `POST /sse/broadcast`: the data for a channel in the query, or an envelope.
     Broadcast,
     /// `POST /sse/broadcast-all`: the data for every stream.
     BroadcastAll,
-    /// `POST /sse/notify-user`: the data for a user of the query.
+    /// `POST /sse/notify-user`: the data for a user in the query.
     NotifyUser,
     /// `POST /notify`: a notification for a channel.
     Notify,
-    /// `POST /progress`: how far a task of a user has come.
+    /// `POST /progress`: the progress of a user's task.
     Progress,
-    /// `POST /data-update`: that an entity has changed.
+    /// `POST /data-update`: a change of an entity.
     DataUpdate,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn read(
     body: &[u8],
     permission: &Permission,
     checks: Checks<'_>,
-) -> Result<Asked, Problem> {
+) -> Result<PublishRequest, Problem> {
     let body = json_text(body)?;
     let mut publication = Publication::new(permission, checks);
     match form {
@@ -111,7 +111,7 @@ fn read_envelope(body: &str) -> Result<RawEnvelope<'_>, ApiError> {
     serde_json::from_str(body).map_err(|error| ApiError::in_body(&error))
 }
 
-/// Adds an event whose data is the whole body.
+/// Adds an event. The whole body is its data.
 fn push_data(
     publication: &mut Publication<'_>,
     target: &Target<'_>,
@@ -150,9 +150,10 @@ fn push_progress(publication: &mut Publication<'_>, body: &str) -> Result<(), Ap
 fn push_data_update(publication: &mut Publication<'_>, body: &str) -> Result<(), ApiError> {
     let [entity, action, data] = read_body(body, ["entity", "action", "data"])?;
     let name = entity.string()?;
-    // As it stands there, so that places in it are told as the client sees them; then as a whole, for its length.
+    // Checks the name alone first, so that positions in errors are those in the client's text. The check
+    // of the whole channel name covers the length.
     match ChannelName::check(&name) {
-        Ok(()) | Err(NameError::Pattern) => {} // A pattern is refused as what it would make of the channel.
+        Ok(()) | Err(NameError::Pattern) => {} // The check of the target refuses a pattern.
         Err(error) => return Err(ApiError::BadName { field: "entity", error }),
     }
     let target = Target::channel("entity", format!("entity:{name}").into())?;

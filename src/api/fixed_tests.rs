@@ -1,9 +1,9 @@
-//! The publishes of fixed form: what their bodies come to, and what is said about bad ones.
+//! The publishes of fixed form: the events of their bodies, and the errors of bad ones.
 
 use super::Reply;
 use super::tests::{ask, published, response};
 
-/// What a body comes to: the channels and the frame, or the status and the detail.
+/// The outcome of a body: the channels and the frame, or the status and the detail.
 fn outcome(target: &str, body: &str) -> String {
     match ask(&format!("POST {target}"), body) {
         Reply::Respond(response) => {
@@ -112,7 +112,7 @@ fn a_broadcast_names_its_channel_in_the_query_or_in_the_body() {
 }
 
 #[test]
-fn what_goes_to_users_and_to_all_is_checked_first() {
+fn events_to_users_and_to_all_are_checked_first() {
     let user = "\u{1}user:u: id: #\ndata: 1\n\n";
     let all = "\u{1}all: id: #\ndata: 1\n\n";
     check(

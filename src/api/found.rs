@@ -1,4 +1,4 @@
-//! Values and names in a publisher's JSON, as far as they are looked into: what they are, in the words of the contract.
+//! Values and names in a publisher's JSON: their kinds, in the words of the contract.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,20 +8,21 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use super::error::quoted;
 use crate::base::limits::EVENT_CHANNELS_MAX;
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
     /// A string.
     Text(Cow<'a, str>),
-    /// A whole number from 0 on.
+    /// A whole number, 0 or more.
     Number(u64),
     /// `true` or `false`.
     Bool(bool),
     /// `null`.
     Null,
-    /// An array; no more of its items than [`EVENT_CHANNELS_MAX`] and one are kept, and no arrays in it.
+    /// An array. At most [`EVENT_CHANNELS_MAX`] + 1 of its items are kept. Arrays in it are kept without
+    /// their items.
     List(Vec<Found<'a>>),
-    /// What no field holds.
+    /// A value that no field may have.
     Other(&'static str),
 }
 
@@ -29,14 +30,14 @@ impl<'a> Found<'a> {
     /// Reads the text of a JSON value.
     pub(super) fn read(text: &'a str) -> Found<'a> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        // As JSON it was read before, but not looked into.
+        // The JSON parser has accepted the text before, but did not decode its string or number.
         (FoundSeed { keeps_lists: false }).deserialize(&mut deserializer).unwrap_or(match text.as_bytes() {
             [b'"', ..] => Found::Other("a string that is not Unicode"),
             _ => Found::Other("a number out of range"),
         })
     }
 
-    /// What it is, for messages.
+    /// The kind of the value, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Found::Text(_) => "a string",
@@ -50,7 +51,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Reads a field's name: what it is found to be, or, where it is the name of none, the name quoted.
+/// Reads the name of a field. Returns the field, or the name in quotes if it is unknown.
 pub(super) struct NameSeed<F>(pub(super) F);
 
 impl<'de, T, F: Fn(&str) -> Option<T>> DeserializeSeed<'de> for NameSeed<F> {
@@ -73,9 +74,9 @@ impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for NameSeed<F> {
     }
 }
 
-/// Reads any value, so that errors can say what was found in the words of the contract.
+/// Reads any value, so that errors can describe it in the words of the contract.
 pub(super) struct FoundSeed {
-    /// Whether the items of an array are kept.
+    /// The items of an array are kept.
     pub(super) keeps_lists: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Bad bodies and bad parameters, and what is said about each.
+//! Bad bodies and bad parameters, and the error for each.
 
 use super::tests::{ask, handle, options, published, request, response};
 use super::{Reply, ServerStatus};
@@ -133,15 +133,15 @@ const BAD_DOCUMENTS: &[(&str, u16, &str)] = &[
 ];
 
 #[test]
-fn bad_documents_are_told_what_is_wrong_with_them() {
+fn errors_of_bad_documents_name_the_fault() {
     let mut wrong = Vec::new();
     for &(body, status, detail) in BAD_DOCUMENTS {
         let Reply::Respond(response) = ask("POST /publish", body) else { panic!("accepted {body:?}") };
         let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
-        let told = problem["detail"].as_str().unwrap();
-        if response.status().code() != status || !told.contains(detail) {
+        let found = problem["detail"].as_str().unwrap();
+        if response.status().code() != status || !found.contains(detail) {
             wrong.push(format!(
-                "{body:?}\n  expected {status} {detail}\n  found {} {told}",
+                "{body:?}\n  expected {status} {detail}\n  found {} {found}",
                 response.status()
             ));
         }
@@ -150,7 +150,7 @@ fn bad_documents_are_told_what_is_wrong_with_them() {
 }
 
 #[test]
-fn what_is_too_long_is_refused() {
+fn values_that_are_too_long_are_refused() {
     let names = |count: usize| (0..count).map(|i| format!("\"{i}\"")).collect::<Vec<_>>().join(",");
     let long = "x".repeat(257);
     for (body, detail) in [
@@ -176,7 +176,7 @@ fn what_is_too_long_is_refused() {
 }
 
 #[test]
-fn bad_publishes_to_a_path_are_told_what_is_wrong_with_them() {
+fn errors_of_bad_publishes_to_a_path_name_the_fault() {
     for (target, status, detail) in [
         ("/channels/", 400, "`channel`: a channel name must not be empty"),
         ("/channels/a%20b", 400, "found ' ' at byte 1"),

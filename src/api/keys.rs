@@ -1,5 +1,5 @@
-//! Idempotency keys (section "Publishing" of the contract): what makes a key, and what it was given for. Which keys were
-//! given before is not known here.
+//! Idempotency keys (section "Publishing" of the contract): their syntax, and the content that each
+//! covers. The shards know which keys were used before.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -11,40 +11,41 @@ use crate::base::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::http::{Known, Problem, RequestHead};
 use crate::sse::event::Event;
 
-/// An idempotency key, and what it was given for. The same key with something else is a mistake of the client's.
+/// An idempotency key and its content. The same key with other content is a client's mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The key.
     pub key: Fingerprint,
-    /// What it was given for: a whole request, or one event.
+    /// The content: a whole request, or one event.
     pub body: Fingerprint,
 }
 
 /// The idempotency keys of a request, or of a part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Claims {
-    /// There is none.
+    /// No key.
     #[default]
     None,
-    /// One for the whole request: all events of its batch.
+    /// One key for the whole request: for all events of its batch.
     Request(Claim),
-    /// One for each of these events, in the order of the batch.
+    /// One key for each of these events, in the order of the batch.
     Events(Vec<EventClaim>),
 }
 
 /// The idempotency key of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventClaim {
-    /// The event's place in its batch.
+    /// The index of the event in its batch.
     pub event: usize,
     /// The key.
     pub claim: Claim,
-    /// Where its envelope stands.
+    /// The part of the request that contains the envelope.
     pub(super) part: Part,
 }
 
 impl EventClaim {
-    /// Says that the key was given for something else before; of a line, with its number.
+    /// The problem of a key that was used before with other content, and the number of the line, in a
+    /// body of lines.
     #[must_use]
     pub fn conflict(&self) -> (Problem, Option<u64>) {
         let error = ApiError::KeyReused { key: "`idempotencyKey`", what: "event" };
@@ -57,7 +58,7 @@ impl EventClaim {
 }
 
 impl Claims {
-    /// Says that the key of the request was given for something else before.
+    /// The problem of a request key that was used before with other content.
     #[must_use]
     pub fn request_conflict() -> Problem {
         ApiError::KeyReused { key: "Idempotency-Key", what: "request" }.into()
@@ -67,7 +68,7 @@ impl Claims {
         if claims.is_empty() { Claims::None } else { Claims::Events(claims) }
     }
 
-    /// With the key of the whole request, where it has one.
+    /// Adds the key of the whole request, if it has one.
     pub(super) fn with_request(self, claim: Option<Claim>) -> Result<Claims, ApiError> {
         match (self, claim) {
             (claims, None) => Ok(claims),
@@ -77,19 +78,19 @@ impl Claims {
     }
 }
 
-/// Where an envelope stands in its request.
+/// The part of a request that contains an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// It is the request.
+    /// The whole request.
     Whole,
-    /// In an array, counted from 0.
+    /// An item of an array, counted from 0.
     Item(u64),
-    /// In a body of lines, counted from 1.
+    /// A line of a body of lines, counted from 1.
     Line(u64),
 }
 
 impl Part {
-    /// The number of the item or the line; 0 where it is the request.
+    /// The number of the item or the line; 0 for the whole request.
     pub(super) fn number(self) -> u64 {
         match self {
             Part::Whole => 0,
@@ -98,7 +99,7 @@ impl Part {
     }
 }
 
-/// Checks the header of a request, where it has one.
+/// Checks the header of a request, if it has one.
 pub(super) fn check_header(head: &RequestHead) -> Result<Option<&str>, Problem> {
     let Some(key) = head.header(Known::IdempotencyKey)? else { return Ok(None) };
     let name = "Idempotency-Key";
@@ -111,7 +112,7 @@ pub(super) fn check_header(head: &RequestHead) -> Result<Option<&str>, Problem> 
     }
 }
 
-/// The key of a whole request, where it has one: given for this method, target and body.
+/// The key of a whole request, if it has one. It covers the method, the target and the body.
 pub(super) fn of_request(
     head: &RequestHead,
     body: &[u8],
@@ -134,7 +135,7 @@ fn check_length(name: &'static str, key: &str) -> Result<(), ApiError> {
 pub(super) struct EnvelopeKeys<'f> {
     fingerprints: &'f Fingerprints,
     claims: Vec<EventClaim>,
-    /// For each key, the event that it was given for first.
+    /// For each key, the first event with it.
     events: HashMap<Fingerprint, (usize, Fingerprint)>,
 }
 
@@ -143,8 +144,8 @@ impl<'f> EnvelopeKeys<'f> {
         EnvelopeKeys { fingerprints, claims: Vec::new(), events: HashMap::new() }
     }
 
-    /// Takes in the key of an envelope for what would be the event at `event` of the batch. `Some` event of the batch
-    /// that is the same, with the same key, stands for it.
+    /// Adds the key of an envelope whose event would get the index `event` in the batch. Returns the
+    /// index of an equal event with the same key, if the batch has one: it stands in for this envelope.
     pub(super) fn add(
         &mut self,
         key: &str,
@@ -169,7 +170,7 @@ impl<'f> EnvelopeKeys<'f> {
         }
     }
 
-    /// The keys, each with the event that it was given for first.
+    /// The keys, each with its first event.
     pub(super) fn into_claims(self) -> Claims {
         Claims::of_events(self.claims)
     }
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn every_publish_takes_the_header_and_nothing_else_looks_at_it() {
+    fn every_publish_takes_the_header_and_other_requests_ignore_it() {
         let key = "Idempotency-Key: k\r\n";
         for (target, body) in [
             ("/publish", r#"[{"channel":"a","data":1}]"#),
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_came_before_in_its_array_is_no_event_of_its_own() {
+    fn a_repeated_item_of_an_array_has_no_event_of_its_own() {
         let body = r#"[{"channel":"a","data":0},{"channel":"a","data":1,"idempotencyKey":"k"},
             {"channel":"a","data":1,"idempotencyKey":"k"},{"channel":"a","data":2,"idempotencyKey":"l"}]"#;
         let reply = handle(&request("POST /publish", ""), body.as_bytes(), &options(), ServerStatus::Ready);

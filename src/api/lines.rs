@@ -1,4 +1,5 @@
-//! Bodies of lines (`application/x-ndjson`): one envelope a line, taken as they come, up to the first bad one.
+//! Bodies of lines (`application/x-ndjson`): one envelope per line, read as they arrive, up to the first
+//! bad one.
 
 use super::Checks;
 use super::envelope::RawEnvelope;
@@ -11,29 +12,31 @@ use crate::conn::Lines;
 use crate::frame::batch::Batch;
 use crate::http::Problem;
 
-/// What a piece of a body of lines asks for.
+/// The contents of a piece of a body of lines.
 #[derive(Debug)]
 pub struct ReadLines {
-    /// The events of the lines before the first bad one; none where all were blank.
+    /// The events of the lines before the first bad one. It is empty if all lines were blank.
     pub batch: Batch,
-    /// The lines' places in the answer, for [`super::LinesAccount::add`].
+    /// The places of the lines in the answer, for [`super::LinesAccount::add`].
     pub places: Places,
     /// The idempotency keys of the events.
     pub claims: Claims,
-    /// The first bad line. What follows it is not read; the events before it are to be published all the same.
+    /// The first bad line. The lines after it are not read. The events before it must be published all
+    /// the same.
     pub error: Option<BadLine>,
 }
 
-/// A line that is no envelope, or one that cannot be published.
+/// A line that is not an envelope or cannot be published.
 #[derive(Debug)]
 pub struct BadLine {
-    /// Its number in the body, counted from 1, blank lines included.
+    /// The number of the line in the body, counted from 1, blank lines included.
     pub line: u64,
-    /// What is wrong with it; the detail names the line. For [`super::LinesAccount::refuse`].
+    /// Why the line is bad. The detail names the line. For [`super::LinesAccount::refuse`].
     pub problem: Problem,
 }
 
-/// Reads lines. Blank ones are skipped, but counted. `permission` is what [`super::admit`] gave the request.
+/// Reads lines. Blank ones are skipped, but counted. `permission` is the result of [`super::admit`] for
+/// the request.
 #[must_use]
 pub fn read_lines(lines: &Lines, permission: &Permission, checks: Checks<'_>) -> ReadLines {
     let mut publication = Publication::new(permission, checks);
@@ -51,14 +54,14 @@ pub fn read_lines(lines: &Lines, permission: &Permission, checks: Checks<'_>) ->
     ReadLines { batch, places, claims, error }
 }
 
-/// The bad line that names a client which is not connected.
+/// The bad line that names an unconnected client.
 #[must_use]
 pub fn unknown_client_in_line(line: u64) -> BadLine {
     BadLine { line, problem: ApiError::UnknownClient.within(format_args!("line {line}")) }
 }
 
 fn read_line(bytes: &[u8], line: u64, publication: &mut Publication<'_>) -> Result<(), ApiError> {
-    let bytes = bytes.trim_ascii_end(); // The CR of a CRLF, and a blank line.
+    let bytes = bytes.trim_ascii_end(); // Removes the CR of a CRLF, and empties a blank line.
     if bytes.is_empty() {
         return Ok(());
     }

@@ -1,4 +1,5 @@
-//! Managing channels (section "Managing" of the contract): which ones a request is about, and what came of it.
+//! Managing channels (section "Managing" of the contract): the channels that a request names, and the
+//! answer to it.
 
 use serde::Serialize;
 
@@ -9,24 +10,24 @@ use crate::base::name::{ChannelName, Selector};
 use crate::http::{Pairs, Problem, Response, Status};
 use crate::hub::counts::ChannelCounts;
 
-/// Channels that one answer lists at the most.
+/// One answer lists at most this many channels.
 const LISTED_MAX: usize = 1000;
 
-/// Which page of the channels is to be listed.
+/// The requested page of the channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListRequest {
-    /// What their names begin with; empty for all.
+    /// The prefix of the names; empty for all channels.
     pub prefix: Box<str>,
-    /// The name that they come after, in the order of bytes.
+    /// The page begins after this name, in the order of bytes.
     pub after: Option<Box<str>>,
-    /// How many at the most.
+    /// The maximal length of the page.
     pub len_max: usize,
 }
 
-/// Reads which page of the channels is asked for.
+/// Reads which page of the channels is requested.
 ///
 /// # Errors
-/// 400 for a parameter that is not known or is given twice, and for a `limit` that is no number from 1 to 1000.
+/// 400 for an unknown or repeated parameter, and for a `limit` that is not a number from 1 to 1000.
 pub(super) fn read_list(query: Pairs<'_>) -> Result<ListRequest, Problem> {
     let [limit, after, prefix] = parameters::read(query, ["limit", "after", "prefix"])?;
     let len_max = match limit {
@@ -43,13 +44,13 @@ pub(super) fn read_list(query: Pairs<'_>) -> Result<ListRequest, Problem> {
     })
 }
 
-/// A number of digits alone: a sign or a space would be as good as a typing error.
+/// Reads digits only: a sign or a space is more likely a typing error.
 fn read_limit(text: &str) -> Option<usize> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|limit| is_number && (1..=LISTED_MAX).contains(limit))
 }
 
-/// What `GET /channels` says, in its order.
+/// The answer to `GET /channels`, in the order of its members.
 #[derive(Serialize)]
 struct List<'a> {
     channels: Vec<Listed<'a>>,
@@ -64,7 +65,8 @@ struct Listed<'a> {
     retained: usize,
 }
 
-/// Answers a request for a page of channels with the page, and with the name to go on after where it `has_more` behind it.
+/// Answers a request for a page of channels. If the page `has_more` channels after it, the answer
+/// contains the name to continue after.
 ///
 /// # Panics
 /// Never: names and numbers are JSON.
@@ -80,10 +82,10 @@ pub fn answer_list(page: &[ChannelCounts], has_more: bool) -> Response<'static> 
     Response::json(Status::OK, serde_json::to_vec(&list).expect("names and numbers are JSON"))
 }
 
-/// Reads the name of the channel whose history is to be dropped. Who may not publish to it may not do that either.
+/// Reads the name of the channel whose history is dropped. Dropping needs the permission to publish.
 ///
 /// # Errors
-/// 400 for what is no name, and for a pattern; 403 where it is not allowed.
+/// 400 for an invalid name and for a pattern; 403 without the permission.
 pub(super) fn read_channel(name: &str, permission: &Permission) -> Result<ChannelName, Problem> {
     let bad = |error| Problem::bad_request(format!("the path: {error}"));
     if Selector::parse(name).map_err(bad)?.prefix().is_some() {
@@ -101,8 +103,8 @@ pub(super) fn read_channel(name: &str, permission: &Permission) -> Result<Channe
     }
 }
 
-/// Answers a request to drop a channel's history: `dropped` are its events that went; `None` where there is no such
-/// channel.
+/// Answers a request to drop a channel's history. `dropped` is the number of dropped events; `None` if
+/// there is no such channel.
 #[must_use]
 pub fn answer_dropped(channel: &ChannelName, dropped: Option<usize>) -> Response<'static> {
     match dropped {
@@ -127,7 +129,7 @@ mod tests {
     use crate::http::pairs;
 
     #[test]
-    fn a_page_is_asked_for_by_where_it_begins_and_how_long_it_is() {
+    fn a_page_is_requested_by_its_start_and_length() {
         let read = |query: &str| read_list(pairs(query)).map_err(|problem| problem.detail().to_owned());
         let request = |prefix: &str, after: Option<&str>, len_max| {
             Ok(ListRequest { prefix: prefix.into(), after: after.map(Box::from), len_max })
@@ -136,16 +138,16 @@ mod tests {
         assert_eq!(read("limit=1&after=a%2Fb&prefix=a"), request("a", Some("a/b"), 1));
         assert_eq!(read("limit=1000&prefix="), request("", None, 1000));
         for limit in ["0", "1001", "", "-1", "%2B5", "5.0", "all", "99999999999999999999"] {
-            let told = read(&format!("limit={limit}")).unwrap_err();
-            assert!(told.starts_with("the parameter `limit`: found "), "{told}");
-            assert!(told.ends_with(", expected 1 to 1000"), "{told}");
+            let detail = read(&format!("limit={limit}")).unwrap_err();
+            assert!(detail.starts_with("the parameter `limit`: found "), "{detail}");
+            assert!(detail.ends_with(", expected 1 to 1000"), "{detail}");
         }
         assert_eq!(read("after=a&after=a"), Err("the parameter `after` is given twice".to_owned()));
         assert!(read("offset=5").unwrap_err().ends_with("expected `limit`, `after` and `prefix`"));
     }
 
     #[test]
-    fn a_page_says_where_to_go_on_if_there_is_more() {
+    fn a_page_says_where_the_next_one_begins() {
         let page = ["a\"b", "c"].map(|name| ChannelCounts { name: name.into(), subscribers: 1, retained: 2 });
         let text = |page: &[ChannelCounts], has_more| {
             String::from_utf8(answer_list(page, has_more).body().to_vec()).unwrap()
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_publish_may_not_drop() {
+    fn dropping_needs_the_permission_to_publish() {
         let reader = Permission::new(Rights::Only(vec![Selector::parse("mine").unwrap()]), Rights::All);
         assert!(status("mine", &reader).is_ok());
         assert_eq!(status("news", &reader), Err(Status::FORBIDDEN));

@@ -1,10 +1,11 @@
-//! Floor 4: what requests mean. A request's head and body become an answer, a batch to publish, or a stream to begin;
-//! what came of a publish becomes an answer. Nothing here reads a socket or waits, and of the hub's state it is only asked
-//! which ids are the server's own.
+//! Floor 4: what requests mean. A request's head and body become an answer, a batch to publish, or a
+//! stream to begin. The outcome of a publish becomes an answer. This module reads no socket and never
+//! waits. Of the hub's state it uses only the tags of the server's own ids.
 //!
-//! A request goes through [`plan_body`] as soon as its head is there, and then, its body being there, through
-//! [`handle`]. One whose body is lines goes through [`admit`] when its head is there, and its lines through
-//! [`read_lines`] as they come, with a [`LinesAccount`] that answers in the end.
+//! A request passes through [`plan_body`] as soon as its head is complete, and through [`handle`] once
+//! its body is complete. For a body of lines, the request passes through [`admit`] once its head is
+//! complete, its lines pass through [`read_lines`] as they arrive, and a [`LinesAccount`] answers at the
+//! end.
 
 mod access;
 mod answer;
@@ -52,26 +53,26 @@ use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Stat
 use crate::hub::Hub;
 use clients::ClientForm;
 use error::ApiError;
-use publish::Asked;
+use publish::PublishRequest;
 use routes::{Endpoint, PublishForm};
 
-/// What the requests of one listener are held to.
+/// The rules for the requests of one listener.
 #[derive(Clone, Debug)]
 pub struct ApiOptions {
-    /// The names that the server is reached by.
+    /// The names of the server.
     pub hosts: Hosts,
-    /// Who reaches the listener.
+    /// Who can reach the listener.
     pub reach: Reach,
-    /// Requests that came through a proxy may do what others may.
+    /// Requests that a proxy forwarded may do what all others may.
     pub is_insecure: bool,
-    /// Whoever subscribes may say whose stream it is.
+    /// Any subscriber may name the user of its stream.
     pub trusts_user_parameter: bool,
-    /// Channels that one stream may subscribe to.
+    /// A stream may subscribe to at most this many channels.
     pub stream_channels_max: usize,
 }
 
 impl Default for ApiOptions {
-    /// A listener on a loopback address. Tests and benches set what matters to them.
+    /// A listener on a loopback address. Tests and benches set the fields that matter to them.
     fn default() -> ApiOptions {
         ApiOptions {
             hosts: Hosts::default(),
@@ -83,19 +84,19 @@ impl Default for ApiOptions {
     }
 }
 
-/// What events are checked against: the same for all requests.
+/// What events are checked with. It is the same for all requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Checks<'c> {
-    /// By which idempotency keys are told.
+    /// Computes the fingerprints of idempotency keys.
     pub fingerprints: &'c Fingerprints,
-    /// Knows the tags of the ids that the server gives.
+    /// Knows the tags of the server's own ids.
     pub hub: &'c Hub,
 }
 
-/// Who reaches a listener.
+/// Who can reach a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Those whom the permissions of a socket's file let: no web page is among them.
+    /// Processes with the permissions of a socket's file. No web page can.
     Unix,
     /// This machine, by loopback addresses.
     Loopback,
@@ -103,45 +104,46 @@ pub enum Reach {
     Network,
 }
 
-/// Whether the server wants requests.
+/// Whether the server accepts requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerStatus {
     /// Not yet.
     Starting,
-    /// It does.
+    /// Yes.
     Ready,
-    /// No more: it finishes what it has.
+    /// No longer: it finishes those that it has.
     Draining,
 }
 
-/// What a request comes to.
+/// The result of a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// This answer, at once.
+    /// Send this answer at once.
     Respond(Response<'static>),
-    /// These events are to be published, one at least; [`answer_published`] answers once they are committed. Where they
-    /// were published before under the same idempotency keys, they are not again, and [`answer_duplicate`] answers.
+    /// Publish these events, at least one. [`answer_published`] answers once they are committed. If they
+    /// were published before under the same idempotency keys, they are not published again and
+    /// [`answer_duplicate`] answers.
     Publish {
         /// The events.
         batch: Batch,
-        /// How to answer.
+        /// The form of the answer.
         form: AnswerForm,
-        /// The idempotency keys that were given.
+        /// The idempotency keys in the request.
         claims: Claims,
     },
-    /// A stream is to begin, or, for a `HEAD`, its head alone is to be told.
+    /// Begin a stream, or send only its head for a `HEAD` request.
     Subscribe(SubscribeRequest),
-    /// A page of the channels that there are is to be told.
+    /// Answer with a page of the existing channels.
     ListChannels(ListRequest),
-    /// The history of this channel is to be dropped; [`answer_dropped`] answers.
+    /// Drop the history of this channel. [`answer_dropped`] answers.
     DropHistory(ChannelName),
-    /// What all shards have counted is to be told.
+    /// Answer with the counters of all shards.
     Report(ReportForm),
-    /// Something is asked of one live stream; [`answer_client`] answers what comes of it.
+    /// Pass this request to a live stream. [`answer_client`] answers with the outcome.
     Client(ClientRequest),
 }
 
-/// How a report is told.
+/// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportForm {
     /// As metrics, for Prometheus.
@@ -150,7 +152,7 @@ pub enum ReportForm {
     Stats,
 }
 
-/// Says by a request's head alone what is to be done with its body. What it refuses needs no body to be refused.
+/// Decides by a request's head how its body is read. A request that is refused here needs no body.
 #[must_use]
 pub fn plan_body(head: &RequestHead) -> Plan {
     let path = match head.path() {
@@ -159,7 +161,7 @@ pub fn plan_body(head: &RequestHead) -> Plan {
     };
     match routes::find(&path, head.method()) {
         Ok(Endpoint::Publish(PublishForm::Verbatim(_))) if is_event_stream(head) => event_stream_in(),
-        // `PUT` is there for event streams alone.
+        // `PUT` exists only for event streams.
         Err(_) if head.method() == Method::Put && path.starts_with("/channels/") && is_event_stream(head) => {
             event_stream_in()
         }
@@ -172,7 +174,7 @@ pub fn plan_body(head: &RequestHead) -> Plan {
             Plan { body: refused.map_or(BodyPlan::Short, BodyPlan::Refuse), is_publish: false }
         }
         Ok(Endpoint::Client(_)) => Plan { body: BodyPlan::Short, is_publish: false },
-        // There is hardly ever a body, and it means nothing.
+        // These requests rarely have a body, and it is ignored.
         Ok(_) => Plan { body: BodyPlan::Whole, is_publish: false },
         Err(problem) => Plan { body: BodyPlan::Refuse(problem), is_publish: false },
     }
@@ -182,14 +184,14 @@ fn is_event_stream(head: &RequestHead) -> bool {
     matches!(head.header(Known::ContentType), Ok(value) if MediaType::of(value) == MediaType::EventStream)
 }
 
-/// An event stream in is not there yet, and its bytes are no data.
+/// Event streams as bodies are not implemented yet, and must not be published as data.
 fn event_stream_in() -> Plan {
     let error = ApiError::NotBuilt { what: "an event stream as a body" };
     Plan { body: BodyPlan::Refuse(error.into()), is_publish: true }
 }
 
 fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, Problem> {
-    // Which content types are taken; of bodies that are data, any.
+    // The accepted content types. A body that is the data may have any.
     let (takes_lines, expected) = match form {
         PublishForm::Envelopes => (true, Some("application/json or application/x-ndjson")),
         PublishForm::Fixed(_) => (false, Some("application/json")),
@@ -209,7 +211,7 @@ fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, P
     Ok(BodyPlan::Whole)
 }
 
-/// Refuses a body of another content type than JSON's; `expected` says which are taken.
+/// Refuses a body that is not JSON by its content type. `expected` lists the accepted types.
 fn check_type(head: &RequestHead, expected: &'static str) -> Result<(), Problem> {
     let content_type = head.header(Known::ContentType)?;
     if MediaType::of(content_type).is_read_as_json() {
@@ -220,12 +222,13 @@ fn check_type(head: &RequestHead, expected: &'static str) -> Result<(), Problem>
     Err(Problem::new(Status::UNSUPPORTED_MEDIA_TYPE, detail))
 }
 
-/// Says whether a request is listened to at all, and what it may do. [`handle`] asks it by itself; before the first
-/// lines of a body of lines, it is the caller's to ask.
+/// Decides whether a request is answered at all, and what it may do. [`handle`] calls this itself. For a
+/// body of lines, the caller calls it before the first lines.
 ///
 /// # Errors
-/// 403 for a `Host` that is not the server's, for a request that publishes or manages and comes through a proxy, and for
-/// one that does so or changes anything and comes from a web page of another origin; 503 for a request that changes something, to a server that drains.
+/// 403 for a foreign `Host`, for a request that publishes or manages through a proxy, and for a request
+/// that publishes, manages or changes anything for a web page of a foreign origin; 503 for a request
+/// that changes something on a server that drains.
 pub fn admit(head: &RequestHead, options: &ApiOptions, status: ServerStatus) -> Result<Permission, Problem> {
     let path = head.path()?;
     admit_to(&routes::find(&path, head.method())?, head, options, status)
@@ -243,7 +246,7 @@ fn admit_to(
         access::check_proxy(head, options)?;
         access::check_origin(head, options)?;
     } else if changes_something {
-        access::check_origin(head, options)?; // Its own stream, which a page of another origin does not have.
+        access::check_origin(head, options)?; // A client's own stream, which no page of a foreign origin has.
     }
     if changes_something {
         match status {
@@ -266,11 +269,11 @@ fn changes_something(method: Method) -> bool {
     }
 }
 
-/// When to try again a server that starts or drains: another one will have taken its place.
+/// When to retry on a server that starts or drains: by then another one has taken its place.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Says what a request comes to whose body has come whole. A server that drains is asked for streams all the same:
-/// whoever begins them tells their clients.
+/// Processes a request with its complete body. A server that drains still gets requests for streams: the
+/// shard that begins such a stream informs its client.
 #[must_use]
 pub fn handle(
     head: &RequestHead,
@@ -303,7 +306,7 @@ fn try_handle(
         }
         Endpoint::Publish(form) => {
             let claim = keys::of_request(head, body, checks.fingerprints)?;
-            let Asked { batch, form, claims } = match form {
+            let PublishRequest { batch, form, claims } = match form {
                 PublishForm::Envelopes => {
                     parameters::check_none(head.pairs())?;
                     publish::read_document(body, &permission, checks)?
@@ -314,7 +317,7 @@ fn try_handle(
                 PublishForm::Fixed(form) => fixed::read(form, head.pairs(), body, &permission, checks)?,
             };
             if batch.is_empty() {
-                return respond(LinesAccount::default().answer()); // An empty array: there is nothing to commit.
+                return respond(LinesAccount::default().answer()); // An empty array commits nothing.
             }
             let claims = claims.with_request(claim)?;
             Ok(Reply::Publish { batch, form, claims })

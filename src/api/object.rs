@@ -1,6 +1,6 @@
-//! JSON objects of which every field is known and must be there: the bodies of the publishes of fixed form.
+//! JSON objects in which every field is known and required: the bodies of the publishes of fixed form.
 //!
-//! Fields are named by their paths from the body on, such as `progress.status`, so that errors can name them.
+//! A field is named by its path from the body, such as `progress.status`, so that errors can name it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,14 +11,14 @@ use serde_json::value::RawValue;
 use super::error::{ApiError, listed, quoted};
 use super::found::{Found, NameSeed};
 
-/// The JSON text of a field's value, as it was written.
+/// The JSON text of a field's value, unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Value<'a> {
     field: &'static str,
     text: &'a str,
 }
 
-/// Reads a body that is one JSON value; returns it as it was written, without what surrounds it.
+/// Reads a body that is one JSON value. Returns the value unchanged, without surrounding space.
 pub(super) fn read_value<'a>(body: &'a str, expected: &'static str) -> Result<&'a str, ApiError> {
     if body.trim_ascii().is_empty() {
         return Err(ApiError::EmptyBody { expected });
@@ -26,7 +26,7 @@ pub(super) fn read_value<'a>(body: &'a str, expected: &'static str) -> Result<&'
     serde_json::from_str::<&RawValue>(body).map(RawValue::get).map_err(|error| ApiError::in_body(&error))
 }
 
-/// Reads a body that is an object of these fields.
+/// Reads a body that is an object with these fields.
 pub(super) fn read_body<'a, const N: usize>(
     body: &'a str,
     fields: [&'static str; N],
@@ -42,12 +42,12 @@ pub(super) fn read_body<'a, const N: usize>(
 }
 
 impl<'a> Value<'a> {
-    /// What it should be, which it is not.
+    /// The error for a value of the wrong kind.
     fn wrong(self, expected: &'static str) -> ApiError {
         ApiError::WrongValue { field: self.field, found: Found::read(self.text).kind().into(), expected }
     }
 
-    /// The object of these fields, which are named by their paths.
+    /// The values of an object with these fields, which are given by their paths.
     pub(super) fn object<const N: usize>(
         self,
         fields: [&'static str; N],
@@ -57,24 +57,24 @@ impl<'a> Value<'a> {
             NotRead::Field(error) => error,
             NotRead::Json(_) => ApiError::WrongValue {
                 field: self.field,
-                found: "an object with a name that is not Unicode".into(), // The only fault that was not seen before.
+                found: "an object with a name that is not Unicode".into(), // The first parse found no other fault.
                 expected: "an object",
             },
         })
     }
 
-    /// Refuses what is no object.
+    /// Refuses a value that is not an object.
     pub(super) fn check_object(self) -> Result<(), ApiError> {
         if self.text.starts_with('{') { Ok(()) } else { Err(self.wrong("an object")) }
     }
 
-    /// The string.
+    /// The value as a string.
     pub(super) fn string(self) -> Result<Cow<'a, str>, ApiError> {
         let Found::Text(text) = Found::read(self.text) else { return Err(self.wrong("a string")) };
         Ok(text)
     }
 
-    /// Refuses what is none of these words; `expected` lists them.
+    /// Refuses a value that is none of these words. `expected` lists them.
     pub(super) fn check_word(self, words: &[&str], expected: &'static str) -> Result<(), ApiError> {
         let Found::Text(word) = Found::read(self.text) else { return Err(self.wrong(expected)) };
         if words.contains(&&*word) {
@@ -83,12 +83,12 @@ impl<'a> Value<'a> {
         Err(ApiError::WrongValue { field: self.field, found: quoted(&word).into(), expected })
     }
 
-    /// Refuses what is no number from 0 to 100.
+    /// Refuses a value that is not a number from 0 to 100.
     pub(super) fn check_percentage(self) -> Result<(), ApiError> {
         let expected = "a number from 0 to 100";
         match self.text.parse::<f64>() {
             Ok(number) if (0.0..=100.0).contains(&number) => Ok(()),
-            // What begins like a number is one: it was read as JSON.
+            // The text is valid JSON, so if it begins like a number, it is one.
             Ok(_) => {
                 Err(ApiError::WrongValue { field: self.field, found: cut_number(self.text).into(), expected })
             }
@@ -102,7 +102,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// A number as it was written, unless it has more digits than an error should.
+/// Returns a number as it was written, but shortens one that is too long for an error.
 fn cut_number(text: &str) -> String {
     if text.len() <= NUMBER_BYTES_MAX { text.to_owned() } else { format!("{}…", &text[..NUMBER_BYTES_MAX]) }
 }
@@ -110,9 +110,9 @@ fn cut_number(text: &str) -> String {
 const NUMBER_BYTES_MAX: usize = 40;
 
 enum NotRead {
-    /// A field is missing, unknown or repeated.
+    /// A missing, unknown or repeated field.
     Field(ApiError),
-    /// It is not JSON.
+    /// Invalid JSON.
     Json(serde_json::Error),
 }
 
@@ -145,12 +145,12 @@ fn name(path: &'static str) -> &'static str {
     path.rsplit_once('.').map_or(path, |(_, name)| name)
 }
 
-/// What was found of an object.
+/// The fields of an object so far.
 struct Read<'a, const N: usize> {
     values: [Option<&'a str>; N],
-    /// The first name that is not known, quoted.
+    /// The first unknown name, quoted.
     unknown: Option<String>,
-    /// The first field that came twice.
+    /// The first repeated field.
     repeated: Option<&'static str>,
 }
 
@@ -189,7 +189,7 @@ impl<'de, const N: usize> Visitor<'de> for FieldsVisitor<N> {
 mod tests {
     use super::*;
 
-    fn told<T>(result: Result<T, ApiError>) -> String {
+    fn message<T>(result: Result<T, ApiError>) -> String {
         result.err().map_or("nothing".to_owned(), |error| error.to_string())
     }
 
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn every_field_is_there_once_and_no_other() {
-        let read = |body| told(read_body(body, ["a", "b"]));
+        let read = |body| message(read_body(body, ["a", "b"]));
         for (body, detail) in [
             ("", "the body is empty; expected a JSON object"),
             ("{", "not JSON at line 1 column 1: EOF while parsing an object"),
@@ -223,7 +223,7 @@ mod tests {
     fn inner_fields_are_named_by_their_paths() {
         let inner = |body| {
             let [outer] = read_body(body, ["outer"]).unwrap();
-            told(outer.object(["outer.a"]))
+            message(outer.object(["outer.a"]))
         };
         assert_eq!(inner(r#"{"outer":{"a":1}}"#), "nothing");
         assert_eq!(inner(r#"{"outer":{}}"#), "`outer.a` is missing; the fields are `a`");
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn percentages_are_numbers_from_0_to_100() {
-        let check = |text| told(Value { field: "n", text }.check_percentage());
+        let check = |text| message(Value { field: "n", text }.check_percentage());
         for text in ["0", "-0", "100", "33.3", "1e2", "1E-400"] {
             assert_eq!(check(text), "nothing", "{text}");
         }
@@ -253,12 +253,12 @@ mod tests {
             assert_eq!(check(text), format!("`n`: found {found}, expected a number from 0 to 100"));
         }
         let long = format!("1{}", "0".repeat(1000));
-        assert!(told(Value { field: "n", text: &long }.check_percentage()).len() < 150);
+        assert!(message(Value { field: "n", text: &long }.check_percentage()).len() < 150);
     }
 
     #[test]
-    fn words_are_those_that_are_listed() {
-        let check = |text| told(Value { field: "w", text }.check_word(&["a", "b"], "`a` or `b`"));
+    fn only_listed_words_are_accepted() {
+        let check = |text| message(Value { field: "w", text }.check_word(&["a", "b"], "`a` or `b`"));
         assert_eq!(check("\"\\u0061\""), "nothing");
         assert_eq!(check("\"A\""), "`w`: found \"A\", expected `a` or `b`");
         assert_eq!(check("1"), "`w`: found a number, expected `a` or `b`");

@@ -1,12 +1,12 @@
-//! The parameters of queries: how their names compare, which this version has not yet, and, of a request that publishes,
-//! a few that are known, each once at the most, and none that means nothing there.
+//! The parameters of queries: how names are compared, and which ones this version lacks. A request that
+//! publishes may have only a few known parameters, each at most once, and no others.
 
 use std::borrow::Cow;
 
 use super::error::{ApiError, listed, quoted};
 use crate::http::{Pairs, Problem};
 
-/// A parameter as it was given.
+/// A parameter of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parameter<'a> {
     /// Its name, as the documentation spells it.
@@ -14,11 +14,11 @@ pub(super) struct Parameter<'a> {
     pub(super) value: Cow<'a, str>,
 }
 
-/// Reads the parameters that `known` names as the documentation spells them.
+/// Reads the parameters that `known` names, in the spelling of the documentation.
 ///
 /// # Errors
-/// 400 for one that is not known, and for one that is given twice, in whatever spellings; 501 for one that this version
-/// does not have yet.
+/// 400 for an unknown parameter, and for one that is repeated in any spelling; 501 for one that this
+/// version lacks.
 pub(super) fn read<'a, const N: usize>(
     query: Pairs<'a>,
     known: [&'static str; N],
@@ -44,12 +44,12 @@ pub(super) fn read<'a, const N: usize>(
     Ok(read)
 }
 
-/// Refuses parameters where none mean anything: the body says all.
+/// Refuses all parameters of a request whose body has everything.
 pub(super) fn check_none(query: Pairs<'_>) -> Result<(), Problem> {
     read(query, []).map(|[]| ())
 }
 
-/// Refuses what this version does not have yet, where anything else is let pass.
+/// Refuses parameters that this version lacks, and ignores all others.
 pub(super) fn check_all_built(query: Pairs<'_>) -> Result<(), Problem> {
     for pair in query {
         check_built(&Spelling::of(&pair?.0))?;
@@ -57,7 +57,7 @@ pub(super) fn check_all_built(query: Pairs<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Refuses a parameter that the contract has and this version has not.
+/// Refuses a parameter of the contract that this version lacks.
 pub(super) fn check_built(spelling: &Spelling) -> Result<(), ApiError> {
     let what = match spelling.text() {
         "token" => "the parameter `token`",
@@ -73,20 +73,20 @@ pub(super) fn check_built(spelling: &Spelling) -> Result<(), ApiError> {
     Err(ApiError::NotBuilt { what })
 }
 
-/// The error for a parameter that has one value and is given twice.
+/// The error for a repeated parameter with a single value.
 pub(super) fn given_twice(name: &str) -> Problem {
     Problem::bad_request(format!("the parameter `{name}` is given twice"))
 }
 
-/// The name of a parameter as names compare: without regard to case, `_` and a trailing `[]`, which some libraries add to
-/// what may repeat.
+/// The name of a parameter in the form in which names are compared: without regard to case, `_` and a
+/// trailing `[]`. Some libraries add `[]` to parameters that may repeat.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spelling {
     letters: [u8; SPELLING_BYTES_MAX],
     len: usize,
 }
 
-/// No parameter has a longer name.
+/// The longest name of a parameter, in bytes.
 const SPELLING_BYTES_MAX: usize = 16;
 
 impl Spelling {
@@ -101,7 +101,7 @@ impl Spelling {
         spelling
     }
 
-    /// In lower case; empty for what is longer than any name.
+    /// The name in lower case. It is empty if the name is longer than any known one.
     pub(super) fn text(&self) -> &str {
         str::from_utf8(&self.letters[..self.len]).unwrap_or("")
     }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_given_twice_is_told() {
+    fn unknown_and_repeated_parameters_are_refused() {
         let told = |query: &str| ask(query).unwrap_err();
         assert_eq!(told("evnt=x"), "unknown parameter \"evnt\"; expected `user_id` and `event`");
         for name in ["event[][]", "event[", "a-rather-long-name", "_", "%C3%BCber", "[]"] {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_has_not_is_told_and_never_ignored() {
+    fn parameters_that_this_version_lacks_are_never_ignored() {
         for name in ["token", "errors", "Control", "gap", "if", "end", "ids", "unwatched"] {
             let problem = read(pairs(&format!("event=x&{name}=x")), ["event"]).unwrap_err();
             assert_eq!(problem.status().code(), 501, "{name}");

@@ -1,31 +1,32 @@
-//! The places of an answer: one for each envelope of a request, and where its id comes from.
+//! The places of an answer: one for each envelope of a request, with the source of its id.
 
 use crate::base::id::EventId;
 
-/// The envelopes of a request, or of a part of it, in their order: which event of the batch each of them is, and the ids
-/// that publishers gave. Where idempotency keys are given, an envelope may be an event that another one is too, or one
-/// that was published before.
+/// The envelopes of a request or of a part of it, in order: the event in the batch for each of them, and
+/// the ids that publishers gave. With idempotency keys, an envelope may share its event with an earlier
+/// envelope, or its event may have been published before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     len: u64,
-    /// The ids that publishers gave, each with its place.
+    /// The ids that publishers gave, with their places.
     own: Vec<(u64, Box<str>)>,
-    /// What stands in each place. `None` as long as no envelope had an idempotency key: each is an event of its own then.
+    /// The entry of each place. `None` until an envelope has an idempotency key: until then each place
+    /// has its own event.
     entries: Option<Vec<Entry>>,
 }
 
-/// What stands in a place.
+/// The entry of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
-    /// The event at this place of the batch.
+    /// The event with this index in the batch.
     Event(usize),
-    /// One that was published before.
+    /// An event that was published before.
     Known(EventId),
 }
 
 impl Places {
-    /// Adds a place for the event at `event` of the batch, which the batch has or is about to get as its last, with the
-    /// id that its publisher gave it.
+    /// Adds a place for the event with the index `event` in the batch, and the id that its publisher
+    /// gave it. The event is in the batch, or is added to its end next.
     pub(super) fn push(&mut self, event: usize, own_id: Option<&str>) {
         if let Some(own_id) = own_id {
             self.own.push((self.len, Box::from(own_id)));
@@ -36,7 +37,7 @@ impl Places {
         self.len += 1;
     }
 
-    /// Notes that an envelope has an idempotency key. Until then each place is an event of its own.
+    /// Records that an envelope has an idempotency key. Until then each place has its own event.
     pub(super) fn note_key(&mut self) {
         let len = usize::try_from(self.len).expect("as many envelopes as memory holds");
         self.entries.get_or_insert_with(|| (0..len).map(Entry::Event).collect());
@@ -48,13 +49,13 @@ impl Places {
         self.len
     }
 
-    /// Returns true if and only if there is none.
+    /// Returns true if there are no places.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many events of the batch there are places for, each counted once.
+    /// How many different events of the batch the places refer to.
     #[must_use]
     pub fn events(&self) -> u64 {
         let Some(entries) = &self.entries else { return self.len };
@@ -65,14 +66,14 @@ impl Places {
         entries.iter().map(behind).max().unwrap_or(0)
     }
 
-    /// How many places hold what another one holds too, or what was published before; `None` where no envelope had an
-    /// idempotency key.
+    /// How many places repeat the event of another place, or one that was published before; `None` if no
+    /// envelope has an idempotency key.
     #[must_use]
     pub fn duplicates(&self) -> Option<u64> {
         self.entries.as_ref().map(|_| self.len - self.events())
     }
 
-    /// Drops the places from that of the event at `event` of the batch on.
+    /// Drops the place of the event with the index `event` in the batch, and all places after it.
     pub fn truncate(&mut self, event: usize) {
         let end = match &mut self.entries {
             None => event as u64,
@@ -87,8 +88,8 @@ impl Places {
         self.own.retain(|&(place, _)| place < end);
     }
 
-    /// Fills in the ids of events that were published before, which leave the batch. `known` are their places in it, in
-    /// order.
+    /// Fills in the ids of events that were published before and leave the batch. `known` contains their
+    /// indices in it, in order.
     pub fn fill_in(&mut self, known: &[(usize, EventId)]) {
         self.note_key();
         for entry in self.entries.iter_mut().flatten() {
@@ -101,13 +102,13 @@ impl Places {
         }
     }
 
-    /// The ids that publishers gave, each with its place.
+    /// The ids that publishers gave, with their places.
     pub(super) fn own_ids(&self) -> &[(u64, Box<str>)] {
         &self.own
     }
 
-    /// The ids in all places as stretches without a hole: the first id of each, and how many they are. `first` is that
-    /// of the batch's first event, where there is one.
+    /// The ids of all places as series of consecutive ids: the first id and the length of each. `first`
+    /// is the id of the batch's first event, if there is one.
     pub(super) fn ranges(&self, first: Option<EventId>) -> Vec<(EventId, u64)> {
         let mut ranges = Vec::new();
         match (&self.entries, first) {
@@ -127,7 +128,7 @@ impl Places {
     }
 }
 
-/// Adds a stretch of ids behind others, to the last one where it continues that.
+/// Adds a series of ids. If it continues the last one, it extends that.
 pub(super) fn push_range(ranges: &mut Vec<(EventId, u64)>, (first, count): (EventId, u64)) {
     match ranges.last_mut() {
         Some((start, len)) if start.plus(*len) == first => *len += count,
@@ -144,7 +145,7 @@ mod tests {
         EventId { tag: EpochTag::from_bits(0), sequence: Sequence(number) }
     }
 
-    /// Five envelopes, of which the third is the first again.
+    /// Five envelopes. The third repeats the first.
     fn five() -> Places {
         let mut places = Places::default();
         places.push(0, Some("own"));
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_that_came_before_holds_its_first_id() {
+    fn a_repeated_envelope_has_the_id_of_the_first_one() {
         let places = five();
         assert_eq!((places.len(), places.events(), places.duplicates()), (5, 4, Some(1)));
         assert_eq!(places.ranges(Some(id(7))), [(id(7), 2), (id(7), 1), (id(9), 2)]);
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_takes_its_ids_along() {
+    fn dropped_places_lose_their_ids() {
         let mut places = five();
         places.truncate(2);
         assert_eq!((places.len(), places.events(), places.duplicates()), (3, 2, Some(1)));

@@ -1,5 +1,5 @@
-//! Publishing (section "Publishing" of the contract): envelopes, arrays of them, and bodies that are the data, to
-//! batches. Of an array either all is taken or nothing.
+//! Publishing (section "Publishing" of the contract): turns envelopes, arrays of envelopes, and bodies
+//! of plain data into batches. An array is accepted whole or not at all.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -22,7 +22,7 @@ use crate::http::{Pairs, Problem};
 use crate::hub::Hub;
 use crate::sse::event::Event;
 
-/// Events that were asked for and are allowed, on their way into a batch.
+/// Collects permitted events in a batch.
 #[derive(Debug)]
 pub(super) struct Publication<'p> {
     permission: &'p Permission,
@@ -49,12 +49,13 @@ impl<'p> Publication<'p> {
         self.places.len()
     }
 
-    /// Adds the event of an envelope of `POST /publish`, or nothing. `part` is where the envelope stands.
+    /// Adds the event of an envelope of `POST /publish`, or nothing after an error. `part` is the part
+    /// of the request that contains the envelope.
     pub(super) fn add(&mut self, envelope: RawEnvelope<'_>, part: Part) -> Result<(), ApiError> {
         self.add_shaped(envelope, &ENVELOPE, part)
     }
 
-    /// Adds the event of an envelope of this shape, or nothing.
+    /// Adds the event of an envelope of this shape, or nothing after an error.
     pub(super) fn add_shaped(
         &mut self,
         mut envelope: RawEnvelope<'_>,
@@ -84,7 +85,7 @@ impl<'p> Publication<'p> {
         let ttl = take_ttl(&mut envelope)?;
         let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
         if let Some(idempotency_key) = envelope.take_text(Field::IdempotencyKey)? {
-            // All that would make it another event.
+            // Everything that distinguishes this event from another.
             let content = (&target, &event, key.as_deref(), ttl);
             let same = self.keys.add(&idempotency_key, content, self.batch.len(), part)?;
             self.places.note_key();
@@ -96,7 +97,7 @@ impl<'p> Publication<'p> {
         self.push_part(&target, &event, ttl, part)
     }
 
-    /// Adds the event of a request that is one.
+    /// Adds the only event of a request.
     pub(super) fn push(&mut self, target: &Target<'_>, event: &Event<'_>) -> Result<(), ApiError> {
         self.push_part(target, event, None, Part::Whole)
     }
@@ -124,31 +125,31 @@ impl<'p> Publication<'p> {
         Ok(())
     }
 
-    /// The request that was one event.
-    pub(super) fn into_single(self) -> Asked {
+    /// Finishes a request with a single event.
+    pub(super) fn into_single(self) -> PublishRequest {
         let (batch, places, claims) = self.into_parts();
-        Asked { batch, form: AnswerForm::single(places), claims }
+        PublishRequest { batch, form: AnswerForm::single(places), claims }
     }
 }
 
-/// What a request asks to publish.
+/// The events that a request publishes.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct PublishRequest {
     pub(super) batch: Batch,
     pub(super) form: AnswerForm,
     /// The idempotency keys in its body.
     pub(super) claims: Claims,
 }
 
-/// What an envelope may have.
+/// The fields that an envelope may have.
 #[derive(Debug)]
 pub(super) struct Shape {
     pub(super) fields: FieldSet,
-    /// Where an event goes whose envelope names no target.
+    /// The channel of an event whose envelope names no target.
     pub(super) default_channel: Option<&'static str>,
 }
 
-/// An envelope of `POST /publish`.
+/// The shape of an envelope of `POST /publish`.
 const ENVELOPE: Shape = Shape { fields: FieldSet::ALL, default_channel: None };
 
 impl Shape {
@@ -162,7 +163,7 @@ impl Shape {
     }
 }
 
-/// Checks a conflation key. What it conflates is the policies' business.
+/// Checks a conflation key. Its use is the policies' business.
 fn check_key(key: &str) -> Result<(), ApiError> {
     if key.is_empty() || key.len() > EVENT_KEY_BYTES_MAX {
         return Err(ApiError::BadKey { bytes: key.len() });
@@ -223,7 +224,7 @@ pub(super) fn read_document(
     body: &[u8],
     permission: &Permission,
     checks: Checks<'_>,
-) -> Result<Asked, Problem> {
+) -> Result<PublishRequest, Problem> {
     let text = json_text(body)?;
     let mut publication = Publication::new(permission, checks);
     match text.trim_ascii_start().bytes().next() {
@@ -237,22 +238,22 @@ pub(super) fn read_document(
         }
     }
     let (batch, places, claims) = publication.into_parts();
-    Ok(Asked { batch, form: AnswerForm::batch(places), claims })
+    Ok(PublishRequest { batch, form: AnswerForm::batch(places), claims })
 }
 
-/// The text of a body of JSON, behind the byte order mark that some programs begin one with (RFC 8259 8.1).
+/// The text of a JSON body, without the byte order mark that some programs write (RFC 8259 8.1).
 pub(super) fn json_text(body: &[u8]) -> Result<&str, ApiError> {
     utf8(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body))
 }
 
-/// What some programs begin a text with, in UTF-8.
+/// The mark that some programs write at the start of UTF-8.
 pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 pub(super) fn utf8(body: &[u8]) -> Result<&str, ApiError> {
     str::from_utf8(body).map_err(|error| ApiError::NotUtf8 { at: error.valid_up_to() })
 }
 
-/// Adds the items of an array; an error names the item, counted from 0.
+/// Adds the items of an array. An error names its item, counted from 0.
 fn read_items(text: &str, publication: &mut Publication<'_>) -> Result<(), Problem> {
     let mut refused = None;
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -268,7 +269,7 @@ fn read_items(text: &str, publication: &mut Publication<'_>) -> Result<(), Probl
 
 struct ItemsVisitor<'v, 'p> {
     publication: &'v mut Publication<'p>,
-    /// Why the item behind those that were added is refused.
+    /// Why the item after the added ones is refused.
     refused: &'v mut Option<ApiError>,
 }
 
@@ -284,21 +285,21 @@ impl<'de> Visitor<'de> for ItemsVisitor<'_, '_> {
             let part = Part::Item(self.publication.len());
             if let Err(error) = self.publication.add(envelope, part) {
                 *self.refused = Some(error);
-                return Err(serde::de::Error::custom("refused")); // Nobody reads it: what is refused is told.
+                return Err(serde::de::Error::custom("refused")); // `refused` has the error.
             }
         }
         Ok(())
     }
 }
 
-/// Reads `POST /channels/{channel}`: the body is the data, and the query holds the rest.
+/// Reads `POST /channels/{channel}`: the body is the data, and the query has everything else.
 pub(super) fn read_verbatim(
     channel: &str,
     query: Pairs<'_>,
     body: &[u8],
     permission: &Permission,
     checks: Checks<'_>,
-) -> Result<Asked, Problem> {
+) -> Result<PublishRequest, Problem> {
     let target = Target::channel(Field::Channel.name(), channel.into())?;
     let [event_type, id, retry, key] =
         parameters::read(query, ["event", "id", "retry", "key"])?.map(|given| given.map(|given| given.value));
@@ -316,7 +317,7 @@ pub(super) fn read_verbatim(
     Ok(publication.into_single())
 }
 
-/// Digits alone: no sign, no space.
+/// Reads digits only: no sign, no space.
 fn parse_retry(text: &str) -> Result<u64, ApiError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong_retry("something else"));

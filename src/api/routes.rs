@@ -1,4 +1,4 @@
-//! The one table of paths, from which 404, 405, `Allow` and the answer to `OPTIONS` come.
+//! The only table of paths. It determines 404, 405, `Allow` and the answer to `OPTIONS`.
 
 use super::ReportForm;
 use super::clients::{Change, ClientForm};
@@ -6,32 +6,32 @@ use super::error::{ApiError, quoted};
 use super::fixed::FixedForm;
 use crate::http::{Method, Problem};
 
-/// What a path and a method lead to.
+/// The meaning of a path with a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint<'p> {
-    /// A stream: of the channel that the path names, or of those that the query does.
+    /// A stream of the channel in the path, or of the channels in the query.
     Subscribe(Option<&'p str>),
     /// A publish.
     Publish(PublishForm<'p>),
-    /// What channels there are.
+    /// The list of channels.
     ListChannels,
-    /// The history of the channel that the path names is to go.
+    /// Drops the history of the channel in the path.
     DropHistory(&'p str),
-    /// What all shards have counted.
+    /// The counters of all shards.
     Report(ReportForm),
-    /// Something is asked of a live stream.
+    /// A request about a live stream.
     Client(ClientForm<'p>),
-    /// Whether the process serves.
+    /// Whether the process is alive.
     Healthz,
-    /// Whether it wants requests.
+    /// Whether the server accepts requests.
     Readyz,
-    /// Which methods the path has.
+    /// The methods of the path.
     Options(&'static [Method]),
 }
 
 impl Endpoint<'_> {
-    /// Returns true if and only if it publishes or manages, which not everybody may. What a client does to its own stream,
-    /// whose name it alone knows, is neither.
+    /// Returns true if and only if the endpoint publishes or manages, which not every client may do. A
+    /// client's changes to its own stream are neither: only that client knows the stream's name.
     pub(super) fn publishes_or_manages(&self) -> bool {
         match self {
             Endpoint::Publish(_)
@@ -48,28 +48,28 @@ impl Endpoint<'_> {
     }
 }
 
-/// What the body of a publish is.
+/// The kind of body of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PublishForm<'p> {
     /// Envelopes.
     Envelopes,
-    /// The data, for the channel that the path names.
+    /// The data for the channel in the path.
     Verbatim(&'p str),
-    /// What the path demands.
+    /// The form that the path determines.
     Fixed(FixedForm),
 }
 
-/// Finds what a decoded path and a method lead to.
+/// Finds the endpoint of a decoded path and a method.
 ///
 /// # Errors
-/// 404 for a path that the contract does not have, 501 for one that this version does not have yet, and 405 with
-/// `Allow` for one that has other methods.
+/// 404 for a path that is not in the contract, 501 for a path that this version lacks, and 405 with
+/// `Allow` for a path with other methods.
 pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> {
     if method == Method::Connect {
-        return Err(Problem::method_not_allowed(method, EVERY_METHOD)); // No path tunnels.
+        return Err(Problem::method_not_allowed(method, EVERY_METHOD)); // No path is a tunnel.
     }
     if path == "*" {
-        return Ok(Endpoint::Options(EVERY_METHOD)); // The server as a whole; the head allows it to OPTIONS alone.
+        return Ok(Endpoint::Options(EVERY_METHOD)); // The whole server. Only OPTIONS may have `*`.
     }
     let route = |route: &'static Route| route.path.matches(path).map(|name| (route, name));
     let Some((route, name)) = ROUTES.iter().find_map(route) else {
@@ -113,8 +113,8 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
 
 const EVERY_METHOD: &[Method] = &[Method::Get, Method::Head, Method::Post, Method::Delete, Method::Options];
 
-/// A path and what its methods lead to: `read` GET and HEAD, `write` POST, `delete` DELETE. A path without any is one that
-/// the contract has and this version has not.
+/// A path and the endpoints of its methods: `read` for GET and HEAD, `write` for POST, `delete` for
+/// DELETE. A path with none of them is in the contract, but this version lacks it.
 struct Route {
     path: Path,
     read: Option<Handler>,
@@ -124,12 +124,12 @@ struct Route {
 
 enum Path {
     Is(&'static str),
-    /// Every path that begins so; what follows is a name, which may itself contain slashes.
+    /// Every path with this prefix. A name follows, which may itself contain slashes.
     Below {
         prefix: &'static str,
         pattern: &'static str,
     },
-    /// Every path that begins and ends so, with a name between.
+    /// Every path with this prefix and this suffix, and a name between them.
     Between {
         prefix: &'static str,
         suffix: &'static str,
@@ -154,7 +154,7 @@ enum Handler {
 }
 
 impl Path {
-    /// `Some` if and only if `path` is one; with the name that it ends in, where such paths have one.
+    /// `Some` if and only if the route has this path, with the name in the path, if there is one.
     fn matches<'p>(&self, path: &'p str) -> Option<Option<&'p str>> {
         match *self {
             Path::Is(text) => (path == text).then_some(None),

@@ -1,4 +1,5 @@
-//! Subscribing (section "Subscribing" of the contract): a query and a few headers to channels and a place to begin.
+//! Subscribing (section "Subscribing" of the contract): turns a query and a few headers into channels
+//! and a place to begin.
 
 use std::borrow::Cow;
 
@@ -15,25 +16,26 @@ use crate::base::name::{Selector, UserId};
 use crate::http::{Known, Problem, RequestHead, Status, accepts_event_stream};
 use crate::hub::Begin;
 
-/// The channel of a stream, and of an event, that names none where one may be left out.
+/// The channel of a stream or an event that names none, where the channel is optional.
 pub const DEFAULT_CHANNEL: &str = "global";
 
-/// A stream that a client asks for.
+/// A client's request for a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscribeRequest {
-    /// Its channels and patterns, each once, in the order they were named; one at least.
+    /// Its channels and patterns, at least one, each once, in the order in which they were named.
     pub channels: SmallVec<[Selector; 1]>,
-    /// The user whose stream it is.
+    /// The user of the stream.
     pub user: Option<UserId>,
-    /// Where it begins.
+    /// Where the stream begins.
     pub begin: Begin,
-    /// The id of the last event that the client saw, as it said it; `None` if and only if it resumes after none.
+    /// The id of the last event that the client saw, as the client sent it; `None` if it does not
+    /// resume.
     pub last_event_id: Option<String>,
 }
 
 impl SubscribeRequest {
-    /// The last event id that the client gave, where it may be sent back to it as one: nothing in it ends a line. Whether
-    /// anything here is known by it does not matter.
+    /// The client's last event id, if the server may send it back as an event id: it must not contain a
+    /// line end. The id need not be known to the server.
     #[must_use]
     pub fn id_to_give_back(&self) -> Option<&str> {
         self.last_event_id
@@ -42,8 +44,8 @@ impl SubscribeRequest {
     }
 }
 
-/// Reads a subscribe. `channel` is the one of the path, where it names one. Parameters that mean nothing here are let
-/// pass: what makes a URL unique to a cache, and what applications tell one another.
+/// Reads a subscribe. `channel` is the channel in the path, if any. Unknown parameters are ignored: some
+/// make a URL unique for a cache, some are for the application.
 pub(super) fn read(
     head: &RequestHead,
     channel: Option<&str>,
@@ -79,7 +81,7 @@ pub(super) fn read(
             "channel" => channels.add("`channel`", &value)?,
             "channels" => value.split(',').try_for_each(|part| channels.add("`channels`", part))?,
             "lasteventid" if value.is_empty() => {}
-            "lasteventid" => last_event_id = Some(value), // Never an error: the last one counts.
+            "lasteventid" => last_event_id = Some(value), // A repeated id is no error: the last one counts.
             "userid" => set_once(&mut user, "userId", value)?,
             "replay" => set_once(&mut replay, "replay", value)?,
             "slow" => set_once(&mut slow, "slow", value)?,
@@ -128,7 +130,7 @@ impl Channels<'_> {
     }
 }
 
-/// Takes the value of a parameter that has one.
+/// Stores the value of a parameter that may not repeat.
 fn set_once<'a>(
     slot: &mut Option<Cow<'a, str>>,
     name: &'static str,
@@ -140,7 +142,7 @@ fn set_once<'a>(
     }
 }
 
-/// Reads the user whose stream it is to be, where one may be named.
+/// Reads the user of the stream, if the request may name one.
 fn read_user(value: &str, head: &RequestHead, options: &ApiOptions) -> Result<UserId, Problem> {
     let user = UserId::parse(value).map_err(|error| ApiError::BadUser { field: "userId", error })?;
     check_user(head, options, "userId")?;
@@ -153,7 +155,7 @@ fn read_replay(value: &str) -> Result<Begin, Problem> {
     match value {
         "all" => Ok(Begin::AllRetained),
         "latest" => Err(ApiError::NotBuilt { what: "`replay=latest`" }.into()),
-        // A number too large to be one is more than is retained.
+        // A number that is too large to parse is more than the server retains.
         _ if is_number => Ok(match value.parse().unwrap_or(usize::MAX) {
             0 => Begin::AtHead,
             count => Begin::LastRetained(count),
@@ -167,7 +169,7 @@ fn read_replay(value: &str) -> Result<Begin, Problem> {
 
 fn check_slow(value: &str) -> Result<(), Problem> {
     match value {
-        "catch-up" => Ok(()), // What every stream has.
+        "catch-up" => Ok(()), // The behaviour of every stream.
         "drop-oldest" | "drop-newest" | "coalesce" | "disconnect" => {
             Err(ApiError::NotBuilt { what: "the parameter `slow`, with any policy but `catch-up`," }.into())
         }
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_subscribes_are_told_why() {
+    fn errors_of_bad_subscribes_name_the_fault() {
         let too_long = format!("/sse?channel={}", "x".repeat(257));
         for (target, headers, status, expected) in [
             ("/sse?channel=", "", 400, "`channel`: a channel name must not be empty"),
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_may_be_a_users_where_only_this_machine_reaches_the_listener() {
+    fn a_stream_may_name_its_user_on_a_local_listener() {
         let user = |query: &str| ask(&format!("/sse{query}"), "").unwrap().user;
         assert_eq!(user(""), None);
         for query in ["?userId=jane+doe", "?user_id=jane%20doe", "?USERID[]=jane+doe"] {
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_default_anyway_is_accepted() {
+    fn defaults_can_be_named() {
         assert!(ask("/sse?replay=0&slow=catch-up", "Accept: text/*\r\n").is_ok());
     }
 

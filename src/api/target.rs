@@ -1,4 +1,5 @@
-//! Where events go: what an envelope or a parameter says, checked, and how that is put into a batch.
+//! The targets of events: reads and checks them in an envelope or a parameter, and puts them into a
+//! batch.
 
 use std::borrow::Cow;
 
@@ -13,20 +14,20 @@ use crate::base::name::{ChannelName, NameError, UserId};
 use crate::frame::batch::{Batch, TARGET_ALL, user_target};
 use crate::sse::event::Event;
 
-/// Where an event goes. Names are checked.
+/// The target of an event. Its names are checked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Target<'a> {
-    /// To these channels: one or more, perhaps some of them twice.
+    /// One or more channels. Some may be repeated.
     Channels(SmallVec<[Cow<'a, str>; 1]>),
-    /// To every stream of this user.
+    /// Every stream of this user.
     User(UserId),
-    /// To the one stream of this name.
+    /// The stream with this name.
     Client(ClientId),
-    /// To every stream.
+    /// Every stream.
     All,
 }
 
-/// Puts an event into a batch, aimed at its target; `part` is the number of its item or line.
+/// Adds an event with this target to a batch. `part` is the number of its item or line.
 pub(super) fn push_target(batch: &mut Batch, target: &Target<'_>, part: u64, event: &Event<'_>) {
     match target {
         Target::Channels(names) => {
@@ -40,13 +41,13 @@ pub(super) fn push_target(batch: &mut Batch, target: &Target<'_>, part: u64, eve
 }
 
 impl<'a> Target<'a> {
-    /// The channel of this name; `field` is where the name stands.
+    /// The channel with this name. `field` contains the name.
     pub(super) fn channel(field: &'static str, name: Cow<'a, str>) -> Result<Target<'a>, ApiError> {
         check_name(field, &name)?;
         Ok(Target::Channels(SmallVec::from_buf([name])))
     }
 
-    /// The user of this id; `field` is where the id stands.
+    /// The user with this id. `field` contains the id.
     pub(super) fn user(field: &'static str, id: &str) -> Result<Target<'a>, ApiError> {
         UserId::parse(id).map(Target::User).map_err(|error| ApiError::BadUser { field, error })
     }
@@ -54,7 +55,8 @@ impl<'a> Target<'a> {
 
 const TARGETS: [Field; 5] = [Field::Channel, Field::Channels, Field::UserId, Field::ClientId, Field::All];
 
-/// Takes the one target that an envelope names; `None` where it names none. `known` are the fields that it may have.
+/// Takes the only target of an envelope; `None` if it names none. `known` are the fields that the
+/// envelope may have.
 pub(super) fn take_target<'a>(
     envelope: &mut RawEnvelope<'a>,
     known: FieldSet,
@@ -77,7 +79,7 @@ pub(super) fn take_target<'a>(
         (Field::All, Found::Bool(true)) => Target::All,
         (Field::All, found) => return Err(wrong_kind(field, &found, "true")),
         (Field::UserId, Found::Text(id)) => Target::user(field.name(), &id)?,
-        // Whether it is connected is found out by the shards; what is no client's name cannot be.
+        // The shards know whether the client is connected. A malformed client id cannot be.
         (Field::ClientId, Found::Text(id)) => {
             ClientId::parse(&id).map(Target::Client).ok_or(ApiError::UnknownClient)?
         }
@@ -104,7 +106,7 @@ fn take_channels(items: Vec<Found<'_>>) -> Result<SmallVec<[Cow<'_, str>; 1]>, A
     names.collect()
 }
 
-/// Checks a name that an event goes to.
+/// Checks the name of a channel to publish to.
 fn check_name(field: &'static str, name: &str) -> Result<(), ApiError> {
     ChannelName::check(name).map_err(|error| match error {
         NameError::Pattern => ApiError::PatternTarget { field, name: quoted(name) },
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn two_targets_are_told_with_those_that_there_are() {
+    fn the_error_for_two_targets_lists_the_possible_ones() {
         let error = target(r#"{"all":true,"userId":"u"}"#).unwrap_err();
         assert_eq!(
             error.to_string(),

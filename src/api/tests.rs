@@ -1,4 +1,4 @@
-//! Requests to replies, and committed events to answers; what is bad about requests is in `hostile`.
+//! Requests to replies, and committed events to answers. `hostile` has the bad requests.
 
 use super::*;
 use crate::auth::Rights;
@@ -27,7 +27,7 @@ thread_local! {
     static HUB: Hub = hub();
 }
 
-/// A hub with one epoch, [`TAG`].
+/// A hub with one epoch, with the tag [`TAG`].
 fn hub() -> Hub {
     let retention = Retention { events_max: 10, bytes_max: usize::MAX, age_max: None };
     let hub = Hub::new(HubOptions {
@@ -48,7 +48,7 @@ fn with_checks<T>(act: impl FnOnce(Checks<'_>) -> T) -> T {
     FINGERPRINTS.with(|fingerprints| HUB.with(|hub| act(Checks { fingerprints, hub })))
 }
 
-/// Handles a request, with the same fingerprints in all of a test.
+/// Handles a request. All requests of a test use the same fingerprints.
 pub(super) fn handle(head: &RequestHead, body: &[u8], options: &ApiOptions, status: ServerStatus) -> Reply {
     with_checks(|checks| super::handle(head, body, options, status, checks))
 }
@@ -81,7 +81,8 @@ pub(super) fn published(reply: Reply) -> (Vec<(String, String)>, AnswerForm) {
     }
 }
 
-/// Each event's channels and frame, the latter without its chunk framing and with `#` for the server's id.
+/// The channels and the frame of each event. The frame is without its chunk framing, and has `#` for the
+/// server's id.
 fn events(batch: &Batch) -> Vec<(String, String)> {
     let event = |draft: crate::frame::batch::DraftRef<'_>| {
         let channels = draft.targets().collect::<Vec<_>>().join(",");
@@ -242,7 +243,7 @@ fn a_byte_order_mark_before_json_is_skipped_and_before_data_is_data() {
 }
 
 #[test]
-fn what_this_version_has_not_is_501_and_never_ignored() {
+fn requests_that_this_version_lacks_get_501() {
     let status = |reply| response(reply).status().code();
     for line in [
         "GET /sse?token=t",
@@ -290,7 +291,7 @@ fn what_this_version_has_not_is_501_and_never_ignored() {
 }
 
 #[test]
-fn the_head_says_what_is_done_with_the_body() {
+fn the_head_determines_how_the_body_is_read() {
     let json = "Content-Type: application/json\r\n";
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let ndjson = "Content-Type: application/x-ndjson; charset=utf-8\r\n";
@@ -341,7 +342,7 @@ fn the_head_says_what_is_done_with_the_body() {
 }
 
 #[test]
-fn methods_of_a_path_are_told() {
+fn the_methods_of_a_path_are_listed() {
     assert_eq!(
         encoded(&response(ask("OPTIONS /channels/news", ""))),
         "HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\nAllow: GET, HEAD, POST, DELETE, OPTIONS\r\n\r\n"
@@ -373,7 +374,7 @@ fn health_and_readiness_differ_while_the_server_drains() {
 }
 
 #[test]
-fn a_server_that_drains_takes_no_events_but_is_still_asked_for_streams() {
+fn a_server_that_drains_takes_no_events_but_still_gets_subscribes() {
     let ask = |line, status| handle(&request(line, ""), b"x", &options(), status);
     let refused = response(ask("POST /channels/a", ServerStatus::Draining));
     assert_eq!(refused.status(), Status::SERVICE_UNAVAILABLE);
@@ -388,7 +389,7 @@ fn a_server_that_drains_takes_no_events_but_is_still_asked_for_streams() {
 }
 
 #[test]
-fn a_subscribe_is_handed_on() {
+fn a_subscribe_becomes_a_request_for_a_stream() {
     for line in ["GET /sse?channels=a,b", "HEAD /events?channel=a&channel=b"] {
         let Reply::Subscribe(request) = ask(line, "") else { panic!("{line}") };
         let channels: Vec<&str> = request.channels.iter().map(Selector::as_str).collect();

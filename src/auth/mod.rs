@@ -1,7 +1,7 @@
-//! Floor 1: what a request may do. A value that each request carries from the moment it is admitted, and that every
-//! publish and every subscribe asks.
+//! Floor 1: what a request may do. Each request carries a [`Permission`] from its admission on, and
+//! every publish and every subscribe checks it.
 //!
-//! Where neither keys nor tokens are configured, a request may do everything; so far they never are.
+//! Without configured keys or tokens, a request may do everything. So far they are never configured.
 
 use crate::base::name::Selector;
 
@@ -13,7 +13,7 @@ pub struct Permission {
 }
 
 impl Permission {
-    /// Rights to publish and to subscribe.
+    /// A permission with these rights.
     #[must_use]
     pub const fn new(publish: Rights, subscribe: Rights) -> Permission {
         Permission { publish, subscribe }
@@ -25,7 +25,7 @@ impl Permission {
         Permission::new(Rights::All, Rights::All)
     }
 
-    /// Returns true if and only if events may be published to the channel of this name.
+    /// Returns true if the permission covers publishing to the channel with this name.
     #[must_use]
     pub fn may_publish(&self, channel: &str) -> bool {
         match &self.publish {
@@ -37,7 +37,8 @@ impl Permission {
         }
     }
 
-    /// Returns true if and only if all channels of this selector may be subscribed to, those that are yet to come too.
+    /// Returns true if the permission covers subscribing to all channels of this selector, future ones
+    /// included.
     #[must_use]
     pub fn may_subscribe(&self, selector: &Selector) -> bool {
         match &self.subscribe {
@@ -47,12 +48,12 @@ impl Permission {
     }
 }
 
-/// Which channels something may be done with.
+/// The channels that a right covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rights {
     /// Every channel.
     All,
-    /// The channels that one of these selects, and no other.
+    /// The channels that one of these selectors matches, and no others.
     Only(Vec<Selector>),
 }
 

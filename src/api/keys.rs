@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_an_envelope_is_for_what_the_envelope_means() {
+    fn the_key_of_an_envelope_covers_its_meaning() {
         let of = |body: &str| match claims("POST /publish", "", body) {
             Ok(Claims::Events(claims)) => claims[0],
             other => panic!("{other:?}"),

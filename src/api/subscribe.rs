@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_resumes_after_nothing_may_begin_with_what_is_retained() {
+    fn a_stream_that_does_not_resume_may_begin_with_retained_events() {
         for (target, headers, begin) in [
             ("/sse?replay=all", "", Begin::AllRetained),
             ("/sse?replay=5", "", Begin::LastRetained(5)),

@@ -66,13 +66,13 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_everything() {
+    fn everything_covers_every_channel() {
         let permission = Permission::everything();
         assert!(permission.may_publish("a") && permission.may_subscribe(&selector("*")));
     }
 
     #[test]
-    fn rights_cover_what_they_select_and_nothing_else() {
+    fn rights_cover_only_the_channels_they_select() {
         let only = |text| Rights::Only(vec![selector(text)]);
         let permission = Permission::new(only("news"), only("chat/*"));
         assert!(permission.may_publish("news") && !permission.may_publish("news2"));

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_read_and_what_follows_is_left() {
+    fn a_head_is_read_and_the_bytes_after_it_are_left() {
         let text = "\r\nGET /sse?channels=a,b HTTP/1.1\r\nHost: a:8080\r\nACCEPT: text/event-stream \r\n\r\n";
         let (head, consumed) = parse(format!("{text}GET").as_bytes()).unwrap().unwrap();
         assert_eq!(consumed, text.len());

@@ -66,7 +66,7 @@ fn an_incomplete_request_without_room_is_refused() {
 }
 
 #[test]
-fn an_unread_answer_without_room_closes_and_what_waits_for_the_log_stays() {
+fn an_unread_answer_without_room_closes_and_a_request_that_waits_for_the_log_stays() {
     let mut bench = Bench { room: 0, ..Bench::new() };
     bench.receive(get("/1").as_bytes());
     assert!(bench.held() > 0 && bench.refuse_held());

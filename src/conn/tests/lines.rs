@@ -164,7 +164,7 @@ fn a_body_of_any_length_is_held_in_bounded_pieces() {
 }
 
 #[test]
-fn a_line_may_be_longer_than_what_is_collected() {
+fn a_line_may_be_longer_than_the_collected_bytes() {
     let mut bench = Bench::new();
     bench.options.body_bytes_max = 3 * LINES_BYTES_MAX;
     let next = request("GET /next ");

@@ -85,7 +85,7 @@ fn a_stream_begins_as_its_version_and_method_require() {
 }
 
 #[test]
-fn a_stream_follows_the_answers_before_it_and_what_follows_it_is_not_read() {
+fn a_stream_follows_the_answers_before_it_and_requests_after_it_are_not_read() {
     for room in [1, 7, usize::MAX] {
         let mut bench = Bench { room, ..Bench::new() };
         bench.receive([get("/1"), get("/2"), get("/sse"), get("/4")].concat().as_bytes());

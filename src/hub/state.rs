@@ -44,7 +44,7 @@ pub(super) struct State {
     pub(super) tallies: VecDeque<(Sequence, Arc<Tally>)>,
     /// How far events were given up for their age.
     pub(super) expired_through: Sequence,
-    /// The clock as of the last call, in [`TICK`]s.
+    /// The clock as of the last call, in [`TICK`](super::options::TICK)s.
     pub(super) now: u32,
 }
 

@@ -18,10 +18,9 @@
 //! A channel gives up its oldest event first, so one place says what it has lost. The channels of a
 //! pattern do so in any order, so a pattern counts its evictions: a loss is new if its count is.
 //!
-//! A new pattern gathers the losses of its channels, present and former, up to the head at the time when
-//! it was entered: `evicted_through` becomes the last of them. No stream reads by a pattern before its
-//! gathering is finished, nor while its shard's cursor lies before the `dropped_through` of one of its
-//! names.
+//! A new pattern gathers the losses of its channels, present and former: `evicted_through` becomes the
+//! last of them up to the head at that time. No stream reads by a pattern before its gathering is
+//! finished, nor while its shard's cursor lies before the `dropped_through` of one of its names.
 //!
 //! # What is lost after a place
 //!
@@ -167,9 +166,9 @@ impl Channels {
         self.forgotten.may_have_lost(prefix, place, PLACES_PER_LOOK, is_former)
     }
 
-    /// Notes that a channel's history is dropped up to `through`. Streams of its patterns wait, too,
-    /// until their shard has taken every event up to there. What the patterns lose is noted by
-    /// [`Channels::note_lost_to`]. Events in `lapsed` had lapsed and are not lost.
+    /// Notes that a channel's history is dropped up to `through`. Streams of the channel and of its
+    /// patterns read again once their shard has taken every event up to there. What the patterns lose is
+    /// noted by [`Channels::note_lost_to`]. Events in `lapsed` had lapsed and are not lost.
     pub(in crate::hub) fn drop_through(
         &mut self,
         id: ChannelId,

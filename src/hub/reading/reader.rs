@@ -2,10 +2,10 @@
 //! its place.
 //!
 //! Such a stream holds a [`Cursor`] and no frames. Each slice is read under the lock. It has at most
-//! [`SLICE_RUNS_MAX`] references to at most [`SLICE_FRAMES_MAX`] frames in the order of the sequence.
-//! The frames are merged from all channels of the stream or, if its patterns match many channels, picked
-//! from the order of all events (`walk`). A slice ends at the shard's cursor: the shard delivers what
-//! follows.
+//! [`SLICE_RUNS_MAX`](super::SLICE_RUNS_MAX) references to at most
+//! [`SLICE_FRAMES_MAX`](super::SLICE_FRAMES_MAX) frames in the order of the sequence. The frames are
+//! merged from all channels of the stream or, if its patterns match many channels, picked from the order
+//! of all events (`walk`). A slice ends at the shard's cursor: the shard delivers what follows.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;

@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
-use crate::records::{Draft, NAMES, OWN_IDS, SELECTORS};
+use crate::records::{Draft, EVERYBODY, NAMES, OWN_IDS, SELECTORS, USERS, named};
 use crate::retained::PAGE_BYTES_MAX;
 use crate::world::World;
 
@@ -30,15 +30,40 @@ enum Place {
     /// After an id that publishers give.
     Own(Index),
     Unknown,
+    /// With the last events that are retained, or with all.
+    Last(usize),
+    AllRetained,
 }
 
 #[derive(Clone, Debug)]
 enum Op {
     Publish(Vec<Draft>),
-    Subscribe { shard: Index, selectors: Vec<usize>, place: Place },
+    Subscribe {
+        shard: Index,
+        selectors: Vec<usize>,
+        user: Option<usize>,
+        place: Place,
+    },
+    /// Give a stream one more channel or pattern, and one less.
+    Add {
+        stream: Index,
+        selector: usize,
+    },
+    Part {
+        stream: Index,
+        nth: usize,
+    },
     Unsubscribe(Index),
-    Take { shard: Index, frames_max: u32, bytes_max: usize, behind: u8 },
-    Read { stream: Index, limits: SliceLimits },
+    Take {
+        shard: Index,
+        frames_max: u32,
+        bytes_max: usize,
+        behind: u8,
+    },
+    Read {
+        stream: Index,
+        limits: SliceLimits,
+    },
     ReadAll(Index),
     DropHistory(usize),
     Advance(u32),
@@ -51,7 +76,7 @@ fn channels(count_max: usize) -> impl Strategy<Value = Vec<usize>> {
 
 /// Channels and patterns to subscribe to.
 fn selectors(count_max: usize) -> impl Strategy<Value = Vec<usize>> {
-    let any = subsequence((0..SELECTORS).collect::<Vec<_>>(), 1..=count_max).prop_shuffle();
+    let any = subsequence(named(), 1..=count_max).prop_shuffle();
     prop_oneof![channels(count_max), any]
 }
 
@@ -65,12 +90,14 @@ struct Shape {
 }
 
 fn drafts(Shape { filler: (from, to), busy }: Shape) -> impl Strategy<Value = Vec<Draft>> {
-    let channels = prop_oneof![4 * busy => Just(vec![0]), 3 => channels(1), 1 => channels(NAMES.len())];
+    let others = prop_oneof![NAMES.len()..EVERYBODY, Just(EVERYBODY)].prop_map(|target| vec![target]);
+    let targets =
+        prop_oneof![8 * busy => Just(vec![0]), 6 => channels(1), 2 => channels(NAMES.len()), 1 => others];
     let filler = prop_oneof![2 => from..to.min(from + 200), 1 => from..to];
     let own_id = proptest::option::weighted(0.2, 0..OWN_IDS.len());
     let ttl = proptest::option::weighted(0.25, 1..4_u32).prop_map(|ttl| ttl.and_then(NonZeroU32::new));
-    let draft = (channels, filler, own_id, ttl);
-    vec(draft.prop_map(|(channels, filler, own_id, ttl)| Draft { channels, filler, own_id, ttl }), 1..=20)
+    let draft = (targets, filler, own_id, ttl);
+    vec(draft.prop_map(|(targets, filler, own_id, ttl)| Draft { targets, filler, own_id, ttl }), 1..=20)
 }
 
 fn place() -> impl Strategy<Value = Place> {
@@ -81,6 +108,8 @@ fn place() -> impl Strategy<Value = Place> {
         1 => Just(Place::OtherServer),
         3 => any::<Index>().prop_map(Place::Own),
         1 => Just(Place::Unknown),
+        2 => (0..30_usize).prop_map(Place::Last),
+        1 => Just(Place::AllRetained),
     ]
 }
 
@@ -92,8 +121,12 @@ fn op(shape: Shape) -> impl Strategy<Value = Op> {
     let behind = prop_oneof![2 => Just(0), 1 => any::<u8>()];
     prop_oneof![
         10 => drafts(shape).prop_map(Op::Publish),
-        5 => (any::<Index>(), selectors(4), place())
-            .prop_map(|(shard, selectors, place)| Op::Subscribe { shard, selectors, place }),
+        5 => (any::<Index>(), selectors(4), proptest::option::of(0..USERS.len()), place()).prop_map(
+            |(shard, selectors, user, place)| Op::Subscribe { shard, selectors, user, place }
+        ),
+        3 => (any::<Index>(), select(named()))
+            .prop_map(|(stream, selector)| Op::Add { stream, selector }),
+        2 => (any::<Index>(), 0..4_usize).prop_map(|(stream, nth)| Op::Part { stream, nth }),
         3 => any::<Index>().prop_map(Op::Unsubscribe),
         12 => (any::<Index>(), frames_max, bytes_max, behind).prop_map(
             |(shard, frames_max, bytes_max, behind)| Op::Take { shard, frames_max, bytes_max, behind }
@@ -123,8 +156,35 @@ fn options() -> impl Strategy<Value = HubOptions> {
     )
 }
 
+/// A step of a life in which channels come, lose what they had, and go, again and again.
+fn op_of_few_channels() -> impl Strategy<Value = Op> {
+    let targets = prop_oneof![5 => 0..4_usize, 2 => 0..EVERYBODY].prop_map(|target| vec![target]);
+    let draft = targets.prop_map(|targets| Draft { targets, filler: 0, own_id: None, ttl: None });
+    let selectors = prop_oneof![3 => 0..4_usize, 1 => select(named())].prop_map(|selector| vec![selector]);
+    prop_oneof![
+        6 => vec(draft, 1..=2).prop_map(Op::Publish),
+        4 => (any::<Index>(), selectors, proptest::option::weighted(0.2, 0..USERS.len()), any::<Index>())
+            .prop_map(|(shard, selectors, user, place)| Op::Subscribe {
+                shard,
+                selectors,
+                user,
+                place: Place::Known(place)
+            }),
+        4 => any::<Index>().prop_map(Op::Unsubscribe),
+        1 => (any::<Index>(), select(named())).prop_map(|(stream, selector)| Op::Add { stream, selector }),
+        3 => any::<Index>().prop_map(|shard| Op::Take {
+            shard,
+            frames_max: u32::MAX,
+            bytes_max: usize::MAX,
+            behind: 0
+        }),
+        3 => any::<Index>().prop_map(Op::ReadAll),
+        1 => (0..NAMES.len()).prop_map(Op::DropHistory),
+    ]
+}
+
 /// Options, and steps whose events are of a size: small ones; any; so many bytes that they do not fit; and many bytes
-/// of which little is retained.
+/// of which little is retained. In the last kind of life the hub forgets channels that were there.
 fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
     let full =
         (options(), RETENTION_BYTES_MIN..RETENTION_BYTES_MIN * 5 / 4).prop_map(|(options, bytes_max)| {
@@ -135,6 +195,12 @@ fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
         let retention = Retention { events_max, age_max: None, ..options.retention };
         HubOptions { retention, ..options }
     });
+    let forgetful = (options(), 0..2_usize, 2..5_usize, 1..3_usize).prop_map(
+        |(options, events_max, channels_max, shards)| {
+            let retention = Retention { events_max, age_max: None, ..options.retention };
+            HubOptions { retention, channels_max, shards, ..options }
+        },
+    );
     let any = |filler_max| op(Shape { filler: (0, filler_max), busy: 1 });
     let busy = op(Shape { filler: (3000, 4000), busy: 15 });
     prop_oneof![
@@ -142,6 +208,7 @@ fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
         2 => (options(), vec(any(10_000), 1..150)),
         1 => (full, vec(any(10_000), 200..400)),
         1 => (sparse, vec(busy, 200..400)),
+        2 => (forgetful, vec(op_of_few_channels(), 100..400)),
     ]
 }
 
@@ -149,6 +216,8 @@ fn begin(world: &World, place: &Place) -> Begin {
     match place {
         Place::AtHead => Begin::AtHead,
         Place::Unknown => Begin::AfterOwn("who-knows".into()),
+        Place::Last(count) => Begin::LastRetained(*count),
+        Place::AllRetained => Begin::AllRetained,
         Place::Own(index) => {
             let id = *index.get(&OWN_IDS);
             EventId::parse(id.as_bytes()).map_or_else(|| Begin::AfterOwn(id.into()), Begin::After)
@@ -192,9 +261,9 @@ fn step(world: &mut World, op: &Op) {
     let streams = world.streams.len();
     match op {
         Op::Publish(drafts) => world.publish(drafts),
-        Op::Subscribe { shard, selectors, place } => {
+        Op::Subscribe { shard, selectors, user, place } => {
             let begin = begin(world, place);
-            world.subscribe(shard.index(shards), selectors, begin);
+            world.subscribe(shard.index(shards), selectors, *user, begin);
         }
         Op::Take { shard, frames_max, bytes_max, behind } => {
             let limits =
@@ -204,7 +273,10 @@ fn step(world: &mut World, op: &Op) {
         Op::DropHistory(channel) => world.drop_history(*channel),
         Op::Advance(ticks) => world.advance(*ticks),
         Op::BeginEpoch(skipped) => world.begin_epoch(*skipped),
-        Op::Unsubscribe(_) | Op::Read { .. } | Op::ReadAll(_) if streams == 0 => {}
+        Op::Unsubscribe(_) | Op::Add { .. } | Op::Part { .. } | Op::Read { .. } | Op::ReadAll(_)
+            if streams == 0 => {}
+        Op::Add { stream, selector } => world.add(stream.index(streams), *selector),
+        Op::Part { stream, nth } => world.part(stream.index(streams), *nth),
         Op::Unsubscribe(stream) => world.unsubscribe(stream.index(streams)),
         Op::Read { stream, limits } => world.read(stream.index(streams), *limits),
         Op::ReadAll(stream) => read_to_the_end(world, stream.index(streams)),
@@ -240,7 +312,7 @@ fn end(world: &mut World) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 200, max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default()
+        cases: 100, max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! Everything goes through the public API.
 
+mod changes;
 mod hub;
 #[path = "../../benches/support/interval.rs"]
 mod interval;
@@ -12,6 +13,7 @@ mod records;
 mod retained;
 mod sse;
 mod stream;
+mod told;
 mod vectors;
 mod wire;
 mod world;

@@ -8,7 +8,7 @@ use downpour::hub::SEGMENT_BYTES_MOST;
 use downpour::hub::reading::{Cursor, Slice, SliceLimits};
 use downpour::hub::{Begin, ChannelId, TICK};
 
-use crate::records::{NAMES, SELECTORS};
+use crate::records::{EVERYBODY, NAMES, SELECTORS, TARGETS, USERS, selector_text};
 use crate::world::World;
 
 /// What a page holds beside its retained frames at the most: its segment, its large frames, its entries. The page that
@@ -32,8 +32,12 @@ pub(crate) enum Step {
 impl World {
     /// Finds out what is still retained after a step, and checks that what is not was due, and what was due is not.
     pub(crate) fn settle(&mut self, step: Step) {
+        let mut step = step;
         while self.hub.is_unfinished() {
             self.hub.tidy(); // As shards do in their turns.
+            if step == Step::Keeps {
+                step = Step::Takes; // That gives up what is too old, too.
+            }
         }
         let held = self.hub.held_bytes();
         let known = self.hub.channels_len();
@@ -46,16 +50,17 @@ impl World {
             });
         let is_old = |at: u32| oldest_tick.is_some_and(|oldest| at < oldest);
         let mut for_bytes = BTreeSet::new();
-        for ((name, channel), gone) in self.channels.iter_mut().enumerate().zip(gone) {
+        for ((name, channel), gone) in self.targets.iter_mut().enumerate().zip(gone) {
+            let name = selector_text(name);
             let is_dropped = |number: u64| number <= channel.dropped;
             let is_kept = gone.iter().all(|&number| is_dropped(number));
-            assert!(step != Step::Keeps || is_kept, "{} lost {gone:?}", NAMES[name]);
+            assert!(step != Step::Keeps || is_kept, "{name} lost {gone:?}");
             let held: BTreeSet<u64> = channel.retained().chain(channel.untaken_lapsed(taken)).collect();
             let surplus = held.len().saturating_sub(self.options.retention.events_max);
             let first_kept = held.iter().nth(surplus).copied().unwrap_or(u64::MAX);
             for number in channel.retained() {
                 if is_dropped(number) {
-                    assert!(gone.contains(&number), "event {number} of {} was dropped", NAMES[name]);
+                    assert!(gone.contains(&number), "event {number} of {name} was dropped");
                     continue;
                 }
                 let (is_over, is_old) = (number < first_kept, is_old(self.events[&number].at));
@@ -65,14 +70,14 @@ impl World {
                         for_bytes.insert(number);
                     }
                 } else if number <= taken && step != Step::Keeps {
-                    assert!(!is_over, "event {number} is beyond the bound of {}", NAMES[name]);
-                    assert!(!is_old || step == Step::Takes, "event {number} is too old for {}", NAMES[name]);
+                    assert!(!is_over, "event {number} is beyond the bound of {name}");
+                    assert!(!is_old || step == Step::Takes, "event {number} is too old for {name}");
                 }
             }
             channel.evicted.extend(gone);
         }
         if let Some(cut) = for_bytes.last() {
-            let oldest = self.channels.iter().filter_map(|channel| channel.retained().next()).min();
+            let oldest = self.targets.iter().filter_map(|target| target.retained().next()).min();
             assert!(oldest.is_none_or(|oldest| oldest > *cut), "{cut} was given up before older events");
             // Too much was held before the last page went, with the few channels that went with it.
             let enough = self.options.retention.bytes_max.saturating_sub(PAGE_BYTES_MAX + 16 * 1024);
@@ -84,11 +89,11 @@ impl World {
         }
         let subscribed: Vec<bool> =
             (0..SELECTORS).map(|selector| self.subscribers(selector).next().is_some()).collect();
-        let (channels, patterns) = subscribed.split_at(NAMES.len());
-        for (channel, is_subscribed) in self.channels.iter_mut().zip(channels) {
+        let (targets, patterns) = subscribed.split_at(TARGETS);
+        for (target, (channel, is_subscribed)) in self.targets.iter_mut().zip(targets).enumerate() {
             // What was dropped and not taken by all is still there, though nobody can read it.
             let is_held = channel.retained().chain(channel.untaken_lapsed(taken)).next().is_some();
-            channel.is_known &= *is_subscribed || is_held || channel.dropped > taken;
+            channel.is_known &= *is_subscribed || is_held || channel.dropped > taken || target == EVERYBODY;
         }
         for (pattern, is_subscribed) in self.patterns.iter_mut().zip(patterns) {
             // Its last event is still to be told to the shards that had its subscribers.
@@ -100,16 +105,16 @@ impl World {
     /// What is retained and whose time has passed has lapsed.
     fn note_lapses(&mut self) {
         let (now, events) = (self.now, &self.events);
-        for channel in &mut self.channels {
+        for channel in &mut self.targets {
             let lapsed: Vec<u64> = channel.retained().filter(|number| events[number].lapses <= now).collect();
             channel.lapsed.extend(lapsed);
         }
     }
 
-    /// The events that each channel has given up since it was last asked.
-    fn probe(&mut self) -> [Vec<u64>; NAMES.len()] {
+    /// The events that each target has given up since it was last asked.
+    fn probe(&mut self) -> [Vec<u64>; TARGETS] {
         std::array::from_fn(|name| {
-            let channel = &self.channels[name];
+            let channel = &self.targets[name];
             if !channel.is_known || channel.retained().next().is_none() {
                 return Vec::new();
             }
@@ -118,16 +123,22 @@ impl World {
                 return channel.retained().filter(|&number| number <= channel.dropped).collect();
             }
             let begin = Begin::After(self.id_of(self.epochs[0].first - 1));
-            let names = [Selector::parse(NAMES[name]).expect("it is a name")];
-            let subscribed = self.hub.subscribe(shard, &names, None, begin).expect("it is in the table");
+            let names: Vec<Selector> = NAMES
+                .get(name)
+                .map(|name| Selector::parse(name).expect("it is a name"))
+                .into_iter()
+                .collect();
+            let user = name.checked_sub(NAMES.len()).and_then(|user| USERS.get(user)).copied();
+            let subscribed = self.hub.subscribe(shard, &names, user, begin).expect("it is in the table");
             let mut cursor = Cursor::behind(Sequence(self.epochs[0].first - 1), None);
-            let retained = self.read_all(shard, &subscribed.channels, &mut cursor);
-            self.hub.unsubscribe(shard, [subscribed.channels[0]], |_, _| false);
+            let mut retained = self.read_all(shard, &subscribed.channels, &mut cursor);
+            retained.retain(|number| self.events[number].targets.contains(&name)); // What goes to all came too.
+            self.hub.unsubscribe(shard, subscribed.channels, |_, _| false);
             let cursor = self.cursors[shard];
             let mut gone: Vec<u64> =
-                self.channels[name].retained().filter(|&number| number <= cursor).collect();
+                self.targets[name].retained().filter(|&number| number <= cursor).collect();
             let newest = gone.split_off(gone.len().saturating_sub(retained.len()));
-            assert_eq!(retained, newest, "the newest of {}", NAMES[name]);
+            assert_eq!(retained, newest, "the newest of {}", selector_text(name));
             gone
         })
     }

@@ -1,4 +1,4 @@
-//! A naive model of the hub beside the hub: every event ever applied, and what of it each channel still retains.
+//! A naive model of the hub beside the hub: every event ever applied, and what of it each target still retains.
 //!
 //! What the bound of bytes gives up depends on how bytes are laid out, which a model should not know. So what is
 //! retained is asked of the hub itself, after each step, and the model checks that each loss was due.
@@ -15,8 +15,8 @@ use downpour::hub::{HOLD_STEPS, Hub, HubOptions, Receivers, ShardSet, TICK, Tall
 use downpour::sse::event::Event;
 
 use crate::records::{
-    Channel, Draft, Epoch, NAMES, OWN_IDS, PATTERNS, Pattern, Published, SELECTORS, channels_of,
-    selector_text,
+    Draft, EVERYBODY, Epoch, NAMES, OWN_IDS, PATTERNS, Pattern, Published, SELECTORS, TARGETS, Target,
+    is_named, pattern_of, selector_text, targets_of,
 };
 use crate::retained::Step;
 use crate::stream::Stream;
@@ -26,7 +26,7 @@ pub(crate) struct World {
     pub(crate) hub: Hub,
     pub(crate) options: HubOptions,
     pub(crate) events: BTreeMap<u64, Published>,
-    pub(crate) channels: [Channel; NAMES.len()],
+    pub(crate) targets: [Target; TARGETS],
     pub(crate) patterns: [Pattern; PATTERNS.len()],
     pub(crate) epochs: Vec<Epoch>,
     pub(crate) cursors: Vec<u64>,
@@ -47,7 +47,7 @@ impl World {
             hub: Hub::new(options),
             options,
             events: BTreeMap::new(),
-            channels: Default::default(),
+            targets: Default::default(),
             patterns: Default::default(),
             epochs: Vec::new(),
             cursors: vec![0; options.shards],
@@ -55,6 +55,7 @@ impl World {
             now: 0,
             tallies: Vec::new(),
         };
+        world.targets[EVERYBODY].is_known = true;
         world.begin_epoch(0);
         world
     }
@@ -81,31 +82,31 @@ impl World {
         EventId { tag: epoch.tag, sequence: Sequence(place) }
     }
 
-    /// The place of the earliest event with this id of its publisher's among those that go to `channels`, where it is known
+    /// The place of the earliest event with this id of its publisher's among those that go to `targets`, where it is known
     /// still; and all later ones.
-    pub(crate) fn places_of_own_id(&self, id: &str, channels: &[usize]) -> Vec<u64> {
+    pub(crate) fn places_of_own_id(&self, id: &str, targets: &[usize]) -> Vec<u64> {
         let used = self.events.iter().filter(|(_, event)| event.event_id == id);
-        let is_known = |number: u64, channel: &Channel| {
-            let later = channel.events.iter().filter(|&&other| other > number).count();
+        let is_known = |number: u64, target: &Target| {
+            let later = target.events.iter().filter(|&&other| other > number).count();
             let is_passed = later >= self.options.retention.events_max;
             let taken = self.taken_by_all();
-            let dropped = channel.events.iter().copied().filter(|&number| number <= channel.dropped);
+            let dropped = target.events.iter().copied().filter(|&number| number <= target.dropped);
             let untaken_dropped = dropped.filter(|&number| number > taken);
-            let held = channel.retained().chain(channel.untaken_lapsed(taken)).chain(untaken_dropped).min();
+            let held = target.retained().chain(target.untaken_lapsed(taken)).chain(untaken_dropped).min();
             !is_passed || held.is_some_and(|first| first <= number)
         };
         let is_known = |used: &(&u64, &Published)| {
             let (&number, event) = *used;
-            let mut common = event.channels.iter().filter(|channel| channels.contains(channel));
-            common.any(|&channel| is_known(number, &self.channels[channel]))
+            let mut common = event.targets.iter().filter(|target| targets.contains(target));
+            common.any(|&target| is_known(number, &self.targets[target]))
         };
         used.filter(is_known).map(|(&number, _)| number).collect()
     }
 
-    /// How many ids publishers have given, in all channels.
+    /// How many ids publishers have given, in all targets.
     pub(crate) fn own_ids(&self) -> usize {
         let own = self.events.values().filter(|event| OWN_IDS.contains(&&*event.event_id));
-        own.map(|event| event.channels.len()).sum()
+        own.map(|event| event.targets.len()).sum()
     }
 
     /// True where the hub may have given up ids of publishers to keep to its bound of bytes.
@@ -118,54 +119,56 @@ impl World {
         self.options.channels_max < NAMES.len()
     }
 
-    /// The streams that name a channel or a pattern.
+    /// The streams that have a target or a pattern.
     pub(crate) fn subscribers(&self, selector: usize) -> impl Iterator<Item = &Stream> {
         self.streams.iter().filter(move |stream| stream.selectors.contains(&selector))
     }
 
-    /// Returns true if and only if a stream of the shard names one of these.
+    /// Returns true if and only if a stream of the shard has one of these.
     fn concerns(&self, selectors: &[usize], shard: usize) -> bool {
         selectors.iter().any(|&selector| self.subscribers(selector).any(|stream| stream.shard == shard))
     }
 
-    /// The channels, and the patterns with subscribers that match one of them.
-    fn selectors_of(&self, channels: &[usize]) -> Vec<usize> {
+    /// The targets, and the patterns with subscribers that match one of them.
+    fn selectors_of(&self, targets: &[usize]) -> Vec<usize> {
         let matches = |pattern: &usize| {
             self.subscribers(*pattern).next().is_some()
-                && channels_of(*pattern).iter().any(|channel| channels.contains(channel))
+                && targets_of(*pattern).iter().any(|target| targets.contains(target))
         };
-        channels.iter().copied().chain((NAMES.len()..SELECTORS).filter(matches)).collect()
+        targets.iter().copied().chain((TARGETS..SELECTORS).filter(matches)).collect()
     }
 
     /// How many channels and patterns are in the table.
     pub(crate) fn known(&self) -> usize {
         let patterns = self.patterns.iter().filter(|pattern| pattern.is_known).count();
-        patterns + self.channels.iter().filter(|channel| channel.is_known).count()
+        patterns + self.targets[..NAMES.len()].iter().filter(|channel| channel.is_known).count()
     }
 
     fn is_known(&self, selector: usize) -> bool {
-        match selector.checked_sub(NAMES.len()) {
-            None => self.channels[selector].is_known,
+        match pattern_of(selector) {
+            None => self.targets[selector].is_known,
             Some(pattern) => self.patterns[pattern].is_known,
         }
     }
 
-    /// Puts channels and patterns in the model's table; `None` if they are too many.
+    /// Puts targets and patterns in the model's table; `None` if the channels and patterns are too many.
     pub(crate) fn enter(&mut self, selectors: &[usize]) -> Option<()> {
         let new: BTreeSet<usize> =
             selectors.iter().copied().filter(|&selector| !self.is_known(selector)).collect();
-        if !new.is_empty() && self.known() + new.len() > self.options.channels_max {
+        let new_named = new.iter().filter(|&&selector| is_named(selector)).count();
+        if new_named > 0 && self.known() + new_named > self.options.channels_max {
             return None;
         }
         for selector in new {
-            if let Some(pattern) = selector.checked_sub(NAMES.len()) {
+            if let Some(pattern) = pattern_of(selector) {
                 self.patterns[pattern] = Pattern { last: 0, is_known: true };
                 continue;
             }
-            let channel = &mut self.channels[selector];
-            assert_eq!(channel.retained().next(), None, "a channel with events is in the table");
-            channel.before = channel.events.len();
-            channel.is_known = true;
+            let target = &mut self.targets[selector];
+            assert_eq!(target.retained().next(), None, "a target with events is in the table");
+            target.before = target.events.len();
+            target.before_again.clear();
+            target.is_known = true;
         }
         Some(())
     }
@@ -186,7 +189,8 @@ impl World {
         let mut published = Vec::new();
         for (draft, number) in drafts.iter().zip(first..) {
             let data = format!("{number} {}", filler(draft.filler, number));
-            let names: Vec<&str> = draft.channels.iter().map(|&channel| NAMES[channel]).collect();
+            let names: Vec<String> = draft.targets.iter().map(|&target| selector_text(target)).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let event = Event::new(&data).with_type("tick").expect("it is a type");
             let own = draft.own_id.map(|own| OWN_IDS[own]);
             let event = own.map_or(Ok(event), |own| event.with_id(own)).expect("it is an id");
@@ -195,13 +199,13 @@ impl World {
             let lapses = draft.ttl.map_or(u32::MAX, |ttl| self.now + ttl.get() * 10);
             let id = EventId { tag, sequence: Sequence(number) }.to_string();
             let event_id = own.map_or(id, str::to_owned);
-            let channels = draft.channels.clone();
-            let selectors = self.selectors_of(&channels);
+            let targets = draft.targets.clone();
+            let selectors = self.selectors_of(&targets);
             let at = self.now;
             published
-                .push((number, Published { channels, selectors, data, event_id, at, lapses, frame: None }));
+                .push((number, Published { targets, selectors, data, event_id, at, lapses, frame: None }));
         }
-        let all: Vec<usize> = drafts.iter().flat_map(|draft| draft.channels.iter().copied()).collect();
+        let all: Vec<usize> = drafts.iter().flat_map(|draft| draft.targets.iter().copied()).collect();
         let entered = self.enter(&all);
         assert_eq!(self.hub.exceeds_channels_max(&batch), entered.is_none(), "whether channels are too many");
         if entered.is_none() {
@@ -212,7 +216,7 @@ impl World {
         let before = self.head();
         self.epochs.last_mut().expect("an epoch is open").last = last;
         assert_eq!(applied.first, EventId { tag, sequence: Sequence(first) });
-        let last_selectors = self.selectors_of(&drafts[drafts.len() - 1].channels);
+        let last_selectors = self.selectors_of(&drafts[drafts.len() - 1].targets);
         let subscribers = last_selectors.iter().map(|&selector| self.subscribers(selector).count() as u64);
         let subscribers: Vec<u64> = subscribers.filter(|&streams| streams > 0).collect();
         match (applied.receivers, &subscribers[..]) {
@@ -220,38 +224,55 @@ impl World {
             (Receivers::Exactly(receivers), &[streams]) => assert_eq!(receivers, streams),
             (Receivers::Counting(tally), &[_, _, ..]) => {
                 assert_eq!(tally.total(), None, "no shard has taken the event yet");
-                let reached = self.streams.iter().filter(|stream| stream.names_any(&last_selectors)).count();
+                let reached = self.streams.iter().filter(|stream| stream.has_any(&last_selectors)).count();
                 self.tallies.push((last, tally, reached as u64));
             }
             (receivers, _) => panic!("{receivers:?} of {subscribers:?}"),
         }
-        let concerned: Vec<usize> =
-            published.iter().flat_map(|(_, event)| event.selectors.iter().copied()).collect();
         let mut interested = ShardSet::default();
         for shard in 0..self.options.shards {
-            if self.concerns(&concerned, shard) {
+            let concerns = |(_, event): &&(u64, Published)| self.concerns(&event.selectors, shard);
+            let first_concern = published.iter().find(concerns).map(|(number, _)| *number);
+            if first_concern.is_some() {
                 interested.insert(shard);
-                if self.cursors[shard] == before {
-                    // Parts of a batch that concern it no more than all before are not its to look at.
-                    let reached = self.hub.cursor(shard).0;
-                    let passed = published.iter().filter(|(number, _)| *number <= reached);
-                    let concerns = |event: &Published| self.concerns(&event.selectors, shard);
-                    assert!(reached >= before && !passed.into_iter().any(|(_, event)| concerns(event)));
-                    self.cursors[shard] = reached;
-                }
-            } else if self.cursors[shard] == before {
-                self.cursors[shard] = last;
+            }
+            if self.cursors[shard] == before {
+                // A batch is applied in parts, and a shard passes those that do not concern it.
+                let cursor = self.hub.cursor(shard).0;
+                let passed = first_concern.map_or(last..=last, |first| before..=first - 1);
+                assert!(
+                    passed.contains(&cursor),
+                    "shard {shard} passes events up to {cursor}, not {passed:?}"
+                );
+                self.cursors[shard] = cursor;
             }
         }
         assert_eq!(applied.interested, interested);
         for (number, event) in published {
-            for pattern in event.selectors.iter().filter_map(|selector| selector.checked_sub(NAMES.len())) {
+            for pattern in event.selectors.iter().filter_map(|&selector| pattern_of(selector)) {
                 self.patterns[pattern].last = number;
             }
-            event.channels.iter().for_each(|&channel| self.channels[channel].events.push(number));
+            event.targets.iter().for_each(|&target| self.targets[target].events.push(number));
             self.events.insert(number, event);
         }
         self.settle(Step::Enforces);
+        self.note_parts(before);
+    }
+
+    /// A batch that is applied in parts gives up events between them. So a target that nobody subscribes to may leave the table and
+    /// enter it again.
+    fn note_parts(&mut self, head: u64) {
+        if !self.is_cut_up() {
+            return;
+        }
+        let taken = self.taken_by_all();
+        let is_subscribed: [bool; EVERYBODY] =
+            std::array::from_fn(|target| self.subscribers(target).next().is_some());
+        for (target, _) in
+            self.targets.iter_mut().zip(is_subscribed).filter(|(_, is_subscribed)| !is_subscribed)
+        {
+            target.note_parts(head, taken);
+        }
     }
 
     pub(crate) fn advance(&mut self, ticks: u32) {
@@ -263,7 +284,7 @@ impl World {
     /// Drops the history of a channel.
     pub(crate) fn drop_history(&mut self, name: usize) {
         let is_subscribed = self.subscribers(name).next().is_some();
-        let channel = &mut self.channels[name];
+        let channel = &mut self.targets[name];
         let retained: Vec<u64> = channel.retained().collect();
         let expected = (is_subscribed || !retained.is_empty()).then_some(retained.len());
         channel.dropped = retained.last().copied().unwrap_or(channel.dropped);
@@ -274,7 +295,7 @@ impl World {
     /// Returns true if and only if a stream's shard has yet to pass what was dropped of one of its channels.
     pub(crate) fn is_waiting(&self, stream: &Stream) -> bool {
         let end = self.cursors[stream.shard];
-        stream.channels.iter().any(|&channel| self.channels[channel].dropped > end)
+        stream.targets().into_iter().any(|target| self.targets[target].dropped > end)
     }
 
     /// Lets a shard take, checks what it got, and hands it to its live streams, but for those that `falls_behind` names.
@@ -296,11 +317,8 @@ impl World {
             if let Some(tally) = &run.tally {
                 assert_eq!(run.frames, 1, "an event whose receivers are counted stands alone");
                 let event = &self.events[&numbers[0]];
-                let is_found = |stream: &&Stream| {
-                    stream.shard == shard
-                        && stream.subscribed_at < numbers[0]
-                        && stream.names_any(&event.selectors)
-                };
+                let is_found =
+                    |stream: &&Stream| stream.shard == shard && stream.had_any(&event.selectors, numbers[0]);
                 tally.add(shard, self.streams.iter().filter(is_found).count() as u64);
             }
             if run.tally.is_some() && !self.concerns(&self.events[&numbers[0]].selectors, shard) {

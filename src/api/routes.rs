@@ -280,6 +280,8 @@ mod tests {
             (Method::Other, "/healthz", Status::METHOD_NOT_ALLOWED),
             (Method::Post, "/metrics", Status::METHOD_NOT_ALLOWED),
             (Method::Delete, "/sse/stats", Status::METHOD_NOT_ALLOWED),
+            (Method::Connect, "example.org:443", Status::METHOD_NOT_ALLOWED),
+            (Method::Connect, "/sse", Status::METHOD_NOT_ALLOWED),
             (Method::Get, "/dashboard", Status::NOT_IMPLEMENTED),
             (Method::Post, "/stop", Status::NOT_IMPLEMENTED),
             (Method::Delete, "/users/u/streams", Status::NOT_IMPLEMENTED),

@@ -77,17 +77,26 @@ pub struct Outbox {
 impl Outbox {
     /// Takes a run if it fits. An empty outbox takes one frame of any size, and otherwise no more than
     /// the limits. A partly written run counts fewer frames, in proportion to its bytes that still wait.
-    #[inline]
+    ///
+    /// Inlined for the empty outbox, which is what a delivery finds: the call cost 16 instructions of a
+    /// delivery, which takes 143 (`scripts/instructions`).
+    #[inline(always)]
     pub fn push(&mut self, run: Run, limits: &OutboxLimits) -> Pushed {
-        let (bytes, frames) = (self.bytes + run.len(), self.frames + run.frames());
-        if self.is_empty() {
-            if frames > 1 && (bytes > limits.bytes_max || frames > limits.frames_max) {
-                return Pushed::Full;
-            }
-            (self.bytes, self.frames) = (bytes, frames);
-            self.front = Some(run);
-            return Pushed::Queued;
+        if !self.is_empty() {
+            return self.push_behind(run, limits);
         }
+        let (bytes, frames) = (self.bytes + run.len(), self.frames + run.frames());
+        if frames > 1 && (bytes > limits.bytes_max || frames > limits.frames_max) {
+            return Pushed::Full;
+        }
+        (self.bytes, self.frames) = (bytes, frames);
+        self.front = Some(run);
+        Pushed::Queued
+    }
+
+    /// Takes a run behind others if it fits.
+    fn push_behind(&mut self, run: Run, limits: &OutboxLimits) -> Pushed {
+        let (bytes, frames) = (self.bytes + run.len(), self.frames + run.frames());
         if bytes > limits.bytes_max || frames - self.frames_begun() > limits.frames_max {
             return Pushed::Full;
         }

@@ -84,7 +84,9 @@ impl TakeLimits {
 
 impl Hub {
     /// Moves the shard's cursor on, as far as the limits and one hold of the lock allow. Appends the
-    /// frames it passes that concern the shard to `runs`, in order.
+    /// frames it passes that concern the shard to `runs`, in order. It may spend the whole budget of the
+    /// hold: half as many frames in a send cost a third more for each delivery at saturation. What is due
+    /// to go then goes in [`Hub::tidy`].
     ///
     /// Returns the new cursor. It equals [`Hub::head`] if and only if nothing more can be taken now.
     pub fn take(&self, shard: usize, limits: TakeLimits, runs: &mut Vec<LiveRun>) -> Sequence {
@@ -107,7 +109,7 @@ impl Hub {
                 let is_taken = tally.is_some() || state.concerns(entry.target, shard);
                 // A frame that is only passed over costs nothing, however large it is.
                 let len = if is_taken { (place.to - place.from) as usize } else { 0 };
-                if frames > 0 && (!limits.allow(frames + 1, bytes + len) || state.budget.is_spent_to(2)) {
+                if frames > 0 && (!limits.allow(frames + 1, bytes + len) || state.budget.is_spent()) {
                     reached = Sequence(sequence.0 - 1);
                     break 'pages;
                 }

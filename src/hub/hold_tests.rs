@@ -108,6 +108,16 @@ fn read(hub: &Hub, subscribed: Subscribed, frames_max: u32) -> (u32, Sequence, O
 }
 
 #[test]
+fn a_shard_takes_a_thousand_small_events_under_one_hold() {
+    let hub = hub(unbounded());
+    let _stream = subscribe(&hub, &["a"], Begin::AtHead);
+    tests::publish(&hub, (0..1000).map(|_| ("a".to_owned(), "x".to_owned())));
+    let limits = TakeLimits { frames_max: 1000, large_frames_max: 1000, bytes_max: usize::MAX };
+    let taken = hub.take(0, limits, &mut Vec::new());
+    assert_eq!(taken, hub.head(), "half as many frames in a send cost a third more at saturation");
+}
+
+#[test]
 fn the_begin_of_a_stream_with_patterns_is_found_in_several_holds() {
     let hub = filled(unbounded());
     let (subscribed, holds) =

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::conn::state::{CloseReason, ConnOptions, Context};
+use crate::frame::chunk::LAST_CHUNK;
 use crate::frame::outbox::{Outbox, OutboxLimits, Pushed};
-use crate::frame::render::{Framing, LAST_CHUNK};
+use crate::frame::render::Framing;
 use crate::frame::run::Run;
 
 /// A stream. It uses no heap while nothing waits.

@@ -1,11 +1,12 @@
 //! Floor 2: bytes ready for the wire, made once and shared by all receivers.
 //!
-//! A published event becomes one *frame* ([`batch`], rendered by [`render`]). The hub copies frames, in
-//! sequence order, into shared append-only [`segment`]s. So adjacent frames are adjacent bytes, and any
-//! number of them is one slice of one send ([`run`]). A stream keeps its waiting frames in an
-//! [`outbox`], which [`offer`]s them to a driver.
+//! A published event becomes one *frame* ([`batch`]), which [`render`] puts into one HTTP [`chunk`]. The
+//! hub copies frames, in sequence order, into shared append-only [`segment`]s. So adjacent frames are
+//! adjacent bytes, and any number of them is one slice of one send ([`run`]). A stream keeps its waiting
+//! frames in an [`outbox`], which [`offer`]s them to a driver.
 
 pub mod batch;
+pub mod chunk;
 mod held;
 pub mod notice;
 pub mod offer;
@@ -13,4 +14,3 @@ pub mod outbox;
 pub mod render;
 pub mod run;
 pub mod segment;
-pub mod unframed;

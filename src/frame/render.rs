@@ -1,12 +1,13 @@
 //! The only place where an event becomes the bytes of a frame.
 //!
-//! A frame is one event as `text/event-stream` (WHATWG HTML 9.2) inside one chunk of HTTP/1.1 chunked
-//! transfer coding (RFC 9112 7.1). So the bytes of a stream are frames one after the other and nothing
-//! else. A reader without chunked coding (HTTP/1.0) gets the same frames [`crate::frame::unframed`].
+//! A frame is one event as `text/event-stream` (WHATWG HTML 9.2) inside one [`chunk`] of HTTP/1.1 chunked
+//! transfer coding. So the bytes of a stream are frames one after the other and nothing else. A reader
+//! without chunked coding (HTTP/1.0) gets the payloads of the same chunks.
 
 use std::ops::Range;
 
 use crate::base::id::EventId;
+use crate::frame::chunk;
 use crate::sse::encode::{IdField, encode_event};
 use crate::sse::event::Event;
 
@@ -18,12 +19,6 @@ pub enum Framing {
     /// No delimiter: the end of the connection ends the body (HTTP/1.0).
     Unframed,
 }
-
-/// The last chunk of a chunked body, without trailers (RFC 9112 7.1).
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// Most bytes before a chunk's data: eight hexadecimal digits and CR LF.
-const CHUNK_HEAD_BYTES_MAX: usize = 10;
 
 /// Where a frame is in the buffer that it was rendered to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +46,7 @@ pub fn render(out: &mut Vec<u8>, event: &Event<'_>) -> Rendered {
         Some(text) => IdField::Text(text),
         None => IdField::Reserved(EventId::WIDTH),
     };
-    let start = out.len();
-    out.resize(start + CHUNK_HEAD_BYTES_MAX, 0);
-    let id_at = encode_event(out, event, id);
-    let from = close_chunk(out, start);
+    let (from, id_at) = chunk::append_with(out, |out| encode_event(out, event, id));
     let id_at = id_at.map(|at| at - from);
     let (id_at, own_id) = match event.id() {
         Some(text) => (None, id_at.map(|at| at..at + text.len())),
@@ -69,28 +61,8 @@ pub fn render_own(out: &mut Vec<u8>, framing: Framing, encode: impl FnOnce(&mut 
         Framing::Unframed => encode(out),
         Framing::Chunked => {
             let start = out.len();
-            out.resize(start + CHUNK_HEAD_BYTES_MAX, 0);
-            encode(out);
-            let from = close_chunk(out, start);
+            let (from, ()) = chunk::append_with(out, encode);
             out.drain(start..from);
-        }
-    }
-}
-
-/// Completes a chunk. Writes its head right before its data, which begins [`CHUNK_HEAD_BYTES_MAX`] after
-/// `start`, and its end after it. Returns where the head begins.
-fn close_chunk(out: &mut Vec<u8>, start: usize) -> usize {
-    let data_from = start + CHUNK_HEAD_BYTES_MAX;
-    let mut rest = u32::try_from(out.len() - data_from).expect("frames are below 4 GiB");
-    out.extend_from_slice(b"\r\n");
-    let mut from = data_from - 2;
-    out[from..data_from].copy_from_slice(b"\r\n");
-    loop {
-        from -= 1;
-        out[from] = b"0123456789abcdef"[(rest & 15) as usize];
-        rest >>= 4;
-        if rest == 0 {
-            return from;
         }
     }
 }
@@ -122,17 +94,6 @@ mod tests {
     fn a_publishers_own_id_stays_as_it_is() {
         let event = Event::new("x").with_id("mine").unwrap();
         assert_eq!(rendered(&event), ("12\r\nid: mine\ndata: x\n\n\r\n".to_owned(), None));
-    }
-
-    #[test]
-    fn chunk_lengths_have_as_many_digits_as_they_need() {
-        for len in [0, 1, 100, 5000, 70_000] {
-            let data = "d".repeat(len);
-            let (text, _) = rendered(&Event::new(&data));
-            let (head, rest) = text.split_once("\r\n").unwrap();
-            assert_eq!(usize::from_str_radix(head, 16).unwrap(), rest.len() - 2);
-            assert!(!head.starts_with('0'));
-        }
     }
 
     #[test]

@@ -117,14 +117,28 @@ impl Appender {
     /// # Panics
     /// If they exceed [`Appender::room`], or the patch is not within `bytes`.
     pub fn append(&mut self, bytes: &[u8], patch: Option<Patch<'_>>) -> usize {
-        assert!(bytes.len() <= self.room(), "{} bytes where {} fit", bytes.len(), self.room());
+        self.append_parts([bytes], patch)
+    }
+
+    /// As [`Appender::append`], for bytes in several parts, such as those of a chunk. They are published
+    /// together.
+    ///
+    /// # Panics
+    /// As [`Appender::append`].
+    pub fn append_parts<const N: usize>(&mut self, parts: [&[u8]; N], patch: Option<Patch<'_>>) -> usize {
+        let len = parts.iter().map(|part| part.len()).sum();
+        assert!(len <= self.room(), "{len} bytes where {} fit", self.room());
         let from = self.len;
-        self.segment.cells.write(from, bytes, self);
+        let mut at = from;
+        for part in parts {
+            self.segment.cells.write(at, part, self);
+            at += part.len();
+        }
         if let Some(Patch { at, bytes: patch }) = patch {
-            assert!(at + patch.len() <= bytes.len(), "the patch lies within what it patches");
+            assert!(at + patch.len() <= len, "the patch lies within what it patches");
             self.segment.cells.write(from + at, patch, self);
         }
-        self.len = from + bytes.len();
+        self.len = from + len;
         self.segment.published.store(self.len, Ordering::Release);
         from
     }
@@ -239,6 +253,20 @@ mod tests {
         let mut appender = Segment::with_capacity(16);
         appender.append(b"id: ??\n", Some(Patch { at: 4, bytes: b"42" }));
         assert_eq!(appender.segment().bytes(0, 7), b"id: 42\n");
+    }
+
+    #[test]
+    fn parts_become_adjacent_bytes_with_one_patch() {
+        let mut appender = Segment::with_capacity(16);
+        appender.append(b"-", None);
+        assert_eq!(appender.append_parts([b"ab", b"", b"c??d"], Some(Patch { at: 3, bytes: b"12" })), 1);
+        assert_eq!((appender.segment().bytes(0, 7), appender.len()), (b"-abc12d".as_slice(), 7));
+    }
+
+    #[test]
+    #[should_panic(expected = "5 bytes where 4 fit")]
+    fn parts_that_do_not_fit_together_are_not_appended() {
+        Segment::with_capacity(4).append_parts([b"abc", b"de"], None);
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use super::*;
 use crate::base::limits::SEND_SLICES_MAX;
+use crate::frame::chunk::LAST_CHUNK;
 use crate::frame::notice::{KeepaliveStyle, Notice};
 use crate::frame::outbox::{PushLimits, Pushed};
-use crate::frame::render::{Framing, LAST_CHUNK};
+use crate::frame::render::Framing;
 use crate::frame::run::{Run, Source};
 use crate::http::stream_head;
 

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::frame::chunk;
 use crate::frame::run::{Run, Source};
 use crate::frame::segment::Segment;
-use crate::frame::unframed::unframe;
 
 /// Segments that are remembered, so that runs of one segment share its source. A forgotten segment lives
 /// on while a run needs it. Two sources of one segment only keep runs apart that could have been joined.
@@ -46,7 +46,7 @@ impl Sources {
 /// The same frames as `run`, for streams without chunked coding.
 pub(super) fn unframed_twin(run: &Run) -> Run {
     let mut bytes = Vec::with_capacity(run.len());
-    unframe(run.bytes(), &mut bytes);
+    chunk::payloads(run.bytes()).for_each(|payload| bytes.extend_from_slice(payload));
     bytes.shrink_to_fit(); // Slow streams may hold it for long.
     let to = u32::try_from(bytes.len()).expect("a run is below 4 GiB");
     Run::new(Rc::new(Source::Own(bytes)), 0, to, run.frames())

@@ -1,7 +1,7 @@
 //! The beginning of a stream: its head and its first notices as one run, which one send writes.
 
+use crate::frame::coding::Coding;
 use crate::frame::notice::Notice;
-use crate::frame::render::Framing;
 
 /// The head of a stream that is about to begin, followed by its first notices.
 /// [`Connection::begin_stream`](super::Connection::begin_stream) queues it.
@@ -9,26 +9,26 @@ use crate::frame::render::Framing;
 #[derive(Debug)]
 pub struct Opening {
     pub(super) bytes: Vec<u8>,
-    pub(super) framing: Framing,
+    pub(super) coding: Coding,
 }
 
 impl Opening {
     /// Makes room for the head, which `head` appends, and for the first notice.
-    pub(super) fn new(framing: Framing, head: impl FnOnce(&mut Vec<u8>)) -> Opening {
+    pub(super) fn new(coding: Coding, head: impl FnOnce(&mut Vec<u8>)) -> Opening {
         let mut bytes = Vec::with_capacity(BYTES_USUAL);
         head(&mut bytes);
-        Opening { bytes, framing }
+        Opening { bytes, coding }
     }
 
-    /// How the body of the stream is delimited.
+    /// How the body of the stream is coded.
     #[must_use]
-    pub fn framing(&self) -> Framing {
-        self.framing
+    pub fn coding(&self) -> Coding {
+        self.coding
     }
 
     /// Appends a notice.
     pub fn push_notice(&mut self, notice: &Notice<'_>) {
-        notice.render(&mut self.bytes, self.framing);
+        notice.render(&mut self.bytes, self.coding);
     }
 }
 

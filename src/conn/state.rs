@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use crate::frame::coding::{CodedRun, Coding};
 use crate::frame::notice::{KeepaliveStyle, Notice};
 use crate::frame::outbox::OutboxLimits;
-use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::http::{HttpDate, Problem, RequestHead, Status};
 
@@ -168,27 +168,20 @@ impl Refusals {
 /// Notices that are the same for many streams, rendered once.
 #[derive(Clone, Debug)]
 pub struct OwnRuns {
-    ping: Run,
-    ping_unframed: Run,
+    ping: CodedRun,
 }
 
 impl OwnRuns {
     /// Renders the notices, with pings in this style.
     #[must_use]
     pub fn new(style: KeepaliveStyle) -> OwnRuns {
-        let ping = |framing| {
-            let mut bytes = Vec::new();
-            Notice::Ping(style).render(&mut bytes, framing);
-            Run::own(bytes)
-        };
-        OwnRuns { ping: ping(Framing::Chunked), ping_unframed: ping(Framing::Unframed) }
+        let mut ping = Vec::new();
+        Notice::Ping(style).render(&mut ping, Coding::Chunked);
+        OwnRuns { ping: CodedRun::new(Run::own(ping)) }
     }
 
-    pub(super) fn ping(&self, framing: Framing) -> Run {
-        match framing {
-            Framing::Chunked => self.ping.clone(),
-            Framing::Unframed => self.ping_unframed.clone(),
-        }
+    pub(super) fn ping(&self, coding: Coding) -> Run {
+        self.ping.coded(coding).clone()
     }
 }
 

@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::conn::state::{CloseReason, ConnOptions, Context};
-use crate::frame::chunk::LAST_CHUNK;
+use crate::frame::coding::{CodedRun, Coding};
 use crate::frame::outbox::{Outbox, OutboxLimits, Pushed};
-use crate::frame::render::Framing;
 use crate::frame::run::Run;
 
 /// A stream. It uses no heap while nothing waits.
@@ -18,7 +17,7 @@ pub(super) struct Stream {
     end: Option<Instant>,
     /// Bytes that the client has sent after its request.
     received: u32,
-    framing: Framing,
+    coding: Coding,
     is_ending: bool,
     room: Room,
 }
@@ -52,13 +51,13 @@ pub(super) const RECEIVED_BYTES_MAX: u32 = 64 * 1024;
 
 impl Stream {
     /// Creates a stream. `outbox` already contains its head.
-    pub(super) fn new(now: Instant, framing: Framing, outbox: Outbox) -> Stream {
+    pub(super) fn new(now: Instant, coding: Coding, outbox: Outbox) -> Stream {
         Stream {
             outbox,
             last_write: now,
             end: None,
             received: 0,
-            framing,
+            coding,
             is_ending: false,
             room: Room::Enough,
         }
@@ -68,8 +67,8 @@ impl Stream {
         &self.outbox
     }
 
-    pub(super) fn framing(&self) -> Framing {
-        self.framing
+    pub(super) fn coding(&self) -> Coding {
+        self.coding
     }
 
     #[inline]
@@ -88,23 +87,19 @@ impl Stream {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, framed: impl FnOnce(Framing) -> Run, limits: &OutboxLimits) -> Pushed {
+    pub(super) fn push(&mut self, run: &CodedRun, limits: &OutboxLimits) -> Pushed {
         if self.is_ending {
             return Pushed::Queued; // Its client resumes where it stopped.
         }
-        self.outbox.push(framed(self.framing), limits)
+        self.outbox.push(run.coded(self.coding).clone(), limits)
     }
 
     /// As [`Stream::push`], for a stream with bytes left over from the last send.
-    pub(super) fn push_waiting(
-        &mut self,
-        framed: impl FnOnce(Framing) -> Run,
-        limits: &OutboxLimits,
-    ) -> Pushed {
+    pub(super) fn push_waiting(&mut self, run: &CodedRun, limits: &OutboxLimits) -> Pushed {
         if self.is_ending {
             return Pushed::Queued;
         }
-        self.outbox.push_waiting(framed(self.framing), limits)
+        self.outbox.push_waiting(run.coded(self.coding).clone(), limits)
     }
 
     /// Limits the memory that the waiting runs keep alive to the bound of the outbox plus one event.
@@ -136,8 +131,8 @@ impl Stream {
         if self.is_ending {
             return;
         }
-        if self.framing == Framing::Chunked {
-            self.outbox.push_unbounded(Run::own(LAST_CHUNK.to_vec()));
+        if let Some(end) = self.coding.end() {
+            self.outbox.push_unbounded(Run::own(end.to_vec()));
         }
         self.last_write = now;
         self.is_ending = true;
@@ -216,7 +211,7 @@ impl Stream {
         if let Some(interval) = context.options.keepalive
             && self.keepalive_due(context.now, interval)
         {
-            self.outbox.push_unbounded(context.common.runs.ping(self.framing));
+            self.outbox.push_unbounded(context.common.runs.ping(self.coding));
         }
         None
     }

@@ -5,9 +5,9 @@ use std::time::Instant;
 use crate::conn::state::{CloseReason, Context, Flushed, Taken};
 use crate::conn::stream::Stream;
 use crate::conn::{Connection, Opening, Phase, Sending, offered_bytes};
+use crate::frame::coding::{CodedRun, Coding};
 use crate::frame::offer::Offer;
 use crate::frame::outbox::{PushLimits, Pushed};
-use crate::frame::render::Framing;
 use crate::frame::run::Run;
 
 impl Connection {
@@ -30,7 +30,7 @@ impl Connection {
         }
         let mut out = std::mem::take(exchange.out_mut());
         out.push_unbounded(Run::own(opening.bytes));
-        self.phase = Phase::Stream(Stream::new(context.now, opening.framing, out));
+        self.phase = Phase::Stream(Stream::new(context.now, opening.coding, out));
     }
 
     /// Returns true if the connection is a stream that has not ended.
@@ -39,23 +39,23 @@ impl Connection {
         matches!(&self.phase, Phase::Stream(stream) if !stream.is_ending())
     }
 
-    /// How the stream's body is delimited; `None` if the connection is not an open stream.
+    /// How the stream's body is coded; `None` if the connection is not an open stream.
     #[must_use]
     #[inline]
-    pub fn framing(&self) -> Option<Framing> {
+    pub fn coding(&self) -> Option<Coding> {
         match &self.phase {
-            Phase::Stream(stream) if !stream.is_ending() => Some(stream.framing()),
+            Phase::Stream(stream) if !stream.is_ending() => Some(stream.coding()),
             Phase::Stream(_) | Phase::Exchange(_) | Phase::Lingering(_) | Phase::Closed { .. } => None,
         }
     }
 
-    /// Queues a run of events if it fits. A stream with bytes left over from the last send has its own
-    /// limits. `framed` returns the run with the framing of the stream.
+    /// Queues a run of events in the stream's coding if it fits. A stream with bytes left over from the
+    /// last send has its own limits.
     #[inline]
-    pub fn push(&mut self, framed: impl FnOnce(Framing) -> Run, limits: &PushLimits) -> Pushed {
+    pub fn push(&mut self, run: &CodedRun, limits: &PushLimits) -> Pushed {
         match &mut self.phase {
-            Phase::Stream(stream) if self.sending == Sending::Idle => stream.push(framed, &limits.at_once),
-            Phase::Stream(stream) => stream.push_waiting(framed, &limits.waiting),
+            Phase::Stream(stream) if self.sending == Sending::Idle => stream.push(run, &limits.at_once),
+            Phase::Stream(stream) => stream.push_waiting(run, &limits.waiting),
             // The stream has ended, and its client resumes where it stopped.
             Phase::Exchange(_) | Phase::Lingering(_) | Phase::Closed { .. } => Pushed::Queued,
         }

@@ -2,11 +2,12 @@
 //!
 //! A published event becomes one *frame* ([`batch`]), which [`render`] puts into one HTTP [`chunk`]. The
 //! hub copies frames, in sequence order, into shared append-only [`segment`]s. So adjacent frames are
-//! adjacent bytes, and any number of them is one slice of one send ([`run`]). A stream keeps its waiting
-//! frames in an [`outbox`], which [`offer`]s them to a driver.
+//! adjacent bytes, and any number of them is one slice of one send ([`run`]), in the [`coding`] of its receivers. A stream keeps
+//! its waiting frames in an [`outbox`], which [`offer`]s them to a driver.
 
 pub mod batch;
 pub mod chunk;
+pub mod coding;
 mod held;
 pub mod notice;
 pub mod offer;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::base::id::{ClientId, EventId};
 use crate::base::name::Selector;
-use crate::frame::render::{Framing, render_own};
+use crate::frame::coding::Coding;
+use crate::frame::render::render_own;
 use crate::sse::encode::{IdField, encode_comment, encode_event_of_line, encode_retry};
 use crate::sse::event::Event;
 
@@ -127,9 +128,9 @@ pub enum Notice<'a> {
 }
 
 impl Notice<'_> {
-    /// Appends the notice as one frame.
-    pub fn render(&self, out: &mut Vec<u8>, framing: Framing) {
-        render_own(out, framing, |out| self.encode(out));
+    /// Appends the notice as one frame in this coding.
+    pub fn render(&self, out: &mut Vec<u8>, coding: Coding) {
+        render_own(out, coding, |out| self.encode(out));
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -245,7 +246,7 @@ mod tests {
 
     fn text(notice: Notice<'_>) -> String {
         let mut out = Vec::new();
-        notice.render(&mut out, Framing::Unframed);
+        notice.render(&mut out, Coding::Unframed);
         String::from_utf8(out).unwrap()
     }
 

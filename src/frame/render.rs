@@ -1,24 +1,16 @@
 //! The only place where an event becomes the bytes of a frame.
 //!
 //! A frame is one event as `text/event-stream` (WHATWG HTML 9.2) inside one [`chunk`] of HTTP/1.1 chunked
-//! transfer coding. So the bytes of a stream are frames one after the other and nothing else. A reader
-//! without chunked coding (HTTP/1.0) gets the payloads of the same chunks.
+//! transfer coding. So the bytes of a stream are frames one after the other and nothing else.
+//! [`crate::frame::coding`] has the same frames for readers without chunked coding.
 
 use std::ops::Range;
 
 use crate::base::id::EventId;
 use crate::frame::chunk;
+use crate::frame::coding::Coding;
 use crate::sse::encode::{IdField, encode_event};
 use crate::sse::event::Event;
-
-/// How the body of a stream is delimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// One chunk for each frame (HTTP/1.1).
-    Chunked,
-    /// No delimiter: the end of the connection ends the body (HTTP/1.0).
-    Unframed,
-}
 
 /// Where a frame is in the buffer that it was rendered to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,11 +47,11 @@ pub fn render(out: &mut Vec<u8>, event: &Event<'_>) -> Rendered {
     Rendered { from, to: out.len(), id_at, own_id }
 }
 
-/// Renders an event or comment of the server itself. `encode` writes its text.
-pub fn render_own(out: &mut Vec<u8>, framing: Framing, encode: impl FnOnce(&mut Vec<u8>)) {
-    match framing {
-        Framing::Unframed => encode(out),
-        Framing::Chunked => {
+/// Renders an event or comment of the server itself in this coding. `encode` writes its text.
+pub fn render_own(out: &mut Vec<u8>, coding: Coding, encode: impl FnOnce(&mut Vec<u8>)) {
+    match coding {
+        Coding::Unframed => encode(out),
+        Coding::Chunked => {
             let start = out.len();
             let (from, ()) = chunk::append_with(out, encode);
             out.drain(start..from);
@@ -99,8 +91,8 @@ mod tests {
     #[test]
     fn what_the_server_says_itself_is_framed_as_the_stream_is() {
         let mut out = b"-".to_vec();
-        render_own(&mut out, Framing::Chunked, |out| out.extend_from_slice(b":\n\n"));
-        render_own(&mut out, Framing::Unframed, |out| out.extend_from_slice(b":\n\n"));
+        render_own(&mut out, Coding::Chunked, |out| out.extend_from_slice(b":\n\n"));
+        render_own(&mut out, Coding::Unframed, |out| out.extend_from_slice(b":\n\n"));
         assert_eq!(out, b"-3\r\n:\n\n\r\n:\n\n");
     }
 }

@@ -13,8 +13,8 @@ use crate::frame::segment::Segment;
 pub enum Source {
     /// A segment of the history, shared with other shards.
     Shared(Arc<Segment>),
-    /// Bytes of this shard alone: a response's head, the server's own event to a stream, or a run
-    /// without framing.
+    /// Bytes of this shard alone: a response's head, the server's own event to a stream, or a twin of a
+    /// run in another coding.
     Own(Vec<u8>),
 }
 
@@ -61,9 +61,18 @@ impl Run {
     /// If `bytes` is empty, or 4 GiB or longer.
     #[must_use]
     pub fn own(bytes: Vec<u8>) -> Run {
-        let to = u32::try_from(bytes.len()).expect("what the server says itself is short");
+        let to = u32::try_from(bytes.len()).expect("a run is below 4 GiB");
         debug_assert!(to > 0, "a run is not empty");
         Run { source: Rc::new(Source::Own(bytes)), from: 0, to, frames: 0 }
+    }
+
+    /// The same frames, coded otherwise as `bytes`, in a block that holds nothing else.
+    ///
+    /// # Panics
+    /// As [`Run::own`].
+    pub(super) fn coded_as(&self, mut bytes: Vec<u8>) -> Run {
+        bytes.shrink_to_fit();
+        Run { frames: self.frames, ..Run::own(bytes) }
     }
 
     /// The number of bytes.

@@ -4,6 +4,7 @@
 //! Everything goes through the public API.
 
 mod changes;
+mod coding;
 mod hub;
 #[path = "../../benches/support/interval.rs"]
 mod interval;

@@ -11,8 +11,8 @@ use std::time::Instant;
 use crate::base::account::Held;
 use crate::conn::opening::Opening;
 use crate::conn::state::{Action, Context, Lines};
+use crate::frame::coding::Coding;
 use crate::frame::outbox::Outbox;
-use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::http::{
     BodyDecoder, HeadScanner, Problem, RequestHead, Response, ResponseContext, Version, stream_head,
@@ -297,12 +297,12 @@ impl Exchange {
             return None;
         }
         let Asker { version, head_only, .. } = self.asker;
-        let framing = match version {
-            Version::Http11 => Framing::Chunked,
-            Version::Http10 => Framing::Unframed,
+        let coding = match version {
+            Version::Http11 => Coding::Chunked,
+            Version::Http10 => Coding::Unframed,
         };
         let response = ResponseContext { version, persistent: false, head_only, date: *context.date };
-        let opening = Opening::new(framing, |out| stream_head(out, &response, headers));
+        let opening = Opening::new(coding, |out| stream_head(out, &response, headers));
         if head_only {
             self.put(context, opening.bytes);
             self.has_answered = true;

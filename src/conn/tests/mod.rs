@@ -21,8 +21,8 @@ use super::{
     Action, CloseReason, Common, ConnOptions, Connection, Context, Flushed, Input, Lines, Phase, Plan, Taken,
 };
 use crate::base::limits::READ_BUFFER_BYTES;
+use crate::frame::coding::Coding;
 use crate::frame::notice::Notice;
-use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::http::{HttpDate, Method, Problem, RequestHead, Response, ResponseContext, Status, Version};
 
@@ -292,14 +292,14 @@ impl Bench {
         }
     }
 
-    /// Begins a stream with these headers and first notices. Returns its framing, if it is a stream.
-    fn begin_stream(&mut self, headers: &[(&str, &str)], first: &[Notice<'_>]) -> Option<Framing> {
+    /// Begins a stream with these headers and first notices. Returns its coding, if it is a stream.
+    fn begin_stream(&mut self, headers: &[(&str, &str)], first: &[Notice<'_>]) -> Option<Coding> {
         self.with(|conn, context| {
             let mut opening = conn.open_stream(context, headers)?;
             first.iter().for_each(|notice| opening.push_notice(notice));
-            let framing = opening.framing();
+            let coding = opening.coding();
             conn.begin_stream(context, opening);
-            Some(framing)
+            Some(coding)
         })
     }
 

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use super::*;
 use crate::base::limits::SEND_SLICES_MAX;
 use crate::frame::chunk::LAST_CHUNK;
+use crate::frame::coding::CodedRun;
 use crate::frame::notice::{KeepaliveStyle, Notice};
 use crate::frame::outbox::{PushLimits, Pushed};
-use crate::frame::render::Framing;
 use crate::frame::run::{Run, Source};
 use crate::http::stream_head;
 
@@ -24,9 +24,9 @@ fn head(version: Version) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-fn ping(framing: Framing) -> String {
+fn ping(coding: Coding) -> String {
     let mut bytes = Vec::new();
-    Notice::Ping(KeepaliveStyle::Event).render(&mut bytes, framing);
+    Notice::Ping(KeepaliveStyle::Event).render(&mut bytes, coding);
     String::from_utf8(bytes).unwrap()
 }
 
@@ -46,9 +46,10 @@ impl Bench {
         PushLimits::of(self.options.outbox)
     }
 
+    /// Pushes an event, which is a chunk if the stream is not on HTTP/1.1.
     pub(super) fn push(&mut self, text: &str) -> Pushed {
         let limits = self.limits();
-        let pushed = self.conn.push(|_| own(text), &limits);
+        let pushed = self.conn.push(&CodedRun::new(own(text)), &limits);
         self.act();
         pushed
     }
@@ -62,11 +63,11 @@ impl Bench {
 #[test]
 fn a_stream_begins_as_its_version_and_method_require() {
     let keep = "Connection: keep-alive\r\n";
-    for (method, version, header, framing) in [
-        (Method::Get, Version::Http11, "", Some(Framing::Chunked)),
-        (Method::Get, Version::Http11, "Connection: close\r\n", Some(Framing::Chunked)),
-        (Method::Get, Version::Http10, "", Some(Framing::Unframed)),
-        (Method::Get, Version::Http10, keep, Some(Framing::Unframed)),
+    for (method, version, header, coding) in [
+        (Method::Get, Version::Http11, "", Some(Coding::Chunked)),
+        (Method::Get, Version::Http11, "Connection: close\r\n", Some(Coding::Chunked)),
+        (Method::Get, Version::Http10, "", Some(Coding::Unframed)),
+        (Method::Get, Version::Http10, keep, Some(Coding::Unframed)),
         (Method::Head, Version::Http11, "", None),
         (Method::Head, Version::Http11, "Connection: close\r\n", None),
         (Method::Head, Version::Http10, "", None),
@@ -78,8 +79,8 @@ fn a_stream_begins_as_its_version_and_method_require() {
         bench.receive(request.as_bytes());
         assert_eq!(bench.text(), head(version), "{request}: a HEAD gives the very head");
         assert!(bench.text().contains("\r\nConnection: close\r\n"), "it is the last answer, and says so");
-        assert_eq!(bench.conn.framing(), framing);
-        assert_eq!(bench.conn.is_streaming(), framing.is_some());
+        assert_eq!(bench.conn.coding(), coding);
+        assert_eq!(bench.conn.is_streaming(), coding.is_some());
         assert!(bench.is_receiving);
         assert_eq!(bench.seen.contains(&Seen::Shutdown), method == Method::Head, "{request}");
     }
@@ -104,22 +105,22 @@ fn a_stream_follows_the_answers_before_it_and_requests_after_it_are_not_read() {
 fn the_first_notices_follow_the_head() {
     let mut bench = Bench::holding();
     bench.receive(get("/sse").as_bytes());
-    assert_eq!(bench.begin_stream(&[("Vary", "Origin")], &[]), Some(Framing::Chunked));
+    assert_eq!(bench.begin_stream(&[("Vary", "Origin")], &[]), Some(Coding::Chunked));
     bench.push_unbounded("connected");
     assert!(bench.text().contains("Vary: Origin\r\n") && bench.text().ends_with("\r\n\r\nconnected"));
 }
 
 #[test]
 fn a_head_and_the_first_notices_are_one_slice() {
-    for (version, framing) in [("1.1", Framing::Chunked), ("1.0", Framing::Unframed)] {
+    for (version, coding) in [("1.1", Coding::Chunked), ("1.0", Coding::Unframed)] {
         let mut bench = Bench::holding();
         bench.receive(get("/sse").replace("HTTP/1.1", &format!("HTTP/{version}")).as_bytes());
         let notices =
             [Notice::Ping(KeepaliveStyle::Event), Notice::CaughtUp { replayed: 1, complete: true, id: None }];
-        assert_eq!(bench.begin_stream(&[], &notices), Some(framing));
+        assert_eq!(bench.begin_stream(&[], &notices), Some(coding));
         assert_eq!(bench.conn.offer(|offer| offer.slices().len()), 1);
         let mut expected = Vec::new();
-        notices.iter().for_each(|notice| notice.render(&mut expected, framing));
+        notices.iter().for_each(|notice| notice.render(&mut expected, coding));
         bench.act();
         let (head, body) = bench.text().split_once("\r\n\r\n").unwrap();
         assert!(head.contains("text/event-stream"));
@@ -185,17 +186,17 @@ fn events_during_a_send_are_sent_after_it() {
 
 #[test]
 fn a_ping_comes_exactly_when_nothing_was_written_for_the_interval() {
-    for (version, framing) in [("1.1", Framing::Chunked), ("1.0", Framing::Unframed)] {
+    for (version, coding) in [("1.1", Coding::Chunked), ("1.0", Coding::Unframed)] {
         let mut bench = Bench::new();
         bench.receive(format!("GET /sse HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
         bench.wire.clear();
         bench.expire(KEEPALIVE);
-        assert_eq!(bench.text(), ping(framing));
+        assert_eq!(bench.text(), ping(coding));
         bench.at(KEEPALIVE + Duration::from_secs(14));
-        assert_eq!(bench.push("event"), Pushed::Queued);
+        assert_eq!(bench.push("5\r\nevent\r\n"), Pushed::Queued);
         bench.wire.clear();
         bench.expire(2 * KEEPALIVE + Duration::from_secs(14));
-        assert_eq!(bench.text(), ping(framing), "what is written counts, not who wrote it");
+        assert_eq!(bench.text(), ping(coding), "what is written counts, not who wrote it");
     }
 }
 
@@ -244,26 +245,27 @@ fn a_ping_that_waits_is_not_followed_by_another() {
     bench.at(AN_HOUR);
     bench.handle(Input::DeadlineReached);
     bench.make_room(usize::MAX);
-    assert_eq!(bench.text(), ping(Framing::Chunked));
+    assert_eq!(bench.text(), ping(Coding::Chunked));
 }
 
 #[test]
 fn a_stream_ends_with_its_last_chunk_on_1_1_alone() {
-    for (version, end) in [("1.1", LAST_CHUNK), ("1.0", b"".as_slice())] {
+    let chunk = "5\r\nevent\r\n";
+    for (version, event, end) in [("1.1", chunk, LAST_CHUNK), ("1.0", "event", b"".as_slice())] {
         let mut bench = Bench::new();
         bench.receive(format!("GET /sse HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
         bench.wire.clear();
         bench.make_room(0);
-        assert_eq!(bench.push("event"), Pushed::Queued);
+        assert_eq!(bench.push(chunk), Pushed::Queued);
         bench.end_stream();
         bench.end_stream();
         assert!(!bench.conn.is_streaming());
-        assert_eq!(bench.conn.framing(), None);
+        assert_eq!(bench.conn.coding(), None);
         assert_eq!(bench.push("after"), Pushed::Queued, "which nobody misses");
         bench.push_unbounded("after");
         assert_eq!(bench.seen, [request("GET /sse ")], "what waits goes first");
         bench.make_room(usize::MAX);
-        assert_eq!(bench.wire, [b"event", end].concat());
+        assert_eq!(bench.wire, [event.as_bytes(), end].concat());
         assert_eq!(bench.seen[1..], [Seen::Shutdown]);
         bench.end();
         assert_eq!(bench.seen[2..], [Seen::Close(CloseReason::Finished)]);
@@ -324,7 +326,7 @@ fn other_connections_ignore_calls_for_streams() {
     bench.end_stream();
     bench.conn.set_stream_end(bench.now);
     assert!(!bench.conn.is_overdue(bench.now) && !bench.conn.is_streaming());
-    assert_eq!((bench.conn.waiting_bytes(), bench.conn.framing()), (0, None));
+    assert_eq!((bench.conn.waiting_bytes(), bench.conn.coding()), (0, None));
     assert!(bench.is_receiving && bench.wire.is_empty());
 }
 
@@ -359,7 +361,7 @@ fn a_flush_processes_the_result_of_its_send() {
     assert_eq!(flush(&mut bench, Taken::Bytes(0)), (Flushed::NotNow, None), "nothing waits");
     assert!(bench.conn.is_idle_stream());
 
-    assert_eq!(bench.conn.push(|_| own("12345"), &bench.limits()), Pushed::Queued);
+    assert_eq!(bench.conn.push(&CodedRun::new(own("12345")), &bench.limits()), Pushed::Queued);
     assert!(!bench.conn.is_idle_stream());
     bench.now += KEEPALIVE / 2;
     let whole = Flushed::Whole { bytes: 5, events: 0 };
@@ -367,7 +369,7 @@ fn a_flush_processes_the_result_of_its_send() {
     assert!(bench.conn.is_idle_stream());
     assert_eq!(bench.conn.deadline(&bench.options), Some(bench.now + KEEPALIVE), "it was written to");
 
-    assert_eq!(bench.conn.push(|_| own("12345"), &bench.limits()), Pushed::Queued);
+    assert_eq!(bench.conn.push(&CodedRun::new(own("12345")), &bench.limits()), Pushed::Queued);
     let partly = Flushed::Partly { bytes: 3, events: Some(0) };
     assert_eq!(flush(&mut bench, Taken::Bytes(3)), (partly, Some(5)));
     assert_eq!(flush(&mut bench, Taken::Bytes(2)), (Flushed::NotNow, None), "the socket is full");
@@ -378,7 +380,7 @@ fn a_flush_processes_the_result_of_its_send() {
     assert_eq!(bench.with(|conn, context| conn.sent(context, 2)), Some(0));
     assert!(bench.conn.is_idle_stream());
 
-    assert_eq!(bench.conn.push(|_| own("6"), &bench.limits()), Pushed::Queued);
+    assert_eq!(bench.conn.push(&CodedRun::new(own("6")), &bench.limits()), Pushed::Queued);
     assert_eq!(flush(&mut bench, Taken::Broken), (Flushed::NotNow, Some(1)));
     let closed = bench.with(|conn, context| conn.poll_action(context));
     assert_eq!(closed, Some(Action::Close(CloseReason::Failed)));
@@ -401,11 +403,15 @@ fn a_stream_that_waits_for_nothing_takes_four_times_the_frames() {
     };
     let mut bench = Bench::streaming();
     let most = bench.options.outbox.frames_max;
-    assert_eq!(bench.conn.push(|_| frames(4 * most), &bench.limits()), Pushed::Queued);
-    assert_eq!(bench.conn.push(|_| frames(1), &bench.limits()), Pushed::Full);
+    assert_eq!(bench.conn.push(&CodedRun::new(frames(4 * most)), &bench.limits()), Pushed::Queued);
+    assert_eq!(bench.conn.push(&CodedRun::new(frames(1)), &bench.limits()), Pushed::Full);
     bench.room = 4 * most as usize - 1;
     bench.act();
     assert_eq!(bench.conn.waiting_bytes(), 1);
-    assert_eq!(bench.conn.push(|_| frames(most), &bench.limits()), Pushed::Full, "its socket is full");
-    assert_eq!(bench.conn.push(|_| frames(most - 1), &bench.limits()), Pushed::Queued);
+    assert_eq!(
+        bench.conn.push(&CodedRun::new(frames(most)), &bench.limits()),
+        Pushed::Full,
+        "its socket is full"
+    );
+    assert_eq!(bench.conn.push(&CodedRun::new(frames(most - 1)), &bench.limits()), Pushed::Queued);
 }

@@ -4,12 +4,11 @@
 use std::time::Instant;
 
 use super::Streams;
-use super::sources::unframed_twin;
 use super::state::{Replay, WaitsFor};
 use crate::base::id::ConnId;
 use crate::driver::Driver;
+use crate::frame::coding::Coding;
 use crate::frame::notice::{GapReason, Notice};
-use crate::frame::render::Framing;
 use crate::frame::run::Run;
 use crate::hub::reading::{SLICE_FRAMES_MAX, SliceLimits};
 use crate::hub::{ChannelId, Hub};
@@ -52,18 +51,18 @@ impl<D: Driver> Shard<D> {
         let channels = peer.targets_now();
         let Some(behind) = &mut peer.behind else { return };
         behind.waits_for = WaitsFor::Outbox;
-        let Some(framing) = peer.conn.framing() else { return };
+        let Some(coding) = peer.conn.coding() else { return };
         let outbox = options.conn.outbox;
         let limits = SliceLimits {
             frames_max: SLICE_FRAMES_MAX.min(outbox.frames_max).max(1),
             bytes_max: outbox.bytes_max,
         };
         hub.read(options.number, &channels, &mut behind.cursor, limits, &mut streams.slice);
-        streams.queue_gaps(peer, hub, framing, counters);
+        streams.queue_gaps(peer, hub, coding, counters);
         counters.history_reads += u64::from(streams.slice.frames);
-        streams.queue_runs(peer, framing, *now);
+        streams.queue_runs(peer, coding, *now);
         if peer.behind.as_ref().is_some_and(|behind| behind.cursor.has_stopped()) {
-            queue_notices_at_stop(peer, hub, framing);
+            queue_notices_at_stop(peer, hub, coding);
         }
         let Some(behind) = &mut peer.behind else { return };
         if streams.slice.is_live && behind.joins.is_empty() {
@@ -78,14 +77,14 @@ impl<D: Driver> Shard<D> {
 
 impl Streams {
     /// Notifies a stream of events lost before the slice that was just read.
-    fn queue_gaps(&mut self, peer: &mut Peer, hub: &Hub, framing: Framing, counters: &mut Counters) {
+    fn queue_gaps(&mut self, peer: &mut Peer, hub: &Hub, coding: Coding, counters: &mut Counters) {
         let Some(behind) = &mut peer.behind else { return };
         let mut tell = |notice: Notice<'_>, reason: GapReason| {
             if let Some(replay) = &mut behind.replay {
                 replay.is_complete = false;
             }
             counters.note_gap(reason);
-            peer.conn.push_unbounded(notice_run(&notice, framing));
+            peer.conn.push_unbounded(notice_run(&notice, coding));
         };
         if let Some(id) = self.slice.unknown.take() {
             let reason = GapReason::UnknownId;
@@ -99,17 +98,13 @@ impl Streams {
     }
 
     /// Queues the runs of the slice.
-    fn queue_runs(&mut self, peer: &mut Peer, framing: Framing, now: Instant) {
+    fn queue_runs(&mut self, peer: &mut Peer, coding: Coding, now: Instant) {
         let Streams { slice, sources, sources_used, .. } = self;
         if !slice.runs.is_empty() {
             *sources_used = Some(now);
         }
         for part in slice.runs.drain(..) {
-            let run = sources.run(&part.segment, part.from, part.to, part.frames);
-            peer.conn.push_unbounded(match framing {
-                Framing::Chunked => run,
-                Framing::Unframed => unframed_twin(&run),
-            });
+            peer.conn.push_unbounded(sources.coded(&part, coding));
         }
         if let Some(replay) = peer.behind.as_mut().and_then(|behind| behind.replay.as_mut()) {
             replay.replayed += u64::from(slice.frames);
@@ -118,7 +113,7 @@ impl Streams {
 }
 
 /// Queues the notices due where the cursor has stopped, and lets the stream read on.
-fn queue_notices_at_stop(peer: &mut Peer, hub: &Hub, framing: Framing) {
+fn queue_notices_at_stop(peer: &mut Peer, hub: &Hub, coding: Coding) {
     let Some(behind) = &mut peer.behind else { return };
     // Events applied after the subscription are no part of the replay, although they are read in the
     // same way.
@@ -127,10 +122,10 @@ fn queue_notices_at_stop(peer: &mut Peer, hub: &Hub, framing: Framing) {
         behind.reason = GapReason::SlowConsumer;
         let Replay { replayed, is_complete, end_id, .. } = replay;
         let notice = Notice::CaughtUp { replayed, complete: is_complete, id: end_id };
-        peer.conn.push_unbounded(notice_run(&notice, framing));
+        peer.conn.push_unbounded(notice_run(&notice, coding));
     }
     while let Some(channel) = peer.behind.as_mut().and_then(|behind| behind.join_next()) {
-        queue_subscribed(peer, hub, channel, framing);
+        queue_subscribed(peer, hub, channel, coding);
     }
     if let Some(behind) = &mut peer.behind {
         behind.set_stop();
@@ -138,16 +133,16 @@ fn queue_notices_at_stop(peer: &mut Peer, hub: &Hub, framing: Framing) {
 }
 
 /// Notifies a stream that it has a channel from here on.
-pub(super) fn queue_subscribed(peer: &mut Peer, hub: &Hub, channel: ChannelId, framing: Framing) {
+pub(super) fn queue_subscribed(peer: &mut Peer, hub: &Hub, channel: ChannelId, coding: Coding) {
     let (name, (names, _)) = (hub.names(&[channel]).0, hub.names(&peer.targets_now()));
     for channel in &name {
-        peer.conn.push_unbounded(notice_run(&Notice::Subscribed { channel, channels: &names }, framing));
+        peer.conn.push_unbounded(notice_run(&Notice::Subscribed { channel, channels: &names }, coding));
     }
 }
 
 /// A run with a notice to one stream.
-pub(in crate::shard) fn notice_run(notice: &Notice<'_>, framing: Framing) -> Run {
+pub(in crate::shard) fn notice_run(notice: &Notice<'_>, coding: Coding) -> Run {
     let mut bytes = Vec::new();
-    notice.render(&mut bytes, framing);
+    notice.render(&mut bytes, coding);
     Run::own(bytes)
 }

@@ -140,11 +140,11 @@ impl<D: Driver> Shard<D> {
         }
         self.remove_from_index(subscription);
         if let Some(peer) = self.connections.peers.get_mut(conn)
-            && let Some(framing) = peer.conn.framing()
+            && let Some(coding) = peer.conn.coding()
         {
             let (names, _) = self.core.hub.names(&peer.targets_now());
             let notice = Notice::Unsubscribed { channel: name.as_str(), channels: &names };
-            peer.conn.push_unbounded(notice_run(&notice, framing));
+            peer.conn.push_unbounded(notice_run(&notice, coding));
         }
         self.mark(conn);
         self.channels_changed(conn)
@@ -169,8 +169,8 @@ impl<D: Driver> Shard<D> {
 
     fn queue_joined(&mut self, conn: ConnId, channel: ChannelId) {
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
-        if let Some(framing) = peer.conn.framing() {
-            queue_subscribed(peer, &self.core.hub, channel, framing);
+        if let Some(coding) = peer.conn.coding() {
+            queue_subscribed(peer, &self.core.hub, channel, coding);
         }
     }
 

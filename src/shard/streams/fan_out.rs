@@ -8,9 +8,9 @@ use crate::base::id::{ConnId, Sequence};
 use crate::base::slots::Slots;
 use crate::conn::{Context, Flushed, Taken};
 use crate::driver::{Driver, SendStart};
+use crate::frame::coding::CodedRun;
 use crate::frame::offer::Offer;
 use crate::frame::outbox::{PushLimits, Pushed};
-use crate::frame::render::Framing;
 use crate::frame::run::{Run, Source};
 use crate::hub::ChannelId;
 use crate::hub::reading::Cursor;
@@ -18,7 +18,6 @@ use crate::hub::reading::{LiveRun, RunChannels, TakeLimits};
 
 use super::Streams;
 use super::marked::Marked;
-use super::sources::unframed_twin;
 use super::state::Behind;
 use crate::shard::Shard;
 use crate::shard::connections::Connections;
@@ -127,7 +126,7 @@ impl<D: Driver> Shard<D> {
         if streams < JOINED_STREAMS_MIN || is_fine_alone {
             for live in runs {
                 let run = self.streams.sources.run(&live.segment, live.from, live.to, live.frames);
-                self.deliver(live, &run);
+                self.deliver(live, &CodedRun::new(run));
             }
             return;
         }
@@ -137,12 +136,13 @@ impl<D: Driver> Shard<D> {
         }
         let frames = runs.iter().map(|run| run.frames).sum();
         let to = u32::try_from(bytes).expect("what is taken at once is far below 4 GiB");
-        self.deliver(first, &Run::new(Rc::new(Source::Own(joined)), 0, to, frames));
+        let run = Run::new(Rc::new(Source::Own(joined)), 0, to, frames);
+        self.deliver(first, &CodedRun::new(run));
     }
 
     /// Queues a run for every live stream that it goes to, once for each. It begins with the frames of
     /// `live`, and may go on with those of later runs to the same channels.
-    fn deliver(&mut self, live: &LiveRun, run: &Run) {
+    fn deliver(&mut self, live: &LiveRun, run: &CodedRun) {
         self.streams.sources_used = Some(self.now);
         let everyone = (live.channels == RunChannels::One(ChannelId::ALL)).then(|| self.streams());
         let Shard {
@@ -217,25 +217,20 @@ impl<D: Driver> Shard<D> {
 /// Queues a run for the live streams among `slots`. Marks those that have something to send, and adds
 /// those with a full outbox to `fallen`.
 fn push_to_live(
-    run: &Run,
+    run: &CodedRun,
     slots: StreamSlots<'_>,
     peers: &mut Slots<Peer>,
     limits: &PushLimits,
     marked: &mut Marked,
     fallen: &mut Vec<u32>,
 ) {
-    let mut twin: Option<Run> = None; // Made on first need.
     for part in slots.parts() {
         for &slot in part {
             let Some(peer) = peers.get_at_mut(slot) else { continue };
             if peer.behind.is_some() {
                 continue; // It reads these events in the history.
             }
-            let framed = |framing| match framing {
-                Framing::Chunked => run.clone(),
-                Framing::Unframed => twin.get_or_insert_with(|| unframed_twin(run)).clone(),
-            };
-            match peer.conn.push(framed, limits) {
+            match peer.conn.push(run, limits) {
                 Pushed::Queued if !peer.is_marked => {
                     peer.is_marked = true;
                     marked.push(slot);

@@ -14,6 +14,7 @@ mod sources;
 pub(super) mod state;
 mod stream_list;
 mod subscribe;
+mod twins;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ pub(super) use rooms::Subscriptions;
 use slow::SlowLook;
 use sources::Sources;
 
-/// How long a shard keeps segments after it last used them.
+/// How long a shard keeps segments and twins after it last used them.
 const SOURCES_KEPT: Duration = Duration::from_secs(1);
 
 /// The streams of a shard, and its cursor on the order of events.
@@ -97,7 +98,7 @@ impl Streams {
         sources.into_iter().chain(self.slow_look.deadline()).min()
     }
 
-    /// Forgets unused segments, so that the history alone decides how long they live.
+    /// Forgets unused segments and twins, so that the history alone decides how long segments live.
     pub(super) fn forget_old_sources(&mut self, now: Instant) {
         if self.sources_used.is_some_and(|used| now >= used + SOURCES_KEPT) {
             self.sources.clear();

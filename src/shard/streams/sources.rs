@@ -4,18 +4,21 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::frame::chunk;
+use super::twins::Twins;
+use crate::frame::coding::Coding;
 use crate::frame::run::{Run, Source};
 use crate::frame::segment::Segment;
+use crate::hub::reading::HistoryRun;
 
 /// Segments that are remembered, so that runs of one segment share its source. A forgotten segment lives
 /// on while a run needs it. Two sources of one segment only keep runs apart that could have been joined.
 const RECENT_MAX: usize = 8;
 
-/// The recently used segments.
+/// The recently used segments, and twins of recently read runs.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     recent: VecDeque<Rc<Source>>,
+    twins: Twins,
 }
 
 impl Sources {
@@ -37,17 +40,18 @@ impl Sources {
         Run::new(source, from, to, frames)
     }
 
-    /// Forgets all segments, so that the history alone decides how long they live.
+    /// A run of the history in this coding.
+    pub(super) fn coded(&mut self, part: &HistoryRun, coding: Coding) -> Run {
+        let chunked = self.run(&part.segment, part.from, part.to, part.frames);
+        match coding {
+            Coding::Chunked => chunked,
+            Coding::Unframed => self.twins.twin(part, &chunked, coding),
+        }
+    }
+
+    /// Forgets all segments and twins, so that the history alone decides how long segments live.
     pub(in crate::shard) fn clear(&mut self) {
         self.recent.clear();
+        self.twins.clear();
     }
-}
-
-/// The same frames as `run`, for streams without chunked coding.
-pub(super) fn unframed_twin(run: &Run) -> Run {
-    let mut bytes = Vec::with_capacity(run.len());
-    chunk::payloads(run.bytes()).for_each(|payload| bytes.extend_from_slice(payload));
-    bytes.shrink_to_fit(); // Slow streams may hold it for long.
-    let to = u32::try_from(bytes.len()).expect("a run is below 4 GiB");
-    Run::new(Rc::new(Source::Own(bytes)), 0, to, run.frames())
 }

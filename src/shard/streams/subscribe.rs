@@ -188,8 +188,8 @@ impl<D: Driver> Shard<D> {
     pub(in crate::shard) fn end_stream(&mut self, conn: ConnId, notice: &Notice<'_>) {
         self.leave(conn);
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
-        if let Some(framing) = peer.conn.framing() {
-            peer.conn.push_unbounded(notice_run(notice, framing));
+        if let Some(coding) = peer.conn.coding() {
+            peer.conn.push_unbounded(notice_run(notice, coding));
             peer.conn.end_stream(self.now);
         }
     }

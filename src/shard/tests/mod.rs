@@ -1,6 +1,7 @@
 //! Several shards side by side, over simulated networks. What happens to one does not affect another.
 
 mod clients;
+mod coding;
 mod fairness;
 mod keepalive;
 mod lock;

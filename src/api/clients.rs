@@ -251,6 +251,7 @@ mod tests {
     use super::super::tests::request;
     use super::*;
     use crate::auth::Rights;
+    use crate::base::id::NodeId;
 
     const CLIENT: &str = "0000000000000000000000000000002a-1-c";
 
@@ -259,7 +260,7 @@ mod tests {
     }
 
     fn client() -> ClientId {
-        ClientId { secret: 42, shard: 1, slot: 12 }
+        ClientId { secret: 42, node: NodeId::ALONE, shard: 1, slot: 12 }
     }
 
     fn name(text: &str) -> Selector {

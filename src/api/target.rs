@@ -119,6 +119,7 @@ fn check_name(field: &'static str, name: &str) -> Result<(), ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::id::NodeId;
 
     fn target(envelope: &str) -> Result<Option<Target<'_>>, ApiError> {
         take_target(&mut serde_json::from_str(envelope).unwrap(), FieldSet::ALL)
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(target(r#"{"channels":["a","b"]}"#), channels(&["a", "b"]));
         assert_eq!(target(r#"{"userId":"a b"}"#), Ok(Some(Target::User(UserId::parse("a b").unwrap()))));
         assert_eq!(target(r#"{"all":true}"#), Ok(Some(Target::All)));
-        let client = ClientId { secret: 1, shard: 2, slot: 3 };
+        let client = ClientId { secret: 1, node: NodeId::ALONE, shard: 2, slot: 3 };
         let named = format!(r#"{{"clientId":"{client}"}}"#);
         assert_eq!(target(&named), Ok(Some(Target::Client(client))));
         assert_eq!(target(r#"{"clientId":"x"}"#), Err(ApiError::UnknownClient));

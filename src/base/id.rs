@@ -16,14 +16,27 @@ pub struct ConnId {
     pub generation: u32,
 }
 
-/// Names one stream, secretly: 128 random bits, and the stream's place (its shard and its slot).
+/// Names one server process among those that a broker joins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// The node of a server that no broker joins to others.
+    pub const ALONE: NodeId = NodeId(0);
+}
+
+/// Names one stream, secretly: 128 random bits, and the stream's place (its node, shard and slot).
 ///
 /// The random part makes the id a secret that only its client knows. The place only makes the stream
-/// quick to find. The text form is `<32 hex digits>-<shard>-<slot>`, the last two in hex.
+/// quick to find. The text form is `<32 hex digits>-<node>-<shard>-<slot>`, the last three in hex. It
+/// leaves out the node [`NodeId::ALONE`] with its hyphen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientId {
     /// 128 random bits.
     pub secret: u128,
+    /// The node that holds the stream. It is the same for all streams of a process, so no stream keeps
+    /// it.
+    pub node: NodeId,
     /// The shard that holds the stream.
     pub shard: u16,
     /// The slot of the stream's connection in that shard.
@@ -34,13 +47,15 @@ impl ClientId {
     /// Parses the text form. Returns `None` if [`fmt::Display`] never writes `text`.
     #[must_use]
     pub fn parse(text: &str) -> Option<ClientId> {
-        let mut parts = text.split('-');
-        let (secret, shard, slot) = (parts.next()?, parts.next()?, parts.next()?);
-        if parts.next().is_some() || secret.len() != 32 {
+        let (secret, place) = text.split_once('-')?;
+        if secret.len() != SECRET_DIGITS {
             return None;
         }
+        let mut numbers = place.rsplitn(3, '-');
+        let (slot, shard, node) = (numbers.next()?, numbers.next()?, numbers.next().unwrap_or("0"));
         let id = ClientId {
             secret: u128::from_str_radix(secret, 16).ok()?,
+            node: NodeId(u32::from_str_radix(node, 16).ok()?),
             shard: u16::from_str_radix(shard, 16).ok()?,
             slot: u32::from_str_radix(slot, 16).ok()?,
         };
@@ -50,25 +65,34 @@ impl ClientId {
 
 impl ClientId {
     /// Most bytes of an id's text.
-    pub const TEXT_BYTES_MAX: usize = SECRET_DIGITS + 1 + 4 + 1 + 8;
+    pub const TEXT_BYTES_MAX: usize = SECRET_DIGITS + 1 + 8 + 1 + 4 + 1 + 8;
 
     /// Writes the id's text to `room` and returns it. Every stream gets its id as it opens, so this
     /// avoids the cost of `fmt`.
     pub fn write<'r>(&self, room: &'r mut [u8; ClientId::TEXT_BYTES_MAX]) -> &'r [u8] {
-        for (digits, byte) in room.as_chunks_mut().0.iter_mut().zip(self.secret.to_be_bytes()) {
+        let (secret, place) = room.split_at_mut(SECRET_DIGITS);
+        for (digits, byte) in secret.as_chunks_mut().0.iter_mut().zip(self.secret.to_be_bytes()) {
             *digits = [hex(u32::from(byte >> 4)), hex(u32::from(byte))];
         }
-        let mut len = SECRET_DIGITS;
+        let len = SECRET_DIGITS + self.write_place(place);
+        &room[..len]
+    }
+
+    /// Writes what follows the secret. Returns its length.
+    fn write_place(&self, room: &mut [u8]) -> usize {
+        let mut len = 0;
         let mut push = |byte| {
             room[len] = byte;
             len += 1;
         };
-        for part in [u32::from(self.shard), self.slot] {
+        let numbers = [self.node.0, u32::from(self.shard), self.slot];
+        let left_out = usize::from(self.node == NodeId::ALONE);
+        for number in &numbers[left_out..] {
             push(b'-');
-            let digits = (32 - part.leading_zeros()).div_ceil(4).max(1);
-            (0..digits).rev().for_each(|place| push(hex(part >> (4 * place))));
+            let digits = (32 - number.leading_zeros()).div_ceil(4).max(1);
+            (0..digits).rev().for_each(|place| push(hex(number >> (4 * place))));
         }
-        &room[..len]
+        len
     }
 }
 
@@ -90,7 +114,10 @@ impl fmt::Display for ClientId {
 impl fmt::Debug for ClientId {
     /// Leaves the secret out: anyone who knows a client id can change the stream.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ClientId(…-{:x}-{:x})", self.shard, self.slot)
+        let mut room = [0; ClientId::TEXT_BYTES_MAX];
+        let len = self.write_place(&mut room);
+        let place = str::from_utf8(&room[..len]).expect("digits and hyphens are ASCII");
+        write!(f, "ClientId(…{place})")
     }
 }
 
@@ -260,9 +287,19 @@ mod tests {
 
     #[test]
     fn client_ids_survive_the_round_trip_and_only_their_own_form_is_accepted() {
-        let id = ClientId { secret: 0xfeed, shard: 3, slot: 0xabcd };
-        assert_eq!(ClientId::parse(&id.to_string()), Some(id));
-        for bad in ["", "feed-3-abcd", "0000000000000000000000000000feed-3-ABCD", "x-1-2-3"] {
+        const SECRET: &str = "0000000000000000000000000000feed";
+        for (node, place) in [(0, "3-abcd"), (1, "1-3-abcd"), (u32::MAX, "ffffffff-3-abcd")] {
+            let id = ClientId { secret: 0xfeed, node: NodeId(node), shard: 3, slot: 0xabcd };
+            assert_eq!(id.to_string(), format!("{SECRET}-{place}"));
+            assert_eq!(ClientId::parse(&id.to_string()), Some(id));
+        }
+        for bad in ["", "3", "-3-abcd", "3-ABCD", "0-3-abcd", "01-3-abcd", "+1-3-abcd", "1-3-", "-1-3-4"] {
+            assert_eq!(ClientId::parse(&format!("{SECRET}-{bad}")), None, "{bad:?}");
+        }
+        for bad in ["5-1-3-4", "1-10000-4", "100000000-3-4", "1-3-100000000", "x-3-4"] {
+            assert_eq!(ClientId::parse(&format!("{SECRET}-{bad}")), None, "{bad:?}");
+        }
+        for bad in ["", SECRET, "feed-3-abcd", "x-1-2-3"] {
             assert_eq!(ClientId::parse(bad), None, "{bad:?}");
         }
     }
@@ -270,14 +307,19 @@ mod tests {
     #[test]
     fn client_ids_are_written_in_hexadecimal_as_short_as_their_parts() {
         for (secret, shard, slot) in [(0, 0, 0), (0xfeed, 0x1f, 0x10), (u128::MAX, u16::MAX, u32::MAX)] {
-            let id = ClientId { secret, shard, slot };
-            assert_eq!(id.to_string(), format!("{secret:032x}-{shard:x}-{slot:x}"));
+            let alone = ClientId { secret, node: NodeId::ALONE, shard, slot };
+            assert_eq!(alone.to_string(), format!("{secret:032x}-{shard:x}-{slot:x}"));
+            for node in [1, 0x10, u32::MAX] {
+                let id = ClientId { node: NodeId(node), ..alone };
+                assert_eq!(id.to_string(), format!("{secret:032x}-{node:x}-{shard:x}-{slot:x}"));
+            }
         }
     }
 
     #[test]
     fn debug_output_of_a_client_id_hides_its_secret() {
-        let id = ClientId { secret: 0xfeed, shard: 3, slot: 1 };
-        assert!(!format!("{id:?}").contains("feed"));
+        let id = ClientId { secret: 0xfeed, node: NodeId::ALONE, shard: 3, slot: 1 };
+        assert_eq!(format!("{id:?}"), "ClientId(…-3-1)");
+        assert_eq!(format!("{:?}", ClientId { node: NodeId(0x2a), ..id }), "ClientId(…-2a-3-1)");
     }
 }

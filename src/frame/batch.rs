@@ -211,6 +211,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::id::NodeId;
 
     #[test]
     fn events_keep_their_order_and_their_channels() {
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn events_that_are_not_kept_leave_the_others_as_they_are() {
-        let client = ClientId { secret: 7, shard: 0, slot: 1 };
+        let client = ClientId { secret: 7, node: NodeId::ALONE, shard: 0, slot: 1 };
         let mut batch = Batch::new();
         batch.push(&["1"], &Event::new("1"));
         batch.push_to_client(client, 20, &Event::new("x"));
@@ -245,7 +246,7 @@ mod tests {
 
     #[test]
     fn targets_that_are_no_channels_are_known_by_their_names() {
-        let client = client_target(ClientId { secret: 1, shard: 2, slot: 3 });
+        let client = client_target(ClientId { secret: 1, node: NodeId::ALONE, shard: 2, slot: 3 });
         let user = user_target("client:x");
         assert!(is_client(&client) && !is_channel(&client) && user_of(&client).is_none());
         assert!(!is_client(&user) && !is_channel(&user) && user_of(&user) == Some("client:x"));

@@ -242,7 +242,7 @@ fn milliseconds(wait: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::{EpochTag, Sequence};
+    use crate::base::id::{EpochTag, NodeId, Sequence};
 
     fn text(notice: Notice<'_>) -> String {
         let mut out = Vec::new();
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn connected_says_all_that_the_contract_names() {
         let id = EventId { tag: EpochTag::from_bits(0), sequence: Sequence(0) };
-        let client = ClientId { secret: 1, shard: 0, slot: 2 };
+        let client = ClientId { secret: 1, node: NodeId::ALONE, shard: 0, slot: 2 };
         let channels = ["a", "b\""].map(|name| Selector::parse(name).unwrap());
         let retry = Duration::from_secs(3);
         assert_eq!(

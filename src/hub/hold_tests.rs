@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::*;
-use crate::base::id::ClientId;
+use crate::base::id::{ClientId, NodeId};
 use crate::base::id::{EpochTag, Sequence};
 use crate::base::name::Selector;
 use crate::frame::batch::Batch;
@@ -24,7 +24,7 @@ const CHANNELS: usize = 20_000;
 const PAGE_STEPS: u32 = 8192 / 4 + 256 * 1024 / 256 + 16;
 const STEPS_MAX: u32 = HOLD_STEPS + PAGE_STEPS;
 
-const CLIENT: ClientId = ClientId { secret: 7, shard: 0, slot: 3 };
+const CLIENT: ClientId = ClientId { secret: 7, node: NodeId::ALONE, shard: 0, slot: 3 };
 
 fn name(number: usize) -> String {
     format!("room:{:05}", number % CHANNELS)

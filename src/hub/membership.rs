@@ -186,6 +186,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::id::NodeId;
     use crate::frame::batch::Batch;
     use crate::hub::SEGMENT_BYTES_MOST;
     use crate::hub::reading::TakeLimits;
@@ -194,7 +195,7 @@ mod tests {
     use crate::hub::{Begin, Receivers};
     use crate::sse::event::Event;
 
-    const CLIENT: ClientId = ClientId { secret: 7, shard: 0, slot: 3 };
+    const CLIENT: ClientId = ClientId { secret: 7, node: NodeId::ALONE, shard: 0, slot: 3 };
 
     fn publish_to_client(hub: &Hub, data: &str) -> Receivers {
         let mut batch = Batch::new();
@@ -276,7 +277,7 @@ mod tests {
         let hub = hub(100, usize::MAX);
         let held_after = |rounds: u64| {
             for round in 0..rounds {
-                let client = ClientId { secret: u128::from(round), shard: 0, slot: 0 };
+                let client = ClientId { secret: u128::from(round), node: NodeId::ALONE, shard: 0, slot: 0 };
                 let names = [Selector::parse("a").unwrap()];
                 let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
                 subscribed.channels.push(hub.add_client(0, client).channel);

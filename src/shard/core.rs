@@ -10,6 +10,7 @@ use super::publishing::publishers::{Application, Publishers};
 use super::report::board::Board;
 use super::{MAILBOX_MESSAGES_MAX, Message};
 use crate::base::account::Account;
+use crate::base::id::NodeId;
 use crate::base::mailbox::{Receiver, Sender, Wake, mailbox};
 use crate::hub::{Hub, HubOptions};
 use crate::log::{Log, Sink};
@@ -17,6 +18,8 @@ use crate::log::{Log, Sink};
 /// What all shards of a server share.
 #[derive(Clone, Debug)]
 pub struct Core {
+    /// The node of this process, which the ids of its clients have.
+    pub node: NodeId,
     /// The hub that the shards read from.
     pub hub: Arc<Hub>,
     /// The log that the shards append to.
@@ -38,6 +41,8 @@ pub struct Core {
 /// The bounds of the state that shards share.
 #[derive(Clone, Debug)]
 pub struct CoreOptions {
+    /// The node of this process.
+    pub node: NodeId,
     /// Options of the hub.
     pub hub: HubOptions,
     /// Most idempotency keys that are remembered.
@@ -52,6 +57,7 @@ impl Default for CoreOptions {
     /// One shard with a small history, for tests and benches.
     fn default() -> CoreOptions {
         CoreOptions {
+            node: NodeId::ALONE,
             hub: HubOptions::default(),
             idempotency_keys_max: 1000,
             body_memory_bytes: 64 << 20,
@@ -84,6 +90,7 @@ impl Core {
         let sink = Applier::new(Arc::clone(&hub), publishers.clone(), Arc::clone(&keys));
         let log = open(&hub, Arc::new(sink));
         let core = Core {
+            node: options.node,
             hub,
             log,
             publishers,

@@ -120,7 +120,10 @@ impl Finding {
 impl<D: Driver> Shard<D> {
     /// Carries out a request about a stream of any shard, and answers it.
     pub(super) fn begin_client_request(&mut self, conn: ConnId, request: ClientRequest) {
-        let (client, shard) = (request.client, usize::from(request.client.shard));
+        let client = request.client;
+        let Some(shard) = self.shard_of(client) else {
+            return self.answer_client(conn, client, Err(ClientError::Unknown));
+        };
         if shard == self.options.number {
             let answer = self.carry_out(&request);
             return self.answer_client(conn, client, answer);
@@ -138,7 +141,10 @@ impl<D: Driver> Shard<D> {
         let mut finding = Box::new(Finding { conn, submission, left: 0, unknown: None, error: None });
         let mut by_shard: BTreeMap<usize, Vec<Addressed>> = BTreeMap::new();
         for event in missing {
-            by_shard.entry(usize::from(event.client.shard)).or_default().push(event);
+            match self.shard_of(event.client) {
+                Some(shard) => by_shard.entry(shard).or_default().push(event),
+                None => finding.note(Ok(Some(event.place))),
+            }
         }
         if let Some(own) = by_shard.remove(&self.options.number) {
             finding.note(self.attach_all(&own));

@@ -70,9 +70,15 @@ impl<D: Driver> Shard<D> {
         true
     }
 
+    /// The shard that has the stream with this client id, if it is open. `None` if the stream is one of
+    /// another node, which is answered as if it were not open.
+    pub(in crate::shard) fn shard_of(&self, client: ClientId) -> Option<usize> {
+        (client.node == self.core.node).then_some(usize::from(client.shard))
+    }
+
     /// The open stream with this client id.
     fn find_client(&self, client: ClientId) -> Option<ConnId> {
-        if usize::from(client.shard) != self.options.number {
+        if self.shard_of(client) != Some(self.options.number) {
             return None;
         }
         let conn = self.connections.peers.id_at(client.slot)?;

@@ -84,7 +84,8 @@ impl<D: Driver> Shard<D> {
             let (mut channels, lag_events) = self.core.hub.names_and_lag(&channels, place);
             channels.truncate(CHANNELS_NAMED_MAX);
             let shard = u16::try_from(self.options.number).expect("there are at most 64 shards");
-            let client = ClientId { secret: 0, shard, slot }; // Shown without its secret.
+            let node = self.core.node;
+            let client = ClientId { secret: 0, node, shard, slot }; // Shown without its secret.
             tracing::warn!(?client, ?channels, lag_events, seconds, others, "a stream reads slowly");
         }
     }

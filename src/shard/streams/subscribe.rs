@@ -63,6 +63,7 @@ impl<D: Driver> Shard<D> {
     ) {
         let client = ClientId {
             secret: u128::from(self.random.bits()) << 64 | u128::from(self.random.bits()),
+            node: self.core.node,
             shard: u16::try_from(self.options.number).expect("there are at most 64 shards"),
             slot: conn.index,
         };

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::core::{Core, CoreOptions};
 use super::{MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
 use crate::api::{self, ApiOptions};
-use crate::base::id::{EpochTag, Sequence};
+use crate::base::id::{EpochTag, NodeId, Sequence};
 use crate::base::random::{Random, SplitMix64};
 use crate::conn::ConnOptions;
 use crate::driver::Driver;
@@ -87,6 +87,7 @@ impl Servers {
         let nets: Vec<SimNet> = (0..SHARDS as u64).map(|seed| SimNet::new(seed, network.clone())).collect();
         let drivers: Vec<SimDriver> = nets.iter().map(SimNet::driver).collect();
         let core_options = CoreOptions {
+            node: NodeId::ALONE,
             hub: HubOptions {
                 retention: Retention { events_max: 100, bytes_max: 1 << 20, age_max: None },
                 channels_max: 100,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{answer, ask, change, events, stream};
+use crate::base::id::NodeId;
 use crate::driver::sim::SimPeer;
 use crate::shard::tests::{Servers, read};
 
@@ -15,7 +16,7 @@ fn who_does_not_know_the_secret_does_not_find_the_stream() {
         let digit = if &secret[at..=at] == "0" { "1" } else { "0" };
         format!("{}{digit}{}{place}", &secret[..at], &secret[at + 1..])
     };
-    let elsewhere = [format!("{secret}-0-0"), format!("{secret}-2-0"), format!("{secret}-1-7")];
+    let elsewhere = ["0-0", "2-0", "1-7", "1-1-0"].map(|place| format!("{secret}-{place}"));
     for other in [flipped(0), flipped(15), flipped(16), flipped(31)].iter().chain(&elsewhere) {
         for shard in 0..2 {
             assert_eq!(ask(&mut servers, shard, "GET", other).0, 404, "{other}");
@@ -28,6 +29,38 @@ fn who_does_not_know_the_secret_does_not_find_the_stream() {
         }
     }
     assert_eq!(ask(&mut servers, 0, "GET", &client).0, 200);
+}
+
+#[test]
+fn a_client_of_another_node_is_answered_as_one_that_is_not_connected() {
+    let mut servers = Servers::new(None);
+    servers.shards.iter_mut().for_each(|shard| shard.core.node = NodeId(0x1f));
+    let (peer, client) = stream(&mut servers, 1, "channel=a");
+    let (secret, place) = client.split_at(32);
+    assert_eq!(place, "-1f-1-0");
+    let to = |client: &str, text: &str| format!(r#"{{"clientId":"{client}","text":"{text}"}}"#);
+    // The second time the stream is a target already.
+    for text in ["first", "second"] {
+        for other in ["1-0", "1e-1-0", "1f1-1-0", "1e-0-0"].map(|place| format!("{secret}-{place}")) {
+            for shard in 0..2 {
+                for method in ["GET", "DELETE"] {
+                    assert_eq!(ask(&mut servers, shard, method, &other).0, 404, "{method} {other}");
+                }
+                let answered = change(&mut servers, shard, "subscribe", &other, "b");
+                servers.settle();
+                assert_eq!(answer(&answered).0, 404, "{other}");
+                let unknown = r#""status":404,"detail":"no client"#;
+                assert!(servers.publish(shard, &to(&other, "x")).contains(unknown), "{other}");
+                let batch = format!("[{},{}]", to(&client, "x"), to(&other, "x"));
+                assert!(
+                    servers.publish(shard, &batch).contains(r#""status":404,"detail":"item 1: no client"#)
+                );
+            }
+        }
+        assert!(servers.publish(0, &to(&client, text)).ends_with("\"receivers\":1}"));
+        assert_eq!(ask(&mut servers, 0, "GET", &client).0, 200);
+    }
+    assert_eq!(events(&read(&peer)), ["first", "second"]);
 }
 
 #[test]

@@ -1,12 +1,9 @@
 //! The server's own cost of a delivery: whole shards over a driver that takes everything at once and
 //! does nothing.
 
-#[path = "support/still.rs"]
-mod still;
-
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-use still::{Frames, Layout, StillServer};
+use downpour_load::still::{Frames, Layout, StillServer};
 
 /// Numbers of shards, and whether each has a thread.
 const SHARDS: [(usize, bool); 5] = [(1, false), (2, false), (8, false), (2, true), (8, true)];

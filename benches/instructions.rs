@@ -6,13 +6,10 @@
 //! streams give the cost of connecting these. `scripts/instructions` makes both and checks them against
 //! bounds.
 
-#[path = "support/still.rs"]
-mod still;
-
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use still::{Frames, Layout, StillServer};
+use downpour_load::still::{Frames, Layout, StillServer};
 
 fn main() -> ExitCode {
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();

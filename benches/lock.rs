@@ -5,13 +5,6 @@
 //! is missed. Calls that take the lock several times are in a second table, without a verdict. Without
 //! `--bench` it runs once with few events, to check that it works. See `docs/benchmarks/benches.md`.
 
-#[path = "support/asked.rs"]
-mod asked;
-#[path = "support/stopwatch.rs"]
-mod stopwatch;
-#[path = "support/verdicts.rs"]
-mod verdicts;
-
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,9 +18,9 @@ use downpour::hub::reading::TakeLimits;
 use downpour::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Backlog, Begin, Begun, ChannelId, HOLD_STEPS, Hub, HubOptions};
 
-use asked::is_asked_to_measure;
-use stopwatch::Stopwatch;
-use verdicts::Verdicts;
+use downpour_load::measuring::is_asked_to_measure;
+use downpour_load::stopwatch::Stopwatch;
+use downpour_load::verdicts::Verdicts;
 
 /// Longest holds: for all but one in a thousand, and for any.
 const P999_MAX: Duration = Duration::from_micros(100);
@@ -414,7 +407,7 @@ fn report(kinds: &[Kind]) -> Verdicts {
 
 fn main() -> ExitCode {
     if is_asked_to_measure("lock") {
-        report(&times_of(MEASURED)).exit_code()
+        report(&times_of(MEASURED)).finish()
     } else {
         assert!(times_of(TRIED).iter().all(|kind| !kind.times.is_empty()));
         ExitCode::SUCCESS

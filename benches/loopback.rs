@@ -4,33 +4,21 @@
 //!
 //! Prints a table at the end. Its settings are environment variables: see `docs/benchmarks/benches.md`.
 
-#[path = "support/asked.rs"]
-mod asked;
-#[path = "support/interval.rs"]
-mod interval;
-#[path = "support/load.rs"]
-mod load;
-#[path = "support/process.rs"]
-mod process;
-#[path = "support/readers.rs"]
-mod readers;
-#[path = "support/servers.rs"]
-mod servers;
-#[path = "support/window.rs"]
-mod window;
-
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use downpour::driver::descriptors::raise_open_files_limit;
 use downpour::driver::uring;
 
-use interval::Interval;
-use load::{Load, SATURATED, UNBATCHED};
-use process::{Pinning, Process};
-use readers::Readers;
-use servers::{Servers, number};
-use window::{Pairs, STARTS, Window, fitting};
+use downpour_load::load::{Load, SATURATED, UNBATCHED};
+use downpour_load::measuring::{is_asked_to_measure, number};
+use downpour_load::process::Pinning;
+use downpour_load::readers::Readers;
+use downpour_load::server::Server;
+use downpour_load::servers::Servers;
+use downpour_load::statistics::Interval;
+use downpour_load::window::{Pairs, STARTS, Window, fitting};
 
 /// Requests of the first run at each pace. It shows how many fill a window.
 const WARM_UP_REQUESTS: usize = 8;
@@ -57,7 +45,7 @@ struct Settings {
 /// A server that takes part.
 struct Contender {
     name: &'static str,
-    process: Process,
+    server: Server,
     readers: Readers,
     /// For each pace: requests that fill a window, and the result of each round.
     paces: Vec<Measured>,
@@ -83,8 +71,8 @@ impl Settings {
 }
 
 impl Contender {
-    fn start(name: &'static str, process: Process, settings: &Settings) -> Contender {
-        let mut readers = Readers::open(process.address, Ipv4Addr::LOCALHOST, &settings.load);
+    fn start(name: &'static str, server: Server, settings: &Settings) -> Contender {
+        let mut readers = Readers::open(server.address, Ipv4Addr::LOCALHOST, &settings.load);
         let paces = settings.load.paces().into_iter().enumerate().map(|(number, pace)| {
             readers.run(number, WARM_UP_REQUESTS); // The first ones are slow.
             let began = Instant::now();
@@ -94,14 +82,14 @@ impl Contender {
             readers.run(number, requests); // Until the history has grown to its size.
             Measured { requests, events: pace.events, rounds: Vec::new() }
         });
-        Contender { name, paces: paces.collect(), process, readers }
+        Contender { name, paces: paces.collect(), server, readers }
     }
 
     /// One window at this pace.
     fn measure(&mut self, pace: usize, streams: usize) {
-        let Contender { process, readers, paces, .. } = self;
+        let Contender { server, readers, paces, .. } = self;
         let Measured { requests, events, rounds } = &mut paces[pace];
-        rounds.push(Window::of(process, || {
+        rounds.push(Window::of(server, || {
             readers.run(pace, *requests);
             *requests * *events * streams
         }));
@@ -113,7 +101,7 @@ fn start_all(settings: &Settings, servers: &Servers) -> Vec<Contender> {
     let peer = |kind: &str| servers.peer(kind, &arguments);
     let own = |io: &str| servers.own(io, 1, settings.load.streams);
     let mut contenders = Vec::new();
-    let mut enter = |name, process| contenders.push(Contender::start(name, process, settings));
+    let mut enter = |name, server| contenders.push(Contender::start(name, server, settings));
     enter(BARE_SEND, peer("send"));
     enter("bare sendfile()", peer("sendfile"));
     enter("downpour, epoll", own("epoll"));
@@ -199,7 +187,7 @@ fn print_table(title: &str, pace: usize, outcomes: &[Outcome]) {
 }
 
 fn main() {
-    if !asked::is_asked_to_measure("loopback") {
+    if !is_asked_to_measure("loopback") {
         return;
     }
     let settings = Settings::read();
@@ -211,15 +199,11 @@ fn main() {
         settings.load.streams
     );
     let pinning = Pinning::of(CPUS.0, CPUS.1);
-    let servers = Servers::build(pinning);
+    let servers = Servers::build(Path::new(env!("CARGO_BIN_EXE_downpour")), pinning);
     let Settings { load: Load { streams, event_bytes, .. }, rounds, window } = settings;
     println!(
         "{streams} streams, events of {event_bytes} bytes, {rounds} rounds of {window:?} for each server and pace"
     );
-    match pinning {
-        Some(_) => println!("readers on CPU {}, servers on CPU {}", CPUS.0, CPUS.1),
-        None => println!("without two CPUs and taskset: readers and servers are not kept apart"),
-    }
     let outcomes = measure(&settings, &servers);
     print_table("unbatched", UNBATCHED, &outcomes);
     print_table("saturated", SATURATED, &outcomes);

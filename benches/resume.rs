@@ -6,15 +6,6 @@
 //! `resume CASE RETAINED RESUMES` makes this many and nothing else, for `scripts/instructions` to count.
 //! See `docs/benchmarks/benches.md`.
 
-#[path = "support/asked.rs"]
-mod asked;
-#[path = "support/quartiles.rs"]
-mod quartiles;
-#[path = "support/thread_time.rs"]
-mod thread_time;
-#[path = "support/verdicts.rs"]
-mod verdicts;
-
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -27,10 +18,10 @@ use downpour::hub::reading::TakeLimits;
 use downpour::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Backlog, Begin, Begun, ChannelId, HOLD_STEPS, Hub, HubOptions};
 
-use asked::is_asked_to_measure;
-use quartiles::Quartiles;
-use thread_time::thread_cpu_time;
-use verdicts::Verdicts;
+use downpour_load::measuring::is_asked_to_measure;
+use downpour_load::statistics::Quartiles;
+use downpour_load::stopwatch::thread_cpu_time;
+use downpour_load::verdicts::Verdicts;
 
 /// Events that a stream has missed.
 const MISSED: usize = 1000;
@@ -277,5 +268,5 @@ fn main() -> ExitCode {
         (0..resumes).for_each(|_| filled.resume(&mut slice));
         return ExitCode::SUCCESS;
     }
-    if is_asked_to_measure("resume") { measure().exit_code() } else { ExitCode::SUCCESS }
+    if is_asked_to_measure("resume") { measure().finish() } else { ExitCode::SUCCESS }
 }

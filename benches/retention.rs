@@ -3,20 +3,7 @@
 //!
 //! Prints a Markdown table, and exits with an error if a budget is missed: see `docs/benchmarks/benches.md`.
 
-#[path = "support/asked.rs"]
-mod asked;
-#[path = "support/memory.rs"]
-mod memory;
-#[allow(dead_code, reason = "what other benches need of a process, this one does not")]
-#[path = "support/process.rs"]
-mod process;
-#[path = "support/publisher.rs"]
-mod publisher;
-#[path = "support/verdicts.rs"]
-mod verdicts;
-
 use std::fmt;
-use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Duration;
@@ -29,11 +16,12 @@ use downpour::hub::Retention;
 use downpour::hub::counts::{ChannelCounts, ChannelPage};
 use downpour::hub::{Backlog, HOLD_STEPS, Hub, HubOptions};
 
-use asked::is_asked_to_measure;
-use memory::{most_resident_bytes, resident_bytes};
-use process::Process;
-use publisher::Publisher;
-use verdicts::Verdicts;
+use downpour_load::kernel::{peak_resident_bytes, resident_bytes};
+use downpour_load::measuring::is_asked_to_measure;
+use downpour_load::process::command;
+use downpour_load::publisher::Publisher;
+use downpour_load::server::Server;
+use downpour_load::verdicts::Verdicts;
 
 const DOWNPOUR: &str = env!("CARGO_BIN_EXE_downpour");
 
@@ -223,11 +211,13 @@ fn apply(hub: &Hub, events: usize, data: &str, name: impl Fn(usize) -> String) {
 /// that it adds to `count`.
 fn growth(hub: &Hub, count: impl Fn() -> usize, fill: impl FnOnce()) -> Outcome {
     let own = std::process::id();
-    let (resident, held, counted) = (resident_bytes(own), hub.held_bytes(), count());
+    let resident = || resident_bytes(own).expect("it runs") as f64;
+    let held = || hub.held_bytes() as f64;
+    let (resident_before, held_before, counted) = (resident(), held(), count());
     fill();
     let added = (count() - counted) as f64;
-    let for_each = |before: usize, after: usize| (after as f64 - before as f64) / added;
-    Outcome { measured: for_each(resident, resident_bytes(own)), counted: for_each(held, hub.held_bytes()) }
+    let for_each = |before: f64, after: f64| (after - before) / added;
+    Outcome { measured: for_each(resident_before, resident()), counted: for_each(held_before, held()) }
 }
 
 /// The overhead beside `data_bytes` bytes of data.
@@ -281,16 +271,20 @@ impl Load {
         let bounds =
             [self.history_events.to_string(), "--history-bytes".to_owned(), self.history_bytes.to_string()];
         let options = options.into_iter().map(String::from).chain(bounds);
-        let server = Process::start(None, Path::new(DOWNPOUR), &options.collect::<Vec<_>>());
+        let server = start(options);
         let mut publisher = Publisher::connect(server.address);
         let data = "x".repeat(64);
         for from in (0..SERVER_EVENTS).step_by(REQUEST_EVENTS) {
             let names = (from..from + REQUEST_EVENTS).map(|at| format!("room:{}", channel_of(at)));
             publisher.publish(names.map(|name| (name, &*data)));
         }
-        let share = |bytes: usize| bytes as f64 / self.history_bytes as f64;
-        Outcome { measured: share(resident_bytes(server.id())), counted: share(publisher.history_bytes()) }
+        let share = |bytes: f64| bytes / self.history_bytes as f64;
+        Outcome { measured: share(server.resident_bytes() as f64), counted: share(publisher.history_bytes()) }
     }
+}
+
+fn start(options: impl Iterator<Item = String>) -> Server {
+    Server::start(command(None, DOWNPOUR).args(options)).expect("the program was built")
 }
 
 /// The channel of an event. Quiet channels get theirs one by one over the first tenth, so that each
@@ -319,8 +313,7 @@ fn measure_mixed(is_dropped: bool) -> Outcome {
     let options = format!(
         "serve --listen 127.0.0.1:0 --shards {MIXED_SHARDS} --history-bytes {MIXED_HISTORY_MIB}MiB --log-level error"
     );
-    let options: Vec<String> = options.split(' ').map(String::from).collect();
-    let server = Process::start(None, Path::new(DOWNPOUR), &options);
+    let server = start(options.split(' ').map(String::from));
     thread::scope(|scope| {
         for seed in 0..MIXED_PUBLISHERS {
             let address = server.address;
@@ -342,15 +335,16 @@ fn measure_mixed(is_dropped: bool) -> Outcome {
         }
     });
     let mut publisher = Publisher::connect(server.address);
-    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    let mib = |bytes: f64| bytes / f64::from(1 << 20);
     if is_dropped {
         (0..MIXED_CHANNELS).for_each(|channel| publisher.drop_history(&format!("room:{channel}")));
         let counted = mib(publisher.history_bytes());
         thread::sleep(Duration::from_secs(60));
-        return Outcome { measured: mib(resident_bytes(server.id())), counted };
+        return Outcome { measured: mib(server.resident_bytes() as f64), counted };
     }
     let counted = mib(publisher.history_bytes());
-    Outcome { measured: mib(most_resident_bytes(server.id())), counted }
+    let peak = peak_resident_bytes(server.id()).expect("the server runs");
+    Outcome { measured: mib(peak as f64), counted }
 }
 
 /// Measures a case in a process of its own.
@@ -388,5 +382,5 @@ fn main() -> ExitCode {
             [&case, &budget, &format!("{measured:.2}"), &format!("{counted:.2}")];
         verdicts.push(&fields, case.is_met(outcome));
     }
-    verdicts.exit_code()
+    verdicts.finish()
 }

@@ -2,8 +2,8 @@
 
 use crate::Bench;
 use crate::contest::{self, Contender, Outcome};
-use crate::load::{Load, UNBATCHED};
 use crate::report::{Figure, Report};
+use downpour_load::load::{Load, UNBATCHED};
 
 /// As many as the open files of one process of readers, and of this server with epoll, allow.
 const STREAMS: usize = 10_000;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use crate::Bench;
-use crate::load::Load;
-use crate::process::Process;
 use crate::report::{Figure, Report};
-use crate::window::{Pairs, Window};
+use downpour_load::load::Load;
+use downpour_load::server::Server;
+use downpour_load::window::{Pairs, Window};
 
 /// Connections that wait, with their requests sent, when the server resumes: as many as any listener's
 /// backlog holds. So the server's work is measured, and not how often it falls asleep and is woken.
@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let own = bench.drivers.iter().map(|driver| bench.servers.own(driver.io, 1, 2 * LOTS * LOT));
-    let mut servers: Vec<Process> = own.collect();
+    let mut servers: Vec<Server> = own.collect();
     let answer_bytes = begin(servers[0].address, 1).iter_mut().map(read_answer).sum::<usize>();
     servers.push(bench.servers.peer("accept", &[answer_bytes.to_string()]));
     for server in &servers {
@@ -60,7 +60,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
 }
 
 /// A window. It ends when all are answered; the ends of the connections are not in it.
-fn connect(server: &Process) -> Window {
+fn connect(server: &Server) -> Window {
     let mut opened = Vec::with_capacity(LOTS * LOT);
     let lots = (0..LOTS).map(|_| {
         signal(server, "-STOP");
@@ -101,13 +101,13 @@ fn both(one: Window, other: Window) -> Window {
 }
 
 /// Stops or resumes the server.
-fn signal(server: &Process, name: &str) {
+fn signal(server: &Server, name: &str) {
     let status = Command::new("kill").args([name, &server.id().to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "kill {name} reaches the server");
 }
 
 /// Returns when the server has no work left, judging by its CPU time.
-pub(crate) fn settle(server: &Process) {
+pub(crate) fn settle(server: &Server) {
     let mut before = server.cpu_time();
     loop {
         thread::sleep(QUIET);

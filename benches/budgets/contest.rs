@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use crate::Bench;
 use crate::holder::Holder;
-use crate::interval::Interval;
-use crate::load::Load;
-use crate::process::Process;
-use crate::window::{Pairs, STARTS, Window, fitting};
+use downpour_load::load::Load;
+use downpour_load::server::Server;
+use downpour_load::statistics::Interval;
+use downpour_load::units::{TIMES, with_unit};
+use downpour_load::window::{Pairs, STARTS, Window, fitting};
 
 /// Requests of the first run. It shows how many fill a window.
 const WARM_UP_REQUESTS: usize = 4;
@@ -18,7 +19,7 @@ const ROUNDS_TIMES_MAX: usize = 2;
 /// A server that takes part, with its streams.
 #[derive(Debug)]
 pub(crate) struct Contender {
-    process: Process,
+    process: Server,
     holder: Holder,
     pace: usize,
     /// Requests of a window.
@@ -31,7 +32,7 @@ pub(crate) struct Contender {
 impl Contender {
     /// Opens the streams, and publishes at this pace until the server is warm. Finds how many requests
     /// fill a window.
-    pub(crate) fn start(bench: &Bench, process: Process, load: &Load, pace: usize) -> Contender {
+    pub(crate) fn start(bench: &Bench, process: Server, load: &Load, pace: usize) -> Contender {
         let mut holder = Holder::open(process.address, load);
         holder.run(pace, WARM_UP_REQUESTS);
         let began = Instant::now();
@@ -54,8 +55,7 @@ impl Contender {
 /// CPU time for a delivery, for people.
 fn cost(windows: &[Window]) -> String {
     match Interval::of(windows.iter().map(Window::cpu_ns)).map(|interval| interval.median) {
-        Some(ns) if ns >= 1000.0 => format!("{:.2} µs", ns / 1000.0),
-        Some(ns) => format!("{ns:.1} ns"),
+        Some(ns) => with_unit(ns, &TIMES),
         None => "–".to_owned(),
     }
 }

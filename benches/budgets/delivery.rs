@@ -1,9 +1,9 @@
 //! CPU for a delivery, against servers that only send.
 
 use crate::contest::{self, Contender, Outcome};
-use crate::load::{Load, SATURATED, UNBATCHED};
 use crate::report::{Figure, Report};
 use crate::{Bench, Driver, EPOLL};
+use downpour_load::load::{Load, SATURATED, UNBATCHED};
 
 /// Streams and bytes of an event's data.
 const UNBATCHED_LOADS: [(usize, usize); 4] = [(1000, 64), (1000, 1024), (10_000, 64), (10_000, 1024)];

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::load::Load;
-use crate::readers::Readers;
+use downpour_load::load::Load;
+use downpour_load::readers::Readers;
 
 /// The first argument of such a process.
 pub(crate) const WORD: &str = "hold-streams";

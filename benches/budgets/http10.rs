@@ -2,8 +2,8 @@
 
 use crate::Bench;
 use crate::contest::{self, Contender, Outcome};
-use crate::load::{Load, SATURATED, UNBATCHED};
 use crate::report::{Figure, Report};
+use downpour_load::load::{Load, SATURATED, UNBATCHED};
 
 const STREAMS: usize = 1000;
 const EVENT_BYTES: usize = 64;

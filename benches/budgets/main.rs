@@ -3,21 +3,6 @@
 //!
 //! Each row is printed when it is known, and all of them at the end, as the table of that document.
 
-#[path = "../support/asked.rs"]
-mod asked;
-#[path = "../support/interval.rs"]
-mod interval;
-#[path = "../support/load.rs"]
-mod load;
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/readers.rs"]
-mod readers;
-#[path = "../support/servers.rs"]
-mod servers;
-#[path = "../support/window.rs"]
-mod window;
-
 mod channels;
 mod connect;
 mod contest;
@@ -29,14 +14,16 @@ mod publish;
 mod report;
 mod slow;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use downpour::driver::descriptors::raise_open_files_limit;
 use downpour::driver::uring;
+use downpour_load::measuring::{is_asked_to_measure, number};
+use downpour_load::process::Pinning;
+use downpour_load::servers::Servers;
 
-use process::Pinning;
 use report::Report;
-use servers::{Servers, number};
 
 /// The settings of every row.
 #[derive(Debug)]
@@ -75,6 +62,8 @@ const ROWS: [Rows; 8] = [
     ("http1.0", http10::measure),
 ];
 
+const DOWNPOUR: &str = env!("CARGO_BIN_EXE_downpour");
+
 /// The CPUs of readers and servers.
 const CPUS: (usize, usize) = (0, 1);
 
@@ -84,7 +73,7 @@ fn main() {
     if let Some((holder::WORD, rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return holder::hold(rest);
     }
-    if !asked::is_asked_to_measure("budgets") {
+    if !is_asked_to_measure("budgets") {
         return;
     }
     let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
@@ -94,17 +83,13 @@ fn main() {
         return println!("no rows of budgets are named so: there are {names}");
     }
     let pinning = Pinning::of(CPUS.0, CPUS.1);
-    match pinning {
-        Some(_) => println!("readers on CPU {}, servers on CPU {}", CPUS.0, CPUS.1),
-        None => println!("without two CPUs and taskset: readers and servers are not kept apart"),
-    }
     let mut drivers = vec![EPOLL];
     match uring::prove() {
         Ok(_) => drivers.push(URING),
         Err(error) => println!("without io_uring: {error}"),
     }
     let bench = Bench {
-        servers: Servers::build(pinning),
+        servers: Servers::build(Path::new(DOWNPOUR), pinning),
         rounds: number("DOWNPOUR_BENCH_ROUNDS", 15),
         window: Duration::from_millis(number("DOWNPOUR_BENCH_WINDOW_MS", 200) as u64),
         drivers,

@@ -1,16 +1,16 @@
 //! Memory for an idle stream: that of the process, and the kernel's for its socket.
 
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use crate::connect::settle;
 use crate::holder::Holder;
-use crate::interval::Interval;
-use crate::load::{Load, UNBATCHED};
-use crate::process::Process;
 use crate::report::{Budget, Figure, Report, Unit};
 use crate::{Bench, Driver, EPOLL, URING};
+use downpour_load::kernel::slab_bytes;
+use downpour_load::load::{Load, UNBATCHED};
+use downpour_load::server::Server;
+use downpour_load::statistics::Interval;
 
 const STREAMS: usize = 15_000;
 
@@ -83,12 +83,12 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
 
 /// Growth of a server and the kernel for each stream of this load, with `holders` processes of readers.
 /// Every stream was sent an event, as were a few before them, so that one-time memory is not counted.
-fn grown(server: &Process, load: &Load, holders: usize) -> Grown {
+fn grown(server: &Server, load: &Load, holders: usize) -> Grown {
     let few = Load { streams: 16, ..load.clone() };
     let mut first = Holder::open(server.address, &few);
     first.run(UNBATCHED, 1);
     settle(server);
-    let (process, kernel) = (resident_bytes(server), settled_slab_bytes());
+    let (process, kernel) = (server.resident_bytes(), settled_slab_bytes());
     let mut held: Vec<Holder> = (0..holders).map(|_| Holder::open(server.address, load)).collect();
     // With several, the publishing one does not wait for the streams of the others.
     if let Some(last) = held.last_mut() {
@@ -97,48 +97,20 @@ fn grown(server: &Process, load: &Load, holders: usize) -> Grown {
     settle(server);
     let streams = (load.streams * holders) as f64;
     let each = |before: u64, after: u64| (after as f64 - before as f64) / streams;
-    Grown { process: each(process, resident_bytes(server)), kernel: each(kernel, settled_slab_bytes()) }
+    Grown { process: each(process, server.resident_bytes()), kernel: each(kernel, settled_slab_bytes()) }
 }
 
 /// [`slab_bytes`] once they no longer shrink: memory of earlier servers' sockets is freed some time
 /// after their end.
 fn settled_slab_bytes() -> u64 {
-    let mut least = slab_bytes();
+    let mut least = slab_bytes().expect("the kernel tells its memory");
     for _ in 0..SETTLING_LOOKS_MAX {
         thread::sleep(SETTLING_LOOK);
-        let now = slab_bytes();
+        let now = slab_bytes().expect("the kernel tells its memory");
         if now + SETTLED_BYTES > least {
             return now;
         }
         least = now;
     }
     least
-}
-
-/// Resident memory of the process (`proc_pid_smaps(5)`; the figures elsewhere lag behind).
-fn resident_bytes(server: &Process) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", server.id())).expect("the server runs");
-    bytes_in(&text, "Rss:")
-}
-
-/// The number after this name, if it is in KiB.
-fn bytes_in(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells it");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") * 1024
-}
-
-/// Bytes of all kernel objects in use. Only root may read these; others get the bytes that the kernel
-/// holds for objects (`slabinfo(5)`, `proc_meminfo(5)`).
-fn slab_bytes() -> u64 {
-    let Ok(text) = fs::read_to_string("/proc/slabinfo") else {
-        let text = fs::read_to_string("/proc/meminfo").expect("the kernel tells its memory");
-        return bytes_in(&text, "Slab:");
-    };
-    // name, objects in use, all objects, bytes of one …
-    let bytes = |line: &str| {
-        let mut words = line.split_whitespace().skip(1);
-        let in_use: u64 = words.next()?.parse().ok()?;
-        Some(in_use * words.nth(1)?.parse::<u64>().ok()?)
-    };
-    text.lines().filter_map(bytes).sum()
 }

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem;
 
-use crate::interval::Interval;
-use crate::load::post;
-use crate::process::Process;
 use crate::report::{Budget, Figure, Report, Unit};
-use crate::window::{Window, fitting};
 use crate::{Bench, Driver};
+use downpour_load::load::post;
+use downpour_load::server::Server;
+use downpour_load::statistics::Interval;
+use downpour_load::window::{Window, fitting};
 
 const EVENT_BYTES: usize = 64;
 
@@ -96,7 +96,7 @@ fn rate(
 }
 
 /// Publishes `requests` times over one connection. Returns when all are answered.
-fn publish(server: &Process, request: &[u8], requests: usize) {
+fn publish(server: &Server, request: &[u8], requests: usize) {
     let mut reader = connect(server.address);
     let mut writer = reader.try_clone().expect("a socket may have two descriptors");
     let at_once = (WRITE_BYTES / request.len()).max(1);

@@ -1,8 +1,9 @@
 //! Figures against their budgets: line by line, and as a table at the end.
 
-use crate::interval::Interval;
-use crate::window::Pairs;
 use crate::{Driver, EPOLL, URING};
+use downpour_load::statistics::Interval;
+use downpour_load::units::grouped;
+use downpour_load::window::Pairs;
 
 /// A budget.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +94,7 @@ impl Unit {
         match self {
             Unit::Times => format!("{value:.3}"),
             Unit::Bytes => format!("{value:.0} B"),
-            Unit::PerSecond => thousands(value),
+            Unit::PerSecond => grouped(value),
         }
     }
 
@@ -101,22 +102,9 @@ impl Unit {
         match self {
             Unit::Times => format!("{value:.2} ×"),
             Unit::Bytes => format!("{value:.0} B"),
-            Unit::PerSecond => format!("{} /s", thousands(value)),
+            Unit::PerSecond => format!("{} /s", grouped(value)),
         }
     }
-}
-
-/// A number with spaces between groups of three digits.
-fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 impl Report {

@@ -5,11 +5,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::interval::Interval;
-use crate::process::Process;
 use crate::report::{Budget, Figure, Report, Unit};
-use crate::servers::DOWNPOUR;
-use crate::{Bench, CPUS};
+use crate::{Bench, CPUS, DOWNPOUR};
+use downpour_load::server::Server;
+use downpour_load::statistics::Interval;
 
 const STREAMS: usize = 10_000;
 const SLOW: usize = 1000;
@@ -84,7 +83,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
 }
 
 /// A run of `downpour bench` with these options, and its result.
-fn run(server: &Process, options: &[&str]) -> Value {
+fn run(server: &Server, options: &[&str]) -> Value {
     let (url, pid) = (format!("http://{}", server.address), server.id().to_string());
     let (streams, batch, cpu) = (STREAMS.to_string(), BATCH.to_string(), CPUS.0.to_string());
     let mut command = Command::new(DOWNPOUR);

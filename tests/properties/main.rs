@@ -6,9 +6,6 @@
 mod changes;
 mod coding;
 mod hub;
-#[path = "../../benches/support/interval.rs"]
-mod interval;
-mod intervals;
 mod outbox;
 mod records;
 mod retained;

@@ -2,13 +2,10 @@
 
 #![expect(unsafe_code, reason = "an allocator that counts is an allocator")]
 
-#[path = "../../benches/support/still.rs"]
-mod still;
-
 use std::alloc::{self, GlobalAlloc, System};
 use std::cell::Cell;
 
-use still::{Frames, Layout, StillServer};
+use downpour_load::still::{Frames, Layout, StillServer};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };

@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use downpour_load::process::{Process, Waited, command};
+use downpour_load::units::{BYTES, COUNTS, TIMES, with_unit};
 use tempfile::TempDir;
 
 use crate::cell::{Contender, Pace, Run};
 use crate::load::Load;
-use crate::process::{Process, Waited, pinned};
 use crate::result::Report;
 use crate::row::{self, Origin, Row};
 use crate::server::Installed;
-use crate::units::{BYTES, COUNTS, TIMES, with_unit};
 
 /// What all runs have in common.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl Setup {
         let [json, said] = ["result.json", "stderr"].map(|name| folder.path().join(name));
         let server = installed.start(self.cpu_server)?;
         let cpu = self.cpu_bench.to_string();
-        let mut command = pinned(self.cpu_bench, &self.downpour);
+        let mut command = command(Some(self.cpu_bench), &self.downpour);
         command.arg("bench").args(server.arguments()).args(load.arguments(run, WARM_UP, self.duration));
         command.args(["--cpus-readers", &cpu, "--cpus-publisher", &cpu, "--json"]).arg(&json);
         command.stderr(Stdio::from(File::create(&said)?));

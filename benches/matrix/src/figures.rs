@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use downpour_load::statistics::Quartiles;
+
 use crate::cell::{Cell, Contender, Pace};
-use crate::quartiles::Quartiles;
 use crate::row::Row;
 
 /// Rows by their run.

@@ -10,14 +10,10 @@ mod figures;
 mod load;
 mod options;
 mod plot;
-mod process;
-#[path = "../../support/quartiles.rs"]
-mod quartiles;
 mod result;
 mod row;
 mod server;
 mod summary;
-mod units;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use downpour_load::process::may_run_on;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use campaign::{Rows, Setup, faults};
@@ -117,9 +114,7 @@ fn check_cpus(options: &Options) -> anyhow::Result<()> {
         bail!("--cpu-server and --cpu-bench are both {server}: each needs a CPU of its own");
     }
     for (option, cpu) in [("--cpu-server", server), ("--cpu-bench", bench)] {
-        let mut command = Command::new("taskset");
-        command.args(["-c", &cpu.to_string(), "true"]).stderr(Stdio::null());
-        if !command.status().context("taskset cannot be run")?.success() {
+        if !may_run_on(cpu).context("taskset cannot be run")? {
             bail!("{option} {cpu} is no CPU that a process may run on here");
         }
     }

@@ -10,9 +10,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::cell::{Cell, Contender, Pace, SIZE_OF_PLOTS, SIZES, STREAMS, STREAMS_OF_PLOTS, Variant};
 use crate::figures::{Figures, Metric};
-use crate::quartiles::Quartiles;
 use crate::row::Row;
-use crate::units::{BYTES, COUNTS, TIMES, Unit, grouped, on_axis, size};
+use downpour_load::statistics::Quartiles;
+use downpour_load::units::{BYTES, COUNTS, TIMES, Unit, grouped, on_axis, size};
 
 /// A plot as a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,19 +1,19 @@
 //! Servers: those on this machine, and a running one.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use downpour_load::kernel::{children, open_files_limit};
+use downpour_load::process::{PATIENCE, Process, command};
+use downpour_load::server::Server;
 use tempfile::TempDir;
 
 use crate::cell::Contender;
-use crate::process::{Process, pinned};
 
 /// A server that can be started any number of times.
 #[derive(Clone, Debug)]
@@ -23,11 +23,10 @@ pub(crate) struct Installed {
     program: PathBuf,
 }
 
-/// A server that listens on a loopback address. Dropping this ends it.
+/// A server that takes part and listens. Dropping this ends it.
 #[derive(Debug)]
-pub(crate) struct Server {
-    process: Process,
-    address: SocketAddr,
+pub(crate) struct Started {
+    server: Server,
     contender: Contender,
     /// The folder of nginx's configuration.
     _folder: Option<TempDir>,
@@ -76,53 +75,34 @@ impl Installed {
     ///
     /// # Errors
     /// Its output instead.
-    pub(crate) fn start(&self, cpu: usize) -> anyhow::Result<Server> {
+    pub(crate) fn start(&self, cpu: usize) -> anyhow::Result<Started> {
         match self.contender {
             Contender::Epoll | Contender::Uring => {
                 let io = self.contender.to_string();
-                let mut command = pinned(cpu, &self.program);
+                let mut command = command(Some(cpu), &self.program);
                 command.args(["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--io", &io]);
-                self.start_telling(command)
+                Ok(self.started(Server::start(&mut command)?, None))
             }
             Contender::BetterSse => {
-                let mut command = pinned(cpu, "node");
-                command.arg(&self.program);
-                self.start_telling(command)
+                let mut command = command(Some(cpu), "node");
+                Ok(self.started(Server::start(command.arg(&self.program))?, None))
             }
             Contender::Nchan => self.start_nginx(cpu),
         }
     }
 
-    /// Starts a program that prints `listening on <address>` on standard error once it listens.
-    fn start_telling(&self, mut command: Command) -> anyhow::Result<Server> {
-        let mut process = Process::start(command.stderr(Stdio::piped()))?;
-        let stderr = process.child().stderr.take().context("standard error is piped")?;
-        let (sender, lines) = mpsc::channel();
-        // It goes on without a receiver: the server must not block on its output.
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        let deadline = Instant::now() + START_TIME;
-        let mut said = Vec::new();
-        while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if let Some(address) = printed_address(&line) {
-                return Ok(Server { process, address, contender: self.contender, _folder: None });
-            }
-            said.push(line);
-        }
-        bail!("{} does not serve: {}", self.contender, said.join(" "))
+    fn started(&self, server: Server, folder: Option<TempDir>) -> Started {
+        Started { server, contender: self.contender, _folder: folder }
     }
 
     /// nginx takes no port 0, and does not report that it listens.
-    fn start_nginx(&self, cpu: usize) -> anyhow::Result<Server> {
+    fn start_nginx(&self, cpu: usize) -> anyhow::Result<Started> {
         let folder = TempDir::new()?;
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let configuration = folder.path().join("nginx.conf");
         fs::write(&configuration, nginx_conf(address, folder.path(), open_files_limit()?))?;
         let log = folder.path().join("error.log");
-        let mut command = pinned(cpu, &self.program);
+        let mut command = command(Some(cpu), &self.program);
         command.arg("-p").arg(folder.path()).arg("-c").arg(&configuration).arg("-e").arg(&log);
         let mut process = Process::start(command.stderr(Stdio::null()))?;
         let deadline = Instant::now() + START_TIME;
@@ -130,17 +110,23 @@ impl Installed {
             if process.child().try_wait()?.is_some() || Instant::now() >= deadline {
                 bail!("nginx does not serve: {}", fs::read_to_string(&log).unwrap_or_default());
             }
-            process.workers = children(process.pids()[0]);
+            process.workers = children(process.id());
             thread::sleep(Duration::from_millis(20));
         }
-        Ok(Server { process, address, contender: self.contender, _folder: Some(folder) })
+        Ok(self.started(Server { process, address }, Some(folder)))
     }
 }
 
-impl Server {
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.server.process.end(PATIENCE);
+    }
+}
+
+impl Started {
     /// The options of `downpour bench` that name the server and its processes.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let address = self.address;
+        let address = self.server.address;
         let url = |path: &str| format!("http://{address}{path}");
         let mut arguments = match self.contender {
             Contender::Epoll | Contender::Uring => vec!["--url".to_owned(), url("")],
@@ -157,7 +143,7 @@ impl Server {
                 url("/channels/{channel}"),
             ],
         };
-        for pid in self.process.pids() {
+        for pid in [&[self.server.id()], &self.server.process.workers[..]].concat() {
             arguments.extend(["--pid".to_owned(), pid.to_string()]);
         }
         arguments
@@ -174,26 +160,6 @@ fn said_by(command: &mut Command) -> anyhow::Result<String> {
         bail!("{program} failed: {said}");
     }
     Ok(said)
-}
-
-fn printed_address(line: &str) -> Option<SocketAddr> {
-    line.strip_prefix("listening on ")?.split([' ', ',']).next()?.parse().ok()
-}
-
-/// The children of a process with one thread.
-fn children(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn open_files_limit() -> anyhow::Result<u64> {
-    let text = fs::read_to_string("/proc/self/limits")?;
-    hard_open_files_limit(&text).context("/proc/self/limits does not say how many files may be open")
-}
-
-fn hard_open_files_limit(limits: &str) -> Option<u64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// One worker. It keeps as many events of a channel as are ever in flight.
@@ -234,13 +200,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hard_limit_on_open_files_is_found() {
-        let limits = "Max processes   1   2   processes\nMax open files            1024                 20000                files     \n";
-        assert_eq!(hard_open_files_limit(limits), Some(20000));
-        assert!(open_files_limit().unwrap() > 0);
-    }
-
-    #[test]
     fn nginx_writes_only_into_its_folder() {
         let text = nginx_conf("127.0.0.1:9".parse().unwrap(), Path::new("/tmp/x"), 20000);
         let paths: Vec<_> =
@@ -248,18 +207,6 @@ mod tests {
         assert_eq!(paths.len(), 6);
         assert!(paths.iter().all(|line| line.contains(" /tmp/x/")), "{text}");
         assert!(text.contains("listen 127.0.0.1:9 ") && text.contains("worker_processes 1;"), "{text}");
-    }
-
-    #[test]
-    fn a_server_that_ends_before_it_listens_is_quoted() {
-        let installed =
-            Installed { contender: Contender::BetterSse, version: String::new(), program: "x".into() };
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo nothing to >&2; echo listening on >&2; echo see here >&2"]);
-        let error = installed.start_telling(command).unwrap_err().to_string();
-        assert_eq!(error, "better-sse does not serve: nothing to listening on see here");
-        let told = printed_address("listening on 127.0.0.1:8080 io=epoll shards=1");
-        assert_eq!(told, Some(([127, 0, 0, 1], 8080).into()));
     }
 
     #[test]

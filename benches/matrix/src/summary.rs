@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use downpour_load::statistics::Quartiles;
+use downpour_load::units::{BYTES, COUNTS, TIMES, Unit, grouped, in_unit, join, size, unit_of};
+
 use crate::cell::{Cell, Contender, Pace, Variant};
 use crate::figures::{Figures, Metric};
 use crate::plot::Drawn;
-use crate::quartiles::Quartiles;
 use crate::row::Row;
-use crate::units::{BYTES, COUNTS, TIMES, Unit, grouped, in_unit, join, size, unit_of};
 
 /// Writes all figures, with links to the plots beside the file.
 pub(crate) fn summary(rows: &[Row], plots: &[Drawn]) -> String {

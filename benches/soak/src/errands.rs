@@ -6,10 +6,10 @@ use anyhow::ensure;
 use downpour::base::random::SplitMix64;
 use serde_json::{Value, json};
 
-use crate::http::{Connection, request};
 use crate::names;
-use crate::pace::{Pace, ticks};
 use crate::shared::{Count, Shared};
+use crate::ticks::{Ticks, ticks};
+use downpour_load::http::{Connection, request};
 
 /// Makes these requests until the load is over.
 pub(crate) fn run(shared: &Shared, address: SocketAddr, seed: u64) {
@@ -19,7 +19,7 @@ pub(crate) fn run(shared: &Shared, address: SocketAddr, seed: u64) {
     };
     let mut errands =
         Errands { shared, connection, random: SplitMix64::new(seed), drops: 0, changed: Vec::new() };
-    let mut pace = Pace::begin();
+    let mut pace = Ticks::begin();
     while !shared.is_over() {
         if let Err(error) = errands.turn(pace.tick()) {
             return shared.give_up(format!("an errand failed: {error:#}"));

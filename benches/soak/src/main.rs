@@ -6,18 +6,15 @@
 
 mod chunks;
 mod errands;
-mod http;
 mod mark;
-mod metrics;
 mod names;
 mod options;
-mod pace;
 mod publishers;
 mod readers;
 mod sample;
-mod server;
 mod shared;
 mod stream;
+mod ticks;
 mod tracker;
 mod verdict;
 
@@ -29,13 +26,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
+use downpour_load::http::Connection;
+use downpour_load::metrics::Metrics;
+use downpour_load::process::{PATIENCE, command};
+use downpour_load::server::Server;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use http::Connection;
-use metrics::Metrics;
 use options::Options;
-use sample::{Csv, Sample};
-use server::Server;
+use sample::{Csv, Sample, Usage};
 use shared::{Count, Shared};
 use verdict::Table;
 
@@ -51,7 +49,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&is_stopped))?;
     }
-    let mut server = Server::start(&options.downpour, &options.server())?;
+    let mut server = Server::start(command(None, &options.downpour).args(options.server()))?;
     let shared = Shared::default();
     let measured = thread::scope(|scope| {
         let measured = measure(options, &server, &shared, &is_stopped, scope);
@@ -59,9 +57,10 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
         measured
     });
     let samples = measured?;
-    let status = server.drain()?;
-    if !status.success() {
-        shared.fault(format!("the server ended with {status}"));
+    match server.process.end(PATIENCE) {
+        Some(status) if status.success() => {}
+        Some(status) => shared.fault(format!("the server ended with {status}")),
+        None => bail!("the server has not ended {} s after SIGTERM", PATIENCE.as_secs()),
     }
     let has_failed = report(options, &samples, &shared);
     if is_stopped.load(Ordering::Relaxed) {
@@ -100,7 +99,7 @@ fn measure<'scope>(
             continue;
         }
         next += options.sample_interval();
-        let sample = Sample::new(began.elapsed(), server.usage()?, ask(&mut connection)?);
+        let sample = Sample::new(began.elapsed(), Usage::of(server.id())?, ask(&mut connection)?);
         csv.write(&sample, shared)?;
         samples.push(sample);
     }

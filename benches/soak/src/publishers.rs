@@ -10,12 +10,12 @@ use anyhow::{Context, bail, ensure};
 use downpour::base::random::SplitMix64;
 use serde_json::{Value, json};
 
-use crate::http::{Answer, Connection, request};
 use crate::mark::Numbers;
 use crate::names;
-use crate::pace::Pace;
 use crate::shared::{Count, Shared};
+use crate::ticks::Ticks;
 use crate::tracker::OWN_ID;
+use downpour_load::http::{Answer, Connection, request};
 
 /// Publishes until the load is over: without waiting until the server is full, then by the tick.
 pub(crate) fn run(shared: &Shared, address: SocketAddr, seed: u64) {
@@ -23,7 +23,7 @@ pub(crate) fn run(shared: &Shared, address: SocketAddr, seed: u64) {
         Ok(publishers) => publishers,
         Err(error) => return shared.give_up(format!("publishers cannot connect: {error:#}")),
     };
-    let mut pace = Pace::begin();
+    let mut pace = Ticks::begin();
     while !shared.is_over() {
         for (at, (period, task)) in Publishers::TASKS.iter().enumerate() {
             // Spread over the ticks.

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use downpour::base::random::SplitMix64;
 
 use crate::names;
-use crate::pace::{Pace, ticks};
 use crate::shared::{Count, Shared};
 use crate::stream::{Polled, Request, Stream};
+use crate::ticks::{Ticks, ticks};
 use crate::tracker::{Told, Tracker};
 
 /// The subscriptions of a reader, and how it reads.
@@ -57,7 +57,7 @@ pub(crate) fn run(shared: &Shared, address: SocketAddr, seed: u64) {
     let kinds = READERS.iter().flat_map(|&(kind, count)| (0..count).map(move |_| kind));
     let mut readers: Vec<Reader> = kinds.map(|kind| Reader::new(kind, &mut random)).collect();
     let mut buffer = vec![0; 64 * 1024];
-    let mut pace = Pace::begin();
+    let mut pace = Ticks::begin();
     while !shared.is_over() {
         let begun = if shared.is_full() { readers.len() } else { 1 };
         for reader in &mut readers[..begun] {

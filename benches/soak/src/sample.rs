@@ -6,10 +6,30 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use downpour_load::kernel;
+use downpour_load::metrics::Metrics;
 
-use crate::metrics::Metrics;
-use crate::server::Usage;
 use crate::shared::{Count, Shared};
+
+/// The resources of a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) resident_bytes: u64,
+    pub(crate) files: usize,
+    pub(crate) cpu_time: Duration,
+}
+
+impl Usage {
+    /// # Errors
+    /// The process is gone.
+    pub(crate) fn of(pid: u32) -> anyhow::Result<Usage> {
+        Ok(Usage {
+            resident_bytes: kernel::resident_bytes(pid).context("the server is gone")?,
+            files: kernel::open_files(pid)?,
+            cpu_time: kernel::cpu_time(pid)?,
+        })
+    }
+}
 
 /// The readings of one moment.
 #[derive(Clone, Debug, Default)]

@@ -9,8 +9,8 @@ use downpour::sse::decode::Decoder;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::chunks::Chunks;
-use crate::http;
 use crate::tracker::{Told, Tracker};
+use downpour_load::http;
 
 /// The request for a stream.
 #[derive(Clone, Debug)]

@@ -88,7 +88,7 @@ const UNFINISHED_BYTES: f64 = 1024.0 * 1024.0;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::Usage;
+    use crate::sample::Usage;
 
     /// An hour of samples with the memory and a gauge as functions of the second.
     fn hour(memory: impl Fn(u64) -> u64, gauge: impl Fn(u64) -> f64) -> Table {

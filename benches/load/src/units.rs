@@ -1,28 +1,30 @@
 //! Figures for people: three digits, with a unit that suits their size.
 
+use std::fmt::Display;
+
 /// A unit: its size in the base unit, and its name.
-pub(crate) type Unit = (f64, &'static str);
+pub type Unit = (f64, &'static str);
 
 /// Units of nanoseconds.
-pub(crate) const TIMES: [Unit; 4] = [(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")];
+pub const TIMES: [Unit; 4] = [(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")];
 
 /// Units of bytes of memory.
-pub(crate) const BYTES: [Unit; 3] = [(1.0, "B"), (1e3, "kB"), (1e6, "MB")];
+pub const BYTES: [Unit; 3] = [(1.0, "B"), (1e3, "kB"), (1e6, "MB")];
 
 /// Units of bytes of data, which come in powers of two.
 const SIZES: [Unit; 2] = [(1.0, "B"), (1024.0, "KiB")];
 
 /// Units of counts.
-pub(crate) const COUNTS: [Unit; 3] = [(1.0, ""), (1e3, "k"), (1e6, "M")];
+pub const COUNTS: [Unit; 3] = [(1.0, ""), (1e3, "k"), (1e6, "M")];
 
 /// The largest unit not above the number, or the smallest.
-pub(crate) fn unit_of(number: f64, units: &[Unit]) -> Unit {
+pub fn unit_of(number: f64, units: &[Unit]) -> Unit {
     let fitting = units.iter().rev().find(|unit| number >= unit.0);
     *fitting.unwrap_or(&units[0])
 }
 
 /// A number in a unit, without its name: three digits, more only before the point.
-pub(crate) fn in_unit(number: f64, unit: Unit) -> String {
+pub fn in_unit(number: f64, unit: Unit) -> String {
     let number = number / unit.0;
     match number {
         _ if number < 9.995 => format!("{number:.2}"),
@@ -32,13 +34,13 @@ pub(crate) fn in_unit(number: f64, unit: Unit) -> String {
 }
 
 /// A number with its unit.
-pub(crate) fn with_unit(number: f64, units: &[Unit]) -> String {
+pub fn with_unit(number: f64, units: &[Unit]) -> String {
     let unit = unit_of(number, units);
     join(&in_unit(number, unit), unit)
 }
 
 /// A number on an axis, without superfluous digits.
-pub(crate) fn on_axis(number: f64, units: &[Unit]) -> String {
+pub fn on_axis(number: f64, units: &[Unit]) -> String {
     if number == 0.0 {
         return "0".to_owned();
     }
@@ -47,9 +49,9 @@ pub(crate) fn on_axis(number: f64, units: &[Unit]) -> String {
     join(text.trim_end_matches('0').trim_end_matches('.'), unit)
 }
 
-/// A count with its thousands separated.
-pub(crate) fn grouped(count: u64) -> String {
-    let digits = count.to_string();
+/// A count without fractions, with its thousands separated.
+pub fn grouped(count: impl Display) -> String {
+    let digits = format!("{count:.0}");
     let mut text = String::new();
     for (at, digit) in digits.char_indices() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
@@ -61,12 +63,12 @@ pub(crate) fn grouped(count: u64) -> String {
 }
 
 /// Bytes of data: 64 B, 1 KiB.
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     on_axis(bytes as f64, &SIZES)
 }
 
 /// A number, in text, beside the name of its unit.
-pub(crate) fn join(number: &str, unit: Unit) -> String {
+pub fn join(number: &str, unit: Unit) -> String {
     if unit.1.is_empty() { number.to_owned() } else { format!("{number}\u{a0}{}", unit.1) }
 }
 

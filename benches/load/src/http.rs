@@ -8,20 +8,26 @@ use anyhow::{Context, bail};
 
 /// A connection for requests.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     socket: TcpStream,
     received: Vec<u8>,
 }
 
 /// An answer with its body.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: String,
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The whole body.
+    pub body: String,
 }
 
 impl Connection {
-    pub(crate) fn open(address: SocketAddr) -> io::Result<Connection> {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn open(address: SocketAddr) -> io::Result<Connection> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -29,17 +35,28 @@ impl Connection {
         Ok(Connection { socket, received: Vec::new() })
     }
 
-    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes requests, or parts of them.
+    ///
+    /// # Errors
+    /// The server does not read.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.write_all(bytes)
     }
 
-    pub(crate) fn ask(&mut self, method: &str, target: &str) -> anyhow::Result<Answer> {
+    /// Makes a request without a body, and waits for its answer.
+    ///
+    /// # Errors
+    /// As [`Connection::answer`].
+    pub fn ask(&mut self, method: &str, target: &str) -> anyhow::Result<Answer> {
         self.send(request(method, target, "", "").as_bytes())?;
         self.answer()
     }
 
     /// Reads the answer to the oldest open request.
-    pub(crate) fn answer(&mut self) -> anyhow::Result<Answer> {
+    ///
+    /// # Errors
+    /// No whole answer came.
+    pub fn answer(&mut self) -> anyhow::Result<Answer> {
         let head_end = loop {
             if let Some(at) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
@@ -69,18 +86,18 @@ impl Connection {
 }
 
 /// A request with a body. `fields` are lines that end in CR LF.
-pub(crate) fn request(method: &str, target: &str, fields: &str, body: &str) -> String {
+pub fn request(method: &str, target: &str, fields: &str, body: &str) -> String {
     let length = body.len();
     format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n{body}")
 }
 
 /// The status in the first line of a response's head.
-pub(crate) fn status(head: &str) -> Option<u16> {
+pub fn status(head: &str) -> Option<u16> {
     head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.get(..3)?.parse().ok()
 }
 
 /// The value of a header field, by its name in lower case.
-pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let fields = head.lines().filter_map(|line| line.split_once(':'));
     fields.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }

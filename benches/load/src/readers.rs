@@ -11,7 +11,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::load::{Load, MARK, Pace};
+use crate::load::{Load, MARK, Publishing};
 
 /// How long nothing may come before a server is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,9 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 256 * 1024;
 
 /// Streams of one server, and publishers to it, one for each pace.
-pub(crate) struct Readers {
+pub struct Readers {
     address: SocketAddr,
-    paces: Vec<Pace>,
+    paces: Vec<Publishing>,
     poll: Poll,
     events: Events,
     streams: Vec<Stream>,
@@ -37,7 +37,7 @@ struct Stream {
 
 struct Publisher {
     socket: TcpStream,
-    pace: Pace,
+    pace: Publishing,
     /// As many requests as may be under way, one after the other.
     requests: Vec<u8>,
     /// Bytes of requests still to be written.
@@ -55,7 +55,7 @@ struct Run {
 
 impl Readers {
     /// Opens the streams from this address.
-    pub(crate) fn open(address: SocketAddr, source: Ipv4Addr, load: &Load) -> Readers {
+    pub fn open(address: SocketAddr, source: Ipv4Addr, load: &Load) -> Readers {
         let poll = Poll::new().expect("epoll is there");
         let opened = (0..load.streams).map(|token| {
             let request = load.stream_request(token);
@@ -100,7 +100,7 @@ impl Readers {
     ///
     /// # Panics
     /// If nothing comes for 30 seconds, or a connection ends.
-    pub(crate) fn run(&mut self, pace: usize, requests: usize) {
+    pub fn run(&mut self, pace: usize, requests: usize) {
         self.streams.iter_mut().for_each(|stream| stream.received = 0);
         self.connect_publisher(pace);
         let under_way_max = self.paces[pace].under_way_max;

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 /// Counts ticks, and waits from one to the next.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Ticks {
     tick: u64,
     next: Instant,
 }
 
-impl Pace {
-    pub(crate) fn begin() -> Pace {
-        Pace { tick: 0, next: Instant::now() + TICK }
+impl Ticks {
+    pub(crate) fn begin() -> Ticks {
+        Ticks { tick: 0, next: Instant::now() + TICK }
     }
 
     pub(crate) fn tick(&self) -> u64 {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn every_tick_counts_once_waited_for_or_not() {
-        let mut pace = Pace::begin();
+        let mut pace = Ticks::begin();
         pace.skip();
         pace.wait();
         pace.wait();

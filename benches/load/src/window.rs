@@ -1,10 +1,10 @@
 //! The cost of a stretch of work to a server, and which pairs of stretches may be compared.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::process::Process;
-use crate::servers::number;
+use crate::kernel::dropped_packets;
+use crate::measuring::number;
+use crate::server::Server;
 
 /// Wall time above this percentage of the CPU time means that the server waited: for readers, or for a
 /// CPU used by others. `DOWNPOUR_BENCH_WALL_PERCENT_MAX` sets another bound.
@@ -12,42 +12,43 @@ const WALL_PERCENT_MAX: usize = 150;
 
 /// How often servers are started for a comparison. The addresses of a process's memory change a ratio
 /// more than rounds differ, and stay the same for the life of the process.
-pub(crate) const STARTS: usize = 5;
+pub const STARTS: usize = 5;
 
 /// A stretch of work.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
+pub struct Window {
     /// CPU time of the server.
-    pub(crate) cpu: Duration,
-    pub(crate) wall: Duration,
+    pub cpu: Duration,
+    /// Time that passed.
+    pub wall: Duration,
     /// Packets that the kernel dropped on loopback meanwhile, and that were sent again.
-    pub(crate) dropped: u64,
+    pub dropped: u64,
     /// Units of work: deliveries, connections, or events.
-    pub(crate) count: usize,
+    pub count: usize,
 }
 
 impl Window {
     /// Measures `work`, which returns its units.
-    pub(crate) fn of(process: &Process, work: impl FnOnce() -> usize) -> Window {
-        let (cpu, dropped, wall) = (process.cpu_time(), dropped_packets(), Instant::now());
+    pub fn of(server: &Server, work: impl FnOnce() -> usize) -> Window {
+        let (cpu, dropped, wall) = (server.cpu_time(), dropped_packets(), Instant::now());
         let count = work();
         let wall = wall.elapsed();
-        let (cpu, dropped) = (process.cpu_time() - cpu, dropped_packets() - dropped);
+        let (cpu, dropped) = (server.cpu_time() - cpu, dropped_packets() - dropped);
         Window { cpu, wall, dropped, count }
     }
 
     /// CPU time for each unit, in ns.
-    pub(crate) fn cpu_ns(&self) -> f64 {
+    pub fn cpu_ns(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e9 / self.count as f64
     }
 
     /// Wall time for each unit, in ns.
-    pub(crate) fn wall_ns(&self) -> f64 {
+    pub fn wall_ns(&self) -> f64 {
         self.wall.as_secs_f64() * 1e9 / self.count as f64
     }
 
     /// Returns true if and only if more than the server's own work shows in this window.
-    pub(crate) fn is_disturbed(&self) -> bool {
+    pub fn is_disturbed(&self) -> bool {
         let percent_max = number("DOWNPOUR_BENCH_WALL_PERCENT_MAX", WALL_PERCENT_MAX);
         self.dropped > 0 || self.wall.as_secs_f64() * 100.0 > percent_max as f64 * self.cpu.as_secs_f64()
     }
@@ -55,14 +56,16 @@ impl Window {
 
 /// Ratios of the CPU time of one server to that of another in the same rounds.
 #[derive(Clone, Debug)]
-pub(crate) struct Pairs {
-    pub(crate) ratios: Vec<f64>,
+pub struct Pairs {
+    /// One for each pair that was not discarded.
+    pub ratios: Vec<f64>,
     /// Pairs that were discarded because one of the two was disturbed.
-    pub(crate) thrown: usize,
+    pub thrown: usize,
 }
 
 impl Pairs {
-    pub(crate) fn of(windows: &[Window], limits: &[Window]) -> Pairs {
+    /// Those of the windows of one server to the windows of the other, round by round.
+    pub fn of(windows: &[Window], limits: &[Window]) -> Pairs {
         let pairs = windows.iter().zip(limits);
         let sound = pairs.filter(|(window, limit)| !window.is_disturbed() && !limit.is_disturbed());
         let ratios: Vec<f64> = sound.map(|(window, limit)| window.cpu_ns() / limit.cpu_ns()).collect();
@@ -72,14 +75,7 @@ impl Pairs {
 }
 
 /// The units that fill a window, given that `few` of them took this long.
-pub(crate) fn fitting(window: Duration, few: usize, took: Duration) -> usize {
+pub fn fitting(window: Duration, few: usize, took: Duration) -> usize {
     let fitting = window.as_nanos() * few as u128 / took.as_nanos().max(1);
     usize::try_from(fitting).unwrap_or(usize::MAX).max(1)
-}
-
-/// Packets dropped so far because a CPU's backlog was full.
-fn dropped_packets() -> u64 {
-    let text = fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
-    let second = |line: &str| u64::from_str_radix(line.split(' ').nth(1)?, 16).ok();
-    text.lines().filter_map(second).sum()
 }

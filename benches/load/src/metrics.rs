@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 
 /// The server's metrics, from OpenMetrics.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Metrics {
+pub struct Metrics {
     /// By name and labels; those that differ only in their shard are summed.
-    pub(crate) gauges: BTreeMap<String, f64>,
-    pub(crate) counters: BTreeMap<String, f64>,
+    pub gauges: BTreeMap<String, f64>,
+    /// The same of counters.
+    pub counters: BTreeMap<String, f64>,
 }
 
 impl Metrics {
     /// A gauge by its name; 0 if there is none.
-    pub(crate) fn gauge(&self, name: &str) -> f64 {
+    pub fn gauge(&self, name: &str) -> f64 {
         self.gauges.get(name).copied().unwrap_or_default()
     }
 
     /// Reads the text of the endpoint. Histograms are skipped.
-    pub(crate) fn read(text: &str) -> Metrics {
+    pub fn read(text: &str) -> Metrics {
         let mut metrics = Metrics::default();
         let (mut name, mut kind) = ("", "");
         for line in text.lines() {

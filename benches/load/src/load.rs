@@ -4,14 +4,16 @@ use downpour::Event;
 use downpour::frame::render::render;
 use serde::{Deserialize, Serialize};
 
+use crate::http::request;
+
 /// The end of every event's data, and only there: ids have only unreserved characters (RFC 3986 2.3).
-pub(crate) const MARK: u8 = b'|';
+pub const MARK: u8 = b'|';
 
 /// The number of the pace that publishes an event once every stream has the one before.
-pub(crate) const UNBATCHED: usize = 0;
+pub const UNBATCHED: usize = 0;
 
 /// The number of the pace that publishes as fast as events are taken. Only with one channel.
-pub(crate) const SATURATED: usize = 1;
+pub const SATURATED: usize = 1;
 
 /// Events of one request at saturation, and requests under way.
 const SEVERAL_EVENTS: usize = 64;
@@ -19,39 +21,40 @@ const SEVERAL_UNDER_WAY: usize = 8;
 
 /// Streams of one server and their events.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Load {
-    pub(crate) streams: usize,
+pub struct Load {
+    /// The number of streams.
+    pub streams: usize,
     /// Channels that streams take in turn.
-    pub(crate) channels: usize,
+    pub channels: usize,
     /// Bytes of an event's data.
-    pub(crate) event_bytes: usize,
+    pub event_bytes: usize,
     /// Channels of each stream beside its own. Nothing is published to them.
-    pub(crate) further_channels: usize,
+    pub further_channels: usize,
     /// Every stream has a user of its own.
-    pub(crate) has_users: bool,
+    pub has_users: bool,
     /// Streams are requested by HTTP/1.0.
-    pub(crate) is_http10: bool,
+    pub is_http10: bool,
 }
 
 /// How events are published.
 #[derive(Clone, Debug)]
-pub(crate) struct Pace {
+pub struct Publishing {
     /// One request.
-    pub(crate) request: Vec<u8>,
+    pub request: Vec<u8>,
     /// Events of each request that a stream receives.
-    pub(crate) events: usize,
+    pub events: usize,
     /// Most requests whose event some stream has yet to receive.
-    pub(crate) under_way_max: usize,
+    pub under_way_max: usize,
 }
 
 impl Load {
     /// Streams of one channel each, the same channel for all.
-    pub(crate) fn new(streams: usize, event_bytes: usize) -> Load {
+    pub fn new(streams: usize, event_bytes: usize) -> Load {
         Load { streams, channels: 1, event_bytes, further_channels: 0, has_users: false, is_http10: false }
     }
 
     /// The request of a stream.
-    pub(crate) fn stream_request(&self, stream: usize) -> String {
+    pub fn stream_request(&self, stream: usize) -> String {
         let channel = stream % self.channels;
         let mut query = String::new();
         (0..self.further_channels).for_each(|further| query += &format!("&channel=further-{further}"));
@@ -65,13 +68,13 @@ impl Load {
     }
 
     /// The paces, by their numbers.
-    pub(crate) fn paces(&self) -> Vec<Pace> {
+    pub fn paces(&self) -> Vec<Publishing> {
         let lines: String = (0..self.channels).map(|channel| self.envelope(channel) + "\n").collect();
         if self.channels > 1 {
-            return vec![Pace { request: post("x-ndjson", &lines), events: 1, under_way_max: 1 }];
+            return vec![Publishing { request: post("x-ndjson", &lines), events: 1, under_way_max: 1 }];
         }
-        let single = Pace { request: post("json", &self.envelope(0)), events: 1, under_way_max: 1 };
-        let several = Pace {
+        let single = Publishing { request: post("json", &self.envelope(0)), events: 1, under_way_max: 1 };
+        let several = Publishing {
             request: post("x-ndjson", &lines.repeat(SEVERAL_EVENTS)),
             events: SEVERAL_EVENTS,
             under_way_max: SEVERAL_UNDER_WAY,
@@ -81,7 +84,7 @@ impl Load {
 
     /// The arguments of a server that parses nothing: bytes of a frame, of the two kinds of requests,
     /// and events.
-    pub(crate) fn peer_arguments(&self) -> Vec<String> {
+    pub fn peer_arguments(&self) -> Vec<String> {
         let data = self.data();
         let frame = render(&mut Vec::new(), &Event::new(&data));
         let mut numbers = vec![frame.to - frame.from];
@@ -100,11 +103,6 @@ impl Load {
 }
 
 /// A request that publishes.
-pub(crate) fn post(kind: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!(
-        "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/{kind}\r\nContent-Length: {length}\r\n\r\n\
-         {body}"
-    )
-    .into_bytes()
+pub fn post(kind: &str, body: &str) -> Vec<u8> {
+    request("POST", "/publish", &format!("Content-Type: application/{kind}\r\n"), body).into_bytes()
 }

@@ -154,13 +154,13 @@ impl Driver for StillDriver {
 
 /// The number of streams, and of shards that serve them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
+pub struct Layout {
     /// Streams of all shards together, spread evenly.
-    pub(crate) streams: usize,
+    pub streams: usize,
     /// Shards.
-    pub(crate) shards: usize,
+    pub shards: usize,
     /// Each shard runs in a thread of its own. Otherwise all run in the caller's thread, in turns.
-    pub(crate) has_threads: bool,
+    pub has_threads: bool,
 }
 
 impl fmt::Display for Layout {
@@ -171,7 +171,7 @@ impl fmt::Display for Layout {
 }
 
 /// Shards with live streams on one channel.
-pub(crate) struct StillServer {
+pub struct StillServer {
     layout: Layout,
     core: Core,
     told: Vec<Arc<Told>>,
@@ -231,7 +231,7 @@ impl Runner {
 
 impl StillServer {
     /// Shards whose streams are live.
-    pub(crate) fn start(layout: Layout) -> StillServer {
+    pub fn start(layout: Layout) -> StillServer {
         let Layout { streams, shards, has_threads } = layout;
         assert_eq!(streams % shards, 0, "each shard has the same share");
         let retention = Retention { events_max: 1000, bytes_max: 16 * 1024 * 1024, age_max: None };
@@ -274,7 +274,7 @@ impl StillServer {
     }
 
     /// Publishes, and waits until every stream's driver has taken all of it.
-    pub(crate) fn deliver(&mut self, frames: Frames) {
+    pub fn deliver(&mut self, frames: Frames) {
         self.appended += 1;
         self.core.log.append(frames.batch, application_ticket(self.appended));
         self.settled += self.layout.streams as u64 * frames.bytes;
@@ -326,7 +326,7 @@ impl Drop for StillServer {
 
 /// Events to the channel of all streams, rendered.
 #[derive(Clone)]
-pub(crate) struct Frames {
+pub struct Frames {
     batch: Batch,
     /// Bytes that each stream gets.
     bytes: u64,
@@ -334,7 +334,7 @@ pub(crate) struct Frames {
 
 impl Frames {
     /// An event for each of these data.
-    pub(crate) fn of(data: &[&str]) -> Frames {
+    pub fn of(data: &[&str]) -> Frames {
         let (mut batch, mut bytes) = (Batch::new(), 0);
         for data in data {
             let event = Event::new(data);

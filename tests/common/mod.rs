@@ -17,7 +17,7 @@ use downpour::base::id::EventId;
 
 pub(crate) use client::{Answer, Client, exchange, wire};
 pub(crate) use drivers::{DriverKind, for_each_driver};
-pub(crate) use server::{MIB, Memory, Server, serve_command};
+pub(crate) use server::{MIB, Memory, Server, process, serve_command};
 pub(crate) use stream::{EventStream, Seen};
 
 /// How long a test waits for anything before it fails.

@@ -1,11 +1,13 @@
 //! A server process for one test.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+
+use procfs::ProcResult;
+use procfs::process::Process;
 
 use super::{Client, DriverKind, PATIENCE, wait_for};
 
@@ -117,14 +119,14 @@ impl Server {
 
     /// The current memory (`proc_pid_smaps(5)`).
     pub(crate) fn memory(&self) -> Memory {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
-        Memory { rss: kib_of(&text, "Rss:") * 1024, pss: kib_of(&text, "Pss:") * 1024 }
+        let rollup = process(self.pid()).unwrap().smaps_rollup().unwrap().memory_map_rollup;
+        let bytes = |name| rollup.iter().map(|map| map.extension.map[name]).sum();
+        Memory { rss: bytes("Rss"), pss: bytes("Pss") }
     }
 
     /// The peak of resident memory, in bytes (`proc_pid_status(5)`).
     pub(crate) fn peak_rss(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        kib_of(&text, "VmHWM:") * 1024
+        process(self.pid()).unwrap().status().unwrap().vmhwm.unwrap() * 1024
     }
 }
 
@@ -139,7 +141,7 @@ impl Drop for Server {
     }
 }
 
-fn kib_of(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+/// The kernel's figures about a process (`proc(5)`).
+pub(crate) fn process(pid: u32) -> ProcResult<Process> {
+    Process::new(pid.try_into().unwrap())
 }

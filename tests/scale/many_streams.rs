@@ -3,12 +3,11 @@
 //! The clients are other processes, each within its own limit: this test program, which holds streams if
 //! a variable is set.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use crate::common::{Client, DriverKind, EventStream, Server, wait_for};
+use crate::common::{Client, DriverKind, EventStream, Server, process, wait_for};
 use downpour::driver::descriptors::raise_open_files_limit;
 
 /// The open files of the server.
@@ -148,7 +147,7 @@ fn more_streams_than_open_files_get_what_is_published() {
     let mut holders: Vec<Holder> = (0..HOLDERS).map(|number| Holder::start(&server, number)).collect();
     holders.iter_mut().for_each(|holder| holder.expect("all open"));
     let (after, opened) = (server.memory(), began.elapsed());
-    let files = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    let files = process(server.pid()).unwrap().fd_count().unwrap();
     let mut publisher = Client::connect(&server); // An idle connection without a request is soon closed.
     for data in ["first", "second"] {
         let began = Instant::now();

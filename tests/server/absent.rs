@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, DriverKind, Server, for_each_driver, wait_for};
+use crate::common::{Client, DriverKind, Server, for_each_driver, process, wait_for};
 use socket2::{SockFilter, SockRef};
 
 for_each_driver!(
@@ -69,8 +69,7 @@ fn a_client_that_is_gone_from_the_network_is_noticed_by_what_it_is_sent(io: Driv
 
 /// The state of a process (`proc_pid_stat(5)`).
 fn is_stopped(server: &Server) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
-    stat.rsplit(") ").next().unwrap().starts_with('T')
+    process(server.pid()).unwrap().stat().unwrap().state == 'T'
 }
 
 fn what_came_whole_while_the_server_stood_still_is_answered(io: DriverKind) {

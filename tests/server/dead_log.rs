@@ -1,7 +1,6 @@
 //! A log without a reader: standard error is closed, full, or was never open. Lines of the log may be
 //! lost, and nothing else. Also the second signal to the first process of a container.
 
-use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -10,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use crate::common::{Client, DriverKind, EventStream, for_each_driver, serve_command, wait_for};
+use crate::common::{Client, DriverKind, EventStream, for_each_driver, process, serve_command, wait_for};
 use tempfile::TempDir;
 
 for_each_driver!(
@@ -253,8 +252,8 @@ fn first_process() -> Option<Command> {
 
 /// The process that `unshare` has started.
 fn only_child(unshare: u32) -> u32 {
-    let children = format!("/proc/{unshare}/task/{unshare}/children");
-    wait_for("the first process", || fs::read_to_string(&children).unwrap().trim().parse().ok())
+    let children = || process(unshare).unwrap().task_main_thread().unwrap().children().unwrap();
+    wait_for("the first process", || children().first().copied())
 }
 
 fn as_the_first_process_a_second_signal_ends_it_with_its_number(io: DriverKind) {
@@ -298,9 +297,7 @@ const SIGTERM: u32 = 15;
 
 /// Returns whether a process has a handler for a signal (`proc_pid_status(5)`); `None` if it has ended.
 fn catches(pid: u32, signal: u32) -> Option<bool> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
-    let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+    let mask = process(pid).and_then(|process| process.status()).ok()?.sigcgt;
     Some(mask >> (signal - 1) & 1 == 1)
 }
 

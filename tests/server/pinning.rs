@@ -1,21 +1,20 @@
 //! The processors that the event loops of a server run on, with `--pin-shards` and without.
 
-use std::fs;
 use std::thread;
 use std::time::Instant;
 
-use crate::common::{DriverKind, PATIENCE, Server, for_each_driver};
+use crate::common::{DriverKind, PATIENCE, Server, for_each_driver, process};
 
 for_each_driver!(shards_stay_where_they_are_pinned);
 
-/// The processors that each thread may run on, as the kernel lists them (`proc_pid_status(5)`), with the
-/// thread's name.
-fn cpus_of_threads(process: &str) -> Vec<(String, String)> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    let threads = tasks.filter_map(|task| {
-        let status = fs::read_to_string(task.unwrap().path().join("status")).ok()?;
-        let field = |name| status.lines().find_map(|line: &str| line.strip_prefix(name).map(str::trim));
-        Some((field("Name:")?.to_owned(), field("Cpus_allowed_list:")?.to_owned()))
+/// Processors, as first and last of each range (`proc_pid_status(5)`).
+type Ranges = Vec<(u32, u32)>;
+
+/// The processors that each thread may run on, with the thread's name.
+fn cpus_of_threads(pid: u32) -> Vec<(String, Ranges)> {
+    let threads = process(pid).unwrap().tasks().unwrap().flatten().filter_map(|task| {
+        let status = task.status().ok()?;
+        Some((status.name, status.cpus_allowed_list?))
     });
     let mut threads: Vec<_> = threads.filter(|(name, _)| name.starts_with("shard-")).collect();
     threads.sort();
@@ -23,11 +22,11 @@ fn cpus_of_threads(process: &str) -> Vec<(String, String)> {
 }
 
 /// Waits until the threads of three shards run where they `should`.
-fn wait_for_threads(server: &Server, should: impl Fn(&str, usize) -> bool) {
+fn wait_for_threads(server: &Server, should: impl Fn(&Ranges, usize) -> bool) {
     let begin = Instant::now();
     loop {
-        let threads = cpus_of_threads(&server.pid().to_string());
-        let is_there = |(index, (_, list)): (usize, &(String, String))| should(list, index);
+        let threads = cpus_of_threads(server.pid());
+        let is_there = |(index, (_, list)): (usize, &(String, Ranges))| should(list, index);
         if threads.len() == 3 && threads.iter().enumerate().all(is_there) {
             return;
         }
@@ -36,22 +35,16 @@ fn wait_for_threads(server: &Server, should: impl Fn(&str, usize) -> bool) {
     }
 }
 
-/// The processors of a list such as `0-3,8`.
-fn cpus(list: &str) -> Vec<usize> {
-    let ranges = list.split(',').map(|range| match range.split_once('-') {
-        Some((first, last)) => first.parse().unwrap()..=last.parse().unwrap(),
-        None => range.parse().unwrap()..=range.parse().unwrap(),
-    });
-    ranges.flatten().collect()
+fn cpus(ranges: &Ranges) -> Vec<u32> {
+    ranges.iter().flat_map(|&(first, last)| first..=last).collect()
 }
 
 fn shards_stay_where_they_are_pinned(io: DriverKind) {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let ours = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let ours = process(std::process::id()).unwrap().status().unwrap().cpus_allowed_list.unwrap();
     let server = Server::start(io, &["--shards", "3"]);
-    wait_for_threads(&server, |list, _| list == ours);
+    wait_for_threads(&server, |ranges, _| *ranges == ours);
 
     let server = Server::start(io, &["--shards", "3", "--pin-shards"]);
-    let in_turn: Vec<usize> = cpus(ours).into_iter().cycle().take(3).collect();
-    wait_for_threads(&server, |list, shard| cpus(list) == [in_turn[shard]]);
+    let in_turn: Vec<u32> = cpus(&ours).into_iter().cycle().take(3).collect();
+    wait_for_threads(&server, |ranges, shard| cpus(ranges) == [in_turn[shard]]);
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::Waker;
@@ -53,7 +53,7 @@ pub(super) enum Phase {
 #[repr(align(128))]
 pub(super) struct ReaderBoard {
     /// The kernel's id of its thread; 0 before the thread runs, and for a worker.
-    pub(super) thread_id: AtomicU64,
+    pub(super) thread_id: AtomicI32,
     /// Connections attempted.
     pub(super) tried: AtomicU64,
     /// Streams that the server began.

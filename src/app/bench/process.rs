@@ -3,8 +3,9 @@
 use std::fs;
 use std::io;
 use std::ops::Sub;
-use std::path::Path;
 
+use procfs::process::{Process, Schedstat, Task};
+use procfs::{CpuInfo, Current, Meminfo, ProcError, ProcResult};
 use serde::{Deserialize, Serialize};
 
 /// CPU time and context switches of processes so far. Threads that have ended are not included.
@@ -65,17 +66,8 @@ impl Usage {
     /// # Errors
     /// If one of the processes is gone, or may not be inspected.
     pub(super) fn of(pids: &[u32]) -> io::Result<Usage> {
-        let ns_per_tick = 1_000_000_000 / auxiliary(AT_CLKTCK).unwrap_or(100).max(1);
         let mut usage = Usage::default();
-        for pid in pids {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            let (user, system) = ticks(&stat).ok_or_else(|| unreadable("stat"))?;
-            usage.user_ns += user * ns_per_tick;
-            usage.system_ns += system * ns_per_tick;
-            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-                usage.add_thread(&task?.path());
-            }
-        }
+        pids.iter().try_for_each(|&pid| usage.add_process(pid)).map_err(io::Error::other)?;
         if usage.cpu_ns == 0 {
             // A kernel without schedstat has only the ticks.
             usage.cpu_ns = usage.user_ns + usage.system_ns;
@@ -83,25 +75,38 @@ impl Usage {
         Ok(usage)
     }
 
+    fn add_process(&mut self, pid: u32) -> ProcResult<()> {
+        let process = process(pid)?;
+        let stat = process.stat()?;
+        let ns_per_tick = 1_000_000_000 / procfs::ticks_per_second().max(1);
+        self.user_ns += stat.utime * ns_per_tick;
+        self.system_ns += stat.stime * ns_per_tick;
+        process.tasks()?.flatten().for_each(|task| self.add_thread(&task));
+        Ok(())
+    }
+
     /// A thread may end meanwhile.
-    fn add_thread(&mut self, path: &Path) {
-        self.cpu_ns += ThreadTime::read(path).running_ns;
-        let status = fs::read_to_string(path.join("status")).unwrap_or_default();
-        self.voluntary_switches += field(&status, "voluntary_ctxt_switches:").unwrap_or(0);
-        self.involuntary_switches += field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
+    fn add_thread(&mut self, task: &Task) {
+        self.cpu_ns += ThreadTime::read(task.schedstat()).running_ns;
+        if let Ok(status) = task.status() {
+            self.voluntary_switches += status.voluntary_ctxt_switches.unwrap_or(0);
+            self.involuntary_switches += status.nonvoluntary_ctxt_switches.unwrap_or(0);
+        }
     }
 }
 
 impl ThreadTime {
     /// The time of a thread of this process; 0 if the kernel does not report it.
-    pub(super) fn of(thread_id: u64) -> ThreadTime {
-        ThreadTime::read(Path::new(&format!("/proc/self/task/{thread_id}")))
+    pub(super) fn of(thread_id: i32) -> ThreadTime {
+        let task = Process::myself().and_then(|process| process.task_from_tid(thread_id));
+        ThreadTime::read(task.and_then(|task| task.schedstat()))
     }
 
-    fn read(path: &Path) -> ThreadTime {
-        let text = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
-        let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or(0));
-        ThreadTime { running_ns: numbers.next().unwrap_or(0), waiting_ns: numbers.next().unwrap_or(0) }
+    fn read(account: ProcResult<Schedstat>) -> ThreadTime {
+        account.map_or(ThreadTime::default(), |account| ThreadTime {
+            running_ns: account.sum_exec_runtime,
+            waiting_ns: account.run_delay,
+        })
     }
 }
 
@@ -110,31 +115,39 @@ impl Memory {
     /// As [`Usage::of`].
     pub(super) fn of(pids: &[u32]) -> io::Result<Memory> {
         let mut memory = Memory { rss_bytes: 0, pss_bytes: Some(0) };
-        for pid in pids {
-            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-            memory.rss_bytes += 1024 * field(&status, "VmRSS:").ok_or_else(|| unreadable("status"))?;
-            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-            let pss = field(&rollup, "Pss:").map(|kib| 1024 * kib);
-            memory.pss_bytes = memory.pss_bytes.zip(pss).map(|(sum, pss)| sum + pss);
-        }
+        pids.iter().try_for_each(|&pid| memory.add_process(pid)).map_err(io::Error::other)?;
         Ok(memory)
+    }
+
+    fn add_process(&mut self, pid: u32) -> ProcResult<()> {
+        let process = process(pid)?;
+        let rss_kib = process.status()?.vmrss;
+        self.rss_bytes += 1024 * rss_kib.ok_or_else(|| ProcError::Other(format!("{pid} has no memory")))?;
+        let rollup = process.smaps_rollup().ok();
+        let pss =
+            rollup.and_then(|rollup| rollup.memory_map_rollup.0.first()?.extension.map.get("Pss").copied());
+        self.pss_bytes = self.pss_bytes.zip(pss).map(|(sum, pss)| sum + pss);
+        Ok(())
     }
 }
 
 impl Kernel {
-    /// The present counts; 0 if the kernel does not report them.
+    /// The present counts; 0 if the kernel does not report them. `procfs` reads neither file.
     pub(super) fn now() -> Kernel {
-        let page_bytes = auxiliary(AT_PAGESZ).unwrap_or(4096);
         let sockets = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
         let backlogs = fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
-        Kernel { tcp_bytes: page_bytes * tcp_pages(&sockets), dropped_packets: dropped(&backlogs) }
+        Kernel { tcp_bytes: procfs::page_size() * tcp_pages(&sockets), dropped_packets: dropped(&backlogs) }
     }
 }
 
 /// The kernel's id of this thread; 0 if unknown.
-pub(super) fn thread_id() -> u64 {
+pub(super) fn thread_id() -> i32 {
     let link = fs::read_link("/proc/thread-self").unwrap_or_default();
     link.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0)
+}
+
+fn process(pid: u32) -> ProcResult<Process> {
+    Process::new(i32::try_from(pid).map_err(|_| ProcError::NotFound(None))?)
 }
 
 /// The machine, for readers of the result.
@@ -151,36 +164,19 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn this() -> Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let cpu_info = read("/proc/cpuinfo");
-        let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        let cpus = CpuInfo::current().ok();
+        let model = cpus.as_ref().and_then(|cpus| cpus.model_name(0));
         Machine {
             kernel: format!(
                 "{} {}",
                 read("/proc/sys/kernel/ostype").trim(),
                 read("/proc/sys/kernel/osrelease").trim()
             ),
-            cpu: model
-                .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, model)| model.trim().to_owned()),
-            cpus: cpu_info.lines().filter(|line| line.starts_with("processor")).count(),
-            memory_bytes: field(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) * 1024,
+            cpu: model.unwrap_or(std::env::consts::ARCH).to_owned(),
+            cpus: cpus.as_ref().map_or(0, CpuInfo::num_cores),
+            memory_bytes: Meminfo::current().map_or(0, |memory| memory.mem_total),
         }
     }
-}
-
-fn unreadable(file: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("/proc/PID/{file} is not as proc(5) says"))
-}
-
-/// User and system time from `/proc/PID/stat`. The name in it may have spaces and parentheses.
-fn ticks(stat: &str) -> Option<(u64, u64)> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-}
-
-/// The number after a name at the beginning of a line.
-fn field(text: &str, name: &str) -> Option<u64> {
-    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
-    value.split_whitespace().next()?.parse().ok()
 }
 
 fn tcp_pages(sockets: &str) -> u64 {
@@ -195,30 +191,9 @@ fn dropped(backlogs: &str) -> u64 {
     columns.filter_map(|column| u64::from_str_radix(column, 16).ok()).sum()
 }
 
-/// A number that the kernel gave the process at its start (`getauxval(3)`).
-fn auxiliary(key: usize) -> Option<u64> {
-    const WORD_BYTES: usize = size_of::<usize>();
-    let bytes = fs::read("/proc/self/auxv").ok()?;
-    let words: Vec<usize> = bytes
-        .chunks_exact(WORD_BYTES)
-        .map(|word| usize::from_ne_bytes(word.try_into().expect("the chunks have the size of a word")))
-        .collect();
-    words.chunks_exact(2).find(|pair| pair[0] == key).map(|pair| pair[1] as u64)
-}
-
-const AT_PAGESZ: usize = 6;
-const AT_CLKTCK: usize = 17;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_found_behind_any_name() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 12 34 0 0 20 0 1 0 5 0 0";
-        assert_eq!(ticks(stat), Some((12, 34)));
-        assert_eq!(ticks("7 (a) S 1"), None);
-    }
 
     #[test]
     fn the_numbers_of_the_kernel_are_read() {
@@ -234,8 +209,8 @@ mod tests {
         assert!(usage.cpu_ns > 0);
         assert!(Memory::of(&pids).unwrap().rss_bytes > 100_000);
         assert!(ThreadTime::of(thread_id()).running_ns <= Usage::of(&pids).unwrap().cpu_ns);
-        assert!(auxiliary(AT_PAGESZ).unwrap() >= 4096);
-        assert!(Machine::this().cpus > 0);
+        let machine = Machine::this();
+        assert!(machine.cpus > 0 && machine.memory_bytes > 1 << 20, "{machine:?}");
         assert!(Usage::of(&[u32::MAX]).is_err());
     }
 }

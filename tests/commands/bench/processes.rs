@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::trickster::{Trick, Trickster};
 use super::{assert_all_delivered, bench_ours, result, signal};
-use crate::common::{DriverKind, Server, wait_for};
+use crate::common::{DriverKind, Server, process, wait_for};
 
 #[test]
 fn processes_share_the_streams_and_tell_one_result() {
@@ -85,21 +85,16 @@ fn with_processes_an_unbatched_event_that_is_lost_stalls_the_run_which_ends_by_i
 
 /// The children of `parent`, once there are `count`.
 fn children(parent: u32, count: usize) -> Vec<u32> {
-    let parent_of = |pid: u32| -> Option<u32> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
     wait_for("processes", || {
-        let all = std::fs::read_dir("/proc").unwrap();
-        let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let children: Vec<u32> = pids.filter(|&pid| parent_of(pid) == Some(parent)).collect();
-        (children.len() == count).then_some(children)
+        let stats = procfs::process::all_processes().unwrap().filter_map(|process| process.ok()?.stat().ok());
+        let children = stats.filter(|stat| u32::try_from(stat.ppid) == Ok(parent));
+        let pids: Vec<u32> = children.map(|stat| stat.pid.try_into().unwrap()).collect();
+        (pids.len() == count).then_some(pids)
     })
 }
 
 fn is_running(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    process(pid).is_ok_and(|process| process.is_alive())
 }
 
 #[test]

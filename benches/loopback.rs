@@ -18,6 +18,7 @@ use downpour_load::readers::Readers;
 use downpour_load::server::Server;
 use downpour_load::servers::Servers;
 use downpour_load::statistics::Interval;
+use downpour_load::table::{align_figures, markdown};
 use downpour_load::window::{Pairs, STARTS, Window, fitting};
 
 /// Requests of the first run at each pace. It shows how many fill a window.
@@ -167,10 +168,7 @@ fn print_table(title: &str, pace: usize, outcomes: &[Outcome]) {
     println!(
         "\n{title}: ns for each delivery, and CPU against the bare servers (median [95 % interval] -thrown away)\n"
     );
-    println!(
-        "{:20} {:>9} {:>9}   {:27} {:27}",
-        "server", "CPU", "wall", "to bare send()", "to bare io_uring"
-    );
+    let mut table = markdown(["server", "CPU", "wall", "to bare send()", "to bare io_uring"]);
     for Outcome { name, paces } in outcomes {
         let rounds = &paces[pace];
         let median =
@@ -182,8 +180,11 @@ fn print_table(title: &str, pace: usize, outcomes: &[Outcome]) {
             let interval = Interval::of(ratios).map_or("-".to_owned(), |interval| interval.to_string());
             if thrown > 0 { format!("{interval} -{thrown}") } else { interval }
         });
-        println!("{:20} {cpu:9.1} {wall:9.1}   {:27} {:27}", name, ratios[0], ratios[1]);
+        let [to_send, to_ring] = ratios;
+        table.add_row([(*name).to_owned(), format!("{cpu:.1}"), format!("{wall:.1}"), to_send, to_ring]);
     }
+    align_figures(&mut table);
+    println!("{table}");
 }
 
 fn main() {

@@ -2,6 +2,7 @@
 
 use crate::{Driver, EPOLL, URING};
 use downpour_load::statistics::Interval;
+use downpour_load::table::markdown;
 use downpour_load::units::grouped;
 use downpour_load::window::Pairs;
 
@@ -126,7 +127,7 @@ impl Report {
 
     /// The table of all rows, in Markdown.
     pub(crate) fn print_table(&self) {
-        println!("\n| what | budget | {} | {} |\n| --- | --- | --- | --- |", EPOLL.name, URING.name);
+        let mut table = markdown(["what", "budget", EPOLL.name, URING.name]);
         for Row { what, cells } in &self.rows {
             let mut budgets: Vec<String> = cells.iter().flatten().map(Figure::budget).collect();
             budgets.dedup();
@@ -135,7 +136,8 @@ impl Report {
                 let note = if figure.note.is_empty() { String::new() } else { format!("; {}", figure.note) };
                 format!("{}: {}{note}", figure.verdict(), figure.measured())
             });
-            println!("| {what} | {} | {epoll} | {uring} |", budgets.join("; "));
+            table.add_row([what, &budgets.join("; "), &epoll, &uring]);
         }
+        println!("\n{table}");
     }
 }

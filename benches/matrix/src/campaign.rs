@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use downpour_load::process::{Process, Waited, command};
+use downpour_load::progress;
 use downpour_load::units::{BYTES, COUNTS, TIMES, with_unit};
+use indicatif::HumanDuration;
 use tempfile::TempDir;
 
 use crate::cell::{Contender, Pace, Run};
@@ -106,25 +108,23 @@ impl Setup {
         if left.len() < runs.len() {
             eprintln!("{} of {} runs have their rows already", runs.len() - left.len(), runs.len());
         }
-        let began = Instant::now();
-        for (at, &run) in left.iter().enumerate() {
+        let bar = progress::bar(left.len() as u64);
+        for &run in &left {
             let saturated_events = rows.saturated_events(run);
             if run.pace == Pace::Half && saturated_events.is_none() {
-                eprintln!("{run}: left out, as nothing was delivered at saturation");
+                bar.suspend(|| eprintln!("{run}: left out, as nothing was delivered at saturation"));
+                bar.inc(1);
                 continue;
             }
             let Some(row) = self.run(run, saturated_events.unwrap_or(0.0))? else { return Ok(()) };
-            let minutes_left =
-                began.elapsed().as_secs_f64() / (at + 1) as f64 * (left.len() - at - 1) as f64 / 60.0;
-            eprintln!(
-                "{} of {}, about {minutes_left:.0} min left: repeat={} {}",
-                at + 1,
-                left.len(),
-                run.repeat,
-                line(&row)
-            );
+            bar.inc(1);
+            let (done, all, time_left) = (bar.position(), left.len(), HumanDuration(bar.eta()));
+            bar.suspend(|| {
+                eprintln!("{done} of {all}, about {time_left} left: repeat={} {}", run.repeat, line(&row));
+            });
             rows.append(row)?;
         }
+        bar.finish_and_clear();
         Ok(())
     }
 

@@ -29,13 +29,14 @@ use clap::Parser;
 use downpour_load::http::Connection;
 use downpour_load::metrics::Metrics;
 use downpour_load::process::{PATIENCE, command};
+use downpour_load::progress;
 use downpour_load::server::Server;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use options::Options;
 use sample::{Csv, Sample, Usage};
 use shared::{Count, Shared};
-use verdict::Table;
+use verdict::Comparison;
 
 fn main() -> ExitCode {
     run(&Options::parse()).unwrap_or_else(|error| {
@@ -50,7 +51,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
         signal_hook::flag::register(signal, Arc::clone(&is_stopped))?;
     }
     let mut server = Server::start(command(None, &options.downpour).args(options.server()))?;
-    let shared = Shared::default();
+    let shared = Shared::new(progress::bar(options.duration().as_secs()).with_message(" s"));
     let measured = thread::scope(|scope| {
         let measured = measure(options, &server, &shared, &is_stopped, scope);
         shared.end();
@@ -91,6 +92,7 @@ fn measure<'scope>(
 
     let mut csv = Csv::create(&options.out())?;
     let (began, mut samples) = (Instant::now(), Vec::new());
+    shared.bar.reset();
     let mut next = began;
     let is_done = || shared.never_done().is_empty() || !options.quick || began.elapsed() > QUICK_MOST;
     while (began.elapsed() < options.duration() || !is_done()) && !is_over() {
@@ -101,8 +103,10 @@ fn measure<'scope>(
         next += options.sample_interval();
         let sample = Sample::new(began.elapsed(), Usage::of(server.id())?, ask(&mut connection)?);
         csv.write(&sample, shared)?;
+        shared.bar.set_position(sample.at.as_secs());
         samples.push(sample);
     }
+    shared.bar.finish_and_clear();
     Ok(samples)
 }
 
@@ -134,8 +138,8 @@ fn is_full(metrics: &Metrics, options: &Options) -> bool {
 
 /// Prints the table and what was done. Returns true if and only if something is wrong.
 fn report(options: &Options, samples: &[Sample], shared: &Shared) -> bool {
-    let table = Table::of(samples);
-    print!("{}", table.render());
+    let comparison = Comparison::of(samples);
+    println!("{}", comparison.render());
     let counts = Count::ALL.map(|count| format!("{} {}", count.column(), shared.counted(count)));
     println!("\n{}", counts.join(", "));
     if let (Some(first), Some(last)) = (samples.first(), samples.last()) {
@@ -152,7 +156,7 @@ fn report(options: &Options, samples: &[Sample], shared: &Shared) -> bool {
         shared.fault(format!("the load never came to {}", never.join(", ")));
     }
     let grown: Vec<&str> =
-        table.lines.iter().filter(|line| line.has_grown).map(|line| line.name.as_str()).collect();
+        comparison.lines.iter().filter(|line| line.has_grown).map(|line| line.name.as_str()).collect();
     let is_judged = !options.quick;
     if is_judged && !grown.is_empty() {
         eprintln!("grown by more than 5 %: {}", grown.join(", "));

@@ -4,8 +4,10 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use indicatif::ProgressBar;
+
 /// The state shared by the threads of one run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     is_over: AtomicBool,
     /// The history and the idempotency keys are full: publishers go on at their rates, and readers
@@ -14,6 +16,8 @@ pub(crate) struct Shared {
     counts: [AtomicU64; Count::ALL.len()],
     faults: Mutex<Vec<String>>,
     fault_count: AtomicU64,
+    /// Seconds of the measurement.
+    pub(crate) bar: ProgressBar,
     /// Client ids that get events of their own. The readers keep them up to date.
     pub(crate) clients: Mutex<Vec<String>>,
     /// Recent new channels, the newest last.
@@ -68,6 +72,20 @@ counts! {
 }
 
 impl Shared {
+    /// `bar` shows how long the load has been measured.
+    pub(crate) fn new(bar: ProgressBar) -> Shared {
+        Shared {
+            is_over: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            counts: [const { AtomicU64::new(0) }; Count::ALL.len()],
+            faults: Mutex::default(),
+            fault_count: AtomicU64::new(0),
+            bar,
+            clients: Mutex::default(),
+            newcomers: Mutex::default(),
+        }
+    }
+
     pub(crate) fn count(&self, count: Count) {
         self.count_many(count, 1);
     }
@@ -93,7 +111,7 @@ impl Shared {
         self.fault_count.fetch_add(1, Ordering::Relaxed);
         let mut faults = self.faults.lock().expect("no thread panics with it");
         if faults.len() < FAULTS_KEPT {
-            eprintln!("fault: {fault}");
+            self.bar.suspend(|| eprintln!("fault: {fault}"));
             faults.push(fault);
         }
     }
@@ -130,17 +148,17 @@ mod tests {
 
     #[test]
     fn what_was_never_done_is_named() {
-        let shared = Shared::default();
+        let shared = Shared::new(ProgressBar::hidden());
         for count in Count::ALL {
             shared.count(count);
         }
         assert!(shared.never_done().is_empty());
-        assert!(Shared::default().never_done().contains(&"drops"));
+        assert!(Shared::new(ProgressBar::hidden()).never_done().contains(&"drops"));
     }
 
     #[test]
     fn every_fault_counts_and_the_first_are_kept() {
-        let shared = Shared::default();
+        let shared = Shared::new(ProgressBar::hidden());
         (0..60).for_each(|number| shared.fault(number.to_string()));
         assert_eq!((shared.faults(), shared.faults.lock().unwrap().len()), (60, FAULTS_KEPT));
     }

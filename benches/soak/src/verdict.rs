@@ -1,7 +1,9 @@
 //! The verdict on every steady value: at the base, at the end, and whether it grew.
 
-use std::fmt::Write as _;
 use std::time::Duration;
+
+use downpour_load::statistics::Quartiles;
+use downpour_load::table::{align_figures, markdown};
 
 use crate::sample::Sample;
 
@@ -15,17 +17,17 @@ pub(crate) struct Line {
     pub(crate) has_grown: bool,
 }
 
-/// The table of a run; `base` is the time of its first figures.
+/// The steady values of a run at two times; `base` is the time of its first figures.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct Comparison {
     pub(crate) base: Duration,
     pub(crate) lines: Vec<Line>,
 }
 
-impl Table {
+impl Comparison {
     /// Compares the samples around the base, minute five or half of a shorter run, with those before the
     /// end.
-    pub(crate) fn of(samples: &[Sample]) -> Table {
+    pub(crate) fn of(samples: &[Sample]) -> Comparison {
         let end = samples.last().map(|sample| sample.at).unwrap_or_default();
         let base = BASE.min(end / 2);
         let window = WINDOW.min(end / 8);
@@ -41,19 +43,19 @@ impl Table {
             let end = median_of(end.saturating_sub(window * 2), end);
             Line { name: name.to_owned(), base, end, has_grown: has_grown(name, base, end) }
         });
-        Table { base, lines: lines.collect() }
+        Comparison { base, lines: lines.collect() }
     }
 
     pub(crate) fn render(&self) -> String {
         let base = format!("at {:.1} min", self.base.as_secs_f64() / 60.0);
-        let mut text = format!("| {:<44} | {base:>14} | {:>14} | ratio |\n", "what", "at the end");
-        let _ = writeln!(text, "| {:-<44} | {:-<13}: | {:-<13}: | ----: |", "", "", "");
+        let mut table = markdown(["what", &base, "at the end", "ratio", ""]);
         for Line { name, base, end, has_grown } in &self.lines {
             let ratio = if *base > 0.0 { format!("{:.2}", end / base) } else { "-".to_owned() };
-            let grown = if *has_grown { " grown" } else { "" };
-            let _ = writeln!(text, "| {name:<44} | {base:>14.0} | {end:>14.0} | {ratio:>5} |{grown}");
+            let grown = if *has_grown { "grown" } else { "" };
+            table.add_row([name.clone(), format!("{base:.0}"), format!("{end:.0}"), ratio, grown.to_owned()]);
         }
-        text
+        align_figures(&mut table);
+        table.to_string()
     }
 }
 
@@ -67,9 +69,9 @@ fn has_grown(name: &str, base: f64, end: f64) -> bool {
     end > base * 1.05 + allowance
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+/// 0 without values.
+fn median(values: Vec<f64>) -> f64 {
+    if values.is_empty() { 0.0 } else { Quartiles::of(values).median }
 }
 
 /// The time by which everything has its full size: idempotency keys are remembered for this long.
@@ -91,7 +93,7 @@ mod tests {
     use crate::sample::Usage;
 
     /// An hour of samples with the memory and a gauge as functions of the second.
-    fn hour(memory: impl Fn(u64) -> u64, gauge: impl Fn(u64) -> f64) -> Table {
+    fn hour(memory: impl Fn(u64) -> u64, gauge: impl Fn(u64) -> f64) -> Comparison {
         let samples: Vec<Sample> = (0..=3600)
             .step_by(5)
             .map(|second| Sample {
@@ -101,32 +103,32 @@ mod tests {
                 ..Sample::default()
             })
             .collect();
-        Table::of(&samples)
+        Comparison::of(&samples)
     }
 
-    fn grown(table: &Table) -> Vec<&str> {
-        table.lines.iter().filter(|line| line.has_grown).map(|line| line.name.as_str()).collect()
+    fn grown(comparison: &Comparison) -> Vec<&str> {
+        comparison.lines.iter().filter(|line| line.has_grown).map(|line| line.name.as_str()).collect()
     }
 
     #[test]
     fn what_is_steady_after_its_start_has_not_grown() {
-        let table =
+        let comparison =
             hour(|second| 60_000_000 + second.min(280) * 100_000 + second % 7, |second| (second % 50) as f64);
-        assert_eq!(table.base, Duration::from_secs(300));
-        assert!(grown(&table).is_empty(), "{}", table.render());
+        assert_eq!(comparison.base, Duration::from_secs(300));
+        assert!(grown(&comparison).is_empty(), "{}", comparison.render());
     }
 
     #[test]
     fn what_leaks_slowly_has_grown() {
-        let table = hour(|second| 60_000_000 + second * 2000, |second| 700.0 + second as f64 / 10.0);
-        assert_eq!(grown(&table), ["resident_bytes", "timer_entries"], "{}", table.render());
-        assert!(table.render().contains("1.11"), "{}", table.render());
+        let comparison = hour(|second| 60_000_000 + second * 2000, |second| 700.0 + second as f64 / 10.0);
+        assert_eq!(grown(&comparison), ["resident_bytes", "timer_entries"], "{}", comparison.render());
+        assert!(comparison.render().contains("1.11"), "{}", comparison.render());
     }
 
     #[test]
     fn a_single_sample_that_is_far_off_decides_nothing() {
-        let table = hour(|second| if second == 3600 { 900_000_000 } else { 60_000_000 }, |_| 0.0);
-        assert!(grown(&table).is_empty(), "{}", table.render());
+        let comparison = hour(|second| if second == 3600 { 900_000_000 } else { 60_000_000 }, |_| 0.0);
+        assert!(grown(&comparison).is_empty(), "{}", comparison.render());
     }
 
     #[test]

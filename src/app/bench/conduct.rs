@@ -1,7 +1,7 @@
 //! The course of a run: connections, a first event on every stream, warm-up, the measured part, and the
 //! end.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,7 +52,7 @@ pub(super) fn conduct(
     let crew = Crew::start(&plan, subscribe_address, &board)?;
     let publisher = Publisher::new(Arc::clone(&plan), Arc::clone(&board), poll, publish_address);
     let mut conductor = Conductor {
-        notices: Notices::new(notices, io::stderr().is_terminal()),
+        notices: Notices::new(notices),
         course: Course { began, ..Course::default() },
         readers: Readers::default(),
         crew,
@@ -137,7 +137,7 @@ impl Conductor<'_> {
                     self.plan.stall
                 ));
             }
-            self.notices.show(now, (begun, 0), |rate, _| {
+            self.notices.show(now, (begun, subscribers), (begun, 0), |rate, _| {
                 format!("connecting: {begun} of {subscribers} streams, {rate}/s")
             });
             thread::sleep(LOOK);
@@ -205,9 +205,15 @@ impl Conductor<'_> {
         let counts =
             |board: &Board| (board.published.load(Ordering::Relaxed), board.sum(|reader| &reader.deliveries));
         let (board, notices) = (Arc::clone(&self.board), &mut self.notices);
-        notices.begin(board.clock.ns(), counts(&board));
-        let mut watch = |now| {
-            notices.show(now, counts(&board), |events, deliveries| match deliveries {
+        let (began_ns, first) = (board.clock.ns(), board.published.load(Ordering::Relaxed));
+        notices.begin(began_ns, counts(&board));
+        let mut watch = |now: u64| {
+            let counts = counts(&board);
+            let done = match until {
+                Until::Time(end_ns) => (now.saturating_sub(began_ns), end_ns.saturating_sub(began_ns)),
+                Until::Place(place) => (counts.0.saturating_sub(first), place.saturating_sub(first)),
+            };
+            notices.show(now, done, counts, |events, deliveries| match deliveries {
                 0 => format!("{what}: {events} events/s"),
                 _ => format!("{what}: {events} events/s, {deliveries} deliveries/s"),
             });

@@ -2,19 +2,22 @@
 
 use std::io::{self, Write};
 
+use comfy_table::Table;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+
 use super::latency::Summary;
 use super::process::Memory;
 use super::report::{Busy, Report};
 use super::sequence::Tally;
 
-/// Writes the result as lines of a name and a figure.
+/// Writes the result as a table of names and figures, followed by what limits their meaning.
 pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    for (name, figure) in rows(report) {
-        writeln!(out, "{name:<22} {figure}")?;
-    }
-    for (failure, count) in &report.failures {
-        writeln!(out, "{:<22} {count} x {failure}", "connections")?;
-    }
+    let failures =
+        report.failures.iter().map(|(failure, count)| ("connections", format!("{count} x {failure}")));
+    let rows = rows(report).into_iter().chain(failures);
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).add_rows(rows.map(|(name, figure)| [name.to_owned(), figure]));
+    writeln!(out, "{table}")?;
     for remark in &report.remarks {
         writeln!(out, "note: {remark}")?;
     }

@@ -62,7 +62,7 @@ impl World {
             stream.joins.retain(|join| join.0 != selector);
         } else {
             stream.cursor.part(id);
-            stream.told.part(selector);
+            stream.reported.part(selector);
             stream.has_changed = true;
         }
         stream.cursor.stop_at(stream.joins.front().map(|join| Sequence(join.1)));

@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
-use crate::records::{Draft, EVERYBODY, NAMES, OWN_IDS, SELECTORS, USERS, named};
+use crate::records::{CLIENTS, Draft, EVERYBODY, FIRST_CLIENT, NAMES, OWN_IDS, SELECTORS, USERS, named};
 use crate::retained::PAGE_BYTES_MAX;
 use crate::world::World;
 
@@ -53,6 +53,11 @@ enum Op {
         stream: Index,
         nth: usize,
     },
+    /// Make a stream the target of a single client.
+    Attach {
+        stream: Index,
+        place: usize,
+    },
     Unsubscribe(Index),
     Take {
         shard: Index,
@@ -85,14 +90,15 @@ fn selectors(count_max: usize) -> impl Strategy<Value = Vec<usize>> {
 struct Shape {
     /// The least and the most bytes of their data.
     filler: (usize, usize),
-    /// How many events the first channel gets for each of another's.
+    /// How many events the busiest target gets for each of another's, and which it is.
     busy: u32,
+    busiest: usize,
 }
 
-fn drafts(Shape { filler: (from, to), busy }: Shape) -> impl Strategy<Value = Vec<Draft>> {
-    let others = prop_oneof![NAMES.len()..EVERYBODY, Just(EVERYBODY)].prop_map(|target| vec![target]);
-    let targets =
-        prop_oneof![8 * busy => Just(vec![0]), 6 => channels(1), 2 => channels(NAMES.len()), 1 => others];
+fn drafts(Shape { filler: (from, to), busy, busiest }: Shape) -> impl Strategy<Value = Vec<Draft>> {
+    let others = prop_oneof![NAMES.len()..FIRST_CLIENT, FIRST_CLIENT..EVERYBODY, Just(EVERYBODY)];
+    let others = others.prop_map(|target| vec![target]);
+    let targets = prop_oneof![8 * busy => Just(vec![busiest]), 6 => channels(1), 2 => channels(NAMES.len()), 2 => others];
     let filler = prop_oneof![2 => from..to.min(from + 200), 1 => from..to];
     let own_id = proptest::option::weighted(0.2, 0..OWN_IDS.len());
     let ttl = proptest::option::weighted(0.25, 1..4_u32).prop_map(|ttl| ttl.and_then(NonZeroU32::new));
@@ -127,6 +133,7 @@ fn op(shape: Shape) -> impl Strategy<Value = Op> {
         3 => (any::<Index>(), select(named()))
             .prop_map(|(stream, selector)| Op::Add { stream, selector }),
         2 => (any::<Index>(), 0..4_usize).prop_map(|(stream, nth)| Op::Part { stream, nth }),
+        4 => (any::<Index>(), 0..CLIENTS).prop_map(|(stream, place)| Op::Attach { stream, place }),
         3 => any::<Index>().prop_map(Op::Unsubscribe),
         12 => (any::<Index>(), frames_max, bytes_max, behind).prop_map(
             |(shard, frames_max, bytes_max, behind)| Op::Take { shard, frames_max, bytes_max, behind }
@@ -184,7 +191,8 @@ fn op_of_few_channels() -> impl Strategy<Value = Op> {
 }
 
 /// Options, and steps whose events are of a size: small ones; any; so many bytes that they do not fit; and many bytes
-/// of which little is retained. In the last kind of life the hub forgets channels that were there.
+/// of which little is retained, also since most go to single clients that leave. In the last kind of life the hub forgets
+/// channels that were there.
 fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
     let full =
         (options(), RETENTION_BYTES_MIN..RETENTION_BYTES_MIN * 5 / 4).prop_map(|(options, bytes_max)| {
@@ -201,13 +209,18 @@ fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
             HubOptions { retention, channels_max, shards, ..options }
         },
     );
-    let any = |filler_max| op(Shape { filler: (0, filler_max), busy: 1 });
-    let busy = op(Shape { filler: (3000, 4000), busy: 15 });
+    let roomy = (options(), 1..50_usize).prop_map(|(options, events_max)| {
+        let retention = Retention { events_max, bytes_max: usize::MAX / 2, age_max: None };
+        HubOptions { retention, ..options }
+    });
+    let any = |filler_max| op(Shape { filler: (0, filler_max), busy: 1, busiest: 0 });
+    let busy = |busiest| op(Shape { filler: (3000, 4000), busy: 15, busiest });
     prop_oneof![
         2 => (options(), vec(any(300), 1..150)),
         2 => (options(), vec(any(10_000), 1..150)),
         1 => (full, vec(any(10_000), 200..400)),
-        1 => (sparse, vec(busy, 200..400)),
+        1 => (sparse, vec(busy(0), 200..400)),
+        1 => (roomy, vec(busy(FIRST_CLIENT), 200..400)),
         2 => (forgetful, vec(op_of_few_channels(), 100..400)),
     ]
 }
@@ -273,17 +286,23 @@ fn step(world: &mut World, op: &Op) {
         Op::DropHistory(channel) => world.drop_history(*channel),
         Op::Advance(ticks) => world.advance(*ticks),
         Op::BeginEpoch(skipped) => world.begin_epoch(*skipped),
-        Op::Unsubscribe(_) | Op::Add { .. } | Op::Part { .. } | Op::Read { .. } | Op::ReadAll(_)
+        Op::Unsubscribe(_)
+        | Op::Add { .. }
+        | Op::Part { .. }
+        | Op::Attach { .. }
+        | Op::Read { .. }
+        | Op::ReadAll(_)
             if streams == 0 => {}
         Op::Add { stream, selector } => world.add(stream.index(streams), *selector),
         Op::Part { stream, nth } => world.part(stream.index(streams), *nth),
+        Op::Attach { stream, place } => world.attach(stream.index(streams), *place),
         Op::Unsubscribe(stream) => world.unsubscribe(stream.index(streams)),
         Op::Read { stream, limits } => world.read(stream.index(streams), *limits),
         Op::ReadAll(stream) => read_to_the_end(world, stream.index(streams)),
     }
 }
 
-/// Every stream reads to the head; then all leave, and what is too old goes.
+/// Every stream reads to the head; then all leave, the hub tidies up, and what is too old goes.
 fn end(world: &mut World) {
     for shard in 0..world.options.shards {
         while world.cursors[shard] < world.head() {
@@ -297,11 +316,16 @@ fn end(world: &mut World) {
     while !world.streams.is_empty() {
         world.unsubscribe(0);
     }
+    for _ in 0..50 {
+        world.advance(1); // Each step tidies up a little.
+    }
+    let (held, most) = (world.hub.held_bytes(), world.tidied_bytes_max());
+    assert!(held <= most, "{held} bytes are held without streams, of {most} at the most");
     if let Some(age_max) = world.options.retention.age_max {
         let ticks = u32::try_from(age_max.as_millis() / TICK.as_millis()).expect("it is short") + 1;
         world.advance(ticks);
         for _ in 0..1000 {
-            world.advance(1); // Each step tidies up a little.
+            world.advance(1);
         }
         assert_eq!(world.hub.channels_len(), 0);
         // The page that is written, and the segment that is kept for the next one.

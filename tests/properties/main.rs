@@ -4,14 +4,15 @@
 //! Everything goes through the public API.
 
 mod changes;
+mod clients;
 mod coding;
 mod hub;
 mod outbox;
 mod records;
+mod reported;
 mod retained;
 mod sse;
 mod stream;
-mod told;
 mod vectors;
 mod wire;
 mod world;

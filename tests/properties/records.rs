@@ -1,4 +1,4 @@
-//! The few channels, users, patterns and ids that everything happens to, and what the model knows of each event, target,
+//! The few channels, users, clients, patterns and ids that everything happens to, and what the model knows of each event, target,
 //! pattern and epoch.
 
 use std::collections::BTreeSet;
@@ -13,8 +13,14 @@ pub(crate) const NAMES: [&str; 6] = ["a", "news", "entity:42", "größe", "*x", 
 /// The users there are.
 pub(crate) const USERS: [&str; 2] = ["ann", "9"];
 
-/// The target that is every stream: its index among all targets, which are the channels, the users and it.
-pub(crate) const EVERYBODY: usize = NAMES.len() + USERS.len();
+/// How many places for single clients there are. A place goes to another client when its client has left.
+pub(crate) const CLIENTS: usize = 2;
+
+/// The target that is the client in the first place: behind the channels and the users.
+pub(crate) const FIRST_CLIENT: usize = NAMES.len() + USERS.len();
+
+/// The target that is every stream: its index among all targets, which are the channels, the users, the clients and it.
+pub(crate) const EVERYBODY: usize = FIRST_CLIENT + CLIENTS;
 
 /// How many targets there are.
 pub(crate) const TARGETS: usize = EVERYBODY + 1;
@@ -30,6 +36,11 @@ pub(crate) fn pattern_of(selector: usize) -> Option<usize> {
     selector.checked_sub(TARGETS)
 }
 
+/// The place of the client that a stream may have, if it is one.
+pub(crate) fn client_of(selector: usize) -> Option<usize> {
+    selector.checked_sub(FIRST_CLIENT).filter(|&place| place < CLIENTS)
+}
+
 /// Returns true if and only if streams name it: it is a channel or a pattern.
 pub(crate) fn is_named(selector: usize) -> bool {
     selector < NAMES.len() || pattern_of(selector).is_some()
@@ -40,11 +51,12 @@ pub(crate) fn named() -> Vec<usize> {
     (0..SELECTORS).filter(|&selector| is_named(selector)).collect()
 }
 
-/// What a subscription calls a channel or a pattern, and a batch a target.
+/// What a subscription calls a channel or a pattern, and a batch a target. A client's name changes with the client.
 pub(crate) fn selector_text(selector: usize) -> String {
     match (pattern_of(selector), selector) {
         (Some(pattern), _) => PATTERNS[pattern].to_owned(),
         (None, EVERYBODY) => TARGET_ALL.to_owned(),
+        (None, client) if client >= FIRST_CLIENT => format!("client in place {}", client - FIRST_CLIENT),
         (None, user) if user >= NAMES.len() => user_target(USERS[user - NAMES.len()]),
         (None, channel) => NAMES[channel].to_owned(),
     }

@@ -8,12 +8,15 @@ use downpour::hub::SEGMENT_BYTES_MOST;
 use downpour::hub::reading::{Cursor, Slice, SliceLimits};
 use downpour::hub::{Begin, ChannelId, TICK};
 
-use crate::records::{EVERYBODY, NAMES, SELECTORS, TARGETS, USERS, selector_text};
+use crate::records::{EVERYBODY, NAMES, SELECTORS, TARGETS, USERS, client_of, selector_text};
 use crate::world::World;
 
 /// What a page holds beside its retained frames at the most: its segment, its large frames, its entries. The page that
 /// is being written cannot be given up, and pages are given up whole, so this is the slack of all bounds of bytes.
 pub(crate) const PAGE_BYTES_MAX: usize = SEGMENT_BYTES_MOST + 256 * 1024 + 11 * 1024 + 64 * 1024;
+
+/// What the history holds for an event besides its frame, at the most.
+const ENTRY_BYTES: usize = 200;
 
 /// Everything, in one slice after the other.
 const ALL: SliceLimits = SliceLimits { frames_max: 64, bytes_max: usize::MAX };
@@ -96,10 +99,24 @@ impl World {
             channel.is_known &= *is_subscribed || is_held || channel.dropped > taken || target == EVERYBODY;
         }
         for (pattern, is_subscribed) in self.patterns.iter_mut().zip(patterns) {
-            // Its last event is still to be told to the shards that had its subscribers.
+            // The shards that had its subscribers have yet to take its last event.
             pattern.is_known &= *is_subscribed || pattern.last > taken;
         }
         assert_eq!(known, self.known(), "channels and patterns");
+        self.check_clients_gone(step);
+    }
+
+    /// The bytes that the hub holds at most, without streams and when it has tidied up: a page that holds four times as
+    /// much as it retains is compacted, once such pages hold a sixteenth of all.
+    pub(crate) fn tidied_bytes_max(&self) -> usize {
+        let retained: BTreeSet<u64> = self.targets.iter().flat_map(|target| target.retained()).collect();
+        let frame_bytes = |number: &u64| {
+            let event = &self.events[number];
+            event.frame.as_ref().map_or(event.data.len() * 2 + 200, Vec::len) + ENTRY_BYTES
+        };
+        let retained_bytes: usize = retained.iter().map(frame_bytes).sum();
+        // Besides, the page that is written, and the segment that is kept for the next one.
+        retained_bytes * 4 * 16 / 15 + PAGE_BYTES_MAX + SEGMENT_BYTES_MOST + self.own_ids() * 500
     }
 
     /// What is retained and whose time has passed has lapsed.
@@ -123,13 +140,15 @@ impl World {
                 return channel.retained().filter(|&number| number <= channel.dropped).collect();
             }
             let begin = Begin::After(self.id_of(self.epochs[0].first - 1));
+            let client = client_of(name).map(|place| self.clients.last_in(place));
             let names: Vec<Selector> = NAMES
                 .get(name)
                 .map(|name| Selector::parse(name).expect("it is a name"))
                 .into_iter()
                 .collect();
             let user = name.checked_sub(NAMES.len()).and_then(|user| USERS.get(user)).copied();
-            let subscribed = self.hub.subscribe(shard, &names, user, begin).expect("it is in the table");
+            let mut subscribed = self.hub.subscribe(shard, &names, user, begin).expect("it is in the table");
+            subscribed.channels.extend(client.map(|client| self.hub.add_client(shard, client).channel));
             let mut cursor = Cursor::behind(Sequence(self.epochs[0].first - 1), None);
             let mut retained = self.read_all(shard, &subscribed.channels, &mut cursor);
             retained.retain(|number| self.events[number].targets.contains(&name)); // What goes to all came too.

@@ -1,4 +1,4 @@
-//! A stream of the model: where it is, and what it was told to be lost.
+//! A stream of the model: where it is, and which losses were reported to it.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -8,14 +8,14 @@ use downpour::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Begin, Begun, ChannelId, SubscribeError};
 
 use crate::records::{EVERYBODY, NAMES, USERS, is_named, selector_text, targets_of};
+use crate::reported::Reported;
 use crate::retained::Step;
-use crate::told::Told;
 use crate::world::World;
 
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) shard: usize,
-    /// The channels and patterns that it names, behind them its user, if it has one, and then all.
+    /// The channels and patterns that it names, behind them its user and its client, if it has them, and then all.
     pub(crate) selectors: Vec<usize>,
     /// The last event before it had each of them.
     pub(crate) had_from: Vec<u64>,
@@ -30,7 +30,7 @@ pub(crate) struct Stream {
     place: u64,
     /// The last event before it subscribed. It is not live before its shard has taken that.
     pub(crate) subscribed_at: u64,
-    pub(crate) told: Told,
+    pub(crate) reported: Reported,
     /// Slices in a row that got nowhere, as a hold of the lock had too few steps.
     fruitless: usize,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Stream {
 const FRUITLESS_MAX: usize = 1000;
 
 impl Stream {
-    /// Everything up to here was delivered, or told as lost.
+    /// Everything up to here was delivered, or reported as lost.
     pub(crate) fn place(&self) -> u64 {
         self.place
     }
@@ -180,7 +180,7 @@ impl Stream {
         let (seen, count) = (self.cursor.seen, self.count(world, true));
         let is_known = seen == count || (seen.is_none() && self.may_not_count_lapsed(world));
         assert!(is_known, "{seen:?} of {count:?} events were seen");
-        self.told.pass(self.place);
+        self.reported.pass(self.place);
         self.join();
         self.is_live &= self.joins.is_empty();
     }
@@ -188,15 +188,15 @@ impl Stream {
     fn check_gap(&mut self, world: &World, slice: &Slice, counts: bool) {
         let lost = self.lost(world);
         let missing = self.missing(world, &lost);
-        let is_due = self.must_tell(world, &missing);
+        let is_due = self.must_report(world, &missing);
         let Some(gap) = slice.gap else {
-            assert!(!is_due, "{lost:?} are lost and not told: {self:?}");
-            self.told.take_in(lost, self.place);
+            assert!(!is_due, "{lost:?} are lost and not reported: {self:?}");
+            self.reported.take_in(lost, self.place);
             return;
         };
-        let is_lost = self.must_tell(world, &lost);
-        let is_allowed = is_lost || world.may_overstate_losses() || self.may_be_told_too_much(world);
-        assert!(is_allowed, "a gap is told for {lost:?}: {self:?}");
+        let is_lost = self.must_report(world, &lost);
+        let is_allowed = is_lost || world.may_overstate_losses() || self.may_report_too_much(world);
+        assert!(is_allowed, "a gap is reported for {lost:?}: {self:?}");
         assert_eq!(gap.after, world.id_of(self.place));
         assert_eq!(world.place_of(gap.after), Some(self.place), "the id before a gap is known");
         let numbers: BTreeSet<u64> = lost.iter().map(|loss| loss.1).collect();
@@ -205,7 +205,7 @@ impl Stream {
         }
         let is_counted = gap.missed.is_some() || !counts || self.may_not_count_lapsed(world);
         assert!(is_counted || !self.is_counting(), "it is known how many are missing");
-        self.told.take_in(lost, self.place);
+        self.reported.take_in(lost, self.place);
     }
 
     fn check_frames(&mut self, world: &mut World, slice: &Slice, limits: SliceLimits, end: u64) {
@@ -252,9 +252,9 @@ impl World {
     }
 
     /// Takes in what the hub has counted of each target that a stream was given, up to its shard's cursor, and checks it.
-    pub(crate) fn check_counts(&mut self, selectors: &[usize], told: &[u64], shard_cursor: u64) {
-        assert_eq!(selectors.len(), told.len());
-        for (&selector, &counted) in selectors.iter().zip(told) {
+    pub(crate) fn check_counts(&mut self, selectors: &[usize], counts: &[u64], shard_cursor: u64) {
+        assert_eq!(selectors.len(), counts.len());
+        for (&selector, &counted) in selectors.iter().zip(counts) {
             let Some(target) = self.targets.get_mut(selector) else {
                 assert_eq!(counted, 0, "a pattern has no events of its own");
                 continue;
@@ -282,10 +282,10 @@ impl World {
         let shard_cursor = self.cursors[shard];
         assert_eq!(subscribed.shard_cursor.0, shard_cursor);
         assert_eq!(subscribed.id, self.id_of(self.head()));
-        let told_counts = [&subscribed.counts[..], &[subscribed.all_count]].concat();
-        self.check_counts(&selectors, &told_counts, shard_cursor);
+        let counts = [&subscribed.counts[..], &[subscribed.all_count]].concat();
+        self.check_counts(&selectors, &counts, shard_cursor);
         let channels: Vec<usize> = selectors.iter().flat_map(|&selector| targets_of(selector)).collect();
-        let (begun, told) = self.placed(shard, &subscribed.channels, subscribed.begun);
+        let (begun, found) = self.placed(shard, &subscribed.channels, subscribed.begun);
         let own_places = |id: &str| self.places_of_own_id(id, &channels);
         let known = match &begin {
             Begin::After(id) => self.place_of(*id).or_else(|| own_places(&id.to_string()).first().copied()),
@@ -324,14 +324,14 @@ impl World {
             cursor,
             place,
             subscribed_at: self.head(),
-            told: Told::default(),
+            reported: Reported::default(),
             fruitless: 0,
         };
         let is_retained_only = matches!(begin, Begin::AllRetained | Begin::LastRetained(_));
         if is_retained_only {
             let lost = stream.lost(self);
-            stream.told.take_in_all(lost, &stream.selectors, self.head());
-            stream.told.pass(place);
+            stream.reported.take_in_all(lost, &stream.selectors, self.head());
+            stream.reported.pass(place);
         }
         assert_eq!(subscribed.is_counting, stream.is_counting());
         if stream.is_counting() {
@@ -344,14 +344,14 @@ impl World {
             }
             assert!(stream.cursor.seen.is_none() || stream.cursor.seen == stream.count(self, false));
         }
-        if told.gap.is_some() {
-            stream.check_gap(self, &told, false);
+        if found.gap.is_some() {
+            stream.check_gap(self, &found, false);
         }
         self.streams.push(stream);
     }
 
     /// Where a stream begins, when that is found. By default it is so as it subscribes: there are few names here. Where a hold
-    /// has fewer steps, slices look for it, of which the last may tell of a gap.
+    /// has fewer steps, slices look for it, and the last one may report a gap.
     fn placed(&self, shard: usize, ids: &[ChannelId], begun: Begun) -> (Begun, Slice) {
         let mut cursor = match begun {
             Begun::After(cursor) if !cursor.has_place() => cursor,
@@ -389,6 +389,7 @@ impl World {
         let stream = self.streams.remove(index);
         let had = |channel, event: Sequence| stream.had_from(channel) < event.0;
         self.hub.unsubscribe(stream.shard, stream.ids.iter().copied(), had);
+        self.forget_client_of(&stream);
         self.settle(Step::Keeps);
     }
 }

@@ -14,9 +14,10 @@ use downpour::hub::reading::{LiveRun, TakeLimits};
 use downpour::hub::{HOLD_STEPS, Hub, HubOptions, Receivers, ShardSet, TICK, Tally};
 use downpour::sse::event::Event;
 
+use crate::clients::Clients;
 use crate::records::{
     Draft, EVERYBODY, Epoch, NAMES, OWN_IDS, PATTERNS, Pattern, Published, SELECTORS, TARGETS, Target,
-    is_named, pattern_of, selector_text, targets_of,
+    client_of, is_named, pattern_of, selector_text, targets_of,
 };
 use crate::retained::Step;
 use crate::stream::Stream;
@@ -31,6 +32,7 @@ pub(crate) struct World {
     pub(crate) epochs: Vec<Epoch>,
     pub(crate) cursors: Vec<u64>,
     pub(crate) streams: Vec<Stream>,
+    pub(crate) clients: Clients,
     pub(crate) now: u32,
     /// Counts of receivers that shards have yet to make: of which event, and what they must come to.
     tallies: Vec<(u64, Arc<Tally>, u64)>,
@@ -52,6 +54,7 @@ impl World {
             epochs: Vec::new(),
             cursors: vec![0; options.shards],
             streams: Vec::new(),
+            clients: Clients::new(),
             now: 0,
             tallies: Vec::new(),
         };
@@ -106,7 +109,7 @@ impl World {
     /// How many ids publishers have given, in all targets.
     pub(crate) fn own_ids(&self) -> usize {
         let own = self.events.values().filter(|event| OWN_IDS.contains(&&*event.event_id));
-        own.map(|event| event.targets.len()).sum()
+        own.flat_map(|event| &event.targets).filter(|&&target| client_of(target).is_none()).count()
     }
 
     /// True where the hub may have given up ids of publishers to keep to its bound of bytes.
@@ -189,23 +192,21 @@ impl World {
         let mut published = Vec::new();
         for (draft, number) in drafts.iter().zip(first..) {
             let data = format!("{number} {}", filler(draft.filler, number));
-            let names: Vec<String> = draft.targets.iter().map(|&target| selector_text(target)).collect();
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let event = Event::new(&data).with_type("tick").expect("it is a type");
             let own = draft.own_id.map(|own| OWN_IDS[own]);
             let event = own.map_or(Ok(event), |own| event.with_id(own)).expect("it is an id");
-            batch.push(&names, &event);
+            let targets = self.push(&mut batch, &draft.targets, &event);
             batch.set_ttl(draft.ttl);
             let lapses = draft.ttl.map_or(u32::MAX, |ttl| self.now + ttl.get() * 10);
             let id = EventId { tag, sequence: Sequence(number) }.to_string();
             let event_id = own.map_or(id, str::to_owned);
-            let targets = draft.targets.clone();
             let selectors = self.selectors_of(&targets);
             let at = self.now;
             published
                 .push((number, Published { targets, selectors, data, event_id, at, lapses, frame: None }));
         }
-        let all: Vec<usize> = drafts.iter().flat_map(|draft| draft.targets.iter().copied()).collect();
+        self.check_addressed(batch.addressed().collect());
+        let all: Vec<usize> = published.iter().flat_map(|(_, event)| event.targets.iter().copied()).collect();
         let entered = self.enter(&all);
         assert_eq!(self.hub.exceeds_channels_max(&batch), entered.is_none(), "whether channels are too many");
         if entered.is_none() {
@@ -216,7 +217,7 @@ impl World {
         let before = self.head();
         self.epochs.last_mut().expect("an epoch is open").last = last;
         assert_eq!(applied.first, EventId { tag, sequence: Sequence(first) });
-        let last_selectors = self.selectors_of(&drafts[drafts.len() - 1].targets);
+        let last_selectors = published[published.len() - 1].1.selectors.clone();
         let subscribers = last_selectors.iter().map(|&selector| self.subscribers(selector).count() as u64);
         let subscribers: Vec<u64> = subscribers.filter(|&streams| streams > 0).collect();
         match (applied.receivers, &subscribers[..]) {
@@ -257,6 +258,17 @@ impl World {
         }
         self.settle(Step::Enforces);
         self.note_parts(before);
+    }
+
+    /// Adds an event to a batch. Returns the targets that it goes to: an event to a client without a stream goes to nobody.
+    fn push(&self, batch: &mut Batch, targets: &[usize], event: &Event<'_>) -> Vec<usize> {
+        if let Some(place) = targets.iter().find_map(|&target| client_of(target)) {
+            batch.push_to_client(self.clients.last_in(place), batch.len() as u64, event);
+            return if self.has_client(place) { targets.to_vec() } else { Vec::new() };
+        }
+        let names: Vec<String> = targets.iter().map(|&target| selector_text(target)).collect();
+        batch.push(&names.iter().map(String::as_str).collect::<Vec<_>>(), event);
+        targets.to_vec()
     }
 
     /// A batch that is applied in parts gives up events between them. So a target that nobody subscribes to may leave the table and

@@ -134,7 +134,10 @@ impl View {
             for channel in self.changes.certain(ways, number).indexes() {
                 let last = self.last_sole[channel];
                 let is_reported = self.gaps.iter().rev().any(|gap| gap.position >= last);
-                assert!(is_reported, "event {number} of {channel} is missing before {end}, untold: {self:?}");
+                assert!(
+                    is_reported,
+                    "event {number} of {channel} is missing before {end}, unreported: {self:?}"
+                );
             }
         }
         events.iter().for_each(|&(_, ways)| self.explain_gaps(ways));

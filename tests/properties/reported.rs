@@ -1,8 +1,8 @@
-//! What of a stream's events is lost, and which of that it must be told, may be told, and may not be told.
+//! Which losses of a stream a gap must report, may report, and must not report.
 //!
-//! A loss is told by a gap right at the stream's place, wherever behind that it lies, and once: by each channel and pattern
-//! that the stream had when it was told of it. What it is to have afterwards says nothing of a loss that it was told of by
-//! another name for the same channels (`docs/design.md`).
+//! A gap right at the stream's place reports every loss behind that place, once for each channel and pattern that the
+//! stream has then. A channel or pattern that the stream gets later does not report a loss again that another name for the
+//! same channels has reported (`docs/design.md`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,30 +10,31 @@ use crate::records::{Target, covers, pattern_of, targets_of};
 use crate::stream::Stream;
 use crate::world::World;
 
-/// Losses of a stream that it was told of.
+/// The reported losses of a stream.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Reported {
     /// By selector and number.
     losses: BTreeSet<(usize, u64)>,
-    /// The last one of each selector. Where the stream asked for what is retained, a pattern counts as told of all before.
+    /// The last one of each selector. If the stream asked for retained events, all earlier losses of a pattern count as
+    /// reported.
     through: BTreeMap<usize, u64>,
 }
 
-impl Told {
-    /// Forgets what was told of a channel or pattern that the stream has no more.
+impl Reported {
+    /// Forgets the losses of a channel or pattern that the stream no longer has.
     pub(crate) fn part(&mut self, selector: usize) {
         self.losses.retain(|loss| loss.0 != selector);
         self.through.remove(&selector);
     }
 
-    /// Counts all that a stream's targets and patterns have lost by now as told: it asks for what is retained.
+    /// Counts all losses so far of the stream's targets and patterns as reported: it asks for retained events.
     pub(crate) fn take_in_all(&mut self, lost: BTreeSet<(usize, u64)>, selectors: &[usize], head: u64) {
         self.take_in(lost, 0);
         let patterns = selectors.iter().filter(|&&selector| pattern_of(selector).is_some());
         self.through.extend(patterns.map(|&pattern| (pattern, head)));
     }
 
-    /// Notes what was lost behind a stream's place, and passes what lies before that.
+    /// Notes the losses behind a stream's place as reported, and forgets those before it.
     pub(crate) fn take_in(&mut self, lost: BTreeSet<(usize, u64)>, place: u64) {
         for &(selector, number) in &lost {
             let through = self.through.entry(selector).or_insert(0);
@@ -51,8 +52,7 @@ impl Told {
 }
 
 impl Stream {
-    /// Events after its place that were lost to what it has, and not told. To a pattern an event is lost if none of its
-    /// channels retains it.
+    /// The unreported losses after its place, by selector. A pattern has lost an event if none of its channels retains it.
     pub(crate) fn lost(&self, world: &World) -> BTreeSet<(usize, u64)> {
         let lost_to = |selector: usize| {
             let targets: Vec<&Target> =
@@ -66,7 +66,7 @@ impl Stream {
             lost.filter(move |number| !is_kept(number)).map(move |number| (selector, number))
         };
         let all = self.selectors_now().into_iter().flat_map(lost_to);
-        all.filter(|loss| !self.told.losses.contains(loss)).collect()
+        all.filter(|loss| !self.reported.losses.contains(loss)).collect()
     }
 
     /// Those of the losses that do not come to it in another way.
@@ -76,38 +76,40 @@ impl Stream {
         lost.iter().copied().filter(|loss| !retained.contains(&loss.1)).collect()
     }
 
-    /// Returns true if and only if one of the losses is to be told.
-    pub(crate) fn must_tell(&self, world: &World, lost: &BTreeSet<(usize, u64)>) -> bool {
+    /// Returns true if and only if a gap must report one of the losses.
+    pub(crate) fn must_report(&self, world: &World, lost: &BTreeSet<(usize, u64)>) -> bool {
         let selectors: BTreeSet<usize> = lost.iter().map(|loss| loss.0).collect();
         selectors.into_iter().any(|selector| {
-            let is_new = !self.told.through.contains_key(&selector);
-            !(is_new && (self.is_told_by_pattern(selector, lost) || self.is_told_by_parts(world, selector)))
+            let is_new = !self.reported.through.contains_key(&selector);
+            !(is_new
+                && (self.is_reported_by_pattern(selector, lost)
+                    || self.is_reported_by_parts(world, selector)))
         })
     }
 
-    /// A pattern that covers all of the selector was told as far as that has lost anything, and has lost nothing since.
-    fn is_told_by_pattern(&self, selector: usize, lost: &BTreeSet<(usize, u64)>) -> bool {
+    /// A pattern that covers the selector has reported its losses up to the selector's last one, and has no later loss.
+    fn is_reported_by_pattern(&self, selector: usize, lost: &BTreeSet<(usize, u64)>) -> bool {
         let last = lost.iter().filter(|loss| loss.0 == selector).map(|loss| loss.1).max();
-        self.told.through.iter().any(|(&pattern, &through)| {
+        self.reported.through.iter().any(|(&pattern, &through)| {
             covers(pattern, selector) && Some(through) >= last && !lost.iter().any(|loss| loss.0 == pattern)
         })
     }
 
-    /// All channels of a pattern that have lost something are told of by their names, or by another pattern.
-    fn is_told_by_parts(&self, world: &World, pattern: usize) -> bool {
-        if pattern_of(pattern).is_none() || self.told.through.is_empty() {
+    /// All channels of a pattern that have lost an event report that by their own names, or by another pattern.
+    fn is_reported_by_parts(&self, world: &World, pattern: usize) -> bool {
+        if pattern_of(pattern).is_none() || self.reported.through.is_empty() {
             return false;
         }
         let has_lost = |channel: &usize| world.targets[*channel].lost().last() > Some(&self.place());
         targets_of(pattern).into_iter().filter(has_lost).all(|channel| {
-            let is_covered = |&told: &usize| told != pattern && covers(told, channel);
-            self.selectors_now().contains(&channel) || self.told.through.keys().any(is_covered)
+            let is_covered = |&other: &usize| other != pattern && covers(other, channel);
+            self.selectors_now().contains(&channel) || self.reported.through.keys().any(is_covered)
         })
     }
 
     /// Returns true if and only if an event after its place was lost by one channel of a pattern and is kept by another.
-    /// A pattern that is new to the hub does not know of that, and tells it.
-    pub(crate) fn may_be_told_too_much(&self, world: &World) -> bool {
+    /// A pattern that is new to the hub does not know that, and reports the loss.
+    pub(crate) fn may_report_too_much(&self, world: &World) -> bool {
         let patterns = self.selectors_now().into_iter().filter(|&selector| pattern_of(selector).is_some());
         patterns.map(targets_of).any(|channels| {
             let is_kept = |number: &u64| {

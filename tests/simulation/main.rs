@@ -15,6 +15,8 @@ mod answer;
 mod changes;
 mod control;
 mod draft;
+mod leaving;
+mod memory;
 mod model;
 mod publisher;
 mod request;
@@ -39,6 +41,14 @@ use stats::Stats;
 /// Seeds that are played by default, and the steps of each.
 const SEEDS: u64 = 300;
 const STEPS: u64 = 1500;
+
+/// Worlds in which everyone leaves again and again, and how often.
+const ROUND_SEEDS: u64 = 20;
+const ROUNDS: usize = 40;
+
+/// Lists keep the room for the most that they ever held. In the later half of the rounds those of each
+/// shard may grow by this, and all others by as much.
+const GROWTH_BYTES_MAX: i64 = 8 * 1024;
 
 /// Bytes that a world may leave allocated.
 const LEFT_BYTES_MAX: i64 = 16 * 1024;
@@ -81,6 +91,23 @@ fn a_seed_determines_a_world() {
     let seed = number("DOWNPOUR_SIM_SEED").unwrap_or(3);
     say_which_seed_panics();
     assert_eq!(play(seed, 500), play(seed, 500));
+}
+
+#[test]
+fn a_server_holds_no_more_for_the_many_who_have_left_than_for_the_first() {
+    say_which_seed_panics();
+    let seed = number("DOWNPOUR_SIM_SEED");
+    let share = |seeds: u64| (seeds * ROUND_SEEDS / SEEDS).clamp(1, ROUND_SEEDS);
+    let seeds = 0..number("DOWNPOUR_SIM_SEEDS").map_or(ROUND_SEEDS, share);
+    for seed in seed.map_or(seeds, |seed| seed..seed + 1) {
+        PLAYED.set(Some((seed, STEPS)));
+        let (left, shards) = leaving::play_rounds(seed, ROUNDS);
+        let (first, last) = left.split_at(ROUNDS / 2);
+        let growth = last.iter().max().unwrap() - first.iter().max().unwrap();
+        let most = GROWTH_BYTES_MAX * (1 + i64::try_from(shards).unwrap());
+        assert!(growth <= most, "{growth} bytes more in the later half, of {most}: {left:?}");
+        PLAYED.set(None);
+    }
 }
 
 fn play(seed: u64, steps: u64) -> Stats {

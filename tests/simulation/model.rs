@@ -11,6 +11,8 @@ use downpour::hub::TICK;
 use downpour::log::{Refusal, Sink, Ticket};
 use downpour::sse::decode::Decoder;
 
+use crate::allocated;
+
 /// All channels.
 pub(crate) const CHANNELS: [&str; 6] = ["a", "news", "entity:42", "größe", "chat/7", "user.9"];
 
@@ -129,6 +131,9 @@ pub(crate) struct Draft {
 /// Clients that are remembered.
 const CLIENTS_MAX: usize = 12;
 
+/// Bytes that an event has beside its data, in its frame and in the history.
+const FRAME_BYTES: usize = 500;
+
 /// The fate of a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -233,6 +238,19 @@ impl Model {
     pub(crate) fn draw_client(&self, random: &mut SplitMix64) -> Option<&str> {
         let last = self.clients.len().checked_sub(1)?;
         Some(&self.clients[random.within(0..=last)])
+    }
+
+    /// The clients that were connected lately.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &str> {
+        self.clients.iter().map(String::as_str)
+    }
+
+    /// The most bytes of frames that a history without channels retains: the last `events_max` events to
+    /// all, and to each user.
+    pub(crate) fn bytes_beside_channels(&self, events_max: usize) -> usize {
+        let last = (ALL..TARGETS).flat_map(|target| self.by_channel[target].iter().rev().take(events_max));
+        let events = last.filter_map(|&number| self.event(number));
+        events.map(|event| 2 * self.drafts[event.serial].data.len() + FRAME_BYTES).sum()
     }
 
     /// The events of a channel after `place`, up to `end`.
@@ -398,19 +416,19 @@ pub(crate) struct Recorder {
 impl Sink for Recorder {
     fn epoch_began(&self, tag: EpochTag, first: Sequence) {
         lock(&self.model).begin_epoch(tag, first.0);
-        self.inner.epoch_began(tag, first);
+        allocated::for_server(|| self.inner.epoch_began(tag, first));
     }
 
     fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
         lock(&self.model).commit(first.0, batch);
-        self.inner.committed(first, batch, ticket);
+        allocated::for_server(|| self.inner.committed(first, batch, ticket));
     }
 
     fn refused(&self, ticket: Ticket, batch: Batch, refusal: Refusal) {
         if refusal == Refusal::Uncertain {
             lock(&self.model).give_up(&batch);
         }
-        self.inner.refused(ticket, batch, refusal);
+        allocated::for_server(|| self.inner.refused(ticket, batch, refusal));
     }
 }
 

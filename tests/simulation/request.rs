@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::draft::{Written, write_draft};
 use crate::model::CHANNELS;
-use crate::rules::pick;
+use crate::rules::{LINES_MAX, pick};
 use crate::scene::Scene;
 use crate::wire::Body;
 
@@ -70,7 +70,7 @@ impl Message {
         let count = match kind {
             Kind::Single | Kind::Conflict | Kind::Drop => 1,
             Kind::Array | Kind::BadArray => scene.random.within(1..=6),
-            Kind::Lines { .. } => scene.random.within(1..=30),
+            Kind::Lines { .. } => scene.random.within(1..=LINES_MAX),
         };
         let keys = match kind {
             Kind::BadArray | Kind::Conflict | Kind::Drop => Keys::None,

@@ -17,6 +17,9 @@ use crate::model::CHANNELS;
 /// Most bytes of an event's data.
 pub(crate) const DATA_BYTES_MAX: usize = 12_000;
 
+/// Most events of one request.
+pub(crate) const LINES_MAX: usize = 30;
+
 /// The constants of one world.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
@@ -108,6 +111,29 @@ impl Rules {
     pub(crate) fn sent_bytes_max(&self) -> usize {
         let outbox = self.shard.conn.outbox.bytes_max.max(DATA_BYTES_MAX + 1000);
         *self.net.send_buffer_bytes.end() + outbox + DATA_BYTES_MAX
+    }
+
+    /// Bytes of an event on the wire, with its type, ids and line ends.
+    pub(crate) fn frame_bytes_max(&self) -> usize {
+        if self.large_probability > 0.0 { 2 * DATA_BYTES_MAX } else { 1000 }
+    }
+
+    /// Bytes of a publisher's request.
+    pub(crate) fn request_bytes_max(&self) -> usize {
+        LINES_MAX * (self.frame_bytes_max() + 1000)
+    }
+
+    /// Bytes of a segment of the history.
+    pub(crate) fn segment_bytes_max(&self) -> usize {
+        self.hub.retention.segment_bytes().max(self.frame_bytes_max())
+    }
+
+    /// Bytes that the hub may hold when it has tidied up, if it retains `retained` bytes of frames.
+    pub(crate) fn tidied_bytes_max(&self, retained: usize, own_ids: usize) -> usize {
+        // Pages that retain less than a quarter are compacted once they are a sixteenth of all. The page
+        // that is written does not go, nor does the segment for the next one.
+        let written = self.held_bytes_max(0) - self.hub.retention.bytes_max;
+        retained * 4 * 16 / 15 + written + self.segment_bytes_max() + own_ids * 500
     }
 
     /// Bytes that the history may hold while its shard has not taken `untaken` events.

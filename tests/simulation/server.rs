@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use downpour::base::id::{ConnId, Sequence};
+use downpour::base::id::{ClientId, ConnId, Sequence};
 use downpour::base::mailbox::{Sender, Wake};
 use downpour::base::name::Selector;
 use downpour::base::random::SplitMix64;
 use downpour::driver::sim::{SimDriver, SimNet, SimSocket};
 use downpour::driver::{Completion, Driver, SendStart};
-use downpour::frame::batch::Batch;
+use downpour::frame::batch::{Batch, client_target};
 use downpour::frame::offer::Offer;
 use downpour::http::http_date;
 use downpour::hub::{Backlog, Hub, Receivers};
@@ -25,7 +25,9 @@ use downpour::shard::core::{Core, CoreOptions};
 use downpour::shard::{Message, Shard, ShardOptions};
 use downpour::sse::event::Event;
 
-use crate::model::{Recorder, TARGETS, target_name};
+use crate::allocated::{for_server, for_world};
+use crate::memory::Memory;
+use crate::model::{Model, Recorder, TARGETS, target_name};
 use crate::world::World;
 
 /// More channels than a reader merges for a pattern.
@@ -36,6 +38,7 @@ pub(crate) struct Server {
     pub(crate) members: Vec<Member>,
     pub(crate) hub: Arc<Hub>,
     connections: Arc<AtomicUsize>,
+    pub(crate) memory: Memory,
     start: Instant,
 }
 
@@ -89,7 +92,7 @@ impl Server {
         let options =
             CoreOptions { hub: rules.hub, idempotency_keys_max: 1_000_000, ..CoreOptions::default() };
         let mut inner = None;
-        let (core, receivers) = Core::new(&options, wakers.iter().map(wake), None, |hub, sink| {
+        let mut open = |hub: &Arc<Hub>, sink| {
             let recorder = Arc::new(Recorder { model: Arc::clone(model), inner: sink });
             let log = Arc::new(SimLog::open(medium, random.bits(), rules.log, recorder));
             inner = Some(Arc::clone(&log));
@@ -100,7 +103,11 @@ impl Server {
                 shards: nets.len(),
                 eagerness: rules.log_eagerness,
                 random: Mutex::new(SplitMix64::new(random.bits())),
-            })
+            }) as Arc<dyn Log>
+        };
+        let (core, receivers) = for_server(|| {
+            let open = |hub: &Arc<Hub>, sink| for_world(|| open(hub, sink));
+            Core::new(&options, wakers.iter().map(wake), None, open)
         });
         let log = inner.expect("the log was opened");
         let hub = Arc::clone(&core.hub);
@@ -115,7 +122,7 @@ impl Server {
             let driver = MeddlingDriver { inner: net.driver(), meddling: Rc::clone(&meddling) };
             let random = Box::new(SplitMix64::new(random.bits()));
             let options = ShardOptions { number, ..rules.shard.clone() };
-            let shard = Shard::new(options, driver, core.clone(), mailbox, random, *now);
+            let shard = for_server(|| Shard::new(options, driver, core.clone(), mailbox, random, *now));
             let net = net.clone();
             Member { shard, net, meddling, woken, is_sleeping: false, deadline: None, lags_until: 0 }
         });
@@ -124,12 +131,13 @@ impl Server {
             // Channels without publishers, so that a reader of their pattern walks the order of all
             // events.
             for name in (0..CROWD).map(|n| Selector::parse(&format!("entity:crowd/{n}"))) {
-                hub.add(0, &name.expect("it is a name")).expect("there is room");
+                for_server(|| hub.add(0, &name.expect("it is a name")).expect("there is room"));
             }
         }
         let mailboxes = core.publishers.mailboxes().to_vec();
         *reach = Some(Reach { hub: Arc::clone(&hub), log, start: *now, mailboxes });
-        Server { members, hub, connections: core.open_connections, start: *now }
+        let connections = Arc::clone(&core.open_connections);
+        Server { members, hub, connections, memory: Memory::new(core), start: *now }
     }
 
     /// One turn of a shard's thread, up to its next sleep.
@@ -138,19 +146,21 @@ impl Server {
         let Member { shard, woken, is_sleeping, deadline, .. } = &mut self.members[shard];
         woken.0.store(false, Ordering::Relaxed);
         let served = catch_unwind(AssertUnwindSafe(|| {
-            shard.wait(now).expect("a simulated driver waits");
-            self.hub.set_now(since);
-            shard.turn(now, http_date(SystemTime::UNIX_EPOCH + since));
+            for_server(|| {
+                shard.wait(now).expect("a simulated driver waits");
+                self.hub.set_now(since);
+                shard.turn(now, http_date(SystemTime::UNIX_EPOCH + since));
+            });
         }));
         let turned = match served {
             Ok(()) => Turned::Well,
             Err(panic) if panic.is::<Forced>() => {
-                shard.restart();
+                for_server(|| shard.restart());
                 Turned::Panicked
             }
             Err(panic) => resume_unwind(panic),
         };
-        let timeout = if shard.is_drained() { None } else { shard.prepare_to_wait(now) };
+        let timeout = if shard.is_drained() { None } else { for_server(|| shard.prepare_to_wait(now)) };
         *is_sleeping = timeout != Some(Duration::ZERO);
         *deadline = timeout.map(|timeout| now + timeout);
         turned
@@ -167,6 +177,25 @@ impl Server {
 
     pub(crate) fn connections_len(&self) -> usize {
         self.members.iter().map(|member| member.shard.connections_len()).sum()
+    }
+
+    pub(crate) fn timers_len(&self) -> usize {
+        self.members.iter().map(|member| member.shard.timers_len()).sum()
+    }
+
+    /// Lets the hub do all that it has put off.
+    pub(crate) fn tidy(&self) {
+        while self.hub.is_unfinished() {
+            self.hub.tidy();
+        }
+    }
+
+    /// Checks that no client that was connected is a target any more.
+    pub(crate) fn check_no_client(&self, model: &Model) {
+        for client in model.clients() {
+            let target = client_target(ClientId::parse(client).expect("the server made it"));
+            assert_eq!(self.hub.find(&target), None, "{client} has left");
+        }
     }
 
     /// Checks that a drained server has left nothing behind.
@@ -231,9 +260,12 @@ impl Log for EagerLog {
     fn append(&self, batch: Batch, ticket: Ticket) {
         let behind = self.hub.head().0 - taken_by_all(&self.hub, self.shards);
         assert!(behind <= self.backlog.events_max, "published with a shard {behind} events behind");
-        self.inner.append(batch, ticket);
+        // The log's medium outlives the server, and with it the batch.
+        let kept = for_world(|| batch.clone());
+        for_server(|| drop(batch));
+        for_world(|| self.inner.append(kept, ticket));
         if self.random.lock().unwrap_or_else(PoisonError::into_inner).chance(self.eagerness) {
-            self.inner.step();
+            for_world(|| self.inner.step());
         }
     }
 }
@@ -260,11 +292,11 @@ impl Driver for MeddlingDriver {
     type Socket = SimSocket;
 
     fn adopt(&mut self, socket: SimSocket, conn: ConnId) -> io::Result<()> {
-        self.inner.adopt(socket, conn)
+        for_world(|| self.inner.adopt(socket, conn))
     }
 
     fn recv(&mut self, conn: ConnId) {
-        self.inner.recv(conn);
+        for_world(|| self.inner.recv(conn));
     }
 
     fn send(&mut self, conn: ConnId, offer: Offer<'_>) -> SendStart {
@@ -273,25 +305,25 @@ impl Driver for MeddlingDriver {
             resume_unwind(Box::new(Forced));
         }
         if random.borrow_mut().chance(*probability) {
-            log.step();
+            for_world(|| log.step());
         }
-        self.inner.send(conn, offer)
+        for_world(|| self.inner.send(conn, offer))
     }
 
     fn shutdown(&mut self, conn: ConnId) {
-        self.inner.shutdown(conn);
+        for_world(|| self.inner.shutdown(conn));
     }
 
     fn close(&mut self, conn: ConnId) {
-        self.inner.close(conn);
+        for_world(|| self.inner.close(conn));
     }
 
     fn pause_accepting(&mut self, paused: bool) {
-        self.inner.pause_accepting(paused);
+        for_world(|| self.inner.pause_accepting(paused));
     }
 
     fn stop_listening(&mut self) {
-        self.inner.stop_listening();
+        for_world(|| self.inner.stop_listening());
     }
 
     fn is_listening(&self) -> bool {
@@ -299,15 +331,15 @@ impl Driver for MeddlingDriver {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.inner.wait(timeout)
+        for_world(|| self.inner.wait(timeout))
     }
 
     fn next(&mut self) -> Option<Completion<'_, SimSocket>> {
-        self.inner.next()
+        for_world(|| self.inner.next())
     }
 
     fn hear(&mut self) -> Option<u64> {
-        self.inner.hear()
+        for_world(|| self.inner.hear())
     }
 
     fn handed_over(&self) -> u64 {

@@ -48,7 +48,10 @@ pub(crate) struct Stats {
     pub(crate) few_channels: u64,
     pub(crate) lost: u64,
     pub(crate) held_bytes_max: u64,
+    pub(crate) emptied: u64,
     pub(crate) kept_bytes_max: u64,
+    pub(crate) beside_history_max: u64,
+    pub(crate) left_bytes_max: u64,
 }
 
 impl Stats {
@@ -59,9 +62,11 @@ impl Stats {
         }
         self.held_bytes_max = self.held_bytes_max.max(other.held_bytes_max);
         self.kept_bytes_max = self.kept_bytes_max.max(other.kept_bytes_max);
+        self.beside_history_max = self.beside_history_max.max(other.beside_history_max);
+        self.left_bytes_max = self.left_bytes_max.max(other.left_bytes_max);
     }
 
-    fn counts(&mut self) -> [&mut u64; 44] {
+    fn counts(&mut self) -> [&mut u64; 45] {
         [
             &mut self.steps,
             &mut self.crashes,
@@ -107,6 +112,7 @@ impl Stats {
             &mut self.crowded,
             &mut self.few_channels,
             &mut self.lost,
+            &mut self.emptied,
         ]
     }
 

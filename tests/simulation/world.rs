@@ -9,6 +9,7 @@ use downpour::log::Ticket;
 use downpour::log::sim::SimMedium;
 use downpour::shard::Message;
 
+use crate::allocated::for_server;
 use crate::model::{Model, lock};
 use crate::publisher::{Publisher, append_aside};
 use crate::rules::{Rules, pick};
@@ -29,13 +30,15 @@ const CALM_STEPS: u64 = 40;
 
 /// The phase of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     /// Every client acts at random.
     Playing,
     /// Every client reads and writes until there is no more activity.
     Settling,
     /// There is no more activity.
     Settled,
+    /// Everyone leaves.
+    Leaving,
     /// The server was asked to end.
     Draining,
     /// The server ends without being asked.
@@ -52,9 +55,13 @@ pub(crate) struct World {
     pub(crate) medium: SimMedium,
     pub(crate) now: Instant,
     pub(crate) reach: Option<Reach>,
-    stats: Stats,
-    subscribers: Vec<Subscriber>,
-    publishers: Vec<Publisher>,
+    pub(crate) stats: Stats,
+    /// Everyone leaves this often at least, each time the server has come to rest; then it ends. What it
+    /// held then beside its history, in bytes.
+    pub(crate) rounds: Option<usize>,
+    pub(crate) left: Vec<i64>,
+    pub(crate) subscribers: Vec<Subscriber>,
+    pub(crate) publishers: Vec<Publisher>,
     ghosts: Vec<Ghost>,
     phase: Phase,
     step: u64,
@@ -97,7 +104,7 @@ pub(crate) fn play(seed: u64, steps: u64) -> Stats {
 }
 
 /// Serves until the server has drained, or crashes.
-fn serve(server: &mut Server, world: &mut World) {
+pub(crate) fn serve(server: &mut Server, world: &mut World) {
     loop {
         world.round += 1;
         world.waits += 1;
@@ -112,7 +119,8 @@ fn serve(server: &mut Server, world: &mut World) {
             }
             Phase::Settled if world.is_draining => world.check_shutdowns(),
             Phase::Settled => world.check_settled(server),
-            Phase::Draining if server.is_drained() => return server.check_drained(),
+            Phase::Leaving => world.leave_and_return(server),
+            Phase::Draining if server.is_drained() => return world.check_end(server),
             Phase::Draining => {
                 assert!(world.waits < WAITS_MAX, "the server does not come to its end");
                 world.turn_some(server);
@@ -127,11 +135,12 @@ fn serve(server: &mut Server, world: &mut World) {
             Phase::Crashed => return,
         }
         world.check_memory();
+        world.check_server_memory(server);
     }
 }
 
 impl World {
-    fn new(seed: u64, steps_max: u64) -> World {
+    pub(crate) fn new(seed: u64, steps_max: u64) -> World {
         let mut random = SplitMix64::new(seed);
         let rules = Rules::draw(&mut random);
         let nets: Vec<SimNet> =
@@ -149,6 +158,8 @@ impl World {
             now: Instant::now(),
             reach: None,
             stats: Stats::default(),
+            rounds: None,
+            left: Vec::new(),
             subscribers,
             publishers,
             ghosts: Vec::new(),
@@ -165,21 +176,22 @@ impl World {
         }
     }
 
-    fn begin_life(&mut self) {
-        self.life_end = self.steps_max.min(self.step + self.random.within(200..=1500) as u64);
+    pub(crate) fn begin_life(&mut self) {
+        let steps = if self.rounds.is_some() { u64::MAX } else { self.random.within(200..=1500) as u64 };
+        self.life_end = self.steps_max.min(self.step.saturating_add(steps));
         self.settle_at = self.step + self.random.within(50..=400) as u64;
         self.is_draining = false;
         self.begin(Phase::Playing);
     }
 
-    fn begin(&mut self, phase: Phase) {
+    pub(crate) fn begin(&mut self, phase: Phase) {
         self.phase = phase;
         self.waits = 0;
         self.calm_rounds = 0;
     }
 
     /// The server is gone. It may have lost the tail of the log.
-    fn end_life(&mut self) {
+    pub(crate) fn end_life(&mut self) {
         let model = lock(&self.model);
         self.subscribers.iter_mut().for_each(|subscriber| subscriber.give_up(&model));
         self.publishers.iter_mut().for_each(Publisher::give_up);
@@ -206,16 +218,16 @@ impl World {
 
     /// Sets the time in the model and in the server. The server's time is set as any caller of the log's
     /// commit would.
-    fn tell_time(&self) {
+    pub(crate) fn tell_time(&self) {
         let mut model = lock(&self.model);
         (model.now, model.step) = (Some(self.now), self.step);
         drop(model);
         if let Some(reach) = &self.reach {
-            reach.hub.set_now(self.now.duration_since(reach.start));
+            for_server(|| reach.hub.set_now(self.now.duration_since(reach.start)));
         }
     }
 
-    fn turn(&mut self, server: &mut Server, shard: usize) {
+    pub(crate) fn turn(&mut self, server: &mut Server, shard: usize) {
         self.tell_time();
         if server.turn(shard, self.now) == Turned::Panicked {
             self.note_restart(shard);
@@ -227,7 +239,7 @@ impl World {
         self.stats.restarts += 1;
     }
 
-    fn shards_in_any_order(&mut self) -> Vec<usize> {
+    pub(crate) fn shards_in_any_order(&mut self) -> Vec<usize> {
         let mut shards: Vec<usize> = (0..self.nets.len()).collect();
         for index in 1..shards.len() {
             let other = self.random.within(0..=index);
@@ -267,7 +279,7 @@ impl World {
             if self.random.chance(0.5) {
                 server.members[shard].panic_soon();
             } else {
-                server.members[shard].shard.restart();
+                for_server(|| server.members[shard].shard.restart());
                 self.note_restart(shard);
                 self.turn(server, shard);
             }
@@ -295,7 +307,7 @@ impl World {
         }
         let reach = self.reach.as_ref().expect("the server lives");
         for mailbox in &reach.mailboxes {
-            mailbox.try_send(Message::Drain).expect("the mailbox has room");
+            for_server(|| mailbox.try_send(Message::Drain)).expect("the mailbox has room");
         }
         self.stats.drains += 1;
         self.is_draining = true;
@@ -382,25 +394,13 @@ impl World {
         if *pick(&mut self.random, &[true, false]) {
             self.now += self.rules.shard.conn.keepalive.unwrap_or_default(); // Silence for that long.
         }
-        self.begin(Phase::Playing);
+        let everyone_leaves = self.rounds.is_some() || self.random.chance(0.1);
+        self.begin(if everyone_leaves { Phase::Leaving } else { Phase::Playing });
     }
 
     /// Checks that every client that could read knows that the server ends.
     fn check_shutdowns(&mut self) {
         self.subscribers.iter().for_each(Subscriber::check_drained);
         self.begin(Phase::Draining);
-    }
-
-    /// Checks that the history keeps to its bound.
-    fn check_memory(&mut self) {
-        let Some(reach) = &self.reach else { return };
-        let untaken = reach.hub.head().0 - reach.taken_by_all();
-        let untaken = usize::try_from(untaken).expect("few events");
-        let (held, most) = (reach.hub.held_bytes(), self.rules.held_bytes_max(untaken));
-        assert!(
-            held <= most,
-            "the history holds {held} bytes, {most} at the most, {untaken} events not taken"
-        );
-        self.stats.held_bytes_max = self.stats.held_bytes_max.max(held as u64);
     }
 }

@@ -1,7 +1,7 @@
 //! Events to single clients. A client is a target of its own, from its first event until its stream leaves; then the model
 //! forgets all its events, and the hub must do the same.
 
-use downpour::base::id::ClientId;
+use downpour::base::id::{ClientId, NodeId};
 use downpour::frame::batch::{Addressed, client_target};
 
 use crate::records::{CLIENTS, FIRST_CLIENT, Target, client_of};
@@ -22,7 +22,7 @@ pub(crate) struct Clients {
 impl Clients {
     /// Only clients that nobody knows.
     pub(crate) fn new() -> Clients {
-        let nobody = |slot| ClientId { secret: u128::MAX, shard: 0, slot };
+        let nobody = |slot| ClientId { secret: u128::MAX, node: NodeId::ALONE, shard: 0, slot };
         Clients { ids: [0, 1].map(nobody), secrets: 0, left: Vec::new() }
     }
 
@@ -44,6 +44,7 @@ impl World {
         self.clients.secrets += 1;
         let client = ClientId {
             secret: self.clients.secrets,
+            node: NodeId::ALONE,
             shard: u16::try_from(shard).expect("there are few shards"),
             slot: u32::try_from(place).expect("there are few places"),
         };

@@ -9,6 +9,7 @@ pub mod id;
 pub mod limits;
 pub mod mailbox;
 pub mod name;
+pub mod parts;
 pub mod queue;
 pub mod random;
 pub mod search;

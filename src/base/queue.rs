@@ -1,105 +1,443 @@
-//! A queue in parts of a fixed length, so that no call moves the whole queue.
+//! A queue that no call moves as a whole, for millions of values, with its values also by index.
+//!
+//! Values lie in parts of a bounded length. A short queue is one part. The parts of a longer one are the
+//! leaves of a tree of bounded degree, and all are at the same depth. So a call looks at a logarithmic
+//! number of places, and moves no more values than a part has, and no more parts than a node of the tree
+//! has.
 
 use std::collections::VecDeque;
+use std::mem;
+use std::ops::{Index, IndexMut, Range};
 
-/// The capacity of a part.
-const PART_LEN: usize = 512;
+use crate::base::heap::{block_bytes, small_block_bytes};
+use crate::base::search::partition_point_near;
 
 /// The capacity that an empty queue keeps.
 const ROOM_KEPT: usize = 64;
 
-/// Values in the order of arrival.
-///
-/// All parts but the first and the last are full, so an index finds its value at once.
+/// The least room that a part makes when it is full.
+const ROOM_MIN: usize = 4;
+
+/// The most children of a branch, as a power of two.
+const CHILDREN_LOG2: u32 = 8;
+
+/// Values in the order of arrival, in parts of 2^`PART_LOG2`. The only part of a short queue has room
+/// for twice as many.
 #[derive(Debug)]
-pub struct Queue<T> {
-    parts: VecDeque<VecDeque<T>>,
-    len: usize,
+pub struct Queue<T, const PART_LOG2: u32 = 9> {
+    root: Node<T, PART_LOG2>,
 }
 
-impl<T> Default for Queue<T> {
-    fn default() -> Queue<T> {
-        Queue { parts: VecDeque::new(), len: 0 }
+/// A tree of values.
+#[derive(Debug)]
+enum Node<T, const PART_LOG2: u32> {
+    Part(VecDeque<T>),
+    Branch(Box<Branch<T, PART_LOG2>>),
+}
+
+/// Trees of the same depth.
+#[derive(Debug)]
+struct Branch<T, const PART_LOG2: u32> {
+    /// At least one.
+    children: VecDeque<Child<T, PART_LOG2>>,
+    /// The place of the first value. Places count up, so that removing the first value leaves all other
+    /// places as they are.
+    begin: usize,
+    /// The number of values of a full child, as a power of two.
+    child_log2: u32,
+    /// The bytes that the children hold on the heap.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Child<T, const PART_LOG2: u32> {
+    /// The place behind its last value.
+    end: usize,
+    node: Node<T, PART_LOG2>,
+}
+
+impl<T, const PART_LOG2: u32> Default for Queue<T, PART_LOG2> {
+    fn default() -> Queue<T, PART_LOG2> {
+        Queue { root: Node::Part(VecDeque::new()) }
     }
 }
 
-impl<T> Queue<T> {
+impl<T, const PART_LOG2: u32> Queue<T, PART_LOG2> {
+    /// An empty queue with room for `count` values, which are few.
+    #[must_use]
+    pub fn with_room_for(count: usize) -> Self {
+        Queue { root: Node::Part(VecDeque::with_capacity(count)) }
+    }
+
     /// The number of values.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.root.len()
     }
 
     /// Returns true if and only if there is no value.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// The bytes held on the heap, without those that the values hold.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.root.bytes()
     }
 
     /// Appends a value.
     pub fn push_back(&mut self, value: T) {
-        self.len += 1;
-        match self.parts.back_mut() {
-            Some(part) if part.len() < PART_LEN => part.push_back(value),
-            last => {
-                // A second part is hardly ever the last, so it gets its full capacity at once.
-                let mut part = VecDeque::with_capacity(if last.is_some() { PART_LEN } else { 0 });
+        self.push_back_within(value, usize::MAX);
+    }
+
+    /// Appends a value. `len_max` is about the greatest length expected, and bounds the room made at
+    /// once.
+    #[inline]
+    pub fn push_back_within(&mut self, value: T, len_max: usize) {
+        match &mut self.root {
+            Node::Part(part) if part.len() < part.capacity() && part.len() < 2 << PART_LOG2 => {
                 part.push_back(value);
-                self.parts.push_back(part);
             }
+            root @ (Node::Part(_) | Node::Branch(_)) => push_to_full(root, value, len_max),
         }
     }
 
     /// Removes and returns the first value.
+    #[inline]
     pub fn pop_front(&mut self) -> Option<T> {
-        let is_only = self.parts.len() == 1;
-        let first = self.parts.front_mut()?;
-        let value = first.pop_front()?;
-        self.len -= 1;
-        if first.is_empty() {
-            if !is_only {
-                self.parts.pop_front();
-            } else if first.capacity() > ROOM_KEPT {
-                first.shrink_to(ROOM_KEPT); // Large bursts are rare.
-                self.parts.shrink_to(1);
+        match &mut self.root {
+            Node::Part(part) => {
+                let value = part.pop_front();
+                give_back_room(part);
+                value
             }
+            Node::Branch(_) => self.remove(0),
+        }
+    }
+
+    /// Removes and returns the value at an index.
+    pub fn remove(&mut self, index: usize) -> Option<T> {
+        let value = self.root.remove(index)?;
+        while let Node::Branch(branch) = &mut self.root
+            && branch.children.len() == 1
+            && let Some(only) = branch.children.pop_front()
+        {
+            self.root = only.node;
         }
         Some(value)
     }
 
     /// The value at an index, counted from the first.
     #[must_use]
+    #[inline]
     pub fn get(&self, index: usize) -> Option<&T> {
-        let (part, index) = self.place(index);
-        self.parts.get(part)?.get(index)
+        match &self.root {
+            Node::Part(part) => part.get(index),
+            Node::Branch(branch) => branch.get(index),
+        }
     }
 
     /// The same, mutably.
     #[must_use]
+    #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        let (part, index) = self.place(index);
-        self.parts.get_mut(part)?.get_mut(index)
+        match &mut self.root {
+            Node::Part(part) => part.get_mut(index),
+            Node::Branch(branch) => branch.get_mut(index),
+        }
     }
 
-    fn place(&self, index: usize) -> (usize, usize) {
-        match index.checked_sub(self.parts.front().map_or(0, VecDeque::len)) {
-            None => (0, index),
-            Some(behind) => (1 + behind / PART_LEN, behind % PART_LEN),
+    /// The first value.
+    #[must_use]
+    #[inline]
+    pub fn front(&self) -> Option<&T> {
+        self.get(0)
+    }
+
+    /// The last value.
+    #[must_use]
+    #[inline]
+    pub fn back(&self) -> Option<&T> {
+        match &self.root {
+            Node::Part(part) => part.back(),
+            Node::Branch(branch) => branch.get(self.len() - 1),
         }
+    }
+
+    /// The same, mutably.
+    #[must_use]
+    #[inline]
+    pub fn back_mut(&mut self) -> Option<&mut T> {
+        match &mut self.root {
+            Node::Part(part) => part.back_mut(),
+            Node::Branch(branch) => branch.get_mut(branch.end() - branch.begin - 1),
+        }
+    }
+
+    /// The values of a range of indexes. Those beyond the last value are left out.
+    pub fn range(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = &T> {
+        (range.start..range.end.min(self.len())).filter_map(|index| self.get(index))
+    }
+
+    /// The values from an index on.
+    #[inline]
+    pub fn from(&self, index: usize) -> impl Iterator<Item = &T> {
+        (index..).map_while(|index| self.get(index))
+    }
+
+    /// All values.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.from(0)
     }
 
     /// The number of first values that satisfy `predicate`. No value behind them may satisfy it.
     #[must_use]
-    pub fn partition_point(&self, mut predicate: impl FnMut(&T) -> bool) -> usize {
-        let (mut from, mut to) = (0, self.len);
-        while from < to {
-            let middle = from + (to - from) / 2;
-            match self.get(middle).is_some_and(&mut predicate) {
-                true => from = middle + 1,
-                false => to = middle,
+    pub fn partition_point(&self, predicate: impl Fn(&T) -> bool) -> usize {
+        let len = self.len();
+        partition_point_near(len, len / 2, |index| self.get(index).is_some_and(&predicate))
+    }
+}
+
+impl<T, const PART_LOG2: u32> Index<usize> for Queue<T, PART_LOG2> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, index: usize) -> &T {
+        self.get(index).expect("the index is below the length")
+    }
+}
+
+impl<T, const PART_LOG2: u32> IndexMut<usize> for Queue<T, PART_LOG2> {
+    #[inline]
+    fn index_mut(&mut self, index: usize) -> &mut T {
+        self.get_mut(index).expect("the index is below the length")
+    }
+}
+
+impl<T, const PART_LOG2: u32> Node<T, PART_LOG2> {
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            Node::Part(part) => part.len(),
+            Node::Branch(branch) => branch.end() - branch.begin,
+        }
+    }
+
+    #[inline]
+    fn bytes(&self) -> usize {
+        match self {
+            Node::Part(part) => small_block_bytes(part.capacity() * size_of::<T>()),
+            Node::Branch(branch) => branch.bytes(),
+        }
+    }
+
+    /// Appends a value, or returns it in another tree of the same depth if this one is full.
+    fn push(&mut self, value: T) -> Option<Node<T, PART_LOG2>> {
+        match self {
+            Node::Part(part) if part.len() < 1 << PART_LOG2 => push_to(part, value, 1 << PART_LOG2),
+            Node::Part(_) => {
+                let mut part = VecDeque::with_capacity(1 << PART_LOG2.saturating_sub(3));
+                push_to(&mut part, value, 1 << PART_LOG2);
+                return Some(Node::Part(part));
+            }
+            Node::Branch(branch) => return branch.push(value).map(|other| Node::Branch(Box::new(other))),
+        }
+        None
+    }
+
+    fn remove(&mut self, index: usize) -> Option<T> {
+        match self {
+            Node::Part(part) => {
+                let value = part.remove(index);
+                give_back_room(part);
+                value
+            }
+            Node::Branch(branch) => branch.remove(index),
+        }
+    }
+}
+
+impl<T, const PART_LOG2: u32> Branch<T, PART_LOG2> {
+    /// Adjacent parts of this many values or fewer are joined.
+    const SHORT: usize = 1 << (PART_LOG2 - 2);
+
+    /// A branch with its first child.
+    fn of(node: Node<T, PART_LOG2>, child_log2: u32) -> Branch<T, PART_LOG2> {
+        let mut branch = Branch { children: VecDeque::new(), begin: 0, child_log2, bytes: 0 };
+        branch.add(node);
+        branch
+    }
+
+    fn add(&mut self, node: Node<T, PART_LOG2>) {
+        self.bytes += node.bytes();
+        let end = self.end() + node.len();
+        push_to(&mut self.children, Child { end, node }, 1 << CHILDREN_LOG2);
+    }
+
+    /// The place behind the last value.
+    #[inline]
+    fn end(&self) -> usize {
+        self.children.back().map_or(self.begin, |last| last.end)
+    }
+
+    fn bytes(&self) -> usize {
+        let children = self.children.capacity() * size_of::<Child<T, PART_LOG2>>();
+        self.bytes + block_bytes(size_of::<Self>()) + small_block_bytes(children)
+    }
+
+    /// The child with the value at an index, and the value's index there.
+    #[inline]
+    fn place(&self, index: usize) -> (usize, usize) {
+        let place = self.begin + index;
+        let first_end = self.children.front().map_or(0, |first| first.end);
+        let Some(behind) = place.checked_sub(first_end) else { return (0, index) };
+        // Children between the first and the last are mostly full.
+        let guess = 1 + (behind >> self.child_log2);
+        let child = partition_point_near(self.children.len(), guess, |at| self.children[at].end <= place);
+        (child, place - self.children[child - 1].end)
+    }
+
+    fn get(&self, index: usize) -> Option<&T> {
+        let mut branch = self;
+        let mut index = index;
+        loop {
+            let (child, within) = branch.place(index);
+            match &branch.children.get(child)?.node {
+                Node::Part(part) => return part.get(within),
+                Node::Branch(next) => (branch, index) = (next, within),
             }
         }
-        from
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        let (child, index) = self.place(index);
+        match &mut self.children.get_mut(child)?.node {
+            Node::Part(part) => part.get_mut(index),
+            Node::Branch(branch) => branch.get_mut(index),
+        }
+    }
+
+    /// Appends a value, or returns it in another branch if this one is full.
+    fn push(&mut self, value: T) -> Option<Branch<T, PART_LOG2>> {
+        let last = self.children.back_mut()?;
+        if let Node::Part(part) = &mut last.node
+            && part.len() < part.capacity().min(1 << PART_LOG2)
+        {
+            part.push_back(value); // Nothing but the last place changes.
+            last.end += 1;
+            return None;
+        }
+        let before = last.node.bytes();
+        let Some(node) = last.node.push(value) else {
+            last.end += 1;
+            self.bytes = self.bytes + last.node.bytes() - before;
+            return None;
+        };
+        if self.children.len() < 1 << CHILDREN_LOG2 {
+            self.add(node);
+            return None;
+        }
+        Some(Branch::of(node, self.child_log2))
+    }
+
+    fn remove(&mut self, index: usize) -> Option<T> {
+        if index == 0
+            && let Some(Child { node: Node::Part(part), .. }) = self.children.front_mut()
+            && part.len() > (part.capacity() / 2).max(Self::SHORT)
+        {
+            self.begin += 1; // Nothing else changes.
+            return part.pop_front();
+        }
+        let (at, index) = self.place(index);
+        let child = self.children.get_mut(at)?;
+        let before = child.node.bytes();
+        let value = child.node.remove(index)?;
+        self.bytes = self.bytes + child.node.bytes() - before;
+        // The places of the fewer values change.
+        if at < self.children.len() / 2 {
+            self.begin += 1;
+            self.children.range_mut(..at).for_each(|child| child.end += 1);
+        } else {
+            self.children.range_mut(at..).for_each(|child| child.end -= 1);
+        }
+        self.remove_if_empty(at);
+        self.join(at);
+        self.join(at + 1);
+        Some(value)
+    }
+
+    fn remove_if_empty(&mut self, at: usize) {
+        if self.children.get(at).is_some_and(|child| child.node.len() == 0)
+            && let Some(child) = self.children.remove(at)
+        {
+            self.bytes -= child.node.bytes();
+        }
+    }
+
+    /// Joins a part with the one before it if both are short.
+    fn join(&mut self, at: usize) {
+        let Some(before) = at.checked_sub(1) else { return };
+        let is_short = |child: &Child<T, PART_LOG2>| match &child.node {
+            Node::Part(part) => part.len() <= Self::SHORT,
+            Node::Branch(_) => false, // Hardly any memory is saved.
+        };
+        if !self.children.range(before..).take(2).all(is_short) {
+            return;
+        }
+        let Some(Child { end, node: Node::Part(mut short) }) = self.children.remove(at) else { return };
+        if let Some(Child { end: end_before, node: Node::Part(part) }) = self.children.get_mut(before) {
+            let bytes = |part: &VecDeque<T>| small_block_bytes(part.capacity() * size_of::<T>());
+            let bytes_before = bytes(part) + bytes(&short);
+            part.reserve_exact(short.len());
+            part.append(&mut short);
+            *end_before = end;
+            self.bytes = self.bytes + bytes(part) - bytes_before;
+        }
+    }
+}
+
+/// Appends a value to a queue whose only part is full, or that is longer than one part.
+#[cold]
+fn push_to_full<T, const PART_LOG2: u32>(root: &mut Node<T, PART_LOG2>, value: T, len_max: usize) {
+    if let Node::Part(part) = root
+        && part.len() < 2 << PART_LOG2
+    {
+        return push_to(part, value, len_max.min(2 << PART_LOG2));
+    }
+    let Some(other) = root.push(value) else { return };
+    let child_log2 = match root {
+        Node::Part(_) => PART_LOG2,
+        Node::Branch(branch) => branch.child_log2 + CHILDREN_LOG2,
+    };
+    let first = mem::replace(root, Node::Part(VecDeque::new()));
+    let mut branch = Branch::of(first, child_log2);
+    branch.add(other);
+    *root = Node::Branch(Box::new(branch));
+}
+
+/// Appends a value. The room grows by a quarter: room for twice as many would be a good part of what
+/// small values cost.
+#[inline]
+fn push_to<T>(values: &mut VecDeque<T>, value: T, len_max: usize) {
+    let len = values.len();
+    if len == values.capacity() {
+        let room = (len / 4).clamp(ROOM_MIN, len_max.saturating_sub(len).max(ROOM_MIN));
+        values.reserve_exact(room);
+    }
+    values.push_back(value);
+}
+
+/// Gives back the room of a part that has become much shorter: large bursts are rare.
+#[inline]
+fn give_back_room<T>(part: &mut VecDeque<T>) {
+    let (len, capacity) = (part.len(), part.capacity());
+    if len < capacity / 2 && capacity > ROOM_KEPT {
+        part.shrink_to(len + len / 4);
     }
 }
 
@@ -108,35 +446,120 @@ mod tests {
     use super::*;
     use crate::base::random::SplitMix64;
 
+    impl<T, const PART_LOG2: u32> Queue<T, PART_LOG2> {
+        /// The most places that any part or branch has: no call moves more values, or more parts.
+        pub(crate) fn longest_part(&self) -> usize {
+            self.root.check()
+        }
+    }
+
+    impl<T, const PART_LOG2: u32> Node<T, PART_LOG2> {
+        /// Checks places and bytes, and returns the most places that any part or branch has.
+        fn check(&self) -> usize {
+            let Node::Branch(branch) = self else {
+                let Node::Part(part) = self else { unreachable!("it is a part or a branch") };
+                return part.capacity();
+            };
+            let (mut place, mut bytes, mut longest) = (branch.begin, 0, branch.children.capacity());
+            for child in &branch.children {
+                assert!(child.node.len() > 0 && child.end == place + child.node.len());
+                (place, bytes) = (child.end, bytes + child.node.bytes());
+                longest = longest.max(child.node.check());
+            }
+            assert_eq!((place, bytes), (branch.end(), branch.bytes));
+            longest
+        }
+    }
+
+    /// Parts of eight, so that few values have branches of branches.
+    type Small = Queue<u32, 3>;
+
     #[test]
     fn a_queue_is_what_a_plain_one_is() {
-        let (mut random, mut queue, mut plain) = (SplitMix64::new(3), Queue::default(), VecDeque::new());
+        let (mut random, mut queue, mut plain) = (SplitMix64::new(3), Small::default(), VecDeque::new());
+        let mut most = 0;
         for step in 0..30_000_u32 {
-            // The queue fills to several parts, and empties.
-            if random.within(0..=9) < if step / 5000 % 2 == 0 { 8 } else { 1 } {
-                queue.push_back(step);
-                plain.push_back(step);
-            } else {
-                assert_eq!(queue.pop_front(), plain.pop_front());
+            // The queue fills to several branches, and empties.
+            match random.within(0..=9) {
+                action if action < if step / 7500 % 2 == 0 { 8 } else { 1 } => {
+                    queue.push_back(step);
+                    plain.push_back(step);
+                }
+                9 if !plain.is_empty() => {
+                    let index = random.within(0..=plain.len() - 1);
+                    assert_eq!(queue.remove(index), plain.remove(index));
+                }
+                _ => assert_eq!(queue.pop_front(), plain.pop_front()),
             }
+            most = most.max(queue.len());
             assert_eq!((queue.len(), queue.is_empty()), (plain.len(), plain.is_empty()));
             let index = random.within(0..=plain.len());
             assert_eq!(queue.get(index), plain.get(index));
             assert_eq!(queue.get_mut(index), plain.get_mut(index));
+            assert_eq!((queue.front(), queue.back()), (plain.front(), plain.back()));
+            assert_eq!(queue.back_mut(), plain.back_mut());
             let bound = plain.get(index).copied().unwrap_or(0);
             assert_eq!(
                 queue.partition_point(|value| *value < bound),
                 plain.partition_point(|value| *value < bound)
             );
+            if step % 500 == 0 {
+                let (from, to) = (plain.len() / 3, plain.len() / 2);
+                assert!(queue.iter().eq(&plain) && queue.from(from).eq(plain.range(from..)));
+                assert!(queue.range(from..to).rev().eq(plain.range(from..to).rev()));
+                queue.root.check();
+            }
         }
+        assert!(most > 2 * (8 << CHILDREN_LOG2), "{most} values need no branches of branches");
+        assert_eq!((queue.remove(plain.len()), queue.remove(usize::MAX / 2)), (None, None));
     }
 
     #[test]
     fn no_part_is_longer_than_another_and_an_empty_queue_has_one() {
-        let mut queue = Queue::default();
-        (0..20 * PART_LEN).for_each(|value| queue.push_back(value));
-        assert!(queue.parts.len() == 20 && queue.parts.iter().all(|part| part.capacity() <= PART_LEN));
+        let (mut queue, part) = (Queue::<u32>::default(), 1 << 9);
+        (0..200_000).for_each(|value| queue.push_back(value));
+        assert!(queue.longest_part() <= 2 * part, "{} places", queue.longest_part());
+        assert!(queue.bytes() <= 200_000 * 5, "{} bytes", queue.bytes());
         while queue.pop_front().is_some() {}
-        assert!(queue.parts.len() == 1 && queue.parts[0].capacity() <= ROOM_KEPT);
+        let Node::Part(only) = &queue.root else { panic!("it is short") };
+        assert!(only.capacity() <= ROOM_KEPT);
+    }
+
+    /// Counts the values that lie elsewhere after a call.
+    #[test]
+    fn no_call_moves_more_than_a_part() {
+        let (mut queue, mut random, part) = (Small::default(), SplitMix64::new(5), 8);
+        let places = |queue: &Small| -> Vec<(u32, *const u32)> {
+            queue.iter().map(|value| (*value, std::ptr::from_ref(value))).collect()
+        };
+        let mut moved_most = 0;
+        for step in 0..12_000_u32 {
+            let before = (step % 37 == 0).then(|| places(&queue));
+            match random.within(0..=9) {
+                8 if step > 3000 => assert!(queue.pop_front().is_some()),
+                9 if step > 3000 => assert!(queue.remove(random.within(0..=queue.len() - 1)).is_some()),
+                _ => queue.push_back(step),
+            }
+            let Some(before) = before else { continue };
+            let after = places(&queue);
+            let stays = before.iter().filter(|place| after.binary_search(place).is_ok()).count();
+            moved_most = moved_most.max(before.len() - stays);
+        }
+        assert!(queue.len() > 5000 && (1..=2 * part).contains(&moved_most), "{moved_most} values moved");
+    }
+
+    /// Counts the bytes of queues of which every other value was removed, and then most.
+    #[test]
+    fn a_queue_that_shrinks_anywhere_gives_its_room_back() {
+        let mut queue = Queue::<u32>::default();
+        (0..100_000).for_each(|value| queue.push_back(value));
+        (0..50_000).for_each(|index| assert!(queue.remove(index).is_some()));
+        assert!(queue.iter().copied().eq((1..100_000).step_by(2)));
+        assert!(queue.bytes() <= 50_000 * 4 * 5 / 2, "{} bytes", queue.bytes());
+        for left in (1000..50_000).rev() {
+            queue.remove(left * 7 % (left + 1));
+        }
+        assert!(queue.len() == 1000 && queue.bytes() <= 1000 * 4 * 12, "{} bytes", queue.bytes());
+        queue.root.check();
     }
 }

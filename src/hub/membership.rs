@@ -413,7 +413,9 @@ mod tests {
         let living = hub.add_client(0, CLIENT).channel;
         publish_to_client(&hub, "2");
         let named = hub.find("a").unwrap();
-        hub.lock().leaving.extend([named, living, ChannelId(7)]); // As if a client that left had used these ids.
+        for id in [named, living, ChannelId(7)] {
+            hub.lock().leaving.push_back(id); // As if a client that left had used this id.
+        }
         hub.lock().enforce_retention();
         let state = hub.lock();
         assert!(state.leaving.is_empty());

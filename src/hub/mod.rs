@@ -20,6 +20,8 @@ mod epochs;
 mod history;
 #[cfg(test)]
 mod hold_tests;
+#[cfg(test)]
+mod list_tests;
 mod lock;
 mod membership;
 mod options;

@@ -48,7 +48,7 @@ impl State {
         counted: &mut Sequence,
     ) -> bool {
         let from = self.tallies.partition_point(|(sequence, _)| sequence <= counted);
-        for (sequence, tally) in self.tallies.range(from..) {
+        for (sequence, tally) in self.tallies.from(from) {
             if self.budget.is_spent_to(2) {
                 return false;
             }

@@ -1,6 +1,5 @@
 //! The state behind the hub's lock.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::budget::Budget;
@@ -14,6 +13,7 @@ use super::retention::lookout::Lookout;
 use super::retention::own_ids::OwnIds;
 use super::tally::Tally;
 use crate::base::id::Sequence;
+use crate::base::queue::Queue;
 
 /// The order of events, the history, and the subscriptions.
 #[derive(Debug)]
@@ -35,13 +35,13 @@ pub(super) struct State {
     /// Channels with too many events, or with a dropped history.
     pub(super) over: Lookout,
     /// Channels of clients that left, with events still to be given up.
-    pub(super) leaving: VecDeque<ChannelId>,
+    pub(super) leaving: Queue<ChannelId>,
     /// How far the events of the oldest page were given up to make room.
     pub(super) evicted_through: Sequence,
     /// The budget did not suffice for all that must be given up, gathered or sorted.
     pub(super) is_unfinished: bool,
     /// Receiver counts that shards have not completed, in the order of events.
-    pub(super) tallies: VecDeque<(Sequence, Arc<Tally>)>,
+    pub(super) tallies: Queue<(Sequence, Arc<Tally>)>,
     /// How far events were given up for their age.
     pub(super) expired_through: Sequence,
     /// The clock as of the last call, in [`TICK`](super::options::TICK)s.
@@ -62,10 +62,10 @@ impl State {
             budget: Budget::new(options.hold_steps),
             idle: Lookout::default(),
             over: Lookout::default(),
-            leaving: VecDeque::new(),
+            leaving: Queue::default(),
             evicted_through: Sequence::START,
             is_unfinished: false,
-            tallies: VecDeque::new(),
+            tallies: Queue::default(),
             expired_through: Sequence::START,
             now: 0,
         }

@@ -4,14 +4,15 @@
 //! bytes are enough for such a channel. A channel with events, or with streams of several shards, needs
 //! a detail, and its four bytes point to the detail.
 
+use crate::base::parts::Parts;
 use crate::hub::channel_id::ChannelId;
 use crate::hub::channels::audience::Audience;
 use crate::hub::channels::names::CHANNELS_ROOM;
 use crate::hub::channels::record::Record;
 use crate::hub::shards::ShardSet;
 
-/// The number of details for which address space is reserved at the start.
-const DETAILS_ROOM: usize = 1 << 12;
+/// The number of details that lie together, as a power of two.
+const DETAILS_LOG2: u32 = 10;
 
 /// The entries of all channels.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(in crate::hub) struct Entries {
     /// Indexed by channel number.
     entries: Vec<Packed>,
     /// The details, in no particular order and without holes.
-    details: Vec<Detail>,
+    details: Parts<Detail, DETAILS_LOG2>,
     /// The bytes that the details hold on the heap.
     heap_bytes: usize,
 }
@@ -83,10 +84,9 @@ impl Packed {
 
 impl Entries {
     pub(in crate::hub) fn new() -> Entries {
-        let (mut entries, mut details) = (Vec::new(), Vec::new());
+        let mut entries = Vec::new();
         let _ = entries.try_reserve_exact(CHANNELS_ROOM);
-        let _ = details.try_reserve_exact(DETAILS_ROOM);
-        Entries { entries, details, heap_bytes: 0 }
+        Entries { entries, details: Parts::default(), heap_bytes: 0 }
     }
 
     /// Adds a channel without streams or events.
@@ -121,6 +121,23 @@ impl Entries {
     /// Changes the record of a channel's events. The channel gets a detail if it has none.
     pub(in crate::hub) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
         let place = self.make_detail(id);
+        self.change_detail(place, change)
+    }
+
+    /// Changes the record of a channel's events, if the channel has a detail. The others have no event.
+    pub(in crate::hub) fn change_if_detailed<T>(
+        &mut self,
+        id: ChannelId,
+        change: impl FnOnce(&mut Record) -> T,
+    ) -> Option<T> {
+        match self.entry(id) {
+            Entry::Plain { .. } => None,
+            Entry::Detailed(place) => Some(self.change_detail(place, change)),
+        }
+    }
+
+    #[inline]
+    fn change_detail<T>(&mut self, place: usize, change: impl FnOnce(&mut Record) -> T) -> T {
         let record = &mut self.details[place].record;
         let before = record.heap_bytes();
         let changed = change(record);
@@ -198,18 +215,22 @@ impl Entries {
     }
 
     /// Returns the place of a channel's detail. Adds a detail if there is none.
+    #[inline]
     fn make_detail(&mut self, id: ChannelId) -> usize {
         match self.entry(id) {
             Entry::Detailed(place) => place,
-            Entry::Plain { shard, streams } => {
-                let shard = u8::try_from(shard).expect("six bits are less than eight");
-                let place = self.details.len();
-                let audience = Audience::One { shard, streams };
-                self.details.push(Detail { channel: id, audience, record: Record::BLANK });
-                self.entries[id.0 as usize] = Packed::detailed(place);
-                place
-            }
+            Entry::Plain { shard, streams } => self.add_detail(id, shard, streams),
         }
+    }
+
+    #[cold]
+    fn add_detail(&mut self, id: ChannelId, shard: usize, streams: u32) -> usize {
+        let shard = u8::try_from(shard).expect("six bits are less than eight");
+        let place = self.details.len();
+        let audience = Audience::One { shard, streams };
+        self.details.push(Detail { channel: id, audience, record: Record::BLANK });
+        self.entries[id.0 as usize] = Packed::detailed(place);
+        place
     }
 
     fn change_audience(&mut self, place: usize, change: impl FnOnce(&mut Audience)) {
@@ -235,10 +256,6 @@ impl Entries {
         let detail = self.details.swap_remove(place);
         if let Some(moved) = self.details.get(place) {
             self.entries[moved.channel.0 as usize] = Packed::detailed(place);
-        }
-        let capacity = self.details.capacity();
-        if capacity > DETAILS_ROOM && self.details.len() < capacity / 4 {
-            self.details.shrink_to(capacity / 2);
         }
         self.heap_bytes -= detail.record.heap_bytes() + detail.audience.heap_bytes();
         detail

@@ -1,12 +1,10 @@
 //! The numbers of a channel's retained events, in order.
 
-use std::collections::VecDeque;
-
-use crate::base::heap::small_block_bytes;
 use crate::base::id::Sequence;
+use crate::base::queue::Queue;
 use crate::base::search::partition_point_near;
 
-/// The least room made when a list grows, in numbers.
+/// The room of a list of two numbers.
 const ROOM_MIN: usize = 3;
 
 /// Sequence numbers in order. A single number needs no heap memory: most of very many channels have no
@@ -16,7 +14,7 @@ pub(in crate::hub) enum Numbers {
     #[default]
     None,
     One(Sequence),
-    Many(VecDeque<Sequence>),
+    Many(Queue<Sequence>),
 }
 
 impl Numbers {
@@ -75,28 +73,28 @@ impl Numbers {
         match self {
             Numbers::None => *self = Numbers::One(number),
             Numbers::One(only) => {
-                let mut numbers = VecDeque::with_capacity(ROOM_MIN);
-                numbers.extend([*only, number]);
+                let mut numbers = Queue::with_room_for(ROOM_MIN);
+                numbers.push_back(*only);
+                numbers.push_back(number);
                 *self = Numbers::Many(numbers);
             }
-            Numbers::Many(numbers) => {
-                let len = numbers.len();
-                if len == numbers.capacity() {
-                    // Growth by a quarter, not by doubling: the numbers are a good part of an event's
-                    // cost.
-                    let room = (len / 4).clamp(ROOM_MIN + 1, len_max.saturating_sub(len).max(ROOM_MIN + 1));
-                    numbers.reserve_exact(room);
-                }
-                numbers.push_back(number);
-            }
+            Numbers::Many(numbers) => numbers.push_back_within(number, len_max),
         }
     }
 
     /// Removes the oldest number.
+    #[inline]
     pub(in crate::hub) fn pop_first(&mut self) -> Option<Sequence> {
-        let first = self.first()?;
-        self.remove(0);
-        Some(first)
+        let Numbers::Many(numbers) = self else {
+            let first = self.first();
+            *self = Numbers::None;
+            return first;
+        };
+        let first = numbers.pop_front();
+        if numbers.is_empty() {
+            *self = Numbers::None;
+        }
+        first
     }
 
     /// Removes the number at `index`, and gives back room that the others do not need.
@@ -104,15 +102,7 @@ impl Numbers {
         if self.len() <= 1 {
             *self = Numbers::None;
         } else if let Numbers::Many(numbers) = self {
-            if index == 0 {
-                numbers.pop_front();
-            } else {
-                numbers.remove(index);
-            }
-            let capacity = numbers.capacity();
-            if capacity > 64 && numbers.len() < capacity / 4 {
-                numbers.shrink_to(capacity / 2);
-            }
+            numbers.remove(index);
         }
     }
 
@@ -120,7 +110,7 @@ impl Numbers {
     pub(in crate::hub) fn bytes(&self) -> usize {
         match self {
             Numbers::None | Numbers::One(_) => 0,
-            Numbers::Many(numbers) => small_block_bytes(numbers.capacity() * size_of::<Sequence>()),
+            Numbers::Many(numbers) => numbers.bytes(),
         }
     }
 }
@@ -129,6 +119,16 @@ impl Numbers {
 mod tests {
     use super::*;
     use crate::base::random::SplitMix64;
+
+    impl Numbers {
+        /// The most places that lie together.
+        pub(in crate::hub) fn longest_part(&self) -> usize {
+            match self {
+                Numbers::None | Numbers::One(_) => 0,
+                Numbers::Many(numbers) => numbers.longest_part(),
+            }
+        }
+    }
 
     /// The numbers, and a plain list as their model.
     #[derive(Default)]
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn one_number_needs_no_memory_of_its_own_and_many_little_more_than_they_are() {
-        assert_eq!(size_of::<Numbers>(), size_of::<VecDeque<Sequence>>());
+        assert_eq!(size_of::<Numbers>(), size_of::<std::collections::VecDeque<Sequence>>());
         let mut numbers = Numbers::default();
         for number in 1..=100_000 {
             numbers.push(Sequence(number), 1000);

@@ -257,15 +257,13 @@ impl Channels {
 
     /// Gives up the channel's oldest event, and returns its number.
     pub(in crate::hub) fn evict_oldest(&mut self, id: ChannelId) -> Option<Sequence> {
-        if self.get(id).retained.is_empty() {
-            return None;
-        }
-        self.entries.change(id, |record| {
+        let evict = |record: &mut Record| {
             let sequence = record.retained.pop_first()?;
             record.evicted_through = sequence;
             record.evicted_count += 1;
             Some(sequence)
-        })
+        };
+        self.entries.change_if_detailed(id, evict)?
     }
 
     /// Gives up an event that has lapsed, which loses nothing. Returns true if the channel retained it.

@@ -4,6 +4,7 @@
 //! Copying what is left of them earlier would be wasted work, and would leave holes in the heap. So
 //! sparse pages wait while they are a small part of the bytes held and there is room for more.
 
+use std::mem;
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
@@ -18,6 +19,11 @@ const RETAINED_SHARE: usize = 4;
 
 /// Sparse pages wait while they hold no more than this part of all bytes.
 const WAITING_SHARE: usize = 16;
+
+/// The most pages that are merged with another, and the cost of each page in steps, beside what it
+/// holds. Pages of few events are many.
+const MERGED_PAGES_MAX: usize = 32;
+const PAGE_STEPS: usize = 4;
 
 impl History {
     /// Notes whether a sealed page is sparse or dead.
@@ -87,19 +93,26 @@ impl History {
     /// Compacts a page in one go: it has at most [`PAGE_ENTRIES_MAX`] entries and a segment of bytes.
     fn compact_page(&mut self, index: usize, budget: &Budget, forget: &mut impl FnMut(TargetId)) {
         let from = self.mergeable_from(index);
-        let work = |page: &Page| page.entries.len() / 4 + page.live_bytes / 256;
-        budget.spend(NAME_STEPS + budget::steps(self.pages.range(from..=index).map(work).sum()));
+        let work = |page: &Page| PAGE_STEPS + page.entries.len() / 4 + page.live_bytes / 256;
+        budget.spend(NAME_STEPS + budget::steps(self.pages.range(from..index + 1).map(work).sum()));
         let dead = |entry: &&Entry| entry.holders == 0;
-        let entries = self.pages.range(from..=index).flat_map(|page| &page.entries);
+        let entries = self.pages.range(from..index + 1).flat_map(|page| &page.entries);
         entries.filter(dead).for_each(|entry| forget(entry.target));
         let merged = (self.pages[index].live_bytes > 0)
-            .then(|| merge(&self.pages.range(from..=index).collect::<Vec<_>>()));
-        let gone: Vec<Page> = self.pages.drain(from..=index).collect();
-        gone.iter().for_each(|page| self.forget_page(page));
+            .then(|| merge(&self.pages.range(from..index + 1).collect::<Vec<_>>()));
+        let mut rest = from;
         if let Some(merged) = merged {
-            self.held_bytes += merged.held_bytes();
-            self.note_next_lapse(merged.first, None, merged.lapsing.next());
-            self.pages.insert(from, merged);
+            let (held_bytes, first, next) = (merged.held_bytes(), merged.first, merged.lapsing.next());
+            let gone = mem::replace(&mut self.pages[from], merged);
+            self.forget_page(&gone);
+            self.held_bytes += held_bytes;
+            self.note_next_lapse(first, None, next);
+            rest += 1;
+        }
+        for _ in rest..=index {
+            if let Some(gone) = self.pages.remove(rest) {
+                self.forget_page(&gone);
+            }
         }
     }
 
@@ -110,6 +123,7 @@ impl History {
         let page = &self.pages[index];
         let (mut from, mut live_bytes, mut entries_len) = (index, page.live_bytes, page.entries.len());
         while let Some(before) = from.checked_sub(1).map(|before| &self.pages[before])
+            && index - from < MERGED_PAGES_MAX
             && before.sealed
             && before.live_bytes <= live_bytes
             && before.live_bytes + live_bytes <= self.segment_bytes

@@ -1,8 +1,9 @@
 //! The sealed pages that retain little or nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use crate::base::id::Sequence;
+use crate::base::queue::Queue;
 
 /// The sealed pages that retain little or nothing, by their first numbers.
 #[derive(Debug, Default)]
@@ -11,7 +12,7 @@ pub(in crate::hub) struct Leftovers {
     pub(super) sparse: BTreeMap<Sequence, usize>,
     pub(super) sparse_bytes: usize,
     /// The pages that retain nothing. They go as soon as every shard has taken their last event.
-    pub(super) dead: VecDeque<Sequence>,
+    pub(super) dead: Queue<Sequence>,
 }
 
 impl Leftovers {

@@ -35,6 +35,14 @@ pub(in crate::hub) struct Entry {
     pub(in crate::hub) holders: u32,
 }
 
+impl Entry {
+    /// Returns true if the event has lapsed by the tick `now`.
+    #[inline]
+    pub(in crate::hub) fn has_lapsed(&self, now: u32) -> bool {
+        self.lapses <= now
+    }
+}
+
 /// A frame's place in its page, in four bytes since there is one for each event: the first byte in the
 /// page's segment and the number of bytes less one, or [`LARGE`] and the index of a large frame.
 #[derive(Clone, Copy, Debug)]

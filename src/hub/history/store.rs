@@ -7,11 +7,12 @@
 //! a shard that has not taken the event still needs it. [`crate::hub::retention`] decides which events
 //! are retained.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::heap::block_bytes;
 use crate::base::id::{EventId, Sequence};
+use crate::base::queue::Queue;
 use crate::base::search::partition_point_near;
 use crate::frame::batch::DraftRef;
 use crate::frame::segment::{Appender, Patch, Segment};
@@ -29,11 +30,14 @@ const PAGE_LARGE_BYTES_MAX: usize = 256 * 1024;
 /// The most entries of a page.
 pub(super) const PAGE_ENTRIES_MAX: usize = 8192;
 
+/// The list of pages. Its parts are short, since a page's record is large.
+pub(in crate::hub) type Pages = Queue<Page, 5>;
+
 #[derive(Debug)]
 pub(in crate::hub) struct History {
     /// The capacity of a segment that takes several frames.
     pub(in crate::hub) segment_bytes: usize,
-    pub(in crate::hub) pages: VecDeque<Page>,
+    pub(in crate::hub) pages: Pages,
     /// Writes to the last page, unless it is sealed.
     open: Option<Appender>,
     pub(in crate::hub) held_bytes: usize,
@@ -53,7 +57,7 @@ impl History {
     pub(in crate::hub) fn new(segment_bytes: usize) -> History {
         History {
             segment_bytes,
-            pages: VecDeque::new(),
+            pages: Pages::default(),
             open: None,
             held_bytes: 0,
             spare: None,
@@ -79,27 +83,25 @@ impl History {
     }
 
     /// The pages, oldest first.
-    pub(in crate::hub) fn pages(&self) -> &VecDeque<Page> {
+    pub(in crate::hub) fn pages(&self) -> &Pages {
         &self.pages
     }
 
     /// The bytes of all frames in the pages that reach beyond `cursor`.
     pub(in crate::hub) fn bytes_of_pages_after(&self, cursor: Sequence) -> usize {
-        self.pages.range(self.page_index(cursor.next())..).map(|page| page.bytes).sum()
+        self.pages.from(self.page_index(cursor.next())).map(|page| page.bytes).sum()
     }
 
     /// Returns the index of the page that holds `sequence`, or of the first page after it.
     pub(in crate::hub) fn page_index(&self, sequence: Sequence) -> usize {
+        let (Some(front), Some(back)) = (self.pages.front(), self.pages.back()) else { return 0 };
+        if sequence >= back.first {
+            return self.pages.len() - usize::from(sequence <= back.last); // The newest page is mostly meant.
+        }
         // Pages span about the same count of numbers, so interpolation mostly finds the page at once.
-        let guess = match (self.pages.front(), self.pages.back()) {
-            (Some(front), Some(back)) if sequence > front.first && sequence < back.last => {
-                let (before, all) = (sequence.0 - front.first.0, back.last.0 - front.first.0);
-                let index = u128::from(before) * self.pages.len() as u128 / u128::from(all);
-                usize::try_from(index).unwrap_or(usize::MAX)
-            }
-            (Some(front), _) if sequence <= front.first => 0,
-            _ => self.pages.len(),
-        };
+        let (before, all) = (sequence.0.saturating_sub(front.first.0), back.last.0 - front.first.0);
+        let index = u128::from(before) * self.pages.len() as u128 / u128::from(all.max(1));
+        let guess = usize::try_from(index).unwrap_or(usize::MAX);
         partition_point_near(self.pages.len(), guess, |index| self.pages[index].last < sequence)
     }
 
@@ -232,7 +234,7 @@ impl History {
 
     /// Notes that `channels` fewer channels retain an event of the oldest page, which is about to go.
     pub(in crate::hub) fn release_oldest(&mut self, index: usize, channels: usize) {
-        let Some(page) = self.pages.front_mut() else { return };
+        let Some(page) = self.pages.get_mut(0) else { return };
         let gone = u32::try_from(channels).expect("an event's channels are bounded by its body");
         let entry = &mut page.entries[index];
         entry.holders -= gone;

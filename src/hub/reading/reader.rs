@@ -9,6 +9,7 @@
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
+use std::mem;
 
 use smallvec::SmallVec;
 
@@ -142,11 +143,10 @@ impl State {
                 page_hint = Some(page_index);
                 let page = &self.history.pages()[page_index];
                 let entry = &page.entries[entry_index];
-                if entry.lapses <= self.now {
-                    if has_passed && self.budget.is_spent() {
+                if entry.has_lapsed(self.now) {
+                    if !self.may_pass_over(&mut has_passed) {
                         return false;
                     }
-                    has_passed = true;
                 } else if !slice.push(&page.place(entry), limits) {
                     return false;
                 }
@@ -164,6 +164,12 @@ impl State {
             }
         }
         true
+    }
+
+    /// Returns true if a slice may pass over one more event: always over the first, so that each slice
+    /// gets on, and then until the budget is spent.
+    pub(super) fn may_pass_over(&self, has_passed: &mut bool) -> bool {
+        !mem::replace(has_passed, true) || !self.budget.is_spent()
     }
 
     /// Finds an event's page and entry, looking first on the page of the event before it.

@@ -201,7 +201,7 @@ impl State {
     ) -> Sought {
         let selected = self.select(channels);
         let pages = (self.history.page_index(before) + 1).min(self.history.pages().len());
-        for page in self.history.pages().range(..pages).rev() {
+        for page in self.history.pages().range(0..pages).rev() {
             for entry in page.entries[..page.index_after(Sequence(before.0 - 1))].iter().rev() {
                 if count == 0 {
                     return Sought::Place(place_before(found, head));

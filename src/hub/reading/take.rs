@@ -99,7 +99,7 @@ impl Hub {
         }
         let (mut frames, mut bytes) = (0, 0);
         let mut reached = head;
-        'pages: for page in state.history.pages().range(state.history.page_index(cursor.next())..) {
+        'pages: for page in state.history.pages().from(state.history.page_index(cursor.next())) {
             for entry in &page.entries[page.index_after(cursor)..] {
                 let sequence = page.sequence(entry);
                 let place = page.place(entry);

@@ -68,17 +68,16 @@ impl State {
         slice: &mut Slice,
     ) -> bool {
         let selected = self.select(channels);
-        let (from, mut is_begun) = (cursor.place, false);
-        for page in self.history.pages().range(self.history.page_index(from.next())..) {
+        let (from, mut has_passed) = (cursor.place, false);
+        for page in self.history.pages().from(self.history.page_index(from.next())) {
             for entry in &page.entries[page.index_after(from)..] {
                 let sequence = page.sequence(entry);
                 if sequence > end {
                     return true;
                 }
-                if is_begun && self.budget.is_spent() {
+                if !self.may_pass_over(&mut has_passed) {
                     return false;
                 }
-                is_begun = true;
                 self.budget.spend(1);
                 if self.selects(&selected, entry, sequence) && !slice.push(&page.place(entry), limits) {
                     return false;
@@ -94,7 +93,7 @@ impl State {
     pub(in crate::hub) fn count_walked(&self, channels: &[ChannelId], place: Sequence) -> usize {
         let selected = self.select(channels);
         let mut count = 0;
-        for page in self.history.pages().range(self.history.page_index(place.next())..) {
+        for page in self.history.pages().from(self.history.page_index(place.next())) {
             for entry in &page.entries[page.index_after(place)..] {
                 let sequence = page.sequence(entry);
                 if self.budget.is_spent() {
@@ -117,7 +116,7 @@ impl State {
 
     /// Returns true if and only if a selected channel retains the event and it can be read.
     pub(super) fn selects(&self, selected: &Selected<'_>, entry: &Entry, sequence: Sequence) -> bool {
-        if entry.holders == 0 || entry.lapses <= self.now {
+        if entry.holders == 0 || entry.has_lapsed(self.now) {
             return false;
         }
         let mut present: SmallVec<[Present<'_>; 4]> = SmallVec::new();

@@ -264,7 +264,7 @@ impl State {
     /// Removes an event, the oldest retained one of all, from the channels that retain it, and returns
     /// how many did.
     fn evict_from_channels(&mut self, entry: &Entry, sequence: Sequence) -> usize {
-        if entry.lapses <= self.now {
+        if entry.has_lapsed(self.now) {
             return self.lapse(entry.target, sequence);
         }
         let all = self.targets.channels(entry.target);

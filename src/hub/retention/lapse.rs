@@ -23,7 +23,7 @@ impl State {
     /// Returns true if this retained event has lapsed.
     pub(in crate::hub) fn is_lapsed(&self, sequence: Sequence) -> bool {
         // Nearly always no lapsed event is retained, and no entry must be looked up.
-        self.has_lapsed() && self.history.entry(sequence).is_some_and(|entry| entry.lapses <= self.now)
+        self.has_lapsed() && self.history.entry(sequence).is_some_and(|entry| entry.has_lapsed(self.now))
     }
 
     /// Gives up the lapsed events that every shard has taken, as the budget allows. Returns true if

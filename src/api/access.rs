@@ -1,17 +1,37 @@
-//! Which requests the server answers at all (section "Who may do what" of the contract). It checks the
-//! `Host` of a request, the proxy that forwarded it, and the web page that sent it, if any.
+//! Who may do what (section "Who may do what" of the contract). It checks the `Host` of a request, the
+//! proxy that forwarded it, and the web page that sent it, if any.
 
 use std::net::IpAddr;
 
 use super::error::quoted;
 use super::{ApiOptions, Reach};
+use crate::auth::{Permission, Right};
 use crate::http::{Known, Problem, ProxyHeader, RequestHead, Status};
+
+/// Decides whether a request has the right that its route needs, by its head, its listener and the
+/// configuration. Returns what the request may do.
+///
+/// # Errors
+/// 403 for a foreign `Host`, for a request that publishes or manages through a proxy, and for one that
+/// publishes, manages or changes a stream for a web page of a foreign origin.
+pub(super) fn permit(right: Right, head: &RequestHead, options: &ApiOptions) -> Result<Permission, Problem> {
+    check_host(head, options)?;
+    match right {
+        Right::Public | Right::Subscribe => {}
+        Right::OwnStream => check_origin(head, options)?, // No page of a foreign origin has a stream.
+        Right::Publish | Right::Manage => {
+            check_proxy(head, options)?;
+            check_origin(head, options)?;
+        }
+    }
+    Ok(Permission::everything())
+}
 
 /// Refuses a request to a loopback listener whose `Host` is neither a loopback name nor given by
 /// `--host`. Otherwise a web page whose name resolves to this machine could read and publish through its
 /// visitor's browser (DNS rebinding). A request without `Host` comes from no browser. An empty one names
 /// no host (RFC 9110 4.2.1).
-pub(super) fn check_host(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
+fn check_host(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
     let Some(host) = head.header(Known::Host)? else { return Ok(()) };
     match options.reach {
         Reach::Unix => return Ok(()),
@@ -34,7 +54,7 @@ pub(super) fn check_host(head: &RequestHead, options: &ApiOptions) -> Result<(),
 
 /// Refuses a request that publishes or manages and was forwarded by a proxy: on a loopback listener,
 /// every client of the proxy would count as a client on this machine.
-pub(super) fn check_proxy(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
+fn check_proxy(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
     match head.proxy_header() {
         Some(header) if !options.is_insecure => Err(through_proxy(header)),
         Some(_) | None => Ok(()),
@@ -72,7 +92,7 @@ fn through_proxy(header: ProxyHeader) -> Problem {
 /// Refuses a request that publishes or manages for a web page of a foreign origin. The server's own
 /// origins are that of the request's `Host`, and each name of `--host` on the usual port of its scheme
 /// (RFC 6454 7, Fetch 3.1).
-pub(super) fn check_origin(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
+fn check_origin(head: &RequestHead, options: &ApiOptions) -> Result<(), Problem> {
     match head.header(Known::Origin)? {
         Some(origin) if !is_own(origin, head.header(Known::Host)?.unwrap_or(""), options) => {
             let detail = format!(

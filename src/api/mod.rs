@@ -2,12 +2,12 @@
 //! stream to begin. The outcome of a publish becomes an answer. This module reads no socket and never
 //! waits. Of the hub's state it uses only the tags of the server's own ids.
 //!
-//! A request passes through [`plan_body`] as soon as its head is complete, and through [`handle`] once
-//! its body is complete. For a body of lines, the request passes through [`admit`] once its head is
-//! complete, its lines pass through [`read_lines`] as they arrive, and a [`LinesAccount`] answers at the
-//! end.
+//! A request passes through [`decide`] as soon as its head is complete, and through [`handle`] once its
+//! body is complete. The lines of a body of lines pass through [`read_lines`] as they arrive, and a
+//! [`LinesAccount`] answers at the end.
 
 mod access;
+mod admission;
 mod answer;
 mod clients;
 mod envelope;
@@ -31,9 +31,11 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 pub use access::{Hosts, is_loopback};
+pub use admission::{check_ready, decide};
 pub use answer::{
     AnswerForm, LISTED_EVENTS_MAX, LinesAccount, OWN_ID_BYTES_MAX, answer_duplicate, answer_published,
 };
@@ -44,15 +46,12 @@ pub use manage::{ListRequest, answer_dropped, answer_list};
 pub use places::Places;
 pub use subscribe::{DEFAULT_CHANNEL, SubscribeRequest};
 
-use crate::auth::Permission;
 use crate::base::fingerprint::Fingerprints;
 use crate::base::name::ChannelName;
-use crate::conn::{BodyPlan, Plan};
+use crate::conn::Request;
 use crate::frame::batch::Batch;
-use crate::http::{Known, MediaType, Method, Problem, RequestHead, Response, Status};
+use crate::http::{Problem, Response, Status};
 use crate::hub::Hub;
-use clients::ClientForm;
-use error::ApiError;
 use publish::PublishRequest;
 use routes::{Endpoint, PublishForm};
 
@@ -152,154 +151,37 @@ pub enum ReportForm {
     Stats,
 }
 
-/// Decides by a request's head how its body is read. A request that is refused here needs no body.
-#[must_use]
-pub fn plan_body(head: &RequestHead) -> Plan {
-    let path = match head.path() {
-        Ok(path) => path,
-        Err(error) => return Plan { body: BodyPlan::Refuse(error.into()), is_publish: false },
-    };
-    match routes::find(&path, head.method()) {
-        Ok(Endpoint::Publish(PublishForm::Verbatim(_))) if is_event_stream(head) => event_stream_in(),
-        // `PUT` exists only for event streams.
-        Err(_) if head.method() == Method::Put && path.starts_with("/channels/") && is_event_stream(head) => {
-            event_stream_in()
-        }
-        Ok(Endpoint::Publish(form)) => {
-            let body = plan_publish(head, form).unwrap_or_else(BodyPlan::Refuse);
-            Plan { body, is_publish: true }
-        }
-        Ok(Endpoint::Client(ClientForm::Body(_))) => {
-            let refused = check_type(head, "application/json").err();
-            Plan { body: refused.map_or(BodyPlan::Short, BodyPlan::Refuse), is_publish: false }
-        }
-        Ok(Endpoint::Client(_)) => Plan { body: BodyPlan::Short, is_publish: false },
-        // These requests rarely have a body, and it is ignored.
-        Ok(_) => Plan { body: BodyPlan::Whole, is_publish: false },
-        Err(problem) => Plan { body: BodyPlan::Refuse(problem), is_publish: false },
-    }
-}
-
-fn is_event_stream(head: &RequestHead) -> bool {
-    matches!(head.header(Known::ContentType), Ok(value) if MediaType::of(value) == MediaType::EventStream)
-}
-
-/// Event streams as bodies are not implemented yet, and must not be published as data.
-fn event_stream_in() -> Plan {
-    let error = ApiError::NotBuilt { what: "an event stream as a body" };
-    Plan { body: BodyPlan::Refuse(error.into()), is_publish: true }
-}
-
-fn plan_publish(head: &RequestHead, form: PublishForm<'_>) -> Result<BodyPlan, Problem> {
-    // The accepted content types. A body that is the data may have any.
-    let (takes_lines, expected) = match form {
-        PublishForm::Envelopes => (true, Some("application/json or application/x-ndjson")),
-        PublishForm::Fixed(_) => (false, Some("application/json")),
-        PublishForm::Verbatim(_) => (false, None),
-    };
-    let is_lines = takes_lines && MediaType::of(head.header(Known::ContentType)?) == MediaType::NdJson;
-    if keys::check_header(head)?.is_some() && is_lines {
-        return Err(Problem::bad_request(
-            "Idempotency-Key does not cover a body of lines; give envelopes keys of their own",
-        ));
-    }
-    if is_lines {
-        parameters::check_none(head.pairs())?;
-        return Ok(BodyPlan::Lines);
-    }
-    expected.map_or(Ok(()), |expected| check_type(head, expected))?;
-    Ok(BodyPlan::Whole)
-}
-
-/// Refuses a body that is not JSON by its content type. `expected` lists the accepted types.
-fn check_type(head: &RequestHead, expected: &'static str) -> Result<(), Problem> {
-    let content_type = head.header(Known::ContentType)?;
-    if MediaType::of(content_type).is_read_as_json() {
-        return Ok(());
-    }
-    let found = error::quoted(content_type.unwrap_or(""));
-    let detail = format!("Content-Type: found {found}, expected {expected}");
-    Err(Problem::new(Status::UNSUPPORTED_MEDIA_TYPE, detail))
-}
-
-/// Decides whether a request is answered at all, and what it may do. [`handle`] calls this itself. For a
-/// body of lines, the caller calls it before the first lines.
-///
-/// # Errors
-/// 403 for a foreign `Host`, for a request that publishes or manages through a proxy, and for a request
-/// that publishes, manages or changes anything for a web page of a foreign origin; 503 for a request
-/// that changes something on a server that drains.
-pub fn admit(head: &RequestHead, options: &ApiOptions, status: ServerStatus) -> Result<Permission, Problem> {
-    let path = head.path()?;
-    admit_to(&routes::find(&path, head.method())?, head, options, status)
-}
-
-fn admit_to(
-    endpoint: &Endpoint<'_>,
-    head: &RequestHead,
-    options: &ApiOptions,
-    status: ServerStatus,
-) -> Result<Permission, Problem> {
-    access::check_host(head, options)?;
-    let changes_something = changes_something(head.method());
-    if endpoint.publishes_or_manages() {
-        access::check_proxy(head, options)?;
-        access::check_origin(head, options)?;
-    } else if changes_something {
-        access::check_origin(head, options)?; // A client's own stream, which no page of a foreign origin has.
-    }
-    if changes_something {
-        match status {
-            ServerStatus::Ready => {}
-            ServerStatus::Starting => {
-                return Err(Problem::unavailable("the server is starting", RETRY_AFTER));
-            }
-            ServerStatus::Draining => {
-                return Err(Problem::unavailable("the server is draining", RETRY_AFTER));
-            }
-        }
-    }
-    Ok(Permission::everything())
-}
-
-fn changes_something(method: Method) -> bool {
-    match method {
-        Method::Get | Method::Head | Method::Options => false,
-        Method::Post | Method::Put | Method::Delete | Method::Patch | Method::Connect | Method::Other => true,
-    }
-}
-
 /// When to retry on a server that starts or drains: by then another one has taken its place.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Processes a request with its complete body. A server that drains still gets requests for streams: the
-/// shard that begins such a stream informs its client.
+/// Processes a complete request. If nothing was decided by its head, this does it. A server that drains
+/// still gets requests for streams: the shard that begins such a stream informs its client.
 #[must_use]
-pub fn handle(
-    head: &RequestHead,
-    body: &[u8],
-    options: &ApiOptions,
-    status: ServerStatus,
-    checks: Checks<'_>,
-) -> Reply {
-    match try_handle(head, body, options, status, checks) {
+pub fn handle(request: &Request, options: &ApiOptions, status: ServerStatus, checks: Checks<'_>) -> Reply {
+    match try_handle(request, options, status, checks) {
         Ok(reply) => reply,
         Err(problem) => Reply::Respond(problem.into_response()),
     }
 }
 
 fn try_handle(
-    head: &RequestHead,
-    body: &[u8],
+    request: &Request,
     options: &ApiOptions,
     status: ServerStatus,
     checks: Checks<'_>,
 ) -> Result<Reply, Problem> {
+    let Request { head, body, permission } = request;
     let path = head.path()?;
-    let endpoint = routes::find(&path, head.method())?;
-    let permission = admit_to(&endpoint, head, options, status)?;
+    let routed = routes::find(&path, head.method())?;
+    let permission = match permission {
+        Some(permission) => {
+            admission::check_status(head.method(), status)?; // It may have changed since the head came.
+            Cow::Borrowed(permission)
+        }
+        None => Cow::Owned(admission::admit(&routed, head, options, status)?.permission),
+    };
     let respond = |response| Ok(Reply::Respond(response));
-    match endpoint {
+    match routed.endpoint {
         Endpoint::Subscribe(channel) => {
             let request = subscribe::read(head, channel, options, &permission)?;
             Ok(Reply::Subscribe(request))
@@ -307,10 +189,7 @@ fn try_handle(
         Endpoint::Publish(form) => {
             let claim = keys::of_request(head, body, checks.fingerprints)?;
             let PublishRequest { batch, form, claims } = match form {
-                PublishForm::Envelopes => {
-                    parameters::check_none(head.pairs())?;
-                    publish::read_document(body, &permission, checks)?
-                }
+                PublishForm::Envelopes => publish::read_document(body, &permission, checks)?,
                 PublishForm::Verbatim(channel) => {
                     publish::read_verbatim(channel, head.pairs(), body, &permission, checks)?
                 }
@@ -333,11 +212,10 @@ fn try_handle(
         }
         Endpoint::Client(form) => Ok(Reply::Client(clients::read(form, head, body, &permission)?)),
         Endpoint::Healthz => respond(Response::new(Status::OK, "text/plain", b"ok\n".as_slice())),
-        Endpoint::Readyz => match status {
-            ServerStatus::Ready => respond(Response::new(Status::OK, "text/plain", b"ready\n".as_slice())),
-            ServerStatus::Starting => Err(Problem::unavailable("the server is starting", RETRY_AFTER)),
-            ServerStatus::Draining => Err(Problem::unavailable("the server is draining", RETRY_AFTER)),
-        },
+        Endpoint::Readyz => {
+            check_ready(status)?;
+            respond(Response::new(Status::OK, "text/plain", b"ready\n".as_slice()))
+        }
         Endpoint::Options(allow) => {
             let allow = allow.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
             respond(Response::empty(Status::NO_CONTENT).with_header("Allow", allow))

@@ -14,7 +14,7 @@ use super::found::Found;
 use super::keys::{Claims, EnvelopeKeys, Part};
 use super::parameters;
 use super::places::Places;
-use super::target::{Target, push_target, take_target};
+use super::target::{Target, check_name, push_target, take_target};
 use crate::auth::Permission;
 use crate::base::limits::EVENT_KEY_BYTES_MAX;
 use crate::frame::batch::Batch;
@@ -109,10 +109,8 @@ impl<'p> Publication<'p> {
         ttl: Option<NonZeroU32>,
         part: Part,
     ) -> Result<(), ApiError> {
-        if let Target::Channels(names) = target
-            && let Some(name) = names.iter().find(|name| !self.permission.may_publish(name))
-        {
-            return Err(ApiError::PublishForbidden { channel: quoted(name) });
+        if let Target::Channels(names) = target {
+            names.iter().try_for_each(|name| check_permitted(name, self.permission))?;
         }
         if let Some(id) = event.id()
             && self.hub.is_of_server(id)
@@ -290,6 +288,19 @@ impl<'de> Visitor<'de> for ItemsVisitor<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Checks the path of `POST /channels/{channel}` before the body is read.
+pub(super) fn check_path(channel: &str, permission: &Permission) -> Result<(), ApiError> {
+    check_name(Field::Channel.name(), channel)?;
+    check_permitted(channel, permission)
+}
+
+fn check_permitted(channel: &str, permission: &Permission) -> Result<(), ApiError> {
+    if permission.may_publish(channel) {
+        return Ok(());
+    }
+    Err(ApiError::PublishForbidden { channel: quoted(channel) })
 }
 
 /// Reads `POST /channels/{channel}`: the body is the data, and the query has everything else.

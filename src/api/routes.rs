@@ -1,9 +1,11 @@
-//! The only table of paths. It determines 404, 405, `Allow` and the answer to `OPTIONS`.
+//! The only table of paths. It determines 404, 405, `Allow`, the answer to `OPTIONS`, and the right that
+//! a request needs.
 
 use super::ReportForm;
 use super::clients::{Change, ClientForm};
 use super::error::{ApiError, quoted};
 use super::fixed::FixedForm;
+use crate::auth::Right;
 use crate::http::{Method, Problem};
 
 /// The meaning of a path with a method.
@@ -29,22 +31,17 @@ pub(super) enum Endpoint<'p> {
     Options(&'static [Method]),
 }
 
-impl Endpoint<'_> {
-    /// Returns true if and only if the endpoint publishes or manages, which not every client may do. A
-    /// client's changes to its own stream are neither: only that client knows the stream's name.
-    pub(super) fn publishes_or_manages(&self) -> bool {
-        match self {
-            Endpoint::Publish(_)
-            | Endpoint::ListChannels
-            | Endpoint::DropHistory(_)
-            | Endpoint::Report(_)
-            | Endpoint::Client(ClientForm::Describe(_) | ClientForm::End(_)) => true,
-            Endpoint::Subscribe(_)
-            | Endpoint::Client(ClientForm::Body(_) | ClientForm::Query(_))
-            | Endpoint::Healthz
-            | Endpoint::Readyz
-            | Endpoint::Options(_) => false,
-        }
+/// A request's endpoint, and the right that the request needs for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Routed<'p> {
+    pub(super) endpoint: Endpoint<'p>,
+    pub(super) right: Right,
+}
+
+impl Routed<'_> {
+    /// The answer to `OPTIONS`, which everybody may ask for.
+    const fn options(allow: &'static [Method]) -> Routed<'static> {
+        Routed { endpoint: Endpoint::Options(allow), right: Right::Public }
     }
 }
 
@@ -59,17 +56,17 @@ pub(super) enum PublishForm<'p> {
     Fixed(FixedForm),
 }
 
-/// Finds the endpoint of a decoded path and a method.
+/// Finds the endpoint of a decoded path and a method, and the right that a request to it needs.
 ///
 /// # Errors
 /// 404 for a path that is not in the contract, 501 for a path that this version lacks, and 405 with
 /// `Allow` for a path with other methods.
-pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> {
+pub(super) fn find(path: &str, method: Method) -> Result<Routed<'_>, Problem> {
     if method == Method::Connect {
         return Err(Problem::method_not_allowed(method, EVERY_METHOD)); // No path is a tunnel.
     }
     if path == "*" {
-        return Ok(Endpoint::Options(EVERY_METHOD)); // The whole server. Only OPTIONS may have `*`.
+        return Ok(Routed::options(EVERY_METHOD)); // The whole server. Only OPTIONS may have `*`.
     }
     let route = |route: &'static Route| route.path.matches(path).map(|name| (route, name));
     let Some((route, name)) = ROUTES.iter().find_map(route) else {
@@ -85,41 +82,49 @@ pub(super) fn find(path: &str, method: Method) -> Result<Endpoint<'_>, Problem> 
         (None, Some(_), Some(_)) => &[Method::Post, Method::Delete, Method::Options],
         (Some(_), Some(_), Some(_)) => EVERY_METHOD,
     };
-    let handler = match method {
+    let service = match method {
         Method::Get | Method::Head => route.read,
         Method::Post => route.write,
         Method::Delete => route.delete,
-        Method::Options => return Ok(Endpoint::Options(allow)),
+        Method::Options => return Ok(Routed::options(allow)),
         Method::Put | Method::Patch | Method::Connect | Method::Other => None,
     };
-    match handler {
-        Some(Handler::Subscribe) => Ok(Endpoint::Subscribe(name)),
-        Some(Handler::Publish) => {
-            Ok(Endpoint::Publish(name.map_or(PublishForm::Envelopes, PublishForm::Verbatim)))
-        }
-        Some(Handler::Fixed(form)) => Ok(Endpoint::Publish(PublishForm::Fixed(form))),
-        Some(Handler::ListChannels) => Ok(Endpoint::ListChannels),
-        Some(Handler::DropHistory) => Ok(Endpoint::DropHistory(name.unwrap_or(""))),
-        Some(Handler::Report(form)) => Ok(Endpoint::Report(form)),
-        Some(Handler::ChangeByBody(change)) => Ok(Endpoint::Client(ClientForm::Body(change))),
-        Some(Handler::ChangeByQuery(change)) => Ok(Endpoint::Client(ClientForm::Query(change))),
-        Some(Handler::Describe) => Ok(Endpoint::Client(ClientForm::Describe(name.unwrap_or("")))),
-        Some(Handler::End) => Ok(Endpoint::Client(ClientForm::End(name.unwrap_or("")))),
-        Some(Handler::Healthz) => Ok(Endpoint::Healthz),
-        Some(Handler::Readyz) => Ok(Endpoint::Readyz),
-        None => Err(Problem::method_not_allowed(method, allow)),
-    }
+    let Some(Service { handler, right }) = service else {
+        return Err(Problem::method_not_allowed(method, allow));
+    };
+    let endpoint = match handler {
+        Handler::Subscribe => Endpoint::Subscribe(name),
+        Handler::Publish => Endpoint::Publish(name.map_or(PublishForm::Envelopes, PublishForm::Verbatim)),
+        Handler::Fixed(form) => Endpoint::Publish(PublishForm::Fixed(form)),
+        Handler::ListChannels => Endpoint::ListChannels,
+        Handler::DropHistory => Endpoint::DropHistory(name.unwrap_or("")),
+        Handler::Report(form) => Endpoint::Report(form),
+        Handler::ChangeByBody(change) => Endpoint::Client(ClientForm::Body(change)),
+        Handler::ChangeByQuery(change) => Endpoint::Client(ClientForm::Query(change)),
+        Handler::Describe => Endpoint::Client(ClientForm::Describe(name.unwrap_or(""))),
+        Handler::End => Endpoint::Client(ClientForm::End(name.unwrap_or(""))),
+        Handler::Healthz => Endpoint::Healthz,
+        Handler::Readyz => Endpoint::Readyz,
+    };
+    Ok(Routed { endpoint, right })
 }
 
 const EVERY_METHOD: &[Method] = &[Method::Get, Method::Head, Method::Post, Method::Delete, Method::Options];
 
-/// A path and the endpoints of its methods: `read` for GET and HEAD, `write` for POST, `delete` for
-/// DELETE. A path with none of them is in the contract, but this version lacks it.
+/// A path and what its methods do: `read` for GET and HEAD, `write` for POST, `delete` for DELETE. A
+/// path with none of them is in the contract, but this version lacks it.
 struct Route {
     path: Path,
-    read: Option<Handler>,
-    write: Option<Handler>,
-    delete: Option<Handler>,
+    read: Option<Service>,
+    write: Option<Service>,
+    delete: Option<Service>,
+}
+
+/// What a method of a path does, and the right that it needs.
+#[derive(Clone, Copy)]
+struct Service {
+    handler: Handler,
+    right: Right,
 }
 
 enum Path {
@@ -172,18 +177,18 @@ impl Path {
 }
 
 const ROUTES: &[Route] = &[
-    write_only("/publish", Handler::Publish),
-    read_only("/channels", Handler::ListChannels),
+    write_only("/publish", Handler::Publish, Right::Publish),
+    read_only("/channels", Handler::ListChannels, Right::Manage),
     Route {
         path: Path::Below { prefix: "/channels/", pattern: "/channels/{channel}" },
-        read: Some(Handler::Subscribe),
-        write: Some(Handler::Publish),
-        delete: Some(Handler::DropHistory),
+        read: service(Handler::Subscribe, Right::Subscribe),
+        write: service(Handler::Publish, Right::Publish),
+        delete: service(Handler::DropHistory, Right::Manage),
     },
-    read_only("/sse", Handler::Subscribe),
-    read_only("/events", Handler::Subscribe),
-    read_only("/healthz", Handler::Healthz),
-    read_only("/readyz", Handler::Readyz),
+    read_only("/sse", Handler::Subscribe, Right::Subscribe),
+    read_only("/events", Handler::Subscribe, Right::Subscribe),
+    read_only("/healthz", Handler::Healthz, Right::Public),
+    read_only("/readyz", Handler::Readyz, Right::Public),
     fixed("/events/send", FixedForm::Send),
     fixed("/sse/broadcast", FixedForm::Broadcast),
     fixed("/sse/broadcast-all", FixedForm::BroadcastAll),
@@ -191,34 +196,38 @@ const ROUTES: &[Route] = &[
     fixed("/notify", FixedForm::Notify),
     fixed("/progress", FixedForm::Progress),
     fixed("/data-update", FixedForm::DataUpdate),
-    read_only("/metrics", Handler::Report(ReportForm::Metrics)),
-    read_only("/sse/stats", Handler::Report(ReportForm::Stats)),
+    read_only("/metrics", Handler::Report(ReportForm::Metrics), Right::Manage),
+    read_only("/sse/stats", Handler::Report(ReportForm::Stats), Right::Manage),
     not_built(Path::Between { prefix: "/clients/", suffix: "/token", pattern: "/clients/{clientId}/token" }),
     Route {
         path: Path::Below { prefix: "/clients/", pattern: "/clients/{clientId}" },
-        read: Some(Handler::Describe),
+        read: service(Handler::Describe, Right::Manage),
         write: None,
-        delete: Some(Handler::End),
+        delete: service(Handler::End, Right::Manage),
     },
-    write_only("/events/subscribe", Handler::ChangeByBody(Change::Subscribe)),
-    write_only("/events/unsubscribe", Handler::ChangeByBody(Change::Unsubscribe)),
-    write_only("/sse/subscribe", Handler::ChangeByQuery(Change::Subscribe)),
-    write_only("/sse/unsubscribe", Handler::ChangeByQuery(Change::Unsubscribe)),
+    write_only("/events/subscribe", Handler::ChangeByBody(Change::Subscribe), Right::OwnStream),
+    write_only("/events/unsubscribe", Handler::ChangeByBody(Change::Unsubscribe), Right::OwnStream),
+    write_only("/sse/subscribe", Handler::ChangeByQuery(Change::Subscribe), Right::OwnStream),
+    write_only("/sse/unsubscribe", Handler::ChangeByQuery(Change::Unsubscribe), Right::OwnStream),
     not_built(Path::Below { prefix: "/users/", pattern: "/users/{userId}" }),
     not_built(Path::Is("/stop")),
     not_built(Path::Is("/dashboard")),
 ];
 
-const fn read_only(path: &'static str, handler: Handler) -> Route {
-    Route { path: Path::Is(path), read: Some(handler), write: None, delete: None }
+const fn service(handler: Handler, right: Right) -> Option<Service> {
+    Some(Service { handler, right })
 }
 
-const fn write_only(path: &'static str, handler: Handler) -> Route {
-    Route { path: Path::Is(path), read: None, write: Some(handler), delete: None }
+const fn read_only(path: &'static str, handler: Handler, right: Right) -> Route {
+    Route { path: Path::Is(path), read: service(handler, right), write: None, delete: None }
+}
+
+const fn write_only(path: &'static str, handler: Handler, right: Right) -> Route {
+    Route { path: Path::Is(path), read: None, write: service(handler, right), delete: None }
 }
 
 const fn fixed(path: &'static str, form: FixedForm) -> Route {
-    write_only(path, Handler::Fixed(form))
+    write_only(path, Handler::Fixed(form), Right::Publish)
 }
 
 const fn not_built(path: Path) -> Route {
@@ -227,6 +236,8 @@ const fn not_built(path: Path) -> Route {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{head, options};
+    use super::super::{ServerStatus, decide};
     use super::*;
     use crate::http::Status;
 
@@ -260,7 +271,8 @@ mod tests {
             (Method::Options, "/channels/a", Endpoint::Options(EVERY_METHOD)),
             (Method::Options, "*", Endpoint::Options(EVERY_METHOD)),
         ] {
-            assert_eq!(find(path, method), Ok(endpoint), "{method:?} {path}");
+            let found = find(path, method).map(|routed| routed.endpoint);
+            assert_eq!(found, Ok(endpoint), "{method:?} {path}");
         }
     }
 
@@ -295,5 +307,81 @@ mod tests {
         }
         let problem = find("/clients/x/token", Method::Get).unwrap_err();
         assert_eq!(problem.detail(), "/clients/{clientId}/token is not part of this version of the server");
+    }
+
+    /// The right of every method of every route, so that no route is added without one.
+    const RIGHTS: &[(&str, Right)] = &[
+        ("POST /publish", Right::Publish),
+        ("GET /channels", Right::Manage),
+        ("GET /channels/{channel}", Right::Subscribe),
+        ("POST /channels/{channel}", Right::Publish),
+        ("DELETE /channels/{channel}", Right::Manage),
+        ("GET /sse", Right::Subscribe),
+        ("GET /events", Right::Subscribe),
+        ("GET /healthz", Right::Public),
+        ("GET /readyz", Right::Public),
+        ("POST /events/send", Right::Publish),
+        ("POST /sse/broadcast", Right::Publish),
+        ("POST /sse/broadcast-all", Right::Publish),
+        ("POST /sse/notify-user", Right::Publish),
+        ("POST /notify", Right::Publish),
+        ("POST /progress", Right::Publish),
+        ("POST /data-update", Right::Publish),
+        ("GET /metrics", Right::Manage),
+        ("GET /sse/stats", Right::Manage),
+        ("GET /clients/{clientId}", Right::Manage),
+        ("DELETE /clients/{clientId}", Right::Manage),
+        ("POST /events/subscribe", Right::OwnStream),
+        ("POST /events/unsubscribe", Right::OwnStream),
+        ("POST /sse/subscribe", Right::OwnStream),
+        ("POST /sse/unsubscribe", Right::OwnStream),
+    ];
+
+    /// Every method of every route in [`ROUTES`], with the pattern of its path.
+    fn services() -> impl Iterator<Item = (&'static str, &'static str, Service)> {
+        ROUTES.iter().flat_map(|route| {
+            let methods = [("GET", route.read), ("POST", route.write), ("DELETE", route.delete)];
+            methods.into_iter().filter_map(|(method, service)| Some((method, route.path.pattern(), service?)))
+        })
+    }
+
+    #[test]
+    fn every_route_has_its_right() {
+        let found: Vec<(String, Right)> =
+            services().map(|(method, path, service)| (format!("{method} {path}"), service.right)).collect();
+        let found: Vec<(&str, Right)> = found.iter().map(|(line, right)| (line.as_str(), *right)).collect();
+        assert_eq!(found, RIGHTS);
+        for path in ["/publish", "/channels/a", "*"] {
+            assert_eq!(find(path, Method::Options).map(|routed| routed.right), Ok(Right::Public), "{path}");
+        }
+    }
+
+    /// What shows that a request may come from anybody.
+    const SIGNS: [&str; 3] =
+        ["Host: evil.example", "X-Forwarded-For: 203.0.113.9", "Origin: http://evil.example"];
+
+    /// Whether a request with this right is refused for each of [`SIGNS`].
+    fn refused_for(right: Right) -> [bool; 3] {
+        match right {
+            Right::Public | Right::Subscribe => [true, false, false],
+            Right::OwnStream => [true, false, true],
+            Right::Publish | Right::Manage => [true, true, true],
+        }
+    }
+
+    /// Asks for every method of every route with every sign. Bodies are announced and never come.
+    #[test]
+    fn every_route_is_refused_exactly_what_its_right_forbids() {
+        for ((method, pattern, _), (line, right)) in services().zip(RIGHTS) {
+            let path = pattern.replace("{channel}", "a").replace("{clientId}", "x");
+            for (sign, is_refused) in SIGNS.into_iter().zip(refused_for(*right)) {
+                let host = if sign.starts_with("Host") { "" } else { "Host: localhost\r\n" };
+                let text = format!("{method} {path} HTTP/1.1\r\n{host}{sign}\r\nContent-Length: 9\r\n\r\n");
+                let decision = decide(&head(&text), &options(), ServerStatus::Ready);
+                let refusal = decision.admission.err().map(|problem| problem.status());
+                assert_eq!(refusal, is_refused.then_some(Status::FORBIDDEN), "{line}, {sign}");
+                assert_eq!(decision.is_publish, *right == Right::Publish, "{line}");
+            }
+        }
     }
 }

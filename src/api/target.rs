@@ -107,7 +107,7 @@ fn take_channels(items: Vec<Found<'_>>) -> Result<SmallVec<[Cow<'_, str>; 1]>, A
 }
 
 /// Checks the name of a channel to publish to.
-fn check_name(field: &'static str, name: &str) -> Result<(), ApiError> {
+pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), ApiError> {
     ChannelName::check(name).map_err(|error| match error {
         NameError::Pattern => ApiError::PatternTarget { field, name: quoted(name) },
         NameError::Empty | NameError::TooLong { .. } | NameError::Forbidden { .. } => {

@@ -1,11 +1,11 @@
 //! Requests to replies, and committed events to answers. `hostile` has the bad requests.
 
 use super::*;
-use crate::auth::Rights;
+use crate::auth::{Permission, Rights};
 use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::base::name::Selector;
-use crate::conn::Lines;
-use crate::http::{ResponseContext, Version, http_date, parse};
+use crate::conn::{Admission, BodyPlan, Lines};
+use crate::http::{RequestHead, ResponseContext, Version, http_date, parse};
 use crate::hub::Retention;
 use crate::hub::{Backlog, Begin, HOLD_STEPS, HubOptions};
 use std::time::SystemTime;
@@ -48,9 +48,14 @@ fn with_checks<T>(act: impl FnOnce(Checks<'_>) -> T) -> T {
     FINGERPRINTS.with(|fingerprints| HUB.with(|hub| act(Checks { fingerprints, hub })))
 }
 
-/// Handles a request. All requests of a test use the same fingerprints.
+/// Handles a request, and decides about its head. All requests of a test use the same fingerprints.
 pub(super) fn handle(head: &RequestHead, body: &[u8], options: &ApiOptions, status: ServerStatus) -> Reply {
-    with_checks(|checks| super::handle(head, body, options, status, checks))
+    let request = Request { head: head.clone(), body: body.to_vec(), permission: None };
+    with_checks(|checks| super::handle(&request, options, status, checks))
+}
+
+fn admitted(head: &RequestHead, status: ServerStatus) -> Result<Admission, Problem> {
+    decide(head, &options(), status).admission
 }
 
 pub(super) fn ask(line: &str, body: &str) -> Reply {
@@ -175,7 +180,7 @@ fn an_array_is_published_whole() {
 }
 
 fn lines(bytes: &[u8], first_line: u64) -> ReadLines {
-    let lines = Lines { head: None, bytes: bytes.to_vec(), first_line, is_end: true, failure: None };
+    let lines = Lines { permission: None, bytes: bytes.to_vec(), first_line, is_end: true, failure: None };
     with_checks(|checks| read_lines(&lines, &Permission::everything(), checks))
 }
 
@@ -285,7 +290,7 @@ fn requests_that_this_version_lacks_get_501() {
         ("DELETE /users/u/streams", ""),
         ("POST /users/u/revoke", ""),
     ] {
-        let BodyPlan::Refuse(problem) = plan_body(&request(line, headers)).body else { panic!("{line}") };
+        let problem = admitted(&request(line, headers), ServerStatus::Ready).unwrap_err();
         assert_eq!(problem.status().code(), 501, "{line}");
     }
 }
@@ -327,15 +332,15 @@ fn the_head_determines_how_the_body_is_read() {
         ("POST /dashboard", "", "501"),
         ("GET /channels/%", "", "400"),
     ] {
-        let plan = plan_body(&request(line, headers));
+        let decision = decide(&request(line, headers), &options(), ServerStatus::Ready);
         let is_publish =
             line.starts_with("POST ") && !line.ends_with("/nothing") && !line.ends_with("/dashboard");
-        assert_eq!(plan.is_publish, is_publish, "{line}");
-        let found = match plan.body {
-            BodyPlan::Whole => "whole".to_owned(),
-            BodyPlan::Short => "short".to_owned(),
-            BodyPlan::Lines => "lines".to_owned(),
-            BodyPlan::Refuse(problem) => problem.status().code().to_string(),
+        assert_eq!(decision.is_publish, is_publish, "{line}");
+        let found = match decision.admission.map(|admission| admission.body) {
+            Ok(BodyPlan::Whole) => "whole".to_owned(),
+            Ok(BodyPlan::Short) => "short".to_owned(),
+            Ok(BodyPlan::Lines) => "lines".to_owned(),
+            Err(problem) => problem.status().code().to_string(),
         };
         assert_eq!(found, expected, "{line} {headers}");
     }
@@ -383,8 +388,8 @@ fn a_server_that_drains_takes_no_events_but_still_gets_subscribes() {
     assert!(matches!(ask("GET /channels", ServerStatus::Draining), Reply::ListChannels(_)));
     assert!(matches!(ask("GET /sse", ServerStatus::Draining), Reply::Subscribe(_)));
     let head = request("POST /publish", "Content-Type: application/x-ndjson\r\n");
-    assert!(admit(&head, &options(), ServerStatus::Ready).is_ok());
-    let problem = admit(&head, &options(), ServerStatus::Draining).unwrap_err();
+    assert!(admitted(&head, ServerStatus::Ready).is_ok());
+    let problem = admitted(&head, ServerStatus::Draining).unwrap_err();
     assert_eq!(problem.status(), Status::SERVICE_UNAVAILABLE);
 }
 
@@ -411,8 +416,32 @@ fn foreign_hosts_and_foreign_pages_are_refused() {
     assert_eq!(response(reply("POST /channels/a")).status(), Status::FORBIDDEN);
     assert!(matches!(reply("GET /sse"), Reply::Subscribe(_)), "reading is what CORS protects");
     let lines = request("POST /publish", &format!("Content-Type: application/x-ndjson\r\n{page}"));
-    let problem = admit(&lines, &options(), ServerStatus::Ready).unwrap_err();
+    let problem = admitted(&lines, ServerStatus::Ready).unwrap_err();
     assert_eq!(problem.status(), Status::FORBIDDEN);
+}
+
+#[test]
+fn a_request_may_do_what_was_decided_by_its_head_and_no_more() {
+    let permission = Permission::new(Rights::Only(vec![]), Rights::Only(vec![]));
+    let body = br#"{"channel":"a","data":1}"#.to_vec();
+    let change = br#"{"channel":"a","clientId":"0000000000000000000000000000002a-1-c"}"#.to_vec();
+    for (line, body) in [
+        ("POST /publish", &body),
+        ("POST /channels/a", &body),
+        ("POST /sse/broadcast?channel=a", &body),
+        ("POST /events/subscribe", &change),
+        ("DELETE /channels/a", &body),
+        ("GET /channels/a", &body),
+    ] {
+        let ask = |permission| {
+            let request = Request { head: request(line, ""), body: body.clone(), permission };
+            with_checks(|checks| super::handle(&request, &options(), ServerStatus::Ready, checks))
+        };
+        assert_eq!(response(ask(Some(permission.clone()))).status(), Status::FORBIDDEN, "{line}");
+        assert!(!matches!(ask(Some(Permission::everything())), Reply::Respond(_)), "{line}");
+    }
+    let problem = publish::check_path("a", &permission).unwrap_err();
+    assert_eq!(Problem::from(problem).status(), Status::FORBIDDEN, "before the body");
 }
 
 #[test]
@@ -427,7 +456,7 @@ fn a_channel_that_may_not_be_published_to_is_403() {
             .is_err()
     );
     let bytes = b"{\"channel\":\"b\",\"data\":1}\n".to_vec();
-    let lines = Lines { head: None, bytes, first_line: 1, is_end: true, failure: None };
+    let lines = Lines { permission: None, bytes, first_line: 1, is_end: true, failure: None };
     assert_eq!(
         with_checks(|checks| read_lines(&lines, &permission, checks)).error.unwrap().problem.status(),
         Status::FORBIDDEN

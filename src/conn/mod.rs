@@ -35,8 +35,8 @@ use closing::{Farewell, Lingering};
 use exchange::Exchange;
 pub use opening::Opening;
 pub use state::{
-    Action, BodyPlan, CloseReason, Common, ConnOptions, Context, Flushed, Input, Lines, OwnRuns, Plan,
-    Refusals, SHORT_BODY_BYTES_MAX, Taken,
+    Action, Admission, BodyPlan, CloseReason, Common, ConnOptions, Context, Decision, Flushed, Input, Lines,
+    OwnRuns, Refusals, Request, SHORT_BODY_BYTES_MAX, Taken,
 };
 use stream::Stream;
 
@@ -260,9 +260,26 @@ impl Connection {
         }
     }
 
+    /// The head after [`Action::Head`]. [`Connection::decide`] is due.
+    #[must_use]
+    pub fn undecided(&self) -> Option<&RequestHead> {
+        match &self.phase {
+            Phase::Exchange(exchange) => exchange.undecided(),
+            Phase::Stream(_) | Phase::Lingering(_) | Phase::Closed { .. } => None,
+        }
+    }
+
+    /// Reads the body of the request whose head is undecided, or answers that request at once if it is
+    /// refused. Does nothing if no head is undecided.
+    pub fn decide(&mut self, context: &Context<'_>, decision: Decision) {
+        if let Phase::Exchange(exchange) = &mut self.phase {
+            exchange.decide(context, decision);
+        }
+    }
+
     /// Hands over the request after [`Action::Request`]. One answer is due: [`Connection::answer`] or
     /// [`Connection::begin_stream`].
-    pub fn take_request(&mut self, now: Instant) -> Option<(RequestHead, Vec<u8>)> {
+    pub fn take_request(&mut self, now: Instant) -> Option<Request> {
         match &mut self.phase {
             Phase::Exchange(exchange) => exchange.take_request(now),
             Phase::Stream(_) | Phase::Lingering(_) | Phase::Closed { .. } => None,

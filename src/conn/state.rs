@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use crate::auth::Permission;
 use crate::frame::coding::{CodedRun, Coding};
 use crate::frame::notice::{KeepaliveStyle, Notice};
 use crate::frame::outbox::OutboxLimits;
@@ -32,12 +33,10 @@ pub struct ConnOptions {
     pub body_bytes_max: usize,
     /// Limits of the outbox of a stream.
     pub outbox: OutboxLimits,
-    /// Decides by a request's head how its body is read.
-    pub plan_body: fn(&RequestHead) -> Plan,
 }
 
 impl Default for ConnOptions {
-    /// No pings, and every body is read whole. Tests and benches set the fields that matter to them.
+    /// No pings. Tests and benches set the fields that matter to them.
     fn default() -> ConnOptions {
         ConnOptions {
             head_timeout: Duration::from_secs(10),
@@ -49,22 +48,30 @@ impl Default for ConnOptions {
             keepalive_style: KeepaliveStyle::Event,
             body_bytes_max: 1 << 20,
             outbox: OutboxLimits { bytes_max: 1 << 18, frames_max: 256 },
-            plan_body: |_| Plan { body: BodyPlan::Whole, is_publish: false },
         }
     }
 }
 
 /// The decision about a request, by its head alone.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// How the body is read.
-    pub body: BodyPlan,
+pub struct Decision {
+    /// What the request may do, or why it is refused.
+    pub admission: Result<Admission, Problem>,
     /// The request publishes. If it is answered with an error, the [`Refusals`] count it.
     pub is_publish: bool,
 }
 
-/// How a request's body is read.
+/// A request is not refused for its head.
 #[derive(Clone, Debug)]
+pub struct Admission {
+    /// What the request may do.
+    pub permission: Permission,
+    /// How its body is read.
+    pub body: BodyPlan,
+}
+
+/// How a request's body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyPlan {
     /// Whole, up to `ConnOptions::body_bytes_max`.
     Whole,
@@ -72,8 +79,6 @@ pub enum BodyPlan {
     Short,
     /// As lines, each up to `ConnOptions::body_bytes_max`. The body may have any length.
     Lines,
-    /// Not at all: the request is refused.
-    Refuse(Problem),
 }
 
 /// The largest body, in bytes, of a request that only names something.
@@ -207,6 +212,9 @@ pub enum Action {
     Receive,
     /// Offer the waiting bytes to the driver ([`super::Connection::offer`]).
     Send,
+    /// The head of a request is complete: [`super::Connection::undecided`]. There is no other action
+    /// before [`super::Connection::decide`], and nothing behind the head is read.
+    Head,
     /// A request is complete: [`super::Connection::take_request`].
     Request,
     /// Lines of a body have arrived: [`super::Connection::take_lines`].
@@ -217,11 +225,23 @@ pub enum Action {
     Close(CloseReason),
 }
 
+/// A complete request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its head.
+    pub head: RequestHead,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// What it may do; `None` if nothing was decided by its head, as for `GET` and `HEAD` without a
+    /// body.
+    pub permission: Option<Permission>,
+}
+
 /// Whole lines of a body, and their place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lines {
-    /// The request's head, only with the first lines of its body.
-    pub head: Option<RequestHead>,
+    /// What the request may do, only with the first lines of its body.
+    pub permission: Option<Permission>,
     /// The lines. Only the last line of a body may lack its line feed.
     pub bytes: Vec<u8>,
     /// The number of the first line in `bytes`, counted from 1.

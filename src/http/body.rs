@@ -18,7 +18,7 @@ pub struct BodyDecoder {
     announced_bytes: u64,
     bytes_max: u64,
     /// Bytes of the current size line, or of all trailers.
-    line_bytes: usize,
+    line_bytes: u32,
     size_digits: u8,
 }
 
@@ -207,10 +207,10 @@ impl BodyDecoder {
 
     fn count_line_byte(&mut self) -> Result<(), RequestError> {
         self.line_bytes += 1;
-        if self.state.is_in_trailers() && self.line_bytes > TRAILER_BYTES_MAX {
+        if self.state.is_in_trailers() && self.line_bytes as usize > TRAILER_BYTES_MAX {
             return Err(RequestError::TrailersTooLong { limit_bytes: TRAILER_BYTES_MAX });
         }
-        if self.state.is_in_size_line() && self.line_bytes > CHUNK_LINE_BYTES_MAX {
+        if self.state.is_in_size_line() && self.line_bytes as usize > CHUNK_LINE_BYTES_MAX {
             return Err(RequestError::ChunkLineTooLong { limit_bytes: CHUNK_LINE_BYTES_MAX });
         }
         Ok(())

@@ -37,7 +37,7 @@ pub(crate) use builder::bounds;
 #[cfg(feature = "cli")]
 pub(crate) use settings::{Bounds, DURATION_MAX};
 
-use crate::api::{self, ApiOptions, Reach};
+use crate::api::{ApiOptions, Reach};
 use crate::base::id::EpochTag;
 use crate::base::random::Random;
 use crate::conn::ConnOptions;
@@ -272,7 +272,6 @@ fn shard_options(
                 bytes_max: settings.outbox_bytes_max,
                 frames_max: u32::try_from(settings.outbox_frames_max).unwrap_or(u32::MAX),
             },
-            plan_body: api::plan_body,
         },
         api: addresses
             .iter()

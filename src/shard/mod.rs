@@ -24,7 +24,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::api::{self, ApiOptions};
+use crate::api::ApiOptions;
 use crate::base::mailbox::Receiver;
 use crate::base::random::Random;
 use crate::conn::{Common, ConnOptions};
@@ -104,7 +104,7 @@ impl Default for ShardOptions {
     fn default() -> ShardOptions {
         ShardOptions {
             number: 0,
-            conn: ConnOptions { plan_body: api::plan_body, ..ConnOptions::default() },
+            conn: ConnOptions::default(),
             api: vec![ApiOptions::default()],
             connections_max: 1000,
             retry: Duration::from_secs(3),

@@ -29,6 +29,17 @@ fn begin_publish(server: &Server) -> Client {
     client
 }
 
+/// As [`begin_publish`], with a body of lines of which none has come.
+fn begin_lines(server: &Server) -> Client {
+    let mut client = Client::connect(server);
+    client.send(
+        "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+         Expect: 100-continue\r\nContent-Length: 24\r\n\r\n",
+    );
+    assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    client
+}
+
 const READYZ: &str = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 fn wait_until_draining(server: &Server) {
@@ -47,7 +58,7 @@ fn a_drain_tells_everybody_and_ends_well(io: DriverKind) {
         }
         let mut idle = Client::connect(&server);
         assert_eq!(idle.ask(READYZ).status(), 200);
-        let mut held = begin_publish(&server);
+        let (mut held, mut held_lines) = (begin_publish(&server), begin_lines(&server));
         server.signal(signal);
         wait_until_draining(&server);
 
@@ -87,7 +98,9 @@ fn a_drain_tells_everybody_and_ends_well(io: DriverKind) {
         held.send("i");
         let answer = held.answer();
         assert_eq!(answer.text(), unavailable);
-        drop((held, idle, streams));
+        held_lines.send("{\"channel\":\"a\",\"data\":1}");
+        assert_eq!(held_lines.answer().text(), unavailable);
+        drop((held, held_lines, idle, streams));
         assert_eq!(server.wait_for_exit().code(), Some(0));
         assert!(server.log().contains("drained"), "{}", server.log());
     }

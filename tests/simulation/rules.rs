@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use downpour::api::{self, ApiOptions};
+use downpour::api::ApiOptions;
 use downpour::base::random::SplitMix64;
 use downpour::conn::ConnOptions;
 use downpour::driver::sim::SimOptions;
@@ -173,7 +173,6 @@ fn shard(random: &mut SplitMix64) -> ShardOptions {
                 bytes_max: *pick(random, &[200, 1000, 5000, 20_000]),
                 frames_max: *pick(random, &[1, 2, 8, 32]),
             },
-            plan_body: api::plan_body,
             ..ConnOptions::default()
         },
         api: vec![ApiOptions { stream_channels_max: *pick(random, &[16, 4]), ..ApiOptions::default() }],

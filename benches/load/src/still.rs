@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use downpour::Event;
-use downpour::api::{self, ApiOptions};
+use downpour::api::ApiOptions;
 use downpour::base::id::{ConnId, EpochTag};
 use downpour::base::limits::COMPLETIONS_PER_WAIT_MAX;
 use downpour::base::mailbox::{Receiver, Wake};
@@ -359,7 +359,6 @@ fn options(number: usize, streams: usize) -> ShardOptions {
             publish_timeout: seconds(5),
             body_bytes_max: 1024 * 1024,
             outbox: OutboxLimits { bytes_max: 256 * 1024, frames_max: 1024 },
-            plan_body: api::plan_body,
             ..ConnOptions::default()
         },
         api: vec![ApiOptions { stream_channels_max: 16, ..ApiOptions::default() }],

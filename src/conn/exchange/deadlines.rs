@@ -19,7 +19,7 @@ impl Exchange {
                 Some(self.began + options.body_timeout)
             }
             Progress::HandedOver => Some(self.began + options.publish_timeout),
-            Progress::Ready { .. } | Progress::Ended => None,
+            Progress::Undecided { .. } | Progress::Ready(_) | Progress::Ended => None,
         };
         let writing = (!self.out.is_empty()).then(|| self.written + options.idle_timeout);
         [reading, writing].into_iter().flatten().min()
@@ -61,7 +61,7 @@ impl Exchange {
                     self.progress = Progress::Ended; // It is already answered.
                 }
             }
-            Progress::Ready { .. } | Progress::Ended => {}
+            Progress::Undecided { .. } | Progress::Ready(_) | Progress::Ended => {}
         }
         None
     }

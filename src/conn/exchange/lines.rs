@@ -2,14 +2,15 @@
 
 use super::LINES_BYTES_MAX;
 use super::reading::decode_while;
+use crate::auth::Permission;
 use crate::conn::state::Lines;
-use crate::http::{BodyDecoder, Problem, RequestHead, Status};
+use crate::http::{BodyDecoder, Problem, Status};
 
 /// How far a body of lines is read and handed over.
 #[derive(Debug)]
 pub(super) struct LinesProgress {
     /// Handed over with the first lines.
-    head: Option<RequestHead>,
+    permission: Option<Permission>,
     decoder: BodyDecoder,
     /// Data that is not handed over yet.
     lines: Vec<u8>,
@@ -26,9 +27,9 @@ pub(super) struct LinesProgress {
 }
 
 impl LinesProgress {
-    pub(super) fn new(head: RequestHead, decoder: BodyDecoder) -> LinesProgress {
+    pub(super) fn new(permission: Permission, decoder: BodyDecoder) -> LinesProgress {
         LinesProgress {
-            head: Some(head),
+            permission: Some(permission),
             decoder,
             lines: Vec::new(),
             whole: 0,
@@ -111,6 +112,6 @@ impl LinesProgress {
         self.whole = 0;
         self.is_handed_over = true;
         self.is_end_handed_over = is_end;
-        Lines { head: self.head.take(), bytes, first_line, is_end, failure: self.failure.clone() }
+        Lines { permission: self.permission.take(), bytes, first_line, is_end, failure: self.failure.clone() }
     }
 }

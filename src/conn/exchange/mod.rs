@@ -8,9 +8,10 @@ mod reading;
 
 use std::time::Instant;
 
+use crate::auth::Permission;
 use crate::base::account::Held;
 use crate::conn::opening::Opening;
-use crate::conn::state::{Action, Context, Lines};
+use crate::conn::state::{Action, Context, Lines, Request};
 use crate::frame::coding::Coding;
 use crate::frame::outbox::Outbox;
 use crate::frame::run::Run;
@@ -60,10 +61,12 @@ pub(super) struct Exchange {
 enum Progress {
     /// Waits for a request, or reads its head.
     Head,
+    /// The head is complete and waits for a decision.
+    Undecided { head: RequestHead },
     /// Reads a body that is handed over whole.
-    Body { head: RequestHead, decoder: BodyDecoder, body: Vec<u8> },
+    Body { head: RequestHead, permission: Permission, decoder: BodyDecoder, body: Vec<u8> },
     /// The request is complete and waits to be handed over.
-    Ready { head: RequestHead, body: Vec<u8> },
+    Ready(Request),
     /// The request was handed over and its answer is due.
     HandedOver,
     /// Reads a body of lines.
@@ -116,7 +119,8 @@ impl Exchange {
             Progress::Body { body, .. } => body.len(),
             Progress::Lines(lines) => lines.held_bytes(),
             Progress::Head
-            | Progress::Ready { .. }
+            | Progress::Undecided { .. }
+            | Progress::Ready(_)
             | Progress::HandedOver
             | Progress::Discard { .. }
             | Progress::Ended => 0,
@@ -135,9 +139,11 @@ impl Exchange {
             Progress::Lines(lines) if lines.failure.is_some() => return false,
             Progress::Head => self.asker = UNKNOWN_ASKER,
             Progress::Body { .. } | Progress::Lines(_) => {}
-            Progress::Ready { .. } | Progress::HandedOver | Progress::Discard { .. } | Progress::Ended => {
-                return false;
-            }
+            Progress::Undecided { .. }
+            | Progress::Ready(_)
+            | Progress::HandedOver
+            | Progress::Discard { .. }
+            | Progress::Ended => return false,
         }
         self.refuse_body(context, problem.clone());
         true
@@ -170,8 +176,9 @@ impl Exchange {
             Progress::HandedOver => true,
             Progress::Lines(lines) => lines.is_handed_over,
             Progress::Head
+            | Progress::Undecided { .. }
             | Progress::Body { .. }
-            | Progress::Ready { .. }
+            | Progress::Ready(_)
             | Progress::Discard { .. }
             | Progress::Ended => false,
         }
@@ -183,7 +190,7 @@ impl Exchange {
             Progress::Head => self.out.bytes() <= ANSWER_BYTES_MAX,
             Progress::Body { .. } | Progress::Discard { .. } => true,
             Progress::Lines(lines) => !lines.is_handed_over && !lines.is_at_end(),
-            Progress::Ready { .. } | Progress::HandedOver | Progress::Ended => false,
+            Progress::Undecided { .. } | Progress::Ready(_) | Progress::HandedOver | Progress::Ended => false,
         }
     }
 
@@ -236,7 +243,8 @@ impl Exchange {
 
     pub(super) fn poll_request(&self) -> Option<Action> {
         match &self.progress {
-            Progress::Ready { .. } => Some(Action::Request),
+            Progress::Undecided { .. } => Some(Action::Head),
+            Progress::Ready(_) => Some(Action::Request),
             Progress::Lines(lines) if lines.is_due() => Some(Action::Lines),
             Progress::Lines(_)
             | Progress::Head
@@ -247,16 +255,28 @@ impl Exchange {
         }
     }
 
-    pub(super) fn take_request(&mut self, now: Instant) -> Option<(RequestHead, Vec<u8>)> {
-        if !matches!(self.progress, Progress::Ready { .. }) {
+    pub(super) fn undecided(&self) -> Option<&RequestHead> {
+        match &self.progress {
+            Progress::Undecided { head } => Some(head),
+            Progress::Head
+            | Progress::Body { .. }
+            | Progress::Ready(_)
+            | Progress::HandedOver
+            | Progress::Lines(_)
+            | Progress::Discard { .. }
+            | Progress::Ended => None,
+        }
+    }
+
+    pub(super) fn take_request(&mut self, now: Instant) -> Option<Request> {
+        if !matches!(self.progress, Progress::Ready(_)) {
             return None;
         }
-        let Progress::Ready { head, body } = std::mem::replace(&mut self.progress, Progress::HandedOver)
-        else {
+        let Progress::Ready(request) = std::mem::replace(&mut self.progress, Progress::HandedOver) else {
             return None;
         };
         self.began = now;
-        Some((head, body))
+        Some(request)
     }
 
     pub(super) fn take_lines(&mut self, now: Instant) -> Option<Lines> {

@@ -4,7 +4,7 @@ use super::lines::LinesProgress;
 use super::{
     ANSWER_BYTES_MAX, Asker, DISCARD_BYTES_MAX, Exchange, IDLE_BUFFER_BYTES_MAX, Progress, UNKNOWN_ASKER,
 };
-use crate::conn::state::{BodyPlan, Context, Plan, SHORT_BODY_BYTES_MAX};
+use crate::conn::state::{Admission, BodyPlan, Context, Decision, Request, SHORT_BODY_BYTES_MAX};
 use crate::http::{BodyDecoder, BodyFraming, CONTINUE, Method, Problem, RequestError, RequestHead};
 
 impl Exchange {
@@ -16,7 +16,9 @@ impl Exchange {
                 Progress::Body { .. } => self.read_body(context),
                 Progress::Lines(_) => self.read_lines(context),
                 Progress::Discard { .. } => self.discard_body(context),
-                Progress::Ready { .. } | Progress::HandedOver | Progress::Ended => false,
+                Progress::Undecided { .. } | Progress::Ready(_) | Progress::HandedOver | Progress::Ended => {
+                    false
+                }
             };
             if !goes_on {
                 break;
@@ -36,7 +38,7 @@ impl Exchange {
         let Ok(Some((head, consumed))) = self.scanner.parse(bytes) else { return false };
         self.input.extend_from_slice(&bytes[consumed..]);
         self.began = context.now;
-        self.begin_request(context, head);
+        self.begin_request(head);
         true
     }
 
@@ -58,7 +60,7 @@ impl Exchange {
             Ok(Some((head, consumed))) => {
                 self.at += consumed;
                 self.began = context.now;
-                self.begin_request(context, head);
+                self.begin_request(head);
                 true
             }
             Err(error) => {
@@ -69,55 +71,81 @@ impl Exchange {
         }
     }
 
-    /// Chooses the next step by the head alone.
-    fn begin_request(&mut self, context: &Context<'_>, head: RequestHead) {
-        let Plan { body: plan, is_publish } = (context.options.plan_body)(&head);
+    /// Asks for a decision by the head alone. `GET` and `HEAD` without a body need none: the complete
+    /// request is there, and it publishes nothing.
+    fn begin_request(&mut self, head: RequestHead) {
         self.asker = Asker {
             version: head.version(),
             is_persistent: head.is_persistent(),
             head_only: head.method() == Method::Head,
-            is_publish,
+            is_publish: false,
         };
-        let bytes_max = match &plan {
+        let has_body = !matches!(head.framing(), BodyFraming::None | BodyFraming::Length(0));
+        self.progress = if !has_body && matches!(head.method(), Method::Get | Method::Head) {
+            Progress::Ready(Request { head, body: Vec::new(), permission: None })
+        } else {
+            Progress::Undecided { head }
+        };
+    }
+
+    pub(in crate::conn) fn decide(&mut self, context: &Context<'_>, decision: Decision) {
+        if !matches!(self.progress, Progress::Undecided { .. }) {
+            return;
+        }
+        let Progress::Undecided { head } = std::mem::replace(&mut self.progress, Progress::Ended) else {
+            return;
+        };
+        self.began = context.now;
+        self.asker.is_publish = decision.is_publish;
+        match decision.admission {
+            Ok(admission) => self.begin_body(context, head, admission),
+            Err(problem) => self.refuse_head(context, &head, problem),
+        }
+        self.advance(context);
+    }
+
+    fn begin_body(&mut self, context: &Context<'_>, head: RequestHead, admission: Admission) {
+        let Admission { permission, body: plan } = admission;
+        let bytes_max = match plan {
             BodyPlan::Whole => context.options.body_bytes_max as u64,
             BodyPlan::Short => context.options.body_bytes_max.min(SHORT_BODY_BYTES_MAX) as u64,
             BodyPlan::Lines => u64::MAX,
-            BodyPlan::Refuse(_) => DISCARD_BYTES_MAX,
         };
-        let decoder = BodyDecoder::new(head.framing(), bytes_max);
-        match (plan, decoder) {
-            (BodyPlan::Refuse(problem), Ok(decoder)) => {
-                // A client that waits for `100 Continue` gets the refusal instead and may then send no
-                // body, so the connection ends.
-                let is_kept = self.asker.is_persistent && !head.expects_continue();
-                self.asker.is_persistent = is_kept;
-                self.put_answer(context, &problem.into_response(), true);
-                self.progress = if is_kept { Progress::Discard { decoder } } else { Progress::Ended };
+        let decoder = match BodyDecoder::new(head.framing(), bytes_max) {
+            Ok(decoder) => decoder,
+            Err(error) => return self.refuse(context, Problem::from(error)),
+        };
+        if head.expects_continue() && !decoder.is_done() && self.at == self.input.len() {
+            self.put(context, CONTINUE.to_vec());
+        }
+        let buffer = match head.framing() {
+            BodyFraming::Length(length) => usize::try_from(length).unwrap_or(0).min(64 * 1024),
+            BodyFraming::None | BodyFraming::Chunked => 0,
+        };
+        self.progress = if plan == BodyPlan::Lines {
+            Progress::Lines(Box::new(LinesProgress::new(permission, decoder)))
+        } else {
+            let body = Vec::with_capacity(buffer);
+            if decoder.is_done() {
+                Progress::Ready(Request { head, body, permission: Some(permission) })
+            } else {
+                Progress::Body { head, permission, decoder, body }
             }
-            (BodyPlan::Refuse(problem), Err(_)) => self.refuse(context, problem),
-            (BodyPlan::Whole | BodyPlan::Short | BodyPlan::Lines, Err(error)) => {
-                self.refuse(context, Problem::from(error))
-            }
-            (plan @ (BodyPlan::Whole | BodyPlan::Short | BodyPlan::Lines), Ok(decoder)) => {
-                if head.expects_continue() && !decoder.is_done() && self.at == self.input.len() {
-                    self.put(context, CONTINUE.to_vec());
-                }
-                self.progress = match plan {
-                    BodyPlan::Lines => Progress::Lines(Box::new(LinesProgress::new(head, decoder))),
-                    BodyPlan::Whole | BodyPlan::Short | BodyPlan::Refuse(_) if decoder.is_done() => {
-                        Progress::Ready { head, body: Vec::new() }
-                    }
-                    BodyPlan::Whole | BodyPlan::Short | BodyPlan::Refuse(_) => {
-                        let body = Vec::with_capacity(match head.framing() {
-                            BodyFraming::Length(length) => {
-                                usize::try_from(length).unwrap_or(0).min(64 * 1024)
-                            }
-                            BodyFraming::None | BodyFraming::Chunked => 0,
-                        });
-                        Progress::Body { head, decoder, body }
-                    }
-                };
-            }
+        };
+    }
+
+    /// Answers a request that is refused for its head. A short body is then skipped; a longer one ends
+    /// the connection.
+    fn refuse_head(&mut self, context: &Context<'_>, head: &RequestHead, problem: Problem) {
+        let Ok(decoder) = BodyDecoder::new(head.framing(), DISCARD_BYTES_MAX) else {
+            return self.refuse(context, problem);
+        };
+        // A client that waits for `100 Continue` gets the refusal instead and may then send no body, so
+        // the connection ends.
+        self.asker.is_persistent &= !head.expects_continue();
+        self.put_answer(context, &problem.into_response(), true);
+        if self.asker.is_persistent {
+            self.progress = Progress::Discard { decoder };
         }
     }
 
@@ -133,9 +161,10 @@ impl Exchange {
             Ok(consumed) => self.at += consumed,
         }
         if is_done
-            && let Progress::Body { head, body, .. } = std::mem::replace(&mut self.progress, Progress::Ended)
+            && let Progress::Body { head, permission, body, .. } =
+                std::mem::replace(&mut self.progress, Progress::Ended)
         {
-            self.progress = Progress::Ready { head, body };
+            self.progress = Progress::Ready(Request { head, body, permission: Some(permission) });
         }
         false
     }
@@ -197,7 +226,8 @@ impl Exchange {
             }
             Progress::Body { .. } => self.refuse(context, broken_off()),
             Progress::Head
-            | Progress::Ready { .. }
+            | Progress::Undecided { .. }
+            | Progress::Ready(_)
             | Progress::HandedOver
             | Progress::Discard { .. }
             | Progress::Ended => self.progress = Progress::Ended,

@@ -18,6 +18,8 @@ fn states() -> Vec<(&'static str, Bench)> {
     answered.1.receive(head.as_bytes());
     let mut unread = ("unread", Bench { room: 5, ..Bench::new() });
     unread.1.receive(head.as_bytes());
+    let mut undecided = ("undecided", Bench { holds_heads: true, ..Bench::holding() });
+    undecided.1.receive(post("/1", "").as_bytes());
     let mut streaming = ("streaming", Bench::new());
     streaming.1.receive(get("/sse").as_bytes());
     let mut ending = ("ending", Bench::new());
@@ -28,6 +30,7 @@ fn states() -> Vec<(&'static str, Bench)> {
         idle,
         answered,
         with("in a head", &head.as_bytes()[..head.len() - 1]),
+        undecided,
         with("in a body", split(&post("/1", "body")).0),
         with("asked", head.as_bytes()),
         with("in lines", post_chunked("/lines").as_bytes()),
@@ -264,6 +267,7 @@ fn a_drain_finishes_the_current_request_and_no_more() {
                 bench.receive(b"0\r\n\r\n");
             }
             "unread" => bench.make_room(usize::MAX),
+            "undecided" => bench.decide(),
             _ => {}
         }
         while bench.conn.awaits_answer() {

@@ -2,6 +2,7 @@
 
 use super::super::BodyPlan;
 use super::*;
+use crate::auth::{Permission, Rights};
 use crate::frame::outbox::OutboxLimits;
 
 pub(super) fn options() -> ConnOptions {
@@ -14,18 +15,24 @@ pub(super) fn options() -> ConnOptions {
         keepalive: Some(KEEPALIVE),
         body_bytes_max: BODY_BYTES_MAX,
         outbox: OutboxLimits { bytes_max: 10_000, frames_max: 1000 },
-        plan_body,
         ..ConnOptions::default()
     }
 }
 
-fn plan_body(head: &RequestHead) -> Plan {
-    let body = match head.path_raw() {
-        "/lines" => BodyPlan::Lines,
-        "/refused" => BodyPlan::Refuse(Problem::not_found("nothing is here")),
-        _ => BodyPlan::Whole,
+/// What every request may do about whose head was decided.
+pub(super) fn permission() -> Permission {
+    Permission::new(Rights::Only(Vec::new()), Rights::All)
+}
+
+/// The decision about a request: `/refused` is refused, and `/lines` has a body of lines.
+pub(super) fn decision(head: &RequestHead) -> Decision {
+    let admit = |body| Ok(Admission { permission: permission(), body });
+    let admission = match head.path_raw() {
+        "/lines" => admit(BodyPlan::Lines),
+        "/refused" => Err(Problem::not_found("nothing is here")),
+        _ => admit(BodyPlan::Whole),
     };
-    Plan { body, is_publish: head.method() == Method::Post }
+    Decision { admission, is_publish: head.method() == Method::Post }
 }
 
 /// A request in two parts. The second part is its last two bytes.

@@ -7,6 +7,7 @@
 
 mod closing;
 mod deadlines;
+mod decisions;
 mod exchange;
 mod held;
 mod lines;
@@ -18,7 +19,8 @@ mod stream;
 use std::time::{Duration, Instant};
 
 use super::{
-    Action, CloseReason, Common, ConnOptions, Connection, Context, Flushed, Input, Lines, Phase, Plan, Taken,
+    Action, Admission, CloseReason, Common, ConnOptions, Connection, Context, Decision, Flushed, Input,
+    Lines, Phase, Request, Taken,
 };
 use crate::base::limits::READ_BUFFER_BYTES;
 use crate::frame::coding::Coding;
@@ -27,7 +29,8 @@ use crate::frame::run::Run;
 use crate::http::{HttpDate, Method, Problem, RequestHead, Response, ResponseContext, Status, Version};
 
 use messages::{
-    broken_lines, chunk, get, kept, last, lines, options, post, post_chunked, rendered, request, split,
+    broken_lines, chunk, decision, get, kept, last, lines, options, post, post_chunked, rendered, request,
+    split,
 };
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,6 +95,8 @@ struct Bench {
     may_try: bool,
     /// The test answers requests and lines. Otherwise they are answered at once.
     holds: bool,
+    /// The test decides about heads. Otherwise they are decided on at once.
+    holds_heads: bool,
     lines: String,
 }
 
@@ -114,6 +119,7 @@ impl Bench {
             under_way: UnderWay::Nothing,
             may_try: false,
             holds: false,
+            holds_heads: false,
             lines: String::new(),
         };
         bench.act();
@@ -144,6 +150,9 @@ impl Bench {
                 Some(action) => {
                     assert!(!self.is_closed(), "{action:?} after the close");
                     self.carry_out(action);
+                    if action == Action::Head && self.holds_heads {
+                        return; // The decision comes before any other action.
+                    }
                 }
             }
         }
@@ -158,6 +167,13 @@ impl Bench {
                 self.is_receiving = true;
             }
             Action::Send => self.send(),
+            Action::Head => {
+                assert!(!self.is_receiving, "nothing behind a head is read before it is decided on");
+                assert!(self.conn.take_request(self.now).is_none());
+                if !self.holds_heads {
+                    self.decide_now();
+                }
+            }
             Action::Request => self.take_request(),
             Action::Lines => self.take_lines(),
             Action::Shutdown => {
@@ -251,9 +267,22 @@ impl Bench {
         self.handle(Input::ReceiveEnded);
     }
 
+    fn decide_now(&mut self) {
+        let decision = decision(self.conn.undecided().expect("a head is undecided"));
+        self.with(|conn, context| conn.decide(context, decision));
+    }
+
+    /// Decides about the head that was held.
+    fn decide(&mut self) {
+        self.decide_now();
+        self.act();
+    }
+
     fn take_request(&mut self) {
         let now = self.now;
-        let (head, body) = self.conn.take_request(now).unwrap();
+        let Request { head, body, permission } = self.conn.take_request(now).unwrap();
+        let is_plain = body.is_empty() && matches!(head.method(), Method::Get | Method::Head);
+        assert!(permission == Some(messages::permission()) || (is_plain && permission.is_none()));
         assert!(self.conn.take_request(now).is_none(), "it is handed over once");
         let (method, path) = (head.method().as_str(), head.path_raw());
         let text = format!("{method} {path} {}", String::from_utf8_lossy(&body));
@@ -268,8 +297,10 @@ impl Bench {
     }
 
     fn take_lines(&mut self) {
-        let Lines { head, bytes, first_line, is_end, failure } = self.conn.take_lines(self.now).unwrap();
-        assert_eq!(head.is_some(), self.lines.is_empty(), "the head goes with the first lines");
+        let Lines { permission, bytes, first_line, is_end, failure } =
+            self.conn.take_lines(self.now).unwrap();
+        let expected = self.lines.is_empty().then(messages::permission);
+        assert_eq!(permission, expected, "it goes with the first lines");
         assert!(is_end || bytes.ends_with(b"\n"), "lines are whole");
         assert!(is_end || failure.is_none(), "a failure is an end");
         let text = String::from_utf8(bytes).unwrap();

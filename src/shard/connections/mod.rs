@@ -21,6 +21,7 @@ use crate::base::slots::Slots;
 use crate::base::wheel::Wheel;
 use crate::conn::{Action, Context, Input};
 use crate::driver::{Completion, Driver, SendStart};
+use crate::http::Problem;
 
 use expiry::{Hearing, MUCH_BYTES};
 use lingering::Lingerers;
@@ -269,6 +270,7 @@ impl<D: Driver> Shard<D> {
                     self.counters.note_close(reason);
                     return;
                 }
+                Some(Action::Head) => self.handle_head(conn),
                 Some(Action::Request) => self.handle_request(conn),
                 Some(Action::Lines) => self.handle_lines(conn),
                 None if self.count_held(conn) => {} // The refusal is still to be sent.
@@ -302,23 +304,41 @@ impl<D: Driver> Shard<D> {
         peer.is_timed = peer.conn.is_idle_stream();
     }
 
+    /// Decides about a request whose head is complete. A refusal is answered before the body is read.
+    fn handle_head(&mut self, conn: ConnId) {
+        let status = self.status();
+        let Shard { connections: Connections { peers, .. }, drain, options, common, now, date, .. } = self;
+        let context = Context { now: *now, date, options: &options.conn, common };
+        let Some(peer) = peers.get_mut(conn) else { return };
+        let Some(head) = peer.conn.undecided() else { return };
+        let mut decision = api::decide(head, &options.api[usize::from(peer.listener)], status);
+        if peer.is_over_limit && decision.is_publish {
+            decision.admission = decision.admission.and_then(|_| Err(over_limit(options.retry)));
+        }
+        if decision.admission.is_err() && (drain.is_on() || peer.is_over_limit) {
+            peer.conn.drain(*now); // Its last answer.
+        }
+        peer.conn.decide(&context, decision);
+    }
+
     fn handle_request(&mut self, conn: ConnId) {
         let status = self.status();
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         let Peer { is_over_limit, listener, .. } = *peer;
-        let Some((head, body)) = peer.conn.take_request(self.now) else { return };
+        let Some(request) = peer.conn.take_request(self.now) else { return };
         if let Some(request) = &mut peer.open_request {
             request.forget_request(); // An earlier request timed out.
         }
         let api = &self.options.api[usize::from(listener)];
         let checks = Checks { fingerprints: self.core.keys.fingerprints(), hub: &self.core.hub };
-        match api::handle(&head, &body, api, status, checks) {
+        match api::handle(&request, api, status, checks) {
             Reply::Subscribe(request) => self.subscribe(conn, &request),
             Reply::Respond(response) => self.answer(conn, &response),
             Reply::Report(form) => self.begin_report(conn, form),
             Reply::ListChannels(request) => self.begin_listing(conn, &request),
-            Reply::Publish { .. } | Reply::DropHistory(_) | Reply::Client(_) if is_over_limit => {
-                self.refuse_over_limit(conn)
+            Reply::DropHistory(_) | Reply::Client(_) if is_over_limit => {
+                let refusal = over_limit(self.options.retry).into_response();
+                self.answer(conn, &refusal);
             }
             Reply::Client(request) => self.begin_client_request(conn, request),
             Reply::DropHistory(channel) => {
@@ -334,4 +354,9 @@ impl<D: Driver> Shard<D> {
     pub(super) fn status(&self) -> ServerStatus {
         if self.drain.is_on() { ServerStatus::Draining } else { ServerStatus::Ready }
     }
+}
+
+/// The refusal over a connection beyond the limit. `retry` is when to try again.
+fn over_limit(retry: Duration) -> Problem {
+    Problem::too_many("the server has as many connections as it takes", retry)
 }

@@ -201,12 +201,6 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Answers a publish over a connection beyond the limit.
-    pub(super) fn refuse_over_limit(&mut self, conn: ConnId) {
-        let detail = "the server has as many connections as it takes";
-        self.answer(conn, &Problem::too_many(detail, self.options.retry).into_response());
-    }
-
     pub(super) fn refuse_batch(&mut self, conn: ConnId, form: Form, problem: Problem) {
         match form {
             Form::Whole(_) => self.answer(conn, &problem.into_response()),

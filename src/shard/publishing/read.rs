@@ -14,15 +14,13 @@ impl<D: Driver> Shard<D> {
         let status = self.status();
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         let Some(lines) = peer.conn.take_lines(self.now) else { return };
-        let is_over_limit = peer.is_over_limit;
         let request = peer.open_request.get_or_insert_default();
-        if let Some(head) = &lines.head {
+        if let Some(permission) = &lines.permission {
             request.lines = LinesAccount::default();
             request.forget_request(); // An earlier request timed out.
-            match api::admit(head, &self.options.api[usize::from(peer.listener)], status) {
-                Ok(_) if is_over_limit => return self.refuse_over_limit(conn),
-                Ok(permission) => request.permission = Some(permission),
-                Err(problem) => return self.answer(conn, &problem.into_response()),
+            request.permission = Some(permission.clone());
+            if let Err(problem) = api::check_ready(status) {
+                return self.answer(conn, &problem.into_response());
             }
         }
         let Some(permission) = &request.permission else { return };

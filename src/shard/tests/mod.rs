@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::core::{Core, CoreOptions};
 use super::{MAILBOX_MESSAGES_MAX, Shard, ShardOptions};
-use crate::api::{self, ApiOptions};
+use crate::api::ApiOptions;
 use crate::base::id::{EpochTag, NodeId, Sequence};
 use crate::base::random::{Random, SplitMix64};
 use crate::conn::ConnOptions;
@@ -175,7 +175,6 @@ fn options(number: usize) -> ShardOptions {
             publish_timeout: 5 * second,
             body_bytes_max: 1 << 20,
             outbox: OutboxLimits { bytes_max: 1 << 16, frames_max: 64 },
-            plan_body: api::plan_body,
             ..ConnOptions::default()
         },
         api: vec![ApiOptions { stream_channels_max: 8, ..ApiOptions::default() }],

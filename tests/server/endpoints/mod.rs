@@ -8,6 +8,7 @@ mod managing;
 mod problems;
 mod publishing;
 mod retries;
+mod rights;
 mod streams;
 
 use crate::common::{Client, EventStream, Server, exchange, wire};

@@ -70,28 +70,29 @@ impl ClientId {
     /// Writes the id's text to `room` and returns it. Every stream gets its id as it opens, so this
     /// avoids the cost of `fmt`.
     pub fn write<'r>(&self, room: &'r mut [u8; ClientId::TEXT_BYTES_MAX]) -> &'r [u8] {
-        let (secret, place) = room.split_at_mut(SECRET_DIGITS);
-        for (digits, byte) in secret.as_chunks_mut().0.iter_mut().zip(self.secret.to_be_bytes()) {
+        for (digits, byte) in room.as_chunks_mut().0.iter_mut().zip(self.secret.to_be_bytes()) {
             *digits = [hex(u32::from(byte >> 4)), hex(u32::from(byte))];
         }
-        let len = SECRET_DIGITS + self.write_place(place);
+        let len = self.write_place(room, SECRET_DIGITS);
         &room[..len]
     }
 
-    /// Writes what follows the secret. Returns its length.
-    fn write_place(&self, room: &mut [u8]) -> usize {
-        let mut len = 0;
+    /// Writes what follows the secret, from `len` on. Returns where it ends.
+    fn write_place(&self, room: &mut [u8; ClientId::TEXT_BYTES_MAX], mut len: usize) -> usize {
         let mut push = |byte| {
             room[len] = byte;
             len += 1;
         };
-        let numbers = [self.node.0, u32::from(self.shard), self.slot];
-        let left_out = usize::from(self.node == NodeId::ALONE);
-        for number in &numbers[left_out..] {
+        let mut push_number = |number: u32| {
             push(b'-');
             let digits = (32 - number.leading_zeros()).div_ceil(4).max(1);
             (0..digits).rev().for_each(|place| push(hex(number >> (4 * place))));
+        };
+        if self.node != NodeId::ALONE {
+            push_number(self.node.0);
         }
+        push_number(u32::from(self.shard));
+        push_number(self.slot);
         len
     }
 }
@@ -115,7 +116,7 @@ impl fmt::Debug for ClientId {
     /// Leaves the secret out: anyone who knows a client id can change the stream.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut room = [0; ClientId::TEXT_BYTES_MAX];
-        let len = self.write_place(&mut room);
+        let len = self.write_place(&mut room, 0);
         let place = str::from_utf8(&room[..len]).expect("digits and hyphens are ASCII");
         write!(f, "ClientId(…{place})")
     }

@@ -7,7 +7,6 @@
 use crate::base::parts::Parts;
 use crate::hub::channel_id::ChannelId;
 use crate::hub::channels::audience::Audience;
-use crate::hub::channels::names::CHANNELS_ROOM;
 use crate::hub::channels::record::Record;
 use crate::hub::shards::ShardSet;
 
@@ -83,9 +82,10 @@ impl Packed {
 }
 
 impl Entries {
-    pub(in crate::hub) fn new() -> Entries {
+    /// Creates an empty table with address space for `room` channels.
+    pub(in crate::hub) fn with_room_for(room: usize) -> Entries {
         let mut entries = Vec::new();
-        let _ = entries.try_reserve_exact(CHANNELS_ROOM);
+        let _ = entries.try_reserve_exact(room);
         Entries { entries, details: Parts::default(), heap_bytes: 0 }
     }
 
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn entries_agree_with_a_plain_model() {
-        let (mut random, mut entries) = (SplitMix64::new(9), Entries::new());
+        let (mut random, mut entries) = (SplitMix64::new(9), Entries::with_room_for(1000));
         let mut plain: Vec<Plain> = (0..40).map(|_| Plain::default()).collect();
         for number in 1..40_000_u64 {
             let index = random.within(0..=39);
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_channel_of_one_shard_without_events_takes_four_bytes() {
-        let (mut entries, id) = (Entries::new(), ChannelId(0));
+        let (mut entries, id) = (Entries::with_room_for(1000), ChannelId(0));
         entries.insert(id);
         (0..1000).for_each(|_| entries.add_stream(id, 63));
         assert_eq!((entries.bytes(1), entries.streams_of(id, 63)), (4, 1000));
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn more_streams_than_four_bytes_can_say_are_counted_too() {
-        let (mut entries, id) = (Entries::new(), ChannelId(0));
+        let (mut entries, id) = (Entries::with_room_for(1000), ChannelId(0));
         entries.insert(id);
         entries.entries[0] = Packed::plain(3, STREAMS_MAX).unwrap();
         entries.add_stream(id, 3);

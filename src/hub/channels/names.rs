@@ -7,10 +7,6 @@ use crate::base::hashed::Hashed;
 use crate::base::texts::{Place, Texts};
 use crate::hub::channel_id::ChannelId;
 
-/// The number of channels for which address space is reserved at the start: a table that grows from a
-/// small size leaves holes in the heap.
-pub(super) const CHANNELS_ROOM: usize = 1 << 16;
-
 /// The names. The texts share pages; the hash table holds only the channels' numbers.
 #[derive(Debug)]
 pub(in crate::hub) struct Names {
@@ -24,15 +20,17 @@ pub(in crate::hub) struct Names {
 }
 
 impl Names {
-    pub(in crate::hub) fn new() -> Names {
+    /// Creates an empty table with address space for `room` names: a table that outgrows its room is
+    /// moved as a whole.
+    pub(in crate::hub) fn with_room_for(room: usize) -> Names {
         let (mut places, mut free) = (Vec::new(), Vec::new());
-        let _ = places.try_reserve_exact(CHANNELS_ROOM);
-        let _ = free.try_reserve_exact(CHANNELS_ROOM);
+        let _ = places.try_reserve_exact(room);
+        let _ = free.try_reserve_exact(room);
         Names {
             texts: Texts::default(),
             places,
             free,
-            by_name: Hashed::with_room_for(CHANNELS_ROOM),
+            by_name: Hashed::with_room_for(room),
             hasher: RandomState::new(),
         }
     }
@@ -138,7 +136,7 @@ mod tests {
 
     #[test]
     fn names_and_numbers_agree_with_a_plain_map() {
-        let (mut names, mut random) = (Names::new(), SplitMix64::new(2));
+        let (mut names, mut random) = (Names::with_room_for(1000), SplitMix64::new(2));
         let mut plain: HashMap<String, ChannelId> = HashMap::new();
         for step in 0..30_000 {
             let kind = ["room:", "\u{1}user:", "größe/", ""][random.within(0..=3)];
@@ -173,8 +171,19 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_fills_its_room_is_not_moved() {
+        let mut names = Names::with_room_for(20_000);
+        let room = names.places.as_ptr();
+        let first = names.insert("0");
+        (1..20_000).for_each(|number| assert_ne!(names.insert(&number.to_string()), first));
+        assert_eq!((names.places.as_ptr(), names.places.capacity()), (room, 20_000));
+        (0..20_000).for_each(|number| names.remove(ChannelId(number)));
+        assert_eq!((names.len(), names.free.capacity()), (0, 20_000));
+    }
+
+    #[test]
     fn a_name_costs_little_beside_its_text() {
-        let mut names = Names::new();
+        let mut names = Names::with_room_for(1000);
         for number in 0..15_000 {
             names.insert(&format!("user-{number:05}"));
         }

@@ -39,6 +39,11 @@ struct Sorted {
     is_complete: bool,
 }
 
+/// The least and the most names for which address space is reserved at the start: a table that grows
+/// from a small size is moved, and leaves holes in the heap.
+const ROOM_MIN: usize = 1 << 16;
+const ROOM_MAX: usize = 1 << 24;
+
 /// The table of channels.
 #[derive(Debug)]
 pub(in crate::hub) struct Channels {
@@ -56,16 +61,18 @@ pub(in crate::hub) struct Channels {
 }
 
 impl Channels {
-    /// Creates an empty table that remembers up to `forgotten_max` former channels.
-    pub(in crate::hub) fn new(forgotten_max: usize) -> Channels {
+    /// Creates an empty table for up to `channels_max` channels and as many targets of other kinds. It
+    /// remembers as many former channels.
+    pub(in crate::hub) fn new(channels_max: usize) -> Channels {
+        let room = channels_max.saturating_mul(2).clamp(ROOM_MIN, ROOM_MAX);
         let mut channels = Channels {
-            names: Names::new(),
-            entries: Entries::new(),
+            names: Names::with_room_for(room),
+            entries: Entries::with_room_for(room),
             named_len: 0,
             patterns: Patterns::default(),
             sorted: None,
             sorted_bytes: 0,
-            forgotten: Forgotten::new(forgotten_max),
+            forgotten: Forgotten::new(channels_max),
         };
         let all = channels.enter(TARGET_ALL);
         debug_assert_eq!(all, ChannelId::ALL, "it is the first");

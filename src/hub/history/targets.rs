@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::base::hashed::Hashed;
 use crate::base::heap::small_block_bytes;
+use crate::base::parts::Parts;
 use crate::hub::channel_id::ChannelId;
 
 /// The target of an event: one channel, or a set of several.
@@ -15,17 +16,21 @@ pub struct TargetId(u32);
 /// Marks a set of several channels.
 const SET: u32 = 1 << 31;
 
-/// The number of sets for which address space is reserved at the start: when a larger list outgrows it,
-/// the system moves the pages and nothing is copied.
-const SETS_ROOM: usize = 1 << 16;
+/// The number of sets for which the table by channels has address space from the start: one that
+/// outgrows its room is moved as a whole.
+const SETS_ROOM: usize = 1 << 20;
+
+/// The number of sets, and of free places, that lie together, as powers of two.
+const SETS_LOG2: u32 = 10;
+const FREE_LOG2: u32 = 12;
 
 /// The sets of several channels. A single channel needs no set. Events to the same channels share one
 /// set.
 #[derive(Debug)]
 pub(in crate::hub) struct Targets {
-    sets: Vec<Option<Set>>,
+    sets: Parts<Option<Set>, SETS_LOG2>,
     by_channels: Hashed,
-    free: Vec<u32>,
+    free: Parts<u32, FREE_LOG2>,
     bytes: usize,
     /// Hashes sets in a way that no peer can predict.
     hasher: RandomState,
@@ -40,11 +45,13 @@ struct Set {
 
 impl Targets {
     pub(in crate::hub) fn new() -> Targets {
-        let (mut sets, mut free) = (Vec::new(), Vec::new());
-        let _ = sets.try_reserve_exact(SETS_ROOM);
-        let _ = free.try_reserve_exact(SETS_ROOM);
-        let by_channels = Hashed::with_room_for(SETS_ROOM);
-        Targets { sets, by_channels, free, bytes: 0, hasher: RandomState::new() }
+        Targets {
+            sets: Parts::default(),
+            by_channels: Hashed::with_room_for(SETS_ROOM),
+            free: Parts::default(),
+            bytes: 0,
+            hasher: RandomState::new(),
+        }
     }
 
     /// Returns the target for these channels: at least one, each once. It must be given up by

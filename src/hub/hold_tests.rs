@@ -316,6 +316,19 @@ fn a_stream_that_leaves_is_counted_for_many_events_in_parts() {
 }
 
 #[test]
+fn a_shard_that_lost_its_streams_counts_none_in_parts() {
+    let hub = hub(unbounded());
+    let _ = subscribe(&hub, &["a", "b"], Begin::AtHead);
+    for _ in 0..4000 {
+        let mut batch = Batch::new();
+        batch.push(&["a", "b"], &Event::new("x"));
+        hub.apply(hub.head().next(), &batch, Some(0));
+    }
+    let (waiting, holds) = measured(&hub, "a shard begins anew", || hub.forget_shard(0));
+    assert!(waiting.len() == 4000 && holds > 10, "{} counts in {holds} holds", waiting.len());
+}
+
+#[test]
 fn waiting_threads_have_the_lock_between_two_holds() {
     let hub = hub(unbounded());
     let yields = |work: &dyn Fn()| {

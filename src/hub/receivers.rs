@@ -69,6 +69,24 @@ impl State {
         true
     }
 
+    /// Counts no stream of a shard that has lost its streams, for each event after `counted`. `waiting`
+    /// gets the appender of each count that this completes. Returns false if the budget sufficed only
+    /// for the events up to `counted`.
+    pub(super) fn count_none(&self, shard: usize, counted: &mut Sequence, waiting: &mut Vec<usize>) -> bool {
+        let from = self.tallies.partition_point(|(sequence, _)| sequence <= counted);
+        for (sequence, tally) in self.tallies.from(from) {
+            if self.budget.is_spent_to(2) {
+                return false;
+            }
+            self.budget.spend(CHANNEL_STEPS);
+            *counted = *sequence;
+            if tally.add(shard, 0) {
+                waiting.push(tally.waiting_shard);
+            }
+        }
+        true
+    }
+
     /// Returns the receiver count of an event, if shards make one.
     pub(super) fn tally_of(&self, sequence: Sequence) -> Option<Arc<Tally>> {
         let index = self.tallies.partition_point(|&(counted, _)| counted < sequence);

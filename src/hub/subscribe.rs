@@ -178,10 +178,14 @@ impl Hub {
             state.tidy_table();
             from = next;
         }
+        let (mut waiting, mut counted) = (Vec::new(), Sequence::START);
         let mut state = self.lock();
+        while !state.count_none(shard, &mut counted, &mut waiting) {
+            drop(state);
+            self.yield_to_waiting();
+            state = self.lock();
+        }
         let state = &mut *state;
-        let complete = state.tallies.iter().filter(|(_, tally)| tally.add(shard, 0));
-        let waiting = complete.map(|(_, tally)| tally.waiting_shard).collect();
         state.cursors[shard] = state.epochs.head();
         state.forget_tallies();
         state.enforce_retention();

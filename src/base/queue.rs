@@ -110,14 +110,15 @@ impl<T, const PART_LOG2: u32> Queue<T, PART_LOG2> {
     /// Removes and returns the first value.
     #[inline]
     pub fn pop_front(&mut self) -> Option<T> {
-        match &mut self.root {
-            Node::Part(part) => {
-                let value = part.pop_front();
-                give_back_room(part);
-                value
-            }
-            Node::Branch(_) => self.remove(0),
-        }
+        // Most queues are asked far more often than they have a value.
+        if self.is_empty() { None } else { self.pop_first() }
+    }
+
+    fn pop_first(&mut self) -> Option<T> {
+        let Node::Part(part) = &mut self.root else { return self.remove(0) };
+        let value = part.pop_front();
+        give_back_room(part);
+        value
     }
 
     /// Removes and returns the value at an index.

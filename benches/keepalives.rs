@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use downpour::api::{self, ApiOptions};
+use downpour::api::ApiOptions;
 use downpour::base::id::EpochTag;
 use downpour::base::mailbox::{Receiver, Wake};
 use downpour::base::random::SplitMix64;
@@ -110,7 +110,6 @@ fn options(streams: usize) -> ShardOptions {
             keepalive: Some(KEEPALIVE),
             head_timeout: Duration::from_secs(10),
             outbox: OutboxLimits { bytes_max: 256 * 1024, frames_max: 1024 },
-            plan_body: api::plan_body,
             ..ConnOptions::default()
         },
         api: vec![ApiOptions { stream_channels_max: 16, ..ApiOptions::default() }],

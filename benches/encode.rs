@@ -1,11 +1,11 @@
-//! The cost of rendering an event, once for all its receivers.
+//! The cost of encoding an event, once for all its receivers.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 use downpour::Event;
-use downpour::frame::render::render;
+use downpour::record::Events;
 
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
@@ -20,12 +20,12 @@ fn encode(criterion: &mut Criterion) {
     ];
     for (name, bytes, data) in &cases {
         let event = Event::new(data);
-        let mut out = Vec::with_capacity(2 * data.len() + 256);
         group.throughput(Throughput::Bytes(data.len() as u64));
         group.bench_with_input(BenchmarkId::new(*name, bytes), &event, |bencher, event| {
             bencher.iter(|| {
-                out.clear();
-                render(&mut out, black_box(event))
+                let mut events = Events::new();
+                events.push(&["a"], black_box(event));
+                events
             });
         });
     }

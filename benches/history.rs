@@ -7,10 +7,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use downpour::Event;
 use downpour::base::id::{EpochTag, Sequence};
 use downpour::base::name::Selector;
-use downpour::frame::batch::Batch;
 use downpour::hub::Retention;
 use downpour::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Backlog, Begin, Begun, ChannelId, HOLD_STEPS, Hub, HubOptions};
+use downpour::record::Events;
 
 /// Events retained while reading.
 const RETAINED: usize = 8192;
@@ -29,9 +29,9 @@ fn hub() -> Hub {
 }
 
 /// Events of 64 bytes, over the channels in turn.
-fn batch(events: usize, channels: usize) -> Batch {
+fn batch(events: usize, channels: usize) -> Events {
     let data = "x".repeat(64);
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     for at in 0..events {
         batch.push(&[&format!("room:{}", at % channels)], &Event::new(&data));
     }

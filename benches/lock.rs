@@ -11,12 +11,12 @@ use std::time::Duration;
 use downpour::Event;
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::base::name::Selector;
-use downpour::frame::batch::Batch;
 use downpour::hub::Retention;
 use downpour::hub::counts::ChannelPage;
 use downpour::hub::reading::TakeLimits;
 use downpour::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Backlog, Begin, Begun, ChannelId, HOLD_STEPS, Hub, HubOptions};
+use downpour::record::Events;
 
 use downpour_load::measuring::is_asked_to_measure;
 use downpour_load::stopwatch::Stopwatch;
@@ -138,14 +138,14 @@ fn filled(size: Size, retention: Retention) -> Hub {
 }
 
 /// Events of 64 bytes.
-fn batch(numbers: std::ops::Range<usize>, name: impl Fn(usize) -> String) -> Batch {
+fn batch(numbers: std::ops::Range<usize>, name: impl Fn(usize) -> String) -> Events {
     let data = "x".repeat(64);
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     numbers.for_each(|at| batch.push(&[&name(at)], &Event::new(&data)));
     batch
 }
 
-fn apply(hub: &Hub, batch: &Batch) {
+fn apply(hub: &Hub, batch: &Events) {
     hub.apply(hub.head().next(), batch, None);
 }
 
@@ -255,7 +255,7 @@ fn streams(timed: &mut Timed, size: Size) {
 fn own_ids(timed: &mut Timed, size: Size) {
     let hub = empty(size, unbounded());
     for from in (0..size.events).step_by(MANY_TOGETHER) {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         for at in from..from + MANY_TOGETHER {
             let (event, own) = (Event::new("0123456789"), format!("own{at}"));
             let is_first = at < size.channels;
@@ -356,7 +356,7 @@ fn drops(timed: &mut Timed, size: Size) {
 fn large(timed: &mut Timed, size: Size) {
     let hub = filled(size, Retention { bytes_max: size.events * 140, ..unbounded() });
     let data = "x".repeat(size.large_bytes);
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     batch.push(&["large"], &Event::new(&data));
     for _ in 0..size.repeats {
         timed.call(&format!("an event of {} KiB that drives out others", size.large_bytes >> 10), || {

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use downpour::Event;
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::base::name::Selector;
-use downpour::frame::batch::Batch;
 use downpour::hub::Retention;
 use downpour::hub::reading::TakeLimits;
 use downpour::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
 use downpour::hub::{Backlog, Begin, Begun, ChannelId, HOLD_STEPS, Hub, HubOptions};
+use downpour::record::Events;
 
 use downpour_load::measuring::is_asked_to_measure;
 use downpour_load::statistics::Quartiles;
@@ -110,9 +110,9 @@ impl Filled {
         self.take();
     }
 
-    fn batch(&self, from: usize, count: usize) -> Batch {
+    fn batch(&self, from: usize, count: usize) -> Events {
         let data = "x".repeat(64);
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         (from..from + count).for_each(|at| batch.push(&[&room(at % self.channels)], &Event::new(&data)));
         batch
     }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use downpour::Event;
 use downpour::base::id::{EpochTag, Sequence};
 use downpour::base::random::SplitMix64;
-use downpour::frame::batch::Batch;
 use downpour::hub::Retention;
 use downpour::hub::counts::{ChannelCounts, ChannelPage};
 use downpour::hub::{Backlog, HOLD_STEPS, Hub, HubOptions};
+use downpour::record::Events;
 
 use downpour_load::kernel::{peak_resident_bytes, resident_bytes};
 use downpour_load::measuring::is_asked_to_measure;
@@ -52,7 +52,7 @@ const CHANNELS: usize = 200_000;
 /// One case, in a process of its own.
 #[derive(Clone, Copy, Debug)]
 enum Case {
-    Events(Events),
+    Events(Retained),
     /// Each of very many channels has one event.
     Channels {
         data_bytes: usize,
@@ -67,7 +67,7 @@ enum Case {
 
 /// Events of one size, retained.
 #[derive(Clone, Copy, Debug)]
-struct Events {
+struct Retained {
     data_bytes: usize,
     channels: usize,
     /// The number of retained events.
@@ -93,17 +93,17 @@ struct Outcome {
     counted: f64,
 }
 
-const EVENTS: Events = Events { data_bytes: 64, channels: 1, retained: RETAINED, rounds: 1 };
+const EVENTS: Retained = Retained { data_bytes: 64, channels: 1, retained: RETAINED, rounds: 1 };
 
 const CASES: [Case; 13] = [
     Case::Events(EVENTS),
-    Case::Events(Events { data_bytes: 1024, ..EVENTS }),
-    Case::Events(Events { channels: 1000, ..EVENTS }),
-    Case::Events(Events { data_bytes: 1024, channels: 1000, ..EVENTS }),
+    Case::Events(Retained { data_bytes: 1024, ..EVENTS }),
+    Case::Events(Retained { channels: 1000, ..EVENTS }),
+    Case::Events(Retained { data_bytes: 1024, channels: 1000, ..EVENTS }),
     // The worst numbers for indexes that double, after they have wrapped around.
-    Case::Events(Events { retained: 530_000, rounds: 3, ..EVENTS }),
-    Case::Events(Events { channels: 1000, retained: 530_000, rounds: 3, ..EVENTS }),
-    Case::Events(Events { data_bytes: 1024, channels: 1000, retained: 530_000, rounds: 3 }),
+    Case::Events(Retained { retained: 530_000, rounds: 3, ..EVENTS }),
+    Case::Events(Retained { channels: 1000, retained: 530_000, rounds: 3, ..EVENTS }),
+    Case::Events(Retained { data_bytes: 1024, channels: 1000, retained: 530_000, rounds: 3 }),
     Case::Channels { data_bytes: 64 },
     Case::Channels { data_bytes: 1024 },
     Case::Server(Load { history_events: 10_000, history_bytes: 256 << 20 }),
@@ -115,7 +115,7 @@ const CASES: [Case; 13] = [
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Case::Events(Events { data_bytes, channels, retained, rounds }) => {
+            Case::Events(Retained { data_bytes, channels, retained, rounds }) => {
                 write!(
                     f,
                     "a retained event of {data_bytes} B beside its data, {retained} in {channels} channel"
@@ -199,7 +199,7 @@ fn hub(events_max: usize) -> Hub {
 /// Applies `events` events of this data; `name` gives the channel of each.
 fn apply(hub: &Hub, events: usize, data: &str, name: impl Fn(usize) -> String) {
     for from in (0..events).step_by(BATCH_EVENTS) {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         for at in from..events.min(from + BATCH_EVENTS) {
             batch.push(&[&name(at)], &Event::new(data));
         }
@@ -233,9 +233,9 @@ fn all_channels(hub: &Hub) -> Vec<ChannelCounts> {
     page.into_channels().0
 }
 
-impl Events {
+impl Retained {
     fn measure(self) -> Outcome {
-        let Events { data_bytes, channels, retained, rounds } = self;
+        let Retained { data_bytes, channels, retained, rounds } = self;
         let hub = hub(retained / channels);
         let data = "x".repeat(data_bytes);
         let name = |at: usize| format!("room:{}", at % channels);

@@ -45,6 +45,8 @@ pub mod http;
 pub mod hub;
 #[doc(hidden)]
 pub mod log;
+#[doc(hidden)]
+pub mod record;
 mod server;
 #[doc(hidden)]
 pub mod shard;

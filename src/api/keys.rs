@@ -9,16 +9,8 @@ use super::target::Target;
 use crate::base::fingerprint::{Fingerprint, Fingerprints};
 use crate::base::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::http::{Known, Problem, RequestHead};
+use crate::record::Claim;
 use crate::sse::event::Event;
-
-/// An idempotency key and its content. The same key with other content is a client's mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The key.
-    pub key: Fingerprint,
-    /// The content: a whole request, or one event.
-    pub body: Fingerprint,
-}
 
 /// The idempotency keys of a request, or of a part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,14 +9,14 @@ use super::places::Places;
 use super::publish::{BYTE_ORDER_MARK, Publication, utf8};
 use crate::auth::Permission;
 use crate::conn::Lines;
-use crate::frame::batch::Batch;
 use crate::http::Problem;
+use crate::record::Events;
 
 /// The contents of a piece of a body of lines.
 #[derive(Debug)]
 pub struct ReadLines {
     /// The events of the lines before the first bad one. It is empty if all lines were blank.
-    pub batch: Batch,
+    pub batch: Events,
     /// The places of the lines in the answer, for [`super::LinesAccount::add`].
     pub places: Places,
     /// The idempotency keys of the events.

@@ -40,7 +40,7 @@ pub use answer::{
     AnswerForm, LISTED_EVENTS_MAX, LinesAccount, OWN_ID_BYTES_MAX, answer_duplicate, answer_published,
 };
 pub use clients::{ClientAnswer, ClientCommand, ClientError, ClientReport, ClientRequest, answer_client};
-pub use keys::{Claim, Claims, EventClaim};
+pub use keys::{Claims, EventClaim};
 pub use lines::{BadLine, ReadLines, read_lines, unknown_client_in_line};
 pub use manage::{ListRequest, answer_dropped, answer_list};
 pub use places::Places;
@@ -49,9 +49,9 @@ pub use subscribe::{DEFAULT_CHANNEL, SubscribeRequest};
 use crate::base::fingerprint::Fingerprints;
 use crate::base::name::ChannelName;
 use crate::conn::Request;
-use crate::frame::batch::Batch;
 use crate::http::{Problem, Response, Status};
 use crate::hub::Hub;
+use crate::record::Events;
 use publish::PublishRequest;
 use routes::{Endpoint, PublishForm};
 
@@ -124,7 +124,7 @@ pub enum Reply {
     /// [`answer_duplicate`] answers.
     Publish {
         /// The events.
-        batch: Batch,
+        batch: Events,
         /// The form of the answer.
         form: AnswerForm,
         /// The idempotency keys in the request.

@@ -17,9 +17,9 @@ use super::places::Places;
 use super::target::{Target, check_name, push_target, take_target};
 use crate::auth::Permission;
 use crate::base::limits::EVENT_KEY_BYTES_MAX;
-use crate::frame::batch::Batch;
 use crate::http::{Pairs, Problem};
 use crate::hub::Hub;
+use crate::record::Events;
 use crate::sse::event::Event;
 
 /// Collects permitted events in a batch.
@@ -27,7 +27,7 @@ use crate::sse::event::Event;
 pub(super) struct Publication<'p> {
     permission: &'p Permission,
     hub: &'p Hub,
-    batch: Batch,
+    batch: Events,
     places: Places,
     keys: EnvelopeKeys<'p>,
 }
@@ -36,11 +36,11 @@ impl<'p> Publication<'p> {
     pub(super) fn new(permission: &'p Permission, checks: Checks<'p>) -> Publication<'p> {
         let Checks { fingerprints, hub } = checks;
         let keys = EnvelopeKeys::new(fingerprints);
-        Publication { permission, hub, batch: Batch::new(), places: Places::default(), keys }
+        Publication { permission, hub, batch: Events::new(), places: Places::default(), keys }
     }
 
     /// The batch, the places of the envelopes, and their idempotency keys.
-    pub(super) fn into_parts(self) -> (Batch, Places, Claims) {
+    pub(super) fn into_parts(self) -> (Events, Places, Claims) {
         (self.batch, self.places, self.keys.into_claims())
     }
 
@@ -94,21 +94,20 @@ impl<'p> Publication<'p> {
                 return Ok(());
             }
         }
-        self.push_part(&target, &event, ttl, part)
+        self.push_part(&target, &event, part)?;
+        self.batch.set_ttl(ttl);
+        if let Some(key) = &key {
+            self.batch.set_key(key);
+        }
+        Ok(())
     }
 
     /// Adds the only event of a request.
     pub(super) fn push(&mut self, target: &Target<'_>, event: &Event<'_>) -> Result<(), ApiError> {
-        self.push_part(target, event, None, Part::Whole)
+        self.push_part(target, event, Part::Whole)
     }
 
-    fn push_part(
-        &mut self,
-        target: &Target<'_>,
-        event: &Event<'_>,
-        ttl: Option<NonZeroU32>,
-        part: Part,
-    ) -> Result<(), ApiError> {
+    fn push_part(&mut self, target: &Target<'_>, event: &Event<'_>, part: Part) -> Result<(), ApiError> {
         if let Target::Channels(names) = target {
             names.iter().try_for_each(|name| check_permitted(name, self.permission))?;
         }
@@ -119,7 +118,6 @@ impl<'p> Publication<'p> {
         }
         self.places.push(self.batch.len(), event.id());
         push_target(&mut self.batch, target, part.number(), event);
-        self.batch.set_ttl(ttl);
         Ok(())
     }
 
@@ -133,7 +131,7 @@ impl<'p> Publication<'p> {
 /// The events that a request publishes.
 #[derive(Debug)]
 pub(super) struct PublishRequest {
-    pub(super) batch: Batch,
+    pub(super) batch: Events,
     pub(super) form: AnswerForm,
     /// The idempotency keys in its body.
     pub(super) claims: Claims,
@@ -161,7 +159,7 @@ impl Shape {
     }
 }
 
-/// Checks a conflation key. Its use is the policies' business.
+/// Checks a conflation key. It stands in the record; nothing uses it yet.
 fn check_key(key: &str) -> Result<(), ApiError> {
     if key.is_empty() || key.len() > EVENT_KEY_BYTES_MAX {
         return Err(ApiError::BadKey { bytes: key.len() });
@@ -325,6 +323,9 @@ pub(super) fn read_verbatim(
     let event = build_event(data, event_type.as_deref(), id.as_deref(), retry_ms)?;
     let mut publication = Publication::new(permission, checks);
     publication.push(&target, &event)?;
+    if let Some(key) = &key {
+        publication.batch.set_key(key);
+    }
     Ok(publication.into_single())
 }
 

@@ -11,7 +11,8 @@ use super::found::Found;
 use crate::base::id::ClientId;
 use crate::base::limits::EVENT_CHANNELS_MAX;
 use crate::base::name::{ChannelName, NameError, UserId};
-use crate::frame::batch::{Batch, TARGET_ALL, user_target};
+use crate::record::Events;
+use crate::record::targets::{TARGET_ALL, user_target};
 use crate::sse::event::Event;
 
 /// The target of an event. Its names are checked.
@@ -28,7 +29,7 @@ pub(super) enum Target<'a> {
 }
 
 /// Adds an event with this target to a batch. `part` is the number of its item or line.
-pub(super) fn push_target(batch: &mut Batch, target: &Target<'_>, part: u64, event: &Event<'_>) {
+pub(super) fn push_target(batch: &mut Events, target: &Target<'_>, part: u64, event: &Event<'_>) {
     match target {
         Target::Channels(names) => {
             let names: SmallVec<[&str; 1]> = names.iter().map(|name| &**name).collect();
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn users_and_all_have_a_place_of_their_own_in_a_batch() {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         for target in [Target::user("userId", "a,b").unwrap(), Target::All] {
             push_target(&mut batch, &target, 0, &Event::new("x"));
         }

@@ -86,14 +86,11 @@ pub(super) fn published(reply: Reply) -> (Vec<(String, String)>, AnswerForm) {
     }
 }
 
-/// The channels and the frame of each event. The frame is without its chunk framing, and has `#` for the
-/// server's id.
-fn events(batch: &Batch) -> Vec<(String, String)> {
-    let event = |draft: crate::frame::batch::DraftRef<'_>| {
+/// The channels and the text of each event. The text has `#` for the server's id.
+fn events(batch: &Events) -> Vec<(String, String)> {
+    let event = |draft: crate::record::EventRef<'_>| {
         let channels = draft.targets().collect::<Vec<_>>().join(",");
-        let frame = str::from_utf8(draft.frame).unwrap().replace(&"0".repeat(EventId::WIDTH), "#");
-        let (_, data) = frame.split_once("\r\n").unwrap();
-        (channels, data.strip_suffix("\r\n").unwrap().to_owned())
+        (channels, str::from_utf8(draft.text).unwrap().replace(&"0".repeat(EventId::WIDTH), "#"))
     };
     batch.iter().map(event).collect()
 }

@@ -1,11 +1,10 @@
 //! Floor 2: bytes ready for the wire, made once and shared by all receivers.
 //!
-//! A published event becomes one *frame* ([`batch`]), which [`render`] puts into one HTTP [`chunk`]. The
-//! hub copies frames, in sequence order, into shared append-only [`segment`]s. So adjacent frames are
-//! adjacent bytes, and any number of them is one slice of one send ([`run`]), in the [`coding`] of its receivers. A stream keeps
-//! its waiting frames in an [`outbox`], which [`offer`]s them to a driver.
+//! A published event becomes one *frame*: its text in one HTTP [`chunk`]. The hub copies frames, in sequence
+//! order, into shared append-only [`segment`]s. So adjacent frames are adjacent bytes, and any number of
+//! them is one slice of one send ([`run`]), in the [`coding`] of its receivers. A stream keeps its waiting
+//! frames in an [`outbox`], which [`offer`]s them to a driver.
 
-pub mod batch;
 pub mod chunk;
 pub mod coding;
 mod held;

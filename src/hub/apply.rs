@@ -2,64 +2,100 @@
 //! receivers are counted.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use super::budget::{self, EVENT_STEPS, NAMES_PER_HOLD_MAX};
 use super::channel_id::ChannelId;
 use super::lock::Hub;
+use super::options::ticks_up;
 use super::shards::ShardSet;
 use super::state::State;
 use super::tally::Receivers;
-use crate::base::id::{EpochTag, EventId, Sequence};
-use crate::frame::batch::{Batch, DraftRef, is_channel};
+use crate::base::id::{EventId, Sequence};
+use crate::record::Events;
+use crate::record::targets::is_channel;
 
-/// The result of applying a batch.
+/// Committed events, one or more, that are to be applied.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit<'a> {
+    /// The number of the first event.
+    pub first: Sequence,
+    /// The events.
+    pub events: &'a Events,
+    /// Who waits for the number of receivers of the last event: the distinct streams that were
+    /// subscribed when it was applied, in whatever state. A waiting appender that is no shard has a
+    /// number from [`SHARDS_MAX`](super::SHARDS_MAX) on.
+    pub waiting: Option<usize>,
+    /// How old the events are already.
+    pub age: Duration,
+}
+
+/// The result of applying a group.
+#[derive(Clone, Debug, Default)]
+pub struct AppliedGroup {
+    /// In the order of the group: the id of the first event, which the others follow without a hole, and
+    /// the number of receivers of the last event.
+    pub commits: SmallVec<[(EventId, Receivers); 2]>,
+    /// The shards that have events to take.
+    pub interested: ShardSet,
+}
+
+/// The result of applying the events of one [`Commit`].
 #[derive(Clone, Debug)]
 pub struct Applied {
     /// The id of the first event; the others follow it without a hole.
     pub first: EventId,
-    /// The number of receivers of the batch's last event.
+    /// The number of receivers of the last event.
     pub receivers: Receivers,
     /// The shards that have events to take.
     pub interested: ShardSet,
 }
 
+/// The place in a group up to which it is applied.
+struct Progress {
+    commit: usize,
+    event: usize,
+    applied: AppliedGroup,
+}
+
 impl Hub {
-    /// Applies a committed batch as the events from `first` on: they enter the history and become
-    /// visible to shards. A large batch is applied in parts, and others may have the lock between two
-    /// parts.
-    ///
-    /// If `waiting_shard` is given, the receivers of the batch's last event are counted: the distinct
-    /// streams that were subscribed when it was applied, in whatever state. A waiting appender that is
-    /// no shard has a number from [`SHARDS_MAX`] on.
+    /// Applies committed events in their order: they enter the history and become visible to shards. A
+    /// small group takes one hold of the lock. A large one is applied in parts, and others may have the
+    /// lock between two parts.
     ///
     /// # Panics
-    /// If `first` does not continue the order.
-    pub fn apply(&self, first: Sequence, batch: &Batch, waiting_shard: Option<usize>) -> Applied {
-        let mut drafts = batch.iter();
-        let (mut next, mut parts) = (first, 0);
-        let mut applied = Applied {
-            first: EventId { tag: EpochTag::from_bits(0), sequence: first },
-            receivers: Receivers::Exactly(0),
-            interested: ShardSet::default(),
-        };
+    /// If the numbers do not continue the order.
+    pub fn apply_group(&self, group: &[Commit<'_>]) -> AppliedGroup {
+        let mut progress = Progress { commit: 0, event: 0, applied: AppliedGroup::default() };
         let mut lacks_room = false;
-        while parts == 0 || drafts.len() > 0 {
-            if parts > 0 {
+        while progress.commit < group.len() {
+            if progress.commit + progress.event > 0 {
                 self.yield_to_waiting();
             }
-            parts += 1;
             let mut state = self.lock();
             let state = &mut *state;
-            state.apply_part(&mut drafts, &mut next, waiting_shard, &mut applied);
+            state.apply_part(group, &mut progress);
             state.enforce_retention();
             lacks_room = state.is_unfinished && state.lacks_room();
             self.publish_counts(state);
-            self.head.store(next.0 - 1, Ordering::Release);
+            self.head.store(state.epochs.head().0, Ordering::Release);
         }
         if lacks_room {
             self.make_room();
         }
-        applied
+        progress.applied
+    }
+
+    /// Applies events of this moment as a group of their own.
+    ///
+    /// # Panics
+    /// As [`Hub::apply_group`], and if there is no event.
+    pub fn apply(&self, first: Sequence, events: &Events, waiting: Option<usize>) -> Applied {
+        let mut applied = self.apply_group(&[Commit { first, events, waiting, age: Duration::ZERO }]);
+        let (first, receivers) = applied.commits.pop().expect("there is one result for each commit");
+        Applied { first, receivers, interested: applied.interested }
     }
 
     /// Makes room for what was applied, in as many holds of the lock as it takes: the publisher of a
@@ -80,14 +116,15 @@ impl Hub {
         }
     }
 
-    /// Returns true if applying `batch` now would exceed the limit of channel names.
+    /// Returns true if applying `events` now would exceed the limit of channel names.
     #[must_use]
-    pub fn exceeds_channels_max(&self, batch: &Batch) -> bool {
-        if !self.is_near_channels_max(batch.len()) && batch.iter().all(|draft| draft.targets().count() == 1) {
+    pub fn exceeds_channels_max(&self, events: &Events) -> bool {
+        if !self.is_near_channels_max(events.len()) && events.iter().all(|event| event.targets().count() == 1)
+        {
             return false;
         }
         let mut names: Vec<&str> =
-            batch.iter().flat_map(|draft| draft.targets()).filter(|name| is_channel(name)).collect();
+            events.iter().flat_map(|event| event.targets()).filter(|name| is_channel(name)).collect();
         names.sort_unstable();
         names.dedup();
         let mut new = 0;
@@ -100,42 +137,44 @@ impl Hub {
 }
 
 impl State {
-    /// Applies events of a batch, at least one, until half of the budget is spent. The other half is for
+    /// Applies events of a group, at least one, until half of the budget is spent. The other half is for
     /// the events they drive out.
-    fn apply_part<'b>(
-        &mut self,
-        drafts: &mut impl ExactSizeIterator<Item = DraftRef<'b>>,
-        next: &mut Sequence,
-        waiting_shard: Option<usize>,
-        applied: &mut Applied,
-    ) {
+    fn apply_part(&mut self, group: &[Commit<'_>], progress: &mut Progress) {
         let before = self.epochs.head();
         let mut interested = ShardSet::default();
         let mut channels = Vec::new();
-        while let Some(draft) = drafts.next() {
-            let sequence = *next;
-            *next = sequence.next();
+        while let Some(commit) = group.get(progress.commit) {
+            let event = commit.events.get(progress.event);
+            let is_last = progress.event + 1 == commit.events.len();
+            let sequence = commit.first.plus(progress.event as u64);
             let tag = self.epochs.extend(sequence, sequence);
-            applied.first.tag = tag;
             channels.clear();
-            channels.extend(draft.targets().filter_map(|name| self.enter_target(name)));
+            channels.extend(event.targets().filter_map(|name| self.enter_target(name)));
             let retaining = channels.len();
-            self.add_patterns(draft.targets(), &mut channels);
+            self.add_patterns(event.targets(), &mut channels);
             let target = self.targets.enter(&channels);
             let holders = u32::try_from(retaining).expect("an event's channels are bounded by its body");
-            self.history.append(EventId { tag, sequence }, draft, target, self.now, holders);
-            if let Some(shard) = waiting_shard.filter(|_| drafts.len() == 0) {
-                applied.receivers = self.count_receivers(&channels, sequence, shard);
+            let at = self.now.saturating_sub(ticks_up(commit.age));
+            self.history.append(EventId { tag, sequence }, event, target, at, holders);
+            if progress.event == 0 {
+                progress.applied.commits.push((EventId { tag, sequence }, Receivers::Exactly(0)));
+            }
+            if let Some(who) = commit.waiting.filter(|_| is_last)
+                && let Some((_, receivers)) = progress.applied.commits.last_mut()
+            {
+                *receivers = self.count_receivers(&channels, sequence, who);
             }
             for (index, &channel) in channels.iter().enumerate() {
                 interested.union(self.channels.shards(channel));
                 if index < retaining {
-                    self.retain(channel, sequence, draft.own_id);
+                    self.retain(channel, sequence, event.own_id);
                 } else {
                     self.channels.pass(channel, sequence);
                 }
             }
             self.applied += 1;
+            (progress.commit, progress.event) =
+                if is_last { (progress.commit + 1, 0) } else { (progress.commit, progress.event + 1) };
             self.budget.spend(2 * EVENT_STEPS + EVENT_STEPS * budget::steps(channels.len()));
             if self.budget.is_spent_to(2) {
                 break;
@@ -148,7 +187,7 @@ impl State {
                 *cursor = head;
             }
         }
-        applied.interested.union(interested);
+        progress.applied.interested.union(interested);
     }
 
     /// Adds the patterns with subscribers that match any of `names` to `channels`, each once.

@@ -5,10 +5,10 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::{is_channel, user_of};
 use crate::hub::budget::{CHANNEL_STEPS, steps};
 use crate::hub::channels::table::Channels;
 use crate::hub::{ChannelId, Hub};
+use crate::record::targets::{is_channel, user_of};
 
 /// The number of places of the channel table looked at under one hold of the lock: the names among them
 /// are copied.
@@ -182,9 +182,9 @@ impl Hub {
 mod tests {
     use super::*;
     use crate::base::name::Selector;
-    use crate::frame::batch::{TARGET_ALL, user_target};
     use crate::hub::tests::{hub, publish, publish_to};
     use crate::hub::{Begin, HOLD_STEPS};
+    use crate::record::targets::{TARGET_ALL, user_target};
 
     /// The pages of `len_max` names, and how many parts of the table were looked at for the first page.
     fn pages(hub: &Hub, prefix: &str, len_max: usize) -> (Vec<Vec<ChannelCounts>>, usize) {

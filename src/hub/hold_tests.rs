@@ -8,11 +8,11 @@ use super::*;
 use crate::base::id::{ClientId, NodeId};
 use crate::base::id::{EpochTag, Sequence};
 use crate::base::name::Selector;
-use crate::frame::batch::Batch;
 use crate::hub::budget::Budget;
 use crate::hub::counts::ChannelPage;
 use crate::hub::reading::TakeLimits;
 use crate::hub::reading::{Cursor, SLICE_FRAMES_MAX, Slice, SliceLimits};
+use crate::record::Events;
 use crate::sse::event::Event;
 
 /// The number of events, and of the channels over which they are spread.
@@ -51,7 +51,7 @@ fn unbounded() -> Retention {
 fn filled(retention: Retention) -> Hub {
     let hub = hub(retention);
     for from in (0..EVENTS).step_by(1000) {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         for number in from..from + 1000 {
             let event = Event::new("0123456789");
             let own = format!("own{number}");
@@ -168,7 +168,7 @@ fn the_place_that_is_found_is_exact_whatever_is_published_meanwhile() {
     let last = begin(Begin::LastRetained(50_000));
     let own = begin(Begin::AfterOwn("own15000".into()));
     let late = begin(Begin::AfterOwn("late".into()));
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     (0..1000).for_each(|at| batch.push(&[&name(at)], &Event::new("x").with_id("late").unwrap()));
     hub.apply(hub.head().next(), &batch, None);
     take_all(&hub);
@@ -188,7 +188,7 @@ fn events_given_up_during_the_search_for_a_place_are_a_gap() {
     // Half of the channels give up their three oldest events. Most of these come after the oldest event
     // that is left.
     for from in (0..CHANNELS / 2 * 3).step_by(1000) {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         (from..from + 1000).for_each(|at| batch.push(&[&name(at % (CHANNELS / 2))], &Event::new("new")));
         hub.apply(hub.head().next(), &batch, None);
         take_all(&hub);
@@ -260,7 +260,7 @@ fn applying_and_making_room_is_done_in_parts() {
     let (_, _) = measured(&hub, "what a shard takes", || take_all(&hub));
     let channels: Vec<String> = (0..128).map(name).collect();
     let channels: Vec<&str> = channels.iter().map(String::as_str).collect();
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     (0..100).for_each(|_| batch.push(&channels, &Event::new("to many")));
     measured(&hub, "events to many channels", || hub.apply(hub.head().next(), &batch, None));
     measured(&hub, "a check of a batch", || hub.exceeds_channels_max(&batch));
@@ -272,7 +272,7 @@ fn a_history_is_dropped_without_a_look_at_each_of_its_events() {
         let hub = hub(unbounded());
         let _ = subscribe(&hub, &["a"], Begin::AtHead);
         for _ in 0..20 {
-            let mut batch = Batch::new();
+            let mut batch = Events::new();
             for _ in 0..1000 {
                 batch.push(&["a"], &Event::new("x"));
                 batch.set_ttl(NonZeroU32::new(u32::from(is_lapsing)));
@@ -283,7 +283,7 @@ fn a_history_is_dropped_without_a_look_at_each_of_its_events() {
         tests::publish_to(&hub, "a", "stays");
         take_all(&hub);
         // A tick passes, and no shard has set the hub's clock by the time of the drop.
-        hub.now.store(100, Ordering::Relaxed);
+        hub.now.fetch_add(100, Ordering::Relaxed);
         let (dropped, holds) = measured(&hub, "a drop", || hub.drop_history("a"));
         assert_eq!(dropped, Some(if is_lapsing { 1 } else { 20_001 }), "what has lapsed is none of it");
         assert!(holds > 100, "{holds} holds");
@@ -296,7 +296,7 @@ fn a_stream_that_leaves_is_counted_for_many_events_in_parts() {
     let subscribed = subscribe(&hub, &["a", "b"], Begin::AtHead);
     let mut tallies = Vec::new();
     for _ in 0..2000 {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(&["a", "b"], &Event::new("x"));
         match hub.apply(hub.head().next(), &batch, Some(0)).receivers {
             Receivers::Counting(tally) => tallies.push(tally),
@@ -320,7 +320,7 @@ fn a_shard_that_lost_its_streams_counts_none_in_parts() {
     let hub = hub(unbounded());
     let _ = subscribe(&hub, &["a", "b"], Begin::AtHead);
     for _ in 0..4000 {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(&["a", "b"], &Event::new("x"));
         hub.apply(hub.head().next(), &batch, Some(0));
     }
@@ -362,7 +362,7 @@ fn the_least_number_of_steps_suffices_for_all_work() {
     hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
     let subscribed = subscribe(&hub, &["room:1*"], Begin::AtHead);
     for round in 0..20 {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         for at in 0..200 {
             let own = format!("own{round}/{at}");
             batch.push(&[&name(at), &name(at + 1)], &Event::new(&"x".repeat(500)).with_id(&own).unwrap());
@@ -387,7 +387,7 @@ fn lapsed_events_that_are_not_taken_yet_do_not_hide_others() {
     let hub = hub(retention);
     let _ = subscribe(&hub, &["a"], Begin::AtHead);
     let publish = |name: &str, ttl: u32| {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(&[name], &Event::new("x"));
         batch.set_ttl(NonZeroU32::new(ttl));
         hub.apply(hub.head().next(), &batch, None);
@@ -396,7 +396,7 @@ fn lapsed_events_that_are_not_taken_yet_do_not_hide_others() {
     publish("b", 2);
     take_all(&hub);
     (0..200).for_each(|_| publish("a", 1)); // They lapse earlier, and no shard takes them.
-    hub.now.store(100, Ordering::Relaxed);
+    hub.now.fetch_add(100, Ordering::Relaxed);
     publish("b", 0);
     tests::finish(&hub);
     take_all(&hub);
@@ -440,7 +440,7 @@ fn clients_and_shards_leave_in_parts() {
     let subscribed = subscribe(&hub, &["a"], Begin::AtHead);
     let client = hub.add_client(0, CLIENT).channel;
     for _ in 0..20 {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         (0..1000).for_each(|part| batch.push_to_client(CLIENT, part, &Event::new("x")));
         hub.apply(hub.head().next(), &batch, None);
         take_all(&hub);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::*;
 use crate::base::id::{ClientId, NodeId, Sequence};
 use crate::base::name::Selector;
-use crate::frame::batch::Batch;
 use crate::hub::tests::{finish, hub, take_all};
+use crate::record::Events;
 use crate::sse::event::Event;
 
 /// The most places of a part of a list of numbers, and of the list of pages. A list of one part has
@@ -30,7 +30,7 @@ fn the_numbers_of_a_channel_never_move_as_a_whole() {
         (retained.len(), retained.longest_part())
     };
     for _ in 0..30 {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         for number in 0..1000 {
             batch.push(&["a"], &Event::new("x"));
             batch.set_ttl(NonZeroU32::new(number % 2));
@@ -54,7 +54,7 @@ fn the_list_of_pages_never_moves_as_a_whole() {
     let large = "x".repeat(60_000);
     let _ = subscribe(&hub, &["a"]);
     for number in 0..1500 {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(&[["a", "b"][number % 7 / 6]], &Event::new(&large[number..]));
         hub.apply(hub.head().next(), &batch, None);
         take_all(&hub);
@@ -79,7 +79,7 @@ fn the_counts_that_shards_make_never_move_as_a_whole() {
     let _ = subscribe(&hub, &["a", "b"]);
     let mut tallies = Vec::new();
     for _ in 0..5000 {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(&["a", "b"], &Event::new("x"));
         match hub.apply(hub.head().next(), &batch, Some(0)).receivers {
             Receivers::Counting(tally) => tallies.push(tally),
@@ -101,7 +101,7 @@ fn the_clients_that_left_never_move_as_a_whole() {
     let mut leaving = Vec::new();
     for slot in 0..4000 {
         leaving.push(hub.add_client(0, client(slot)).channel);
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push_to_client(client(slot), 0, &Event::new("x"));
         hub.apply(hub.head().next(), &batch, None);
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-use super::options::{Backlog, HubOptions, TICK};
+use super::options::{Backlog, HubOptions, START_TICK, ticks};
 use super::shards::SHARDS_MAX;
 use super::state::State;
 use crate::base::id::{EpochTag, EventId, Sequence};
@@ -22,7 +22,7 @@ pub struct Hub {
     pub(super) state: Mutex<State>,
     /// The number of the last applied event, readable without the lock.
     pub(super) head: AtomicU64,
-    /// The clock, in [`TICK`]s.
+    /// The clock, in [`TICK`](super::options::TICK)s, from [`START_TICK`] on.
     pub(super) now: AtomicU32,
     pub(super) channels_max: usize,
     pub(super) backlog: Backlog,
@@ -53,7 +53,7 @@ impl Hub {
         Hub {
             state: Mutex::new(State::new(&options)),
             head: AtomicU64::new(0),
-            now: AtomicU32::new(0),
+            now: AtomicU32::new(START_TICK),
             channels_max: options.channels_max,
             backlog: options.backlog,
             channels_len: AtomicU32::new(0),
@@ -129,7 +129,7 @@ impl Hub {
     /// Sets the clock that measures the age of events to the time since the hub's start. The clock never
     /// goes back: a caller may have read its own clock a while ago.
     pub fn set_now(&self, since_start: Duration) {
-        let ticks = u32::try_from(since_start.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX);
+        let ticks = START_TICK.saturating_add(ticks(since_start));
         if self.now.fetch_max(ticks, Ordering::Relaxed) < ticks {
             let mut state = self.lock();
             let state = &mut *state;

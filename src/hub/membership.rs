@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use crate::base::id::{ClientId, Sequence};
 use crate::base::name::Selector;
-use crate::frame::batch::{Addressed, client_target, is_channel, is_client, user_of};
 use crate::hub::budget::EVENT_STEPS;
 use crate::hub::budget::NAMES_PER_HOLD_MAX;
 use crate::hub::channel_id::ChannelId;
 use crate::hub::lock::Hub;
 use crate::hub::state::State;
 use crate::hub::subscribe::SubscribeError;
+use crate::record::Addressed;
+use crate::record::targets::{client_target, is_channel, is_client, user_of};
 
 /// The result of adding a channel to a live stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,18 +188,18 @@ impl State {
 mod tests {
     use super::*;
     use crate::base::id::NodeId;
-    use crate::frame::batch::Batch;
     use crate::hub::SEGMENT_BYTES_MOST;
     use crate::hub::reading::TakeLimits;
     use crate::hub::reading::{Cursor, Slice, SliceLimits};
     use crate::hub::tests::{hub, publish, take_all};
     use crate::hub::{Begin, Receivers};
+    use crate::record::Events;
     use crate::sse::event::Event;
 
     const CLIENT: ClientId = ClientId { secret: 7, node: NodeId::ALONE, shard: 0, slot: 3 };
 
     fn publish_to_client(hub: &Hub, data: &str) -> Receivers {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push_to_client(CLIENT, 0, &Event::new(data));
         let applied = hub.apply(hub.head().next(), &batch, Some(0));
         take_all(hub);
@@ -246,7 +247,7 @@ mod tests {
         let names = [Selector::parse("a").unwrap()];
         let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
         let added = hub.add_client(0, CLIENT);
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push_to_client(CLIENT, 0, &Event::new("x"));
         batch.push(&["a"], &Event::new("y"));
         hub.apply(hub.head().next(), &batch, None);
@@ -263,7 +264,7 @@ mod tests {
         let names = [Selector::parse("a").unwrap()];
         let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
         let added = hub.add_client(0, CLIENT);
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         (0..5).for_each(|part| batch.push_to_client(CLIENT, part, &Event::new("x")));
         hub.apply(hub.head().next(), &batch, None);
         assert!(hub.lock().channels.get(added.channel).is_over, "its shard has taken none of them");
@@ -281,7 +282,7 @@ mod tests {
                 let names = [Selector::parse("a").unwrap()];
                 let mut subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
                 subscribed.channels.push(hub.add_client(0, client).channel);
-                let mut batch = Batch::new();
+                let mut batch = Events::new();
                 batch.push_to_client(client, 0, &Event::new(&"x".repeat(1000)));
                 hub.apply(hub.head().next(), &batch, None);
                 hub.unsubscribe(0, subscribed.channels, |_, _| true);

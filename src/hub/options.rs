@@ -7,6 +7,20 @@ use super::budget::HOLD_STEPS;
 /// The step of the hub's clock, which measures the age of events.
 pub const TICK: Duration = Duration::from_millis(100);
 
+/// The tick of the hub's start. Ticks before it are those of events that are older than the process; there
+/// are three years of them.
+pub(super) const START_TICK: u32 = 1 << 30;
+
+/// A duration in whole ticks.
+pub(super) fn ticks(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// A duration in ticks, of which the last may not be whole.
+pub(super) fn ticks_up(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX)
+}
+
 /// How much history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {

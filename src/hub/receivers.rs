@@ -110,11 +110,11 @@ mod tests {
     use super::*;
     use crate::base::id::EpochTag;
     use crate::base::name::Selector;
-    use crate::frame::batch::Batch;
-    use crate::frame::batch::TARGET_ALL;
     use crate::hub::Retention;
     use crate::hub::tests::hub;
     use crate::hub::{Backlog, Begin, HOLD_STEPS, Hub, HubOptions};
+    use crate::record::Events;
+    use crate::record::targets::TARGET_ALL;
     use crate::sse::event::Event;
 
     fn subscribe(hub: &Hub, names: &[&str]) -> Vec<ChannelId> {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn publish(hub: &Hub) -> Arc<Tally> {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(&["a", "b"], &Event::new("x"));
         match hub.apply(hub.head().next(), &batch, Some(0)).receivers {
             Receivers::Counting(tally) => tally,

@@ -8,7 +8,7 @@ use super::channels::table::Channels;
 use super::epochs::Epochs;
 use super::history::store::History;
 use super::history::targets::Targets;
-use super::options::{Backlog, HubOptions, Retention};
+use super::options::{Backlog, HubOptions, Retention, START_TICK};
 use super::retention::lookout::Lookout;
 use super::retention::own_ids::OwnIds;
 use super::tally::Tally;
@@ -67,7 +67,7 @@ impl State {
             is_unfinished: false,
             tallies: Queue::default(),
             expired_through: Sequence::START,
-            now: 0,
+            now: START_TICK,
         }
     }
 

@@ -4,13 +4,13 @@ use smallvec::SmallVec;
 
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::Selector;
-use crate::frame::batch::{is_client, user_target};
 use crate::hub::budget::NAMES_PER_HOLD_MAX;
 use crate::hub::budget::{CHANNEL_STEPS, NAME_STEPS, steps};
 use crate::hub::channel_id::ChannelId;
 use crate::hub::lock::Hub;
 use crate::hub::reading::Cursor;
 use crate::hub::state::State;
+use crate::record::targets::{is_client, user_target};
 
 /// Where a stream asks to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]

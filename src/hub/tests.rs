@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::*;
 use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::base::name::Selector;
-use crate::frame::batch::Batch;
-use crate::frame::batch::{TARGET_ALL, user_target};
 use crate::hub::reading::TakeLimits;
 use crate::hub::reading::{Cursor, Gap, SLICE_FRAMES_MAX, SLICE_RUNS_MAX, Slice, SliceLimits};
 use crate::hub::{RETENTION_BYTES_MIN, SEGMENT_BYTES_LEAST};
+use crate::record::Events;
+use crate::record::targets::{TARGET_ALL, user_target};
 use crate::sse::event::Event;
 
 pub(super) fn hub(events_max: usize, bytes_max: usize) -> Hub {
@@ -32,7 +32,7 @@ pub(super) fn id(number: u64) -> EventId {
 }
 
 pub(super) fn publish(hub: &Hub, events: impl IntoIterator<Item = (String, String)>) {
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     events.into_iter().for_each(|(channel, data)| batch.push(&[&channel], &Event::new(&data)));
     hub.apply(hub.head().next(), &batch, None);
 }
@@ -214,13 +214,13 @@ struct Life {
 fn live_long(hub: &Hub, channel_of: impl Fn(u64) -> u64) -> Life {
     let (mut life, mut seen) = (Life::default(), HashSet::new());
     for first in (0..200_000_u64).step_by(20) {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         for n in first..first + 20 {
             let data = format!("{n} {}", "d".repeat(usize::try_from(n % 200).unwrap()));
             batch.push(&[&format!("channel:{}", channel_of(n))], &Event::new(&data));
         }
         hub.apply(hub.head().next(), &batch, None);
-        life.frame_bytes_in_all += batch.frame_bytes();
+        life.frame_bytes_in_all += batch.bytes();
         life.held_bytes = life.held_bytes.max(hub.held_bytes());
         let state = hub.lock();
         let pages = state.history.pages();
@@ -320,7 +320,7 @@ pub(super) fn finish(hub: &Hub) {
 }
 
 pub(super) fn publish_to(hub: &Hub, target: &str, data: &str) -> Applied {
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     batch.push(&[target], &Event::new(data));
     let applied = hub.apply(hub.head().next(), &batch, Some(0));
     hub.take(

@@ -3,47 +3,81 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::id::{EpochTag, Sequence};
-use crate::frame::batch::Batch;
-use crate::log::{Log, Refusal, Sink, Ticket};
+use smallvec::SmallVec;
 
-/// Commits a batch before `append` returns.
+use crate::base::id::{EpochTag, Sequence};
+use crate::log::{Append, Committed, Log, Origin, Refusal, Sink};
+
+/// Commits and acknowledges a group before `append` returns.
 pub struct MemoryLog {
     sink: Arc<dyn Sink>,
-    next: Mutex<Sequence>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    next: Sequence,
+    is_closed: bool,
 }
 
 impl MemoryLog {
-    /// A log whose only epoch is `tag`. The epoch begins now.
+    /// An open log whose only epoch is `tag`. The epoch begins now.
     #[must_use]
     pub fn new(tag: EpochTag, sink: Arc<dyn Sink>) -> MemoryLog {
         let first = Sequence::START.next();
         sink.epoch_began(tag, first);
-        MemoryLog { sink, next: Mutex::new(first) }
+        MemoryLog { sink, state: Mutex::new(State { next: first, is_closed: false }) }
+    }
+
+    fn refuse(&self, group: &mut Vec<Append>, refusal: &Refusal) {
+        for (ticket, record) in group.drain(..) {
+            self.sink.refused(ticket, record, refusal.clone());
+        }
     }
 }
 
 impl Log for MemoryLog {
-    fn append(&self, batch: Batch, ticket: Ticket) {
-        // The sink runs under the lock, so that events are applied in the order of their numbers. The
-        // numbers are taken before the call: if the sink applies the batch and then panics, the next
-        // batch must not get the same numbers.
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = *next;
-        let count = batch.len() as u64;
-        if first.0 + count > Sequence::MAX.0 {
-            let refusal = Refusal::Refused { reason: "event numbers are used up".to_owned() };
-            self.sink.refused(ticket, batch, refusal);
-            return;
+    fn append(&self, group: &mut Vec<Append>) {
+        // The sink runs under the lock, so that records are applied in the order of their numbers. The
+        // numbers are taken before the call: if the sink applies the group and then panics, the next
+        // group must not get the same numbers.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_closed {
+            return self.refuse(group, &Refusal::not_open());
         }
-        *next = first.plus(count);
-        self.sink.committed(first, &batch, Some(ticket));
+        let numbers: u64 = group.iter().map(|(_, record)| record.numbers()).sum();
+        if state.next.0 + numbers > Sequence::MAX.0 {
+            return self.refuse(group, &Refusal::Refused { reason: "event numbers are used up".to_owned() });
+        }
+        let mut committed = SmallVec::<[Committed<'_>; 4]>::new();
+        for (ticket, record) in &*group {
+            let origin = Origin::Here { ticket: *ticket, is_acknowledged: true };
+            committed.push(Committed { first: state.next, record, origin });
+            state.next = state.next.plus(record.numbers());
+        }
+        self.sink.committed(&committed);
+        drop(committed);
+        group.clear();
+    }
+
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    fn flush(&self) {}
+
+    fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
     }
 }
 
 impl std::fmt::Debug for MemoryLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryLog").field("next", &self.next).finish_non_exhaustive()
+        f.debug_struct("MemoryLog").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -52,56 +86,80 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
+    use crate::base::name::ChannelName;
+    use crate::log::{Acknowledgement, Ticket};
+    use crate::record::{Events, Record};
     use crate::sse::event::Event;
 
-    /// The sink panics over the batch with this ticket, after it has taken it.
+    /// The sink panics over the record with this ticket, after it has taken it.
     const PANICS: Ticket = Ticket(99);
 
     #[derive(Default)]
-    struct Heard(Mutex<Vec<String>>);
+    struct Reports(Mutex<Vec<String>>);
 
-    impl Sink for Heard {
+    impl Sink for Reports {
         fn epoch_began(&self, tag: EpochTag, first: Sequence) {
             self.0.lock().unwrap().push(format!("{tag} from {first}"));
         }
-        fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
-            self.0.lock().unwrap().push(format!("{} from {first} for {ticket:?}", batch.len()));
-            assert_ne!(ticket, Some(PANICS), "the sink was to panic");
+        fn committed(&self, group: &[Committed<'_>]) {
+            let mut panics = false;
+            let mut line = Vec::new();
+            for Committed { first, record, origin } in group {
+                let Origin::Here { ticket, is_acknowledged: true } = origin else { panic!("{origin:?}") };
+                panics |= *ticket == PANICS;
+                line.push(format!("{} from {first} for {}", record.numbers(), ticket.0));
+            }
+            self.0.lock().unwrap().push(line.join(", "));
+            assert!(!panics, "the sink was to panic");
         }
-        fn refused(&self, ticket: Ticket, _: Batch, refusal: Refusal) {
-            self.0.lock().unwrap().push(format!("{ticket:?} {refusal}"));
+        fn acknowledged(&self, tickets: &[Ticket], outcome: Acknowledgement) {
+            panic!("{tickets:?} are acknowledged twice: {outcome:?}");
         }
+        fn refused(&self, ticket: Ticket, record: Record, refusal: Refusal) {
+            self.0.lock().unwrap().push(format!("{} with {}: {refusal}", ticket.0, record.numbers()));
+        }
+    }
+
+    fn log() -> (MemoryLog, Arc<Reports>) {
+        let reports = Arc::new(Reports::default());
+        (MemoryLog::new(EpochTag::from_bits(1), Arc::clone(&reports) as Arc<dyn Sink>), reports)
+    }
+
+    fn events(ticket: u64, count: usize) -> Append {
+        let mut events = Events::new();
+        (0..count).for_each(|_| events.push(&["a"], &Event::new("x")));
+        (Ticket(ticket), Record::from(events))
     }
 
     #[test]
     fn what_comes_after_a_panic_in_the_sink_continues_the_order() {
-        let heard = Arc::new(Heard::default());
-        let log = MemoryLog::new(EpochTag::from_bits(1), Arc::clone(&heard) as Arc<dyn Sink>);
-        let append = |ticket| {
-            let mut batch = Batch::new();
-            batch.push(&["a"], &Event::new("x"));
-            log.append(batch, ticket);
-        };
-        assert!(catch_unwind(AssertUnwindSafe(|| append(PANICS))).is_err());
-        append(Ticket(8));
-        assert_eq!(heard.0.lock().unwrap()[2..], ["1 from 2 for Some(Ticket(8))"]);
+        let (log, reports) = log();
+        let append = |ticket| log.append(&mut vec![events(ticket, 1)]);
+        assert!(catch_unwind(AssertUnwindSafe(|| append(PANICS.0))).is_err());
+        append(8);
+        assert_eq!(reports.0.lock().unwrap()[2..], ["1 from 2 for 8"]);
     }
 
     #[test]
-    fn batches_are_committed_in_order_without_holes() {
-        let heard = Arc::new(Heard::default());
-        let tag = EpochTag::from_bits(1);
-        let log = MemoryLog::new(tag, Arc::clone(&heard) as Arc<dyn Sink>);
-        for (ticket, events) in [(7, 2), (8, 1)] {
-            let mut batch = Batch::new();
-            (0..events).for_each(|_| batch.push(&["a"], &Event::new("x")));
-            log.append(batch, Ticket(ticket));
-        }
-        let expected = [
-            format!("{tag} from 1"),
-            "2 from 1 for Some(Ticket(7))".into(),
-            "1 from 3 for Some(Ticket(8))".into(),
-        ];
-        assert_eq!(*heard.0.lock().unwrap(), expected);
+    fn groups_are_committed_as_a_whole_in_order_and_without_holes() {
+        let (log, reports) = log();
+        let dropped = (Ticket(8), Record::HistoryDrop(ChannelName::parse("a").unwrap()));
+        let mut group = vec![events(7, 2), dropped, events(9, 1)];
+        log.append(&mut group);
+        assert!(group.is_empty());
+        log.append(&mut vec![events(10, 1)]);
+        let expected =
+            ["2 from 1 for 7, 0 from 3 for 8, 1 from 3 for 9".to_owned(), "1 from 4 for 10".to_owned()];
+        assert_eq!(reports.0.lock().unwrap()[1..], expected);
+    }
+
+    #[test]
+    fn a_closed_log_refuses_and_returns_the_records() {
+        let (log, reports) = log();
+        log.close();
+        log.close();
+        log.append(&mut vec![events(7, 2), events(8, 1)]);
+        let refused = ["7 with 2", "8 with 1"].map(|what| format!("{what}: {}", Refusal::not_open()));
+        assert_eq!(reports.0.lock().unwrap()[1..], refused);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::target::Target;
 use crate::base::limits::EVENT_CHANNELS_MAX;
-use crate::frame::batch::Batch as RenderedBatch;
+use crate::record::Events;
 use crate::sse::event::Event;
 
 /// Events that are published together: in order, next to one another, all or none.
@@ -26,7 +26,7 @@ use crate::sse::event::Event;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    events: RenderedBatch,
+    events: Events,
     /// The sum of the events' bytes.
     bytes: usize,
     bytes_max: usize,
@@ -34,7 +34,7 @@ pub struct Batch {
 
 impl Batch {
     pub(super) fn new(bytes_max: usize) -> Batch {
-        Batch { events: RenderedBatch::new(), bytes: 0, bytes_max: bytes_max.min(BYTES_MAX) }
+        Batch { events: Events::new(), bytes: 0, bytes_max: bytes_max.min(BYTES_MAX) }
     }
 
     /// Adds an event to a target after the others.
@@ -68,16 +68,16 @@ impl Batch {
         self.events.is_empty()
     }
 
-    pub(super) fn events(&self) -> &RenderedBatch {
+    pub(super) fn events(&self) -> &Events {
         &self.events
     }
 
-    pub(super) fn into_events(self) -> RenderedBatch {
+    pub(super) fn into_events(self) -> Events {
         self.events
     }
 
     /// A batch with these events, and without room for more.
-    pub(super) fn returned(events: RenderedBatch) -> Batch {
+    pub(super) fn returned(events: Events) -> Batch {
         Batch { events, bytes: 0, bytes_max: 0 }
     }
 }
@@ -121,7 +121,7 @@ pub enum BatchError {
 mod tests {
     use super::*;
     use crate::base::name::{ChannelName, UserId};
-    use crate::frame::batch::{TARGET_ALL, user_target};
+    use crate::record::targets::{TARGET_ALL, user_target};
 
     #[test]
     fn what_cannot_be_published_leaves_the_batch_as_it_was() {

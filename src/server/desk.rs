@@ -16,9 +16,8 @@ use super::batch::Batch;
 use super::handle::{PublishError, Published};
 use super::waiting::{Callback, Closed, Known, Outcome, UnderWay, Waiter};
 use crate::base::id::EventId;
-use crate::frame::batch::Batch as RenderedBatch;
 use crate::hub::{Receivers, Tally};
-use crate::log::Refusal;
+use crate::record::Events;
 use crate::shard::publishing::publishers::Application;
 
 /// Most batches of the application under way, including those whose callback has not returned.
@@ -187,13 +186,13 @@ impl Application for Desk {
         self.settle(&mut state, serial, Ok(Published { id: first, events, receivers }));
     }
 
-    fn refused(&self, serial: u64, batch: RenderedBatch, refusal: Refusal) {
-        let batch = Batch::returned(batch);
-        let error = match refusal {
-            Refusal::Refused { reason } => PublishError::Refused { reason, batch },
-            Refusal::Uncertain => PublishError::Uncertain,
-        };
+    fn refused(&self, serial: u64, events: Events, reason: String) {
+        let error = PublishError::Refused { reason, batch: Batch::returned(events) };
         self.settle(&mut self.lock(), serial, Err(error));
+    }
+
+    fn uncertain(&self, serial: u64) {
+        self.settle(&mut self.lock(), serial, Err(PublishError::Uncertain));
     }
 
     fn counted(&self) {
@@ -277,7 +276,7 @@ mod tests {
         hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
         let names = ["a", "b"].map(|name| Selector::parse(name).unwrap());
         hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
-        let mut batch = RenderedBatch::new();
+        let mut batch = Events::new();
         batch.push(&["a", "b"], &Event::new("x"));
         match hub.apply(Sequence(1), &batch, Some(64)).receivers {
             Receivers::Counting(tally) => tally,
@@ -305,9 +304,9 @@ mod tests {
                 desk.wait(serial, None)
             });
             let serial = serials.recv().unwrap();
-            let mut batch = RenderedBatch::new();
+            let mut batch = Events::new();
             batch.push(&["a"], &Event::new("x"));
-            desk.refused(serial, batch.clone(), Refusal::Refused { reason: "full".to_owned() });
+            desk.refused(serial, batch.clone(), "full".to_owned());
             let refused = PublishError::Refused { reason: "full".to_owned(), batch: Batch::returned(batch) };
             assert_eq!(waiting.join().unwrap(), Err(refused));
         });

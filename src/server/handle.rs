@@ -12,7 +12,8 @@ use super::target::Target;
 use super::waiting::{Closed, Waiter};
 use crate::base::id::{EventId, Sequence};
 use crate::base::name::{ChannelName, UserId};
-use crate::frame::batch::{TARGET_ALL, user_target};
+use crate::record::Record;
+use crate::record::targets::{TARGET_ALL, user_target};
 use crate::shard::core::Core;
 use crate::shard::publishing::tickets::application_ticket;
 use crate::shard::{Message, PAUSE};
@@ -206,7 +207,7 @@ impl Handle {
         if let Err(closed) = desk.check() {
             return Err(refuse(closed, batch));
         }
-        if hub.is_behind() {
+        if hub.is_behind() || log.is_behind() {
             return Err(PublishError::Busy(batch));
         }
         if batch.events().iter().filter_map(|event| event.own_id).any(|id| hub.is_of_server(id)) {
@@ -220,7 +221,7 @@ impl Handle {
                 // Idle shards do not move the clock. Without this an event would seem older by the time
                 // they slept.
                 hub.set_now(start.elapsed());
-                log.append(batch.into_events(), application_ticket(serial));
+                log.append(&mut vec![(application_ticket(serial), Record::from(batch.into_events()))]);
                 Ok(serial)
             }
             Err(closed) => Err(refuse(closed, batch)),

@@ -45,6 +45,7 @@ impl RunningServer {
         for thread in std::mem::take(&mut self.threads) {
             served = served.and(thread.join().unwrap_or(Err(ServeError::Lost)));
         }
+        self.handle.shared().core.log.close(); // No shard appends any more.
         let caller = self.caller.take();
         drop(self); // Closes the desk, which ends the caller.
         if caller.is_some_and(|caller| caller.join().is_err()) {

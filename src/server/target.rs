@@ -3,7 +3,8 @@
 use super::batch::BatchError;
 use crate::base::limits::EVENT_CHANNELS_MAX;
 use crate::base::name::{ChannelName, UserId};
-use crate::frame::batch::{Batch, TARGET_ALL, user_target};
+use crate::record::Events;
+use crate::record::targets::{TARGET_ALL, user_target};
 use crate::sse::event::Event;
 
 /// The target of an event.
@@ -70,7 +71,7 @@ impl Target<'_> {
     }
 
     /// Adds an event for this target after the others.
-    pub(super) fn push(&self, events: &mut Batch, event: &Event<'_>) {
+    pub(super) fn push(&self, events: &mut Events, event: &Event<'_>) {
         match self {
             Target::Channels(channels) => {
                 let names: Vec<&str> = channels.iter().map(|name| name.as_str()).collect();

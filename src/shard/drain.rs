@@ -65,6 +65,8 @@ impl<D: Driver> Shard<D> {
         if self.drain.is_on() {
             return;
         }
+        self.append_outgoing();
+        self.core.log.flush();
         // Events acknowledged by now reach the streams before these end: the history may end with the
         // process.
         let head = self.core.hub.head();

@@ -36,7 +36,7 @@ use self::core::Core;
 use connections::{Connections, HANDED_ON_MAX};
 use drain::Drain;
 use publishing::publishers::Outcome;
-use publishing::{BATCHES_UNDER_WAY_MAX, Publishing};
+use publishing::{Publishing, RECORDS_UNDER_WAY_MAX};
 use questions::Questions;
 pub use questions::{Answer, Question};
 use report::Reports;
@@ -54,12 +54,12 @@ const ROOM_MAX: usize = 1 << 20;
 /// answers to its questions, questions of others (each shard may exceed the bound by one), and a few
 /// other messages.
 pub const MAILBOX_MESSAGES_MAX: usize =
-    BATCHES_UNDER_WAY_MAX + HANDED_ON_MAX + 2 * questions::QUESTIONS_MAX + SHARDS_MAX + 64;
+    RECORDS_UNDER_WAY_MAX + HANDED_ON_MAX + 2 * questions::QUESTIONS_MAX + SHARDS_MAX + 64;
 
 /// What other threads send to a shard.
 #[derive(Debug)]
 pub enum Message {
-    /// The outcome of a batch that this shard appended.
+    /// The outcome of a record that this shard appended.
     Outcome(Outcome),
     /// A question of another shard about streams of this one.
     Question(Box<Question>),
@@ -231,6 +231,7 @@ impl<D: Driver> Shard<D> {
         self.core.hub.tidy();
         self.resume_paused();
         self.resume_retries();
+        self.append_outgoing();
         self.advance_drain();
         self.look_for_slow_streams();
         self.post_counters();
@@ -239,6 +240,7 @@ impl<D: Driver> Shard<D> {
     /// Starts again after a panic in [`Shard::turn`]: closes all connections and forgets their state.
     /// Clients reconnect and resume. Batches under way are published, but not answered.
     pub fn restart(&mut self) {
+        self.append_outgoing(); // Their idempotency keys wait for the log.
         self.counters.connections = self.connections.len() as u64;
         self.counters.note_restart();
         self.close_all();
@@ -317,7 +319,9 @@ impl<D: Driver> Shard<D> {
 
     fn handle_messages(&mut self) {
         self.publishing.held_back = Some(Vec::new());
-        while let Some(message) = self.mailbox.try_recv() {
+        // A log that commits at once answers within the same turn.
+        self.append_outgoing();
+        while let Some(message) = self.next_message() {
             match message {
                 Message::Outcome(outcome) => self.handle_outcome(outcome),
                 Message::Question(question) => self.answer_question(*question),
@@ -328,6 +332,14 @@ impl<D: Driver> Shard<D> {
             }
         }
         self.send_held_back();
+    }
+
+    /// The next message. Before the shard stops reading them, what they brought is appended.
+    fn next_message(&mut self) -> Option<Message> {
+        self.mailbox.try_recv().or_else(|| {
+            let has_appended = self.append_outgoing();
+            if has_appended { self.mailbox.try_recv() } else { None }
+        })
     }
 }
 

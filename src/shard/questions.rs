@@ -11,7 +11,7 @@ use crate::api::{self, ClientAnswer, ClientError, ClientRequest};
 use crate::base::id::{ClientId, ConnId};
 use crate::base::mailbox::Sender;
 use crate::driver::Driver;
-use crate::frame::batch::Addressed;
+use crate::record::Addressed;
 
 use super::publishing::{Form, LinesEnd, Submission};
 use super::{Message, Shard};

@@ -2,7 +2,8 @@
 //! forgets all its events, and the hub must do the same.
 
 use downpour::base::id::{ClientId, NodeId};
-use downpour::frame::batch::{Addressed, client_target};
+use downpour::record::Addressed;
+use downpour::record::targets::client_target;
 
 use crate::records::{CLIENTS, FIRST_CLIENT, Target, client_of};
 use crate::retained::Step;

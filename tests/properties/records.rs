@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use downpour::base::id::EpochTag;
-use downpour::frame::batch::{TARGET_ALL, user_target};
+use downpour::record::targets::{TARGET_ALL, user_target};
 
 /// The channels there are.
 pub(crate) const NAMES: [&str; 6] = ["a", "news", "entity:42", "größe", "*x", "a/b/c"];

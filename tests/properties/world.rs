@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use downpour::base::id::{EpochTag, EventId, Sequence};
-use downpour::frame::batch::Batch;
 use downpour::hub::reading::{LiveRun, TakeLimits};
 use downpour::hub::{HOLD_STEPS, Hub, HubOptions, Receivers, ShardSet, TICK, Tally};
+use downpour::record::Events;
 use downpour::sse::event::Event;
 
 use crate::clients::Clients;
@@ -188,7 +188,7 @@ impl World {
     pub(crate) fn publish(&mut self, drafts: &[Draft]) {
         let first = self.head() + 1;
         let tag = self.epochs[self.epochs.len() - 1].tag;
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         let mut published = Vec::new();
         for (draft, number) in drafts.iter().zip(first..) {
             let data = format!("{number} {}", filler(draft.filler, number));
@@ -261,7 +261,7 @@ impl World {
     }
 
     /// Adds an event to a batch. Returns the targets that it goes to: an event to a client without a stream goes to nobody.
-    fn push(&self, batch: &mut Batch, targets: &[usize], event: &Event<'_>) -> Vec<usize> {
+    fn push(&self, batch: &mut Events, targets: &[usize], event: &Event<'_>) -> Vec<usize> {
         if let Some(place) = targets.iter().find_map(|&target| client_of(target)) {
             batch.push_to_client(self.clients.last_in(place), batch.len() as u64, event);
             return if self.has_client(place) { targets.to_vec() } else { Vec::new() };

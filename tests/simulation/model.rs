@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use downpour::base::id::{EpochTag, EventId, Sequence};
 use downpour::base::random::SplitMix64;
-use downpour::frame::batch::{Batch, TARGET_ALL, is_client, user_target};
 use downpour::hub::TICK;
-use downpour::log::{Refusal, Sink, Ticket};
+use downpour::log::{Acknowledgement, Committed, Origin, Refusal, Sink, Ticket};
+use downpour::record::targets::{TARGET_ALL, is_client, user_target};
+use downpour::record::{Events, Record};
 use downpour::sse::decode::Decoder;
 
 use crate::allocated;
@@ -317,9 +318,9 @@ impl Model {
     }
 
     /// Notes that nobody knows whether and in which order these events will appear.
-    fn give_up(&mut self, batch: &Batch) {
+    fn give_up(&mut self, batch: &Events) {
         for part in batch.iter() {
-            let serial = serial_of(&decode_frame(part.frame).1);
+            let serial = serial_of(&decode_event(part.text).1);
             self.drafts[serial].is_retried = true;
         }
     }
@@ -340,17 +341,18 @@ impl Model {
         self.epochs.push(Epoch { tag, first });
     }
 
-    fn commit(&mut self, first: u64, batch: &Batch) {
+    fn commit(&mut self, first: u64, batch: &Events, age: Duration) {
+        let began_at = self.now.map(|now| now - age);
         let is_new = first > self.head();
         let mut serials = Vec::new();
         for (number, part) in (first..).zip(batch.iter()) {
-            let (event_type, data, id) = decode_frame(part.frame);
+            let (event_type, data, id) = decode_event(part.text);
             let serial = serial_of(&data);
             if !is_new {
                 let known = self.event(number).expect("the log has no more than it committed");
                 assert_eq!(known.serial, serial, "event {number} came back as another");
                 let index = usize::try_from(number - 1).expect("few events");
-                self.events[index].applied_at = self.now; // Its time begins anew with the server.
+                self.events[index].applied_at = began_at;
                 continue;
             }
             let draft = self.drafts.get(serial).expect("nobody published this");
@@ -381,7 +383,7 @@ impl Model {
             self.drafts[serial].fate = Fate::Committed(number);
             let id = if part.id_at.is_some() { self.id_of(number) } else { id };
             channels.indexes().for_each(|channel| self.by_channel[channel].push(number));
-            let (applied_at, committed_in) = (self.now, self.step);
+            let (applied_at, committed_in) = (began_at, self.step);
             self.events.push(Event { serial, channels, id, ttl, applied_at, committed_in });
         }
     }
@@ -394,16 +396,15 @@ pub(crate) fn serial_of(data: &str) -> usize {
     digits[..end].parse().expect("an event's data begins with its number")
 }
 
-/// The type, data and id of the one event in a chunk.
-fn decode_frame(frame: &[u8]) -> (String, String, String) {
-    let digits = frame.iter().position(|&byte| byte == b'\r').expect("a chunk begins with its length");
+/// The type, data and id of the one event in a text.
+fn decode_event(text: &[u8]) -> (String, String, String) {
     let mut events = Vec::new();
     let mut sink = |event: downpour::sse::decode::Decoded<'_>| {
         events.push((event.event_type.into(), event.data.into(), event.last_event_id.into()));
     };
-    let decoded = Decoder::new(usize::MAX).feed(&frame[digits + 2..frame.len() - 2], &mut sink);
+    let decoded = Decoder::new(usize::MAX).feed(text, &mut sink);
     decoded.expect("no event is too long");
-    assert_eq!(events.len(), 1, "a frame is one event");
+    assert_eq!(events.len(), 1, "a text is one event");
     events.remove(0)
 }
 
@@ -419,16 +420,28 @@ impl Sink for Recorder {
         allocated::for_server(|| self.inner.epoch_began(tag, first));
     }
 
-    fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
-        lock(&self.model).commit(first.0, batch);
-        allocated::for_server(|| self.inner.committed(first, batch, ticket));
+    fn committed(&self, group: &[Committed<'_>]) {
+        for Committed { first, record, origin } in group {
+            let age = match origin {
+                Origin::Here { .. } => Duration::ZERO,
+                Origin::Elsewhere { age } => *age,
+            };
+            if let Record::Events { events, .. } = record {
+                lock(&self.model).commit(first.0, events, age);
+            }
+        }
+        allocated::for_server(|| self.inner.committed(group));
     }
 
-    fn refused(&self, ticket: Ticket, batch: Batch, refusal: Refusal) {
-        if refusal == Refusal::Uncertain {
-            lock(&self.model).give_up(&batch);
+    fn acknowledged(&self, tickets: &[Ticket], outcome: Acknowledgement) {
+        allocated::for_server(|| self.inner.acknowledged(tickets, outcome));
+    }
+
+    fn refused(&self, ticket: Ticket, record: Record, refusal: Refusal) {
+        if let (Refusal::Uncertain, Record::Events { events, .. }) = (&refusal, &record) {
+            lock(&self.model).give_up(events);
         }
-        allocated::for_server(|| self.inner.refused(ticket, batch, refusal));
+        allocated::for_server(|| self.inner.refused(ticket, record, refusal));
     }
 }
 

@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 
 use downpour::driver::sim::SimPeer;
-use downpour::frame::batch::Batch;
 use downpour::log::{Log, Ticket};
+use downpour::record::{Events, Record};
 use downpour::sse::event::Event;
 use serde_json::Value;
 
@@ -236,13 +236,13 @@ pub(crate) fn append_aside(scene: &mut Scene<'_>, log: &dyn Log, ticket: Ticket)
     if draft.event_type != "message" {
         event = event.with_type(draft.event_type).expect("a plain word");
     }
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     let names: Vec<String> = draft.channels.indexes().map(target_name).collect();
     batch.push(&names.iter().map(String::as_str).collect::<Vec<_>>(), &event);
     let connection = scene.model.written.len();
     scene.model.written.push(0);
     scene.model.drafts.push(Draft { own_id: None, ttl: None, connection, whole: Some(1), ..draft });
-    log.append(batch, ticket);
+    log.append(&mut vec![(ticket, Record::from(batch))]);
 }
 
 impl std::fmt::Debug for Connection {

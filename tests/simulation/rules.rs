@@ -56,7 +56,10 @@ impl Rules {
             delay_probability: *pick(random, &[0.0, 0.2, 0.8]),
             refuse_probability: *pick(random, &[0.0, 0.0, 0.05]),
             uncertain_probability: *pick(random, &[0.0, 0.0, 0.03]),
+            late_probability: *pick(random, &[0.0, 0.3, 1.0]),
+            unsafe_probability: *pick(random, &[0.0, 0.0, 0.05]),
             group_max: random.within(1..=8),
+            backlog_bytes_max: *pick(random, &[usize::MAX, 20_000, 0]),
         };
         let retention = Retention {
             events_max: *pick(random, &[5, 10, 30, 200, 10_000]),

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,12 +15,13 @@ use downpour::base::name::Selector;
 use downpour::base::random::SplitMix64;
 use downpour::driver::sim::{SimDriver, SimNet, SimSocket};
 use downpour::driver::{Completion, Driver, SendStart};
-use downpour::frame::batch::{Batch, client_target};
 use downpour::frame::offer::Offer;
 use downpour::http::http_date;
 use downpour::hub::{Backlog, Hub, Receivers};
 use downpour::log::sim::SimLog;
-use downpour::log::{Log, Ticket};
+use downpour::log::{Append, Log};
+use downpour::record::Events;
+use downpour::record::targets::client_target;
 use downpour::shard::core::{Core, CoreOptions};
 use downpour::shard::{Message, Shard, ShardOptions};
 use downpour::sse::event::Event;
@@ -40,6 +41,8 @@ pub(crate) struct Server {
     connections: Arc<AtomicUsize>,
     pub(crate) memory: Memory,
     start: Instant,
+    /// The head of the order at the beginning of the last turn.
+    turn_head: Arc<AtomicU64>,
 }
 
 /// A shard with the state of its thread.
@@ -86,7 +89,8 @@ pub(crate) enum Turned {
 impl Server {
     /// Starts a server on the world's medium, and lets the world reach it.
     pub(crate) fn start(world: &mut World) -> Server {
-        let World { rules, random, model, nets, medium, now, reach, .. } = world;
+        let World { rules, random, model, nets, medium, now, began, reach, .. } = world;
+        let turn_head = Arc::new(AtomicU64::new(0));
         let wakers: Vec<Arc<Woken>> = nets.iter().map(|_| Arc::default()).collect();
         let wake = |woken: &Arc<Woken>| Arc::clone(woken) as Arc<dyn Wake>;
         let options =
@@ -94,7 +98,7 @@ impl Server {
         let mut inner = None;
         let mut open = |hub: &Arc<Hub>, sink| {
             let recorder = Arc::new(Recorder { model: Arc::clone(model), inner: sink });
-            let log = Arc::new(SimLog::open(medium, random.bits(), rules.log, recorder));
+            let log = Arc::new(SimLog::open(medium, random.bits(), rules.log, *now - *began, recorder));
             inner = Some(Arc::clone(&log));
             Arc::new(EagerLog {
                 inner: log,
@@ -103,6 +107,7 @@ impl Server {
                 shards: nets.len(),
                 eagerness: rules.log_eagerness,
                 random: Mutex::new(SplitMix64::new(random.bits())),
+                turn_head: Arc::clone(&turn_head),
             }) as Arc<dyn Log>
         };
         let (core, receivers) = for_server(|| {
@@ -137,7 +142,7 @@ impl Server {
         let mailboxes = core.publishers.mailboxes().to_vec();
         *reach = Some(Reach { hub: Arc::clone(&hub), log, start: *now, mailboxes });
         let connections = Arc::clone(&core.open_connections);
-        Server { members, hub, connections, memory: Memory::new(core), start: *now }
+        Server { members, hub, connections, memory: Memory::new(core), start: *now, turn_head }
     }
 
     /// One turn of a shard's thread, up to its next sleep.
@@ -145,6 +150,7 @@ impl Server {
         let since = now.duration_since(self.start);
         let Member { shard, woken, is_sleeping, deadline, .. } = &mut self.members[shard];
         woken.0.store(false, Ordering::Relaxed);
+        self.turn_head.store(self.hub.head().0, Ordering::Relaxed);
         let served = catch_unwind(AssertUnwindSafe(|| {
             for_server(|| {
                 shard.wait(now).expect("a simulated driver waits");
@@ -208,7 +214,7 @@ impl Server {
         let all: Vec<&str> = names.iter().map(String::as_str).collect();
         let each = all.chunks(1).chain([&all[..]]);
         for (targets, number) in each.zip(self.hub.head().next().0..) {
-            let mut batch = Batch::new();
+            let mut batch = Events::new();
             batch.push(targets, &event);
             let receivers = self.hub.apply(Sequence(number), &batch, Some(0)).receivers;
             assert!(
@@ -254,19 +260,42 @@ struct EagerLog {
     shards: usize,
     eagerness: f64,
     random: Mutex<SplitMix64>,
+    turn_head: Arc<AtomicU64>,
 }
 
 impl Log for EagerLog {
-    fn append(&self, batch: Batch, ticket: Ticket) {
-        let behind = self.hub.head().0 - taken_by_all(&self.hub, self.shards);
-        assert!(behind <= self.backlog.events_max, "published with a shard {behind} events behind");
-        // The log's medium outlives the server, and with it the batch.
-        let kept = for_world(|| batch.clone());
-        for_server(|| drop(batch));
-        for_world(|| self.inner.append(kept, ticket));
+    fn append(&self, group: &mut Vec<Append>) {
+        // A turn may look at the shards before it gathers a group, and others may commit meanwhile.
+        let head = self.turn_head.load(Ordering::Relaxed).min(self.hub.head().0);
+        let behind = head.saturating_sub(taken_by_all(&self.hub, self.shards));
+        let publishes = group.iter().any(|(_, record)| record.numbers() > 0);
+        assert!(
+            !publishes || behind <= self.backlog.events_max,
+            "published with a shard {behind} events behind"
+        );
+        // The log's medium outlives the server, and with it the records.
+        let mut kept = for_world(|| group.clone());
+        for_server(|| group.clear());
+        for_world(|| self.inner.append(&mut kept));
         if self.random.lock().unwrap_or_else(PoisonError::into_inner).chance(self.eagerness) {
             for_world(|| self.inner.step());
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.inner.is_ready()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.inner.is_behind()
+    }
+
+    fn flush(&self) {
+        self.inner.flush();
+    }
+
+    fn close(&self) {
+        self.inner.close();
     }
 }
 

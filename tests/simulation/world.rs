@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) nets: Vec<SimNet>,
     pub(crate) medium: SimMedium,
     pub(crate) now: Instant,
+    /// The beginning of its time.
+    pub(crate) began: Instant,
     pub(crate) reach: Option<Reach>,
     pub(crate) stats: Stats,
     /// Everyone leaves this often at least, each time the server has come to rest; then it ends. What it
@@ -148,6 +150,7 @@ impl World {
         let subscribers =
             (0..rules.subscribers).map(|number| Subscriber::new(number, &rules, &mut random)).collect();
         let publishers = (0..rules.publishers).map(|_| Publisher::default()).collect();
+        let began = Instant::now();
         World {
             rules,
             random,
@@ -155,7 +158,8 @@ impl World {
             restarted_at: vec![None; nets.len()],
             nets,
             medium: SimMedium::default(),
-            now: Instant::now(),
+            now: began,
+            began,
             reach: None,
             stats: Stats::default(),
             rounds: None,
@@ -224,6 +228,7 @@ impl World {
         drop(model);
         if let Some(reach) = &self.reach {
             for_server(|| reach.hub.set_now(self.now.duration_since(reach.start)));
+            reach.log.set_now(self.now.duration_since(self.began));
         }
     }
 

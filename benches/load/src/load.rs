@@ -1,7 +1,8 @@
 //! The streams and events of a load: the same for every server that takes part.
 
 use downpour::Event;
-use downpour::frame::render::render;
+use downpour::frame::chunk::Chunk;
+use downpour::record::Events;
 use serde::{Deserialize, Serialize};
 
 use crate::http::request;
@@ -86,8 +87,9 @@ impl Load {
     /// and events.
     pub fn peer_arguments(&self) -> Vec<String> {
         let data = self.data();
-        let frame = render(&mut Vec::new(), &Event::new(&data));
-        let mut numbers = vec![frame.to - frame.from];
+        let mut events = Events::new();
+        events.push(&["a"], &Event::new(&data));
+        let mut numbers = vec![Chunk::of(events.get(0).text.len()).bytes()];
         numbers.extend(self.paces().iter().map(|pace| pace.request.len()));
         numbers.push(SEVERAL_EVENTS);
         numbers.iter().map(usize::to_string).collect()

@@ -16,14 +16,15 @@ use downpour::base::mailbox::{Receiver, Wake};
 use downpour::base::random::SplitMix64;
 use downpour::conn::ConnOptions;
 use downpour::driver::{Completion, Driver, SendStart};
-use downpour::frame::batch::Batch;
+use downpour::frame::chunk::Chunk;
 use downpour::frame::offer::Offer;
 use downpour::frame::outbox::OutboxLimits;
-use downpour::frame::render::render;
 use downpour::http::{HttpDate, http_date};
 use downpour::hub::Retention;
 use downpour::hub::{Hub, HubOptions};
+use downpour::log::Append;
 use downpour::log::memory::MemoryLog;
+use downpour::record::{Events, Record};
 use downpour::shard::core::{Core, CoreOptions};
 use downpour::shard::publishing::tickets::application_ticket;
 use downpour::shard::{Message, Shard, ShardOptions};
@@ -178,6 +179,8 @@ pub struct StillServer {
     /// Bytes that the streams of all shards have been sent once all published events are delivered.
     settled: u64,
     appended: u64,
+    /// What is appended next. It keeps its room, as that of a shard does.
+    group: Vec<Append>,
     runners: Runners,
 }
 
@@ -264,7 +267,8 @@ impl StillServer {
         } else {
             Runners::Here(parts.map(Parts::join).collect())
         };
-        let mut server = StillServer { layout, core, told, settled: 0, appended: 0, runners };
+        let mut server =
+            StillServer { layout, core, told, settled: 0, appended: 0, group: Vec::new(), runners };
         server.wait_for("the streams to open", |server| {
             server.told.iter().all(|told| told.is_open.load(Ordering::Acquire))
         });
@@ -276,7 +280,8 @@ impl StillServer {
     /// Publishes, and waits until every stream's driver has taken all of it.
     pub fn deliver(&mut self, frames: Frames) {
         self.appended += 1;
-        self.core.log.append(frames.batch, application_ticket(self.appended));
+        self.group.push((application_ticket(self.appended), Record::from(frames.batch)));
+        self.core.log.append(&mut self.group);
         self.settled += self.layout.streams as u64 * frames.bytes;
         self.wait_for("the delivery", |server| server.taken() >= server.settled);
         debug_assert_eq!(self.taken(), self.settled, "streams are sent what was published and nothing else");
@@ -327,7 +332,7 @@ impl Drop for StillServer {
 /// Events to the channel of all streams, rendered.
 #[derive(Clone)]
 pub struct Frames {
-    batch: Batch,
+    batch: Events,
     /// Bytes that each stream gets.
     bytes: u64,
 }
@@ -335,13 +340,9 @@ pub struct Frames {
 impl Frames {
     /// An event for each of these data.
     pub fn of(data: &[&str]) -> Frames {
-        let (mut batch, mut bytes) = (Batch::new(), 0);
-        for data in data {
-            let event = Event::new(data);
-            batch.push(&["a"], &event);
-            let frame = render(&mut Vec::new(), &event);
-            bytes += (frame.to - frame.from) as u64;
-        }
+        let mut batch = Events::new();
+        data.iter().for_each(|data| batch.push(&["a"], &Event::new(data)));
+        let bytes = batch.iter().map(|event| Chunk::of(event.text.len()).bytes() as u64).sum();
         Frames { batch, bytes }
     }
 }

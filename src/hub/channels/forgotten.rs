@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::base::heap::shared_text_bytes;
 use crate::base::id::Sequence;
 use crate::base::queue::Queue;
-use crate::frame::batch::is_channel;
+use crate::record::targets::is_channel;
 
 /// The former channels, bounded in number.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ pub(in crate::hub) fn beginning_with<'m, K: Ord + Borrow<str>, T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::batch::user_target;
+    use crate::record::targets::user_target;
 
     #[test]
     fn losses_of_channels_that_are_forgotten_count_for_every_unknown_channel() {

@@ -54,12 +54,12 @@
 use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::is_channel;
 use crate::hub::budget::{Budget, CHANNEL_STEPS, steps};
 use crate::hub::channel_id::ChannelId;
 use crate::hub::channels::patterns::{Gathering, Stage};
 use crate::hub::channels::record::pattern_prefix;
 use crate::hub::channels::table::{Channels, PLACES_PER_LOOK};
+use crate::record::targets::is_channel;
 
 /// A loss of a channel or pattern that a stream was notified of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,8 +257,8 @@ impl Channels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::batch::TARGET_ALL;
     use crate::hub::channels::table::Removal;
+    use crate::record::targets::TARGET_ALL;
 
     const ALL: Sequence = Sequence(u64::MAX);
 

@@ -2,9 +2,9 @@
 
 use crate::base::id::Sequence;
 use crate::base::name::prefix_of;
-use crate::frame::batch::is_channel;
 use crate::hub::channels::lapsed::Lapsed;
 use crate::hub::channels::numbers::Numbers;
+use crate::record::targets::is_channel;
 
 /// The record of the events of one channel or pattern. How these fields decide what is lost is described
 /// in [`crate::hub::channels::lost`].

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use crate::base::heap::block_bytes;
 use crate::base::id::Sequence;
-use crate::frame::batch::{TARGET_ALL, is_channel, is_client};
 use crate::hub::budget::{Budget, CHANNEL_STEPS, NAME_STEPS, steps};
 use crate::hub::channel_id::ChannelId;
 use crate::hub::channels::entries::Entries;
@@ -16,6 +15,7 @@ use crate::hub::channels::names::Names;
 use crate::hub::channels::patterns::Patterns;
 use crate::hub::channels::record::{Record, pattern_prefix};
 use crate::hub::shards::ShardSet;
+use crate::record::targets::{TARGET_ALL, is_channel, is_client};
 
 /// What became of a channel that may be idle.
 #[must_use]

@@ -14,7 +14,7 @@ use crate::base::heap::block_bytes;
 use crate::base::id::{EventId, Sequence};
 use crate::base::queue::Queue;
 use crate::base::search::partition_point_near;
-use crate::frame::batch::DraftRef;
+use crate::frame::chunk::Chunk;
 use crate::frame::segment::{Appender, Patch, Segment};
 use crate::hub::history::lapsing::lapses_at;
 use crate::hub::history::leftovers::Leftovers;
@@ -22,6 +22,7 @@ use crate::hub::history::page::{
     Entry, FramePlace, Page, SEGMENT_BYTES_BESIDE, SHARED_FRAME_BYTES_MAX, delta,
 };
 use crate::hub::history::targets::TargetId;
+use crate::record::EventRef;
 
 /// After this many bytes of large frames a page is full. This bounds what one retained frame of a page
 /// can pin.
@@ -121,16 +122,18 @@ impl History {
         self.entry(sequence).map(|entry| entry.target)
     }
 
-    /// Copies a frame behind the last one and fills in its id.
+    /// Copies an event as a chunk behind the last frame and fills in its id. `at` is the tick from which
+    /// its age counts.
     pub(in crate::hub) fn append(
         &mut self,
         id: EventId,
-        draft: DraftRef<'_>,
+        event: EventRef<'_>,
         target: TargetId,
         at: u32,
         holders: u32,
     ) {
-        let len = draft.frame.len();
+        let chunk = Chunk::of(event.text.len());
+        let len = chunk.bytes();
         let large = len > SHARED_FRAME_BYTES_MAX;
         self.open_page(id.sequence, if large { 0 } else { len });
         let (segment_bytes, spare_bytes) = (self.segment_bytes, self.spare_bytes());
@@ -145,18 +148,18 @@ impl History {
             page.segment = Arc::clone(open.segment());
         }
         let text = id.encode();
-        let patch = draft.id_at.map(|at| Patch { at, bytes: &text });
+        let patch = event.id_at.map(|at| Patch { at: chunk.payload_at() + at, bytes: &text });
         let place = if large {
             let mut own = Segment::with_capacity(len);
-            own.append(draft.frame, patch);
+            own.append_parts(chunk.around(event.text), patch);
             page.large.push(Arc::clone(own.segment()));
             page.large_bytes += len;
             FramePlace::last_of_large(page.large.len())
         } else {
-            FramePlace::shared(open.append(draft.frame, patch), len)
+            FramePlace::shared(open.append_parts(chunk.around(event.text), patch), len)
         };
         let delta = delta(page.first, id.sequence);
-        let lapses = lapses_at(at, draft.ttl);
+        let lapses = lapses_at(at, event.ttl);
         page.push(Entry { delta, place, target, at, lapses, holders });
         let (first, next_before) = (page.first, page.lapsing.next());
         page.lapsing.push(lapses, delta);

@@ -13,13 +13,13 @@
 use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::is_channel;
 use crate::hub::channel_id::ChannelId;
 use crate::hub::channels::lost::ReportedLoss;
 use crate::hub::channels::record::Record;
 use crate::hub::reading::cursor::Cursor;
 use crate::hub::reading::slice::Gap;
 use crate::hub::state::State;
+use crate::record::targets::is_channel;
 
 impl State {
     /// Creates a cursor at `place`. If the stream `is_counting`, the cursor knows how much it has seen,

@@ -14,7 +14,6 @@ use std::mem;
 use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::is_channel;
 use crate::hub::budget::{CHANNEL_STEPS, steps};
 use crate::hub::channel_id::ChannelId;
 use crate::hub::lock::Hub;
@@ -22,6 +21,7 @@ use crate::hub::reading::cursor::Cursor;
 use crate::hub::reading::seek::Sought;
 use crate::hub::reading::slice::{Slice, SliceLimits};
 use crate::hub::state::State;
+use crate::record::targets::is_channel;
 
 /// The most frames of a slice that merges more than [`FEW_CHANNELS_MAX`] channels. With a hundred
 /// channels a frame costs three times as much, and the lock must be held for no longer than 20 µs.

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::{TARGET_ALL, is_channel};
 use crate::hub::budget::{CHANNEL_STEPS, NAME_STEPS, steps};
 use crate::hub::channel_id::ChannelId;
 use crate::hub::reading::cursor::{Cursor, Seek};
 use crate::hub::state::State;
 use crate::hub::subscribe::Begun;
+use crate::record::targets::{TARGET_ALL, is_channel};
 
 /// The number of names looked at between two checks of the budget.
 const NAMES_PER_LOOK: usize = 16;

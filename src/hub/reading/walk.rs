@@ -4,7 +4,6 @@
 use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::is_channel;
 use crate::hub::budget;
 use crate::hub::channel_id::ChannelId;
 use crate::hub::channels::record::{Record, pattern_prefix};
@@ -12,6 +11,7 @@ use crate::hub::history::page::Entry;
 use crate::hub::reading::cursor::Cursor;
 use crate::hub::reading::slice::{Slice, SliceLimits};
 use crate::hub::state::State;
+use crate::record::targets::is_channel;
 
 /// The most channels that a slice merges for patterns. With more, finding the place in each costs more
 /// than looking at as many entries as a slice may have.
@@ -150,10 +150,11 @@ mod tests {
     use super::*;
     use crate::base::name::Selector;
     use crate::base::random::SplitMix64;
-    use crate::frame::batch::{Batch, TARGET_ALL, user_target};
     use crate::hub::RETENTION_BYTES_MIN;
     use crate::hub::tests::{finish, hub, id, publish, take_all};
     use crate::hub::{Begin, Begun, Hub};
+    use crate::record::Events;
+    use crate::record::targets::{TARGET_ALL, user_target};
     use crate::sse::event::Event;
 
     /// The data read from a place on, through `merged` channels or by a walk, in slices of three.
@@ -189,7 +190,7 @@ mod tests {
         let ids = hub.subscribe(0, &selectors, Some("ann"), Begin::AtHead).unwrap().channels;
         let user = user_target("ann");
         for step in 0..400 {
-            let mut batch = Batch::new();
+            let mut batch = Events::new();
             for _ in 0..random.within(1..=5) {
                 let name = |random: &mut SplitMix64| names[random.within(0..=names.len() - 1)];
                 let targets = match random.within(0..=9) {

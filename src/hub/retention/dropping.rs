@@ -6,20 +6,21 @@
 use std::sync::MutexGuard;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::is_channel;
 use crate::hub::channel_id::ChannelId;
 use crate::hub::lock::Hub;
 use crate::hub::state::State;
+use crate::record::targets::is_channel;
 
 impl Hub {
     /// Drops all events of a channel up to now, and returns how many. An event that also went to other
     /// channels stays there. A stream that resumes from before gets one `gap` for all of them, as for
-    /// any events that are no longer retained.
+    /// any events that are no longer retained. [`Hub::give_up_dropped`] gives their memory back.
     ///
     /// Returns `None` if there is no such channel, that is, none with subscribers or events that can be
     /// read.
     pub fn drop_history(&self, name: &str) -> Option<usize> {
         let mut state = self.lock_without_lapsed();
+        let state = &mut *state;
         let id = state.channels.find(name).filter(|_| is_channel(name))?;
         if state.channels.prefix(id).is_some() {
             return None;
@@ -32,16 +33,30 @@ impl Hub {
             state.over.push(id);
         }
         state.drop_through(id, newest, &lapsed);
-        // A large history is given up in parts, and others get the lock between two parts. What a shard
-        // has not taken yet goes later.
-        while state.has_droppable(name) {
+        state.enforce_retention();
+        self.publish_counts(state);
+        Some(count)
+    }
+
+    /// Gives up the dropped events of a channel that every shard has taken, in as many holds of the lock
+    /// as that takes; others get the lock between two holds. What a shard has not taken yet goes later.
+    pub fn give_up_dropped(&self, name: &str) {
+        loop {
+            let mut state = self.lock();
+            if !state.has_droppable(name) {
+                return;
+            }
             state.enforce_retention();
             self.publish_counts(&state);
             drop(state);
             self.yield_to_waiting();
-            state = self.lock();
         }
-        Some(count)
+    }
+
+    /// Gives up all lapsed events that every shard has taken. After that, [`Hub::drop_history`] takes one
+    /// hold of the lock, however many there were.
+    pub fn give_up_lapsed(&self) {
+        drop(self.lock_without_lapsed());
     }
 
     /// Returns the lock once all lapsed events that every shard has taken are given up, in as many holds
@@ -122,12 +137,13 @@ mod tests {
 
     use crate::base::id::Sequence;
     use crate::base::name::Selector;
-    use crate::frame::batch::{Batch, TARGET_ALL};
     use crate::hub::reading::TakeLimits;
     use crate::hub::reading::{Cursor, Gap, Slice, SliceLimits};
     use crate::hub::state::State;
     use crate::hub::tests::{finish, hub, id, publish, publish_to, read, read_as, read_from};
     use crate::hub::{Begin, Begun, Hub};
+    use crate::record::Events;
+    use crate::record::targets::TARGET_ALL;
     use crate::sse::event::Event;
 
     fn dropped_and_taken(hub: &Hub, channel: &str) -> Option<usize> {
@@ -217,7 +233,7 @@ mod tests {
             let names = [Selector::parse("a").unwrap()];
             let subscribed = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
             for n in 1..=6 {
-                let mut batch = Batch::new();
+                let mut batch = Events::new();
                 batch.push(&["a"], &Event::new(&n.to_string()));
                 batch.set_ttl(NonZeroU32::new(if n == 2 || n == 4 { 1 } else { 0 }));
                 hub.apply(hub.head().next(), &batch, None);
@@ -226,7 +242,7 @@ mod tests {
                 }
             }
             // A tick passes, and no shard has set the hub's clock by the time of the drop.
-            hub.now.store(10, Ordering::Relaxed);
+            hub.now.fetch_add(10, Ordering::Relaxed);
             assert_eq!(hub.drop_history("a"), Some(4));
             hub.take(0, limits, &mut Vec::new());
             publish_to(&hub, "a", "new");

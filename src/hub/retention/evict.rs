@@ -5,12 +5,13 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
-use crate::frame::batch::is_client;
 use crate::hub::budget::{self, CHANNEL_STEPS, EVENT_STEPS, NAME_STEPS};
 use crate::hub::channel_id::ChannelId;
 use crate::hub::channels::table::Removal;
 use crate::hub::history::page::Entry;
+use crate::hub::options::ticks;
 use crate::hub::state::State;
+use crate::record::targets::is_client;
 
 /// The most sparse pages that one hold of the lock compacts while there is room.
 const COMPACTIONS_PER_CALL_MAX: usize = 2;
@@ -230,8 +231,7 @@ impl State {
 
     /// Gives up events from the front of the order; only these can be too old.
     fn evict_older_than(&mut self, age_max: Duration, taken: Sequence) {
-        let age_ticks = u32::try_from(age_max.as_millis() / crate::hub::TICK.as_millis()).unwrap_or(u32::MAX);
-        let Some(oldest_tick) = self.now.checked_sub(age_ticks) else { return };
+        let Some(oldest_tick) = self.now.checked_sub(ticks(age_max)) else { return };
         while !self.budget.is_spent_to(3)
             && let Some(page) = self.history.pages().get(self.history.page_index(self.expired_through.next()))
         {

@@ -63,16 +63,16 @@ mod tests {
 
     use super::*;
     use crate::base::name::Selector;
-    use crate::frame::batch::Batch;
     use crate::hub::reading::{Cursor, Slice, SliceLimits};
     use crate::hub::tests::{finish, hub, id, publish as publish_all, read_from, take_all};
-    use crate::hub::{Begin, Hub};
+    use crate::hub::{Begin, Commit, Hub};
+    use crate::record::Events;
     use crate::sse::event::Event;
 
     /// Publishes events to channels: the data, and the `ttl` in seconds, 0 for none.
     fn publish(hub: &Hub, events: &[(&[&str], &str, u32)]) {
         for &(channels, data, ttl) in events {
-            let mut batch = Batch::new();
+            let mut batch = Events::new();
             batch.push(channels, &Event::new(data));
             batch.set_ttl(NonZeroU32::new(ttl));
             hub.apply(hub.head().next(), &batch, None);
@@ -106,6 +106,27 @@ mod tests {
     }
 
     #[test]
+    fn events_from_elsewhere_are_as_old_as_the_log_says() {
+        let hub = hub(10, usize::MAX);
+        set_seconds(&hub, 1.0);
+        for (data, ttl, age) in
+            [("1", 3, 3000), ("2", 3, 2901), ("3", 3, 2900), ("4", 5, 3000), ("5", 0, 9000)]
+        {
+            let mut events = Events::new();
+            events.push(&["a"], &Event::new(data));
+            events.set_ttl(NonZeroU32::new(ttl));
+            let (first, age) = (hub.head().next(), Duration::from_millis(age));
+            hub.apply_group(&[Commit { first, events: &events, waiting: None, age }]);
+            take_all(&hub);
+        }
+        assert_eq!(read(&hub, &["a"], Begin::AllRetained), (vec![], "3 4 5".to_owned()));
+        set_seconds(&hub, 2.9);
+        assert_eq!(read(&hub, &["a"], Begin::AllRetained), (vec![], "4 5".to_owned()));
+        set_seconds(&hub, 3.0);
+        assert_eq!(read(&hub, &["a"], Begin::AllRetained), (vec![], "5".to_owned()));
+    }
+
+    #[test]
     fn the_last_events_are_those_that_have_not_lapsed() {
         let hub = hub(10, usize::MAX);
         let names = [Selector::parse("a").unwrap()];
@@ -115,7 +136,7 @@ mod tests {
         }
         // The shard has not taken the last event, so its memory is not given up yet.
         publish_all(&hub, [("a".to_owned(), "7".to_owned())]);
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(&["a"], &Event::new("8"));
         batch.set_ttl(NonZeroU32::new(1));
         hub.apply(hub.head().next(), &batch, None);
@@ -135,7 +156,7 @@ mod tests {
         let hub = hub(10, usize::MAX);
         let names = [Selector::parse("a").unwrap()];
         let live = hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(&["a"], &Event::new("short"));
         batch.set_ttl(NonZeroU32::new(1));
         hub.apply(hub.head().next(), &batch, None);

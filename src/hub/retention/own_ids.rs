@@ -11,9 +11,9 @@ use std::sync::Arc;
 use crate::base::heap::shared_text_bytes;
 use crate::base::id::Sequence;
 use crate::base::queue::Queue;
-use crate::frame::batch::is_channel;
 use crate::hub::budget::{Budget, NAME_STEPS};
 use crate::hub::channels::forgotten::beginning_with;
+use crate::record::targets::is_channel;
 
 /// The ids of all channels.
 #[derive(Debug, Default)]
@@ -254,15 +254,16 @@ impl ChannelIds {
 mod tests {
     use super::*;
     use crate::base::name::Selector;
-    use crate::frame::batch::{Batch, TARGET_ALL, user_target};
     use crate::hub::RETENTION_BYTES_MIN;
     use crate::hub::tests::{hub, take_all};
     use crate::hub::{Begin, Begun, Hub};
+    use crate::record::Events;
+    use crate::record::targets::{TARGET_ALL, user_target};
     use crate::sse::event::Event;
 
     fn publish(hub: &Hub, targets: &[&str], id: Option<&str>, data: &str) {
         let event = Event::new(data);
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(targets, &id.map_or(Ok(event), |id| event.with_id(id)).unwrap());
         hub.apply(hub.head().next(), &batch, None);
         take_all(hub);

@@ -341,10 +341,7 @@ impl<D: Driver> Shard<D> {
                 self.answer(conn, &refusal);
             }
             Reply::Client(request) => self.begin_client_request(conn, request),
-            Reply::DropHistory(channel) => {
-                let dropped = self.core.hub.drop_history(channel.as_str());
-                self.answer(conn, &api::answer_dropped(&channel, dropped));
-            }
+            Reply::DropHistory(channel) => self.append_history_drop(conn, channel),
             Reply::Publish { batch, form, claims } => {
                 self.publish(conn, Submission::new(batch, Form::Whole(form), claims));
             }
@@ -352,7 +349,13 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn status(&self) -> ServerStatus {
-        if self.drain.is_on() { ServerStatus::Draining } else { ServerStatus::Ready }
+        if self.drain.is_on() {
+            ServerStatus::Draining
+        } else if self.core.log.is_ready() {
+            ServerStatus::Ready
+        } else {
+            ServerStatus::Starting
+        }
     }
 }
 

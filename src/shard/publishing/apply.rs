@@ -1,15 +1,19 @@
-//! Where log, hub and shards meet. Committed batches are applied, the shards concerned are woken, and
-//! the outcome goes to the publisher.
+//! Where log, hub and shards meet. Committed records are applied, the shards concerned are woken, and
+//! acknowledged outcomes go to the publishers.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use super::keys::IdempotencyKeys;
-use super::publishers::{Outcome, Publishers};
+use super::publishers::{Effect, Outcome, Publishers};
 use super::tickets::TicketParts;
 use crate::base::id::{EpochTag, Sequence};
-use crate::frame::batch::Batch;
-use crate::hub::Hub;
-use crate::log::{Refusal, Sink, Ticket};
+use crate::hub::{Commit, Hub};
+use crate::log::{Acknowledgement, Committed, Origin, Refusal, Sink, Ticket};
+use crate::record::Record;
 
 /// Applies commits to a hub. It is the log's [`Sink`].
 #[derive(Debug)]
@@ -17,13 +21,86 @@ pub struct Applier {
     hub: Arc<Hub>,
     publishers: Publishers,
     keys: Arc<IdempotencyKeys>,
+    /// The effects of records that are applied and not acknowledged yet. There are as many as records
+    /// under way, whose number the publishers bound.
+    unacknowledged: Mutex<HashMap<Ticket, Effect>>,
 }
 
 impl Applier {
-    /// An applier for `hub` and its publishers. Batches under idempotency keys settle `keys`.
+    /// An applier for `hub` and its publishers. Records under idempotency keys settle `keys`.
     #[must_use]
     pub fn new(hub: Arc<Hub>, publishers: impl Into<Publishers>, keys: Arc<IdempotencyKeys>) -> Applier {
-        Applier { hub, publishers: publishers.into(), keys }
+        Applier { hub, publishers: publishers.into(), keys, unacknowledged: Mutex::default() }
+    }
+
+    /// Applies events that nothing else comes between, together.
+    fn apply_events(&self, group: &[Committed<'_>]) {
+        if group.is_empty() {
+            return;
+        }
+        let commits: SmallVec<[Commit<'_>; 2]> = group.iter().filter_map(|of| self.commit_of(of)).collect();
+        let applied = self.hub.apply_group(&commits);
+        self.publishers.wake(applied.interested);
+        for (Committed { record, origin, .. }, (first, receivers)) in group.iter().zip(applied.commits) {
+            let Record::Events { events, keys } = record else { continue };
+            match *origin {
+                Origin::Elsewhere { .. } => self.keys.learn(keys, first),
+                Origin::Here { ticket, is_acknowledged } => {
+                    let events = events.len();
+                    self.keep(ticket, is_acknowledged, Effect::Published { first, events, receivers });
+                }
+            }
+        }
+    }
+
+    /// `None` if the record has no events.
+    fn commit_of<'a>(&self, committed: &Committed<'a>) -> Option<Commit<'a>> {
+        let Record::Events { events, .. } = committed.record else { return None };
+        let (waiting, age) = match committed.origin {
+            Origin::Elsewhere { age } => (None, age),
+            // Only answers to a single event have a count of receivers, and only publishers of this
+            // server wait for one.
+            Origin::Here { ticket, .. } => {
+                let who = Some(TicketParts::of(ticket).shard).filter(|_| events.len() == 1);
+                (who.filter(|&who| self.publishers.has_publisher(who)), Duration::ZERO)
+            }
+        };
+        Some(Commit { first: committed.first, events, waiting, age })
+    }
+
+    /// Reports an effect, now or once it is acknowledged.
+    fn keep(&self, ticket: Ticket, is_acknowledged: bool, effect: Effect) {
+        if is_acknowledged {
+            self.report(ticket, effect);
+        } else {
+            let mut unacknowledged = self.unacknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+            unacknowledged.insert(ticket, effect);
+        }
+    }
+
+    fn report(&self, ticket: Ticket, effect: Effect) {
+        self.settle_keys(ticket, &effect);
+        match (self.publishers.application_of(ticket), effect) {
+            (Some((application, serial)), Effect::Published { first, receivers, .. }) => {
+                application.committed(serial, first, receivers);
+            }
+            (_, effect) => self.publishers.send_outcome(Outcome { ticket, result: Ok(effect) }),
+        }
+    }
+
+    fn settle_keys(&self, ticket: Ticket, effect: &Effect) {
+        if let Effect::Published { first, events, receivers } = effect
+            && TicketParts::of(ticket).is_keyed()
+        {
+            self.keys.committed(ticket, *first, Some(receivers).filter(|_| *events == 1));
+        }
+    }
+
+    fn report_uncertain(&self, ticket: Ticket) {
+        match self.publishers.application_of(ticket) {
+            None => self.publishers.send_outcome(Outcome { ticket, result: Err(Refusal::Uncertain) }),
+            Some((application, serial)) => application.uncertain(serial),
+        }
     }
 }
 
@@ -32,33 +109,47 @@ impl Sink for Applier {
         self.hub.begin_epoch(tag, first);
     }
 
-    fn committed(&self, first: Sequence, batch: &Batch, ticket: Option<Ticket>) {
-        // Only answers to a single event have a count of receivers, and only publishers of this server
-        // wait for one.
-        let single = ticket.filter(|_| batch.len() == 1).map(|ticket| TicketParts::of(ticket).shard);
-        let waiting = single.filter(|&who| self.publishers.has_publisher(who));
-        let applied = self.hub.apply(first, batch, waiting);
-        self.publishers.wake(applied.interested);
-        let Some(ticket) = ticket else { return };
-        if TicketParts::of(ticket).is_keyed() {
-            let receivers = (batch.len() == 1).then_some(&applied.receivers);
-            self.keys.committed(ticket, applied.first, receivers);
+    fn committed(&self, group: &[Committed<'_>]) {
+        let mut from = 0;
+        for (at, committed) in group.iter().enumerate() {
+            if let Record::HistoryDrop(channel) = committed.record {
+                self.apply_events(&group[from..at]);
+                from = at + 1;
+                let dropped = self.hub.drop_history(channel.as_str());
+                if let Origin::Here { ticket, is_acknowledged } = committed.origin {
+                    self.keep(ticket, is_acknowledged, Effect::HistoryDropped { events: dropped });
+                }
+            }
         }
-        match self.publishers.application_of(ticket) {
-            None => self
-                .publishers
-                .send_outcome(Outcome { ticket, result: Ok((applied.first, applied.receivers)) }),
-            Some((application, serial)) => application.committed(serial, applied.first, applied.receivers),
+        self.apply_events(&group[from..]);
+    }
+
+    fn acknowledged(&self, tickets: &[Ticket], outcome: Acknowledgement) {
+        for &ticket in tickets {
+            let mut unacknowledged = self.unacknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(effect) = unacknowledged.remove(&ticket) else { continue };
+            drop(unacknowledged);
+            match outcome {
+                Acknowledgement::Safe => self.report(ticket, effect),
+                Acknowledgement::Uncertain => {
+                    // The events are in this history under these ids, whatever becomes of the log.
+                    self.settle_keys(ticket, &effect);
+                    self.report_uncertain(ticket);
+                }
+            }
         }
     }
 
-    fn refused(&self, ticket: Ticket, batch: Batch, refusal: Refusal) {
+    fn refused(&self, ticket: Ticket, record: Record, refusal: Refusal) {
         if TicketParts::of(ticket).is_keyed() {
             self.keys.refused(ticket, &refusal);
         }
-        match self.publishers.application_of(ticket) {
-            None => self.publishers.send_outcome(Outcome { ticket, result: Err(refusal) }),
-            Some((application, serial)) => application.refused(serial, batch, refusal),
+        match (self.publishers.application_of(ticket), refusal, record) {
+            (Some((application, serial)), Refusal::Refused { reason }, Record::Events { events, .. }) => {
+                application.refused(serial, events, reason);
+            }
+            (_, Refusal::Uncertain, _) => self.report_uncertain(ticket),
+            (_, refusal, _) => self.publishers.send_outcome(Outcome { ticket, result: Err(refusal) }),
         }
     }
 }

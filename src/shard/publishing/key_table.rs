@@ -15,11 +15,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::api::Claim;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::id::EventId;
 use crate::hub::{Receivers, ShardSet};
 use crate::log::Ticket;
+use crate::record::{Claim, EventKey};
 
 /// How long a key is remembered after the log settled it.
 pub(super) const KEY_AGE_MAX: Duration = Duration::from_secs(5 * 60);
@@ -32,8 +32,8 @@ const AGED_PER_CALL: usize = 16;
 pub(super) struct KeyTable {
     keys_max: usize,
     under_way: HashMap<Fingerprint, UnderWay>,
-    /// The keys of each batch that the log has, each with the place of its event.
-    batches: HashMap<Ticket, Vec<(Fingerprint, usize)>>,
+    /// The keys of each batch that the log has.
+    batches: HashMap<Ticket, Vec<EventKey>>,
     /// Settled keys, in the order in which they were settled. Those without a time come last.
     settled: VecDeque<Settled>,
     /// The number of settled keys that were forgotten. It is also the number of the first key in
@@ -148,19 +148,31 @@ impl KeyTable {
     }
 
     /// Forgets keys under way whose events will not be appended. Returns the shards that wait for them.
-    pub(super) fn release(&mut self, keys: &[(Fingerprint, usize)]) -> ShardSet {
+    pub(super) fn release(&mut self, keys: &[EventKey]) -> ShardSet {
         let mut waiting = ShardSet::default();
-        for (key, _) in keys {
-            if let Some(under_way) = self.under_way.remove(key) {
+        for EventKey { claim, .. } in keys {
+            if let Some(under_way) = self.under_way.remove(&claim.key) {
                 waiting.union(under_way.waiting);
             }
         }
         waiting
     }
 
-    /// Notes that the events of keys under way are about to be appended, each at its place in the batch.
-    pub(in crate::shard) fn hand_over(&mut self, keys: Vec<(Fingerprint, usize)>, ticket: Ticket) {
-        self.batches.insert(ticket, keys);
+    /// Notes that the events of keys under way are about to be appended.
+    pub(in crate::shard) fn hand_over(&mut self, keys: &[EventKey], ticket: Ticket) {
+        self.batches.insert(ticket, keys.to_vec());
+    }
+
+    /// Settles keys of which this process did not know; `first` is the id of the first event of their
+    /// record. A key that is under way here stays so.
+    pub(super) fn learn(&mut self, keys: &[EventKey], first: EventId) {
+        for &EventKey { event, claim: Claim { key, body } } in keys {
+            if !self.under_way.contains_key(&key) && !self.numbers.contains_key(&key) {
+                let published = Some(Published { first: first.plus(event as u64), receivers: None });
+                self.add_settled(Settled { key, body, published, at: None });
+            }
+        }
+        self.keep_bound();
     }
 
     /// Settles the keys of a committed batch; `first` is the id of its first event. Returns the shards
@@ -199,19 +211,20 @@ impl KeyTable {
 
     fn settle(&mut self, ticket: Ticket, published: impl Fn(usize) -> Option<Published>) -> ShardSet {
         let mut waiting = ShardSet::default();
-        for (key, place) in self.batches.remove(&ticket).unwrap_or_default() {
-            let Some(under_way) = self.under_way.remove(&key) else { continue };
-            waiting.union(under_way.waiting);
-            self.numbers.insert(key, self.given_up + self.settled.len() as u64);
-            self.settled.push_back(Settled {
-                key,
-                body: under_way.body,
-                published: published(place),
-                at: None,
-            });
+        for EventKey { event, claim } in self.batches.remove(&ticket).unwrap_or_default() {
+            let Some(UnderWay { body, waiting: shards }) = self.under_way.remove(&claim.key) else {
+                continue;
+            };
+            waiting.union(shards);
+            self.add_settled(Settled { key: claim.key, body, published: published(event), at: None });
         }
         self.keep_bound();
         waiting
+    }
+
+    fn add_settled(&mut self, settled: Settled) {
+        self.numbers.insert(settled.key, self.given_up + self.settled.len() as u64);
+        self.settled.push_back(settled);
     }
 
     /// The settled entry of a key, if it is not too old.

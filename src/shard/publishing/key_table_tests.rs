@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::key_table::{Held, KEY_AGE_MAX, KeyTable, Published};
-use crate::api::Claim;
-use crate::base::fingerprint::{Fingerprint, Fingerprints};
+use crate::base::fingerprint::Fingerprints;
 use crate::base::id::{EpochTag, EventId, Sequence};
 use crate::hub::{Receivers, ShardSet};
 use crate::log::Ticket;
+use crate::record::{Claim, EventKey};
 
 struct Bench {
     fingerprints: Fingerprints,
@@ -54,10 +54,14 @@ impl Bench {
     /// Hands keys over as a batch; the position of a key is the place of its event.
     fn hand_over(&mut self, keys: &[&str]) -> Ticket {
         self.tickets += 1;
-        let keys: Vec<(Fingerprint, usize)> =
-            keys.iter().enumerate().map(|(place, key)| (self.fingerprints.of(*key), place)).collect();
-        self.table.hand_over(keys, Ticket(self.tickets));
+        let keys: Vec<EventKey> =
+            keys.iter().enumerate().map(|(event, key)| self.event_key(event, key)).collect();
+        self.table.hand_over(&keys, Ticket(self.tickets));
         Ticket(self.tickets)
+    }
+
+    fn event_key(&self, event: usize, key: &str) -> EventKey {
+        EventKey { event, claim: self.claims(&[(key, "body")])[0] }
     }
 
     /// Publishes an event under a key.
@@ -71,7 +75,8 @@ impl Bench {
     fn is_known(&mut self, key: &str) -> bool {
         let known = self.begin(&[(key, "body")]).unwrap();
         if known.is_empty() {
-            self.table.release(&[(self.fingerprints.of(key), 0)]);
+            let key = self.event_key(0, key);
+            self.table.release(&[key]);
         }
         !known.is_empty()
     }
@@ -112,8 +117,8 @@ fn refused_and_released_keys_are_free_again_and_those_who_wait_are_named() {
     assert_eq!(bench.table.len(), 0);
     assert_eq!(bench.begin(&[("a", "other")]), Ok(vec![]));
     assert_eq!(bench.begin_on(5, &[("a", "other")]), Err(Held::UnderWay));
-    let a = bench.fingerprints.of("a");
-    assert_eq!(bench.table.release(&[(a, 0)]), shards(&[5]));
+    let a = bench.event_key(0, "a");
+    assert_eq!(bench.table.release(&[a]), shards(&[5]));
     assert_eq!(bench.table.len(), 0);
 }
 

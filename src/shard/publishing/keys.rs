@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::api::Claim;
-use crate::base::fingerprint::{Fingerprint, Fingerprints};
+use crate::base::fingerprint::Fingerprints;
 use crate::base::id::EventId;
 use crate::hub::{Receivers, ShardSet};
 use crate::log::{Refusal, Ticket};
+use crate::record::{Claim, EventKey};
 
 use super::key_table::{Held, KeyTable, Published};
 use super::publishers::Publishers;
@@ -59,8 +59,9 @@ impl IdempotencyKeys {
         let known = self.table().begin(claims, shard, now)?;
         let mut known_places = known.iter().map(|(place, _)| *place).peekable();
         let is_new = |place: &usize| known_places.next_if_eq(place).is_none();
-        let keys = (0..claims.len()).filter(is_new).map(|place| (claims[place].key, place)).collect();
-        Ok((known, Reservation { keys: Arc::clone(self), reserved: keys }))
+        let reserved = (0..claims.len()).filter(is_new);
+        let reserved = reserved.map(|event| EventKey { event, claim: claims[event] }).collect();
+        Ok((known, Reservation { keys: Arc::clone(self), reserved }))
     }
 
     /// Sets the time of the keys settled since the last call.
@@ -72,6 +73,14 @@ impl IdempotencyKeys {
     pub(in crate::shard) fn committed(&self, ticket: Ticket, first: EventId, receivers: Option<&Receivers>) {
         let waiting = self.table().committed(ticket, first, receivers);
         self.notify_settled(waiting);
+    }
+
+    /// Adds the keys of events that an earlier process or another node has published; `first` is the id
+    /// of the first event. They are remembered from now on.
+    pub(super) fn learn(&self, claims: &[EventKey], first: EventId) {
+        if !claims.is_empty() {
+            self.table().learn(claims, first);
+        }
     }
 
     /// Settles the keys of a batch that was not committed.
@@ -114,27 +123,28 @@ impl IdempotencyKeys {
 #[derive(Debug)]
 pub(super) struct Reservation {
     keys: Arc<IdempotencyKeys>,
-    /// Each with the place of its event in the batch.
-    reserved: Vec<(Fingerprint, usize)>,
+    reserved: Vec<EventKey>,
 }
 
 impl Reservation {
-    /// Changes the places of the events.
+    /// Changes the indexes of the events.
     pub(in crate::shard) fn place(&mut self, place: impl Fn(usize) -> usize) {
-        self.reserved.iter_mut().for_each(|(_, at)| *at = place(*at));
+        self.reserved.iter_mut().for_each(|key| key.event = place(key.event));
     }
 
-    /// Frees the keys of the events from the place `event` on.
+    /// Frees the keys of the events from the index `event` on.
     pub(in crate::shard) fn release_from(&mut self, event: usize) {
-        let (kept, reserved) = mem::take(&mut self.reserved).into_iter().partition(|&(_, at)| at < event);
+        let (kept, reserved) = mem::take(&mut self.reserved).into_iter().partition(|key| key.event < event);
         self.reserved = kept;
         drop(Reservation { keys: Arc::clone(&self.keys), reserved });
     }
 
-    /// Leaves the keys to the log's outcome. Must be called before the batch is appended.
-    pub(in crate::shard) fn hand_over(mut self, ticket: Ticket) {
+    /// Leaves the keys to the log's outcome, and returns them for the record. Must be called before the
+    /// record is appended.
+    pub(in crate::shard) fn hand_over(mut self, ticket: Ticket) -> Vec<EventKey> {
         let reserved = mem::take(&mut self.reserved);
-        self.keys.table().hand_over(reserved, ticket);
+        self.keys.table().hand_over(&reserved, ticket);
+        reserved
     }
 }
 

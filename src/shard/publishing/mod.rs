@@ -25,12 +25,12 @@ use crate::auth::Permission;
 use crate::base::id::ConnId;
 use crate::conn::Context;
 use crate::driver::Driver;
-use crate::frame::batch::Batch;
 use crate::http::{Problem, Response};
 use crate::log::Ticket;
+use crate::record::Events;
 
-pub(super) use append::BATCHES_UNDER_WAY_MAX;
-use append::Tickets;
+pub(super) use append::RECORDS_UNDER_WAY_MAX;
+use append::{Outgoing, Tickets};
 use keys::Reservation;
 pub(super) use outcome::hold_back;
 use reserve::Recount;
@@ -42,7 +42,8 @@ pub const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug, Default)]
 pub(super) struct Publishing {
     tickets: Tickets,
-    /// Connections that wait to publish because a shard is behind.
+    outgoing: Outgoing,
+    /// Connections that wait to publish because a shard or the log is behind.
     paused: VecDeque<ConnId>,
     /// Connections whose answers are batched while outcomes of the log are drained. `None`: answer at
     /// once.
@@ -103,7 +104,7 @@ pub(super) enum LinesEnd {
 /// A batch on its way to the log.
 #[derive(Debug)]
 pub(super) struct Submission {
-    pub(super) batch: Batch,
+    pub(super) batch: Events,
     pub(super) form: Form,
     /// The idempotency keys that have yet to be reserved.
     pub(super) claims: Claims,
@@ -112,7 +113,7 @@ pub(super) struct Submission {
 }
 
 impl Submission {
-    pub(super) fn new(batch: Batch, form: Form, claims: Claims) -> Submission {
+    pub(super) fn new(batch: Events, form: Form, claims: Claims) -> Submission {
         Submission { batch, form, claims, reservation: None }
     }
 
@@ -127,7 +128,7 @@ impl Submission {
 /// What a connection's request waits for before its batch is with the log.
 #[derive(Debug)]
 enum Waiting {
-    /// Shards that are behind have to catch up.
+    /// Shards or the log, which are behind, have to catch up.
     Shards(Submission),
     /// An idempotency key under way has to be settled.
     Key(Submission),

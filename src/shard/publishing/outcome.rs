@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Form;
-use super::append::UnderWay;
-use super::publishers::Outcome;
+use super::append::{Request, UnderWay};
+use super::publishers::{Effect, Outcome};
 use super::tickets::TicketParts;
 use crate::api;
 use crate::base::id::{ConnId, EventId};
@@ -35,21 +35,27 @@ pub(in crate::shard) fn hold_back(
 }
 
 impl<D: Driver> Shard<D> {
-    /// Answers the request whose batch the log has decided.
+    /// Answers the request on whose record the log has decided.
     pub(in crate::shard) fn handle_outcome(&mut self, outcome: Outcome) {
         let Outcome { ticket, result } = outcome;
         if TicketParts::of(ticket).is_keyed() {
             self.core.keys.note_time(self.now);
         }
         match result {
-            Ok((first, Receivers::Exactly(receivers))) => self.acknowledge(ticket, first, receivers),
-            Ok((first, Receivers::Counting(tally))) => {
-                self.publishing.tickets.counting.push((ticket, first, tally))
+            Ok(Effect::Published { first, receivers: Receivers::Exactly(receivers), .. }) => {
+                self.acknowledge(ticket, first, receivers);
             }
+            Ok(Effect::Published { first, receivers: Receivers::Counting(tally), .. }) => {
+                self.publishing.tickets.counting.push((ticket, first, tally));
+            }
+            Ok(Effect::HistoryDropped { events }) => self.acknowledge_drop(ticket, events),
             Err(refusal) => {
-                let Some(UnderWay { conn, form, .. }) = self.claim(ticket) else { return };
+                let Some(UnderWay { conn, request }) = self.claim(ticket) else { return };
                 let problem = Problem::unavailable(refusal.to_string(), Duration::from_secs(1));
-                self.refuse_batch(conn, form, problem);
+                match request {
+                    Request::Publish(form) => self.refuse_batch(conn, form, problem),
+                    Request::DropHistory(_) => self.answer(conn, &problem.into_response()),
+                }
                 self.act(conn);
             }
         }
@@ -81,8 +87,18 @@ impl<D: Driver> Shard<D> {
     }
 
     fn acknowledge(&mut self, ticket: Ticket, first: EventId, receivers: u64) {
-        let Some(UnderWay { conn, form }) = self.claim(ticket) else { return };
+        let Some(UnderWay { conn, request: Request::Publish(form) }) = self.claim(ticket) else { return };
         self.acknowledge_form(conn, form, Some(first), Some(receivers));
+        self.act(conn);
+    }
+
+    /// Answers a request that dropped a history. Its memory is given back first.
+    fn acknowledge_drop(&mut self, ticket: Ticket, dropped: Option<usize>) {
+        let Some(UnderWay { conn, request: Request::DropHistory(channel) }) = self.claim(ticket) else {
+            return;
+        };
+        self.core.hub.give_up_dropped(channel.as_str());
+        self.answer(conn, &api::answer_dropped(&channel, dropped));
         self.act(conn);
     }
 

@@ -6,32 +6,54 @@ use std::sync::Arc;
 use super::tickets::{APPLICATION, TicketParts};
 use crate::base::id::EventId;
 use crate::base::mailbox::Sender;
-use crate::frame::batch::Batch;
 use crate::hub::{Receivers, ShardSet};
 use crate::log::{Refusal, Ticket};
+use crate::record::Events;
 use crate::shard::Message;
 
-/// The outcome of an appended batch.
+/// The outcome of an appended record.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The ticket of the batch.
+    /// The ticket of the record.
     pub ticket: Ticket,
-    /// The id of its first event and the receivers of its last one, or why it was not committed.
-    pub result: Result<(EventId, Receivers), Refusal>,
+    /// Its effect, or why it has none.
+    pub result: Result<Effect, Refusal>,
 }
 
-/// An application that embeds the server and appends batches to the log beside the shards, under tickets
+/// The effect of a record that was committed and applied.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Events are published.
+    Published {
+        /// The id of the first event; the others follow it without a hole.
+        first: EventId,
+        /// The number of events.
+        events: usize,
+        /// The number of receivers of the last event.
+        receivers: Receivers,
+    },
+    /// The history of a channel was dropped.
+    HistoryDropped {
+        /// How many events it had; `None` if there was no such channel.
+        events: Option<usize>,
+    },
+}
+
+/// An application that embeds the server and appends events to the log beside the shards, under tickets
 /// of [`application_ticket`](super::tickets::application_ticket).
 ///
 /// Its methods run under the log's lock or within a shard's turn. They note the outcome and wake its
 /// waiter; they neither block nor run code of others.
 pub trait Application: Send + Sync + fmt::Debug {
-    /// The batch is committed and applied; `first` is the id of its first event. `receivers` is of use
-    /// for a batch of one event only.
+    /// The events are committed and applied; `first` is the id of the first. `receivers` is of use for a
+    /// single event only.
     fn committed(&self, serial: u64, first: EventId, receivers: Receivers);
 
-    /// The batch is not committed, and is returned.
-    fn refused(&self, serial: u64, batch: Batch, refusal: Refusal);
+    /// The log does not take the events, and returns them.
+    fn refused(&self, serial: u64, events: Events, reason: String);
+
+    /// Nobody knows whether the events will appear.
+    fn uncertain(&self, serial: u64);
 
     /// A count of receivers that the application waits for is finished.
     fn counted(&self);

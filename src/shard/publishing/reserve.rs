@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::api::{self, AnswerForm, Claim, Claims, EventClaim};
+use crate::api::{self, AnswerForm, Claims, EventClaim};
 use crate::base::id::{ConnId, EventId};
 use crate::driver::Driver;
 use crate::http::Problem;
 use crate::hub::{Receivers, Tally};
 use crate::log::Refusal;
+use crate::record::Claim;
 
 use super::key_table::{Held, Published};
 use super::keys::Reservation;

@@ -206,12 +206,18 @@ pub enum StreamRefusal {
     Channels,
     /// The server drains.
     Draining,
+    /// The log is not open yet.
+    Starting,
 }
 
 impl StreamRefusal {
     /// Every reason, in the order of declaration.
-    pub const ALL: [StreamRefusal; 3] =
-        [StreamRefusal::Connections, StreamRefusal::Channels, StreamRefusal::Draining];
+    pub const ALL: [StreamRefusal; 4] = [
+        StreamRefusal::Connections,
+        StreamRefusal::Channels,
+        StreamRefusal::Draining,
+        StreamRefusal::Starting,
+    ];
 
     /// The reason's label in metrics.
     #[must_use]
@@ -220,6 +226,7 @@ impl StreamRefusal {
             StreamRefusal::Connections => "connections",
             StreamRefusal::Channels => "channels",
             StreamRefusal::Draining => "draining",
+            StreamRefusal::Starting => "starting",
         }
     }
 }

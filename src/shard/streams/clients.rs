@@ -9,9 +9,9 @@ use crate::api::{ClientAnswer, ClientCommand, ClientError, ClientReport, ClientR
 use crate::base::id::{ClientId, ConnId};
 use crate::base::name::{Selector, prefix_of};
 use crate::driver::Driver;
-use crate::frame::batch::Addressed;
 use crate::frame::notice::Notice;
 use crate::hub::{Added, ChannelId};
+use crate::record::Addressed;
 
 use super::catch_up::{notice_run, queue_subscribed};
 use super::state::Join;

@@ -23,7 +23,7 @@ impl<D: Driver> Shard<D> {
     /// Answers a subscribe with a stream, or with a stream of one notice that refuses it.
     pub(in crate::shard) fn subscribe(&mut self, conn: ConnId, request: &SubscribeRequest) {
         let Shard {
-            core: Core { hub, .. },
+            core: Core { hub, log, .. },
             connections: Connections { peers, .. },
             drain,
             options,
@@ -38,6 +38,8 @@ impl<D: Driver> Shard<D> {
         let user = request.user.as_ref().map(UserId::as_str);
         let subscribed = if drain.is_on() {
             Err(StreamRefusal::Draining)
+        } else if !log.is_ready() {
+            Err(StreamRefusal::Starting) // Its place may not be known yet.
         } else if peer.is_over_limit {
             Err(StreamRefusal::Connections)
         } else {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::base::id::Sequence;
 use crate::driver::sim::{SimOptions, SimPeer};
-use crate::frame::batch::Batch;
+use crate::record::Events;
 use crate::shard::tests::{Servers, read};
 use crate::sse::event::Event;
 
@@ -32,7 +32,7 @@ impl Servers {
     }
 
     fn apply(&mut self, data: &str) {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(&["a"], &Event::new(data));
         self.core.hub.apply(self.core.hub.head().next(), &batch, None);
     }

@@ -2,7 +2,7 @@
 //! never time.
 
 use crate::driver::sim::{SimOptions, SimPeer};
-use crate::frame::batch::Batch;
+use crate::record::{Events, Record};
 use crate::shard::connections::{ACTIONS_PER_TURN_MAX, UNFINISHED_ACTIONS_PER_TURN_MAX};
 use crate::shard::publishing::tickets::application_ticket;
 use crate::shard::tests::{Servers, read};
@@ -21,9 +21,9 @@ fn servers() -> Servers {
 }
 
 fn apply(servers: &Servers, channel: &str, data: &str) {
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     batch.push(&[channel], &Event::new(data));
-    servers.core.log.append(batch, application_ticket(0)); // A ticket that nobody waits for.
+    servers.core.log.append(&mut vec![(application_ticket(0), Record::from(batch))]); // A ticket that nobody waits for.
 }
 
 /// One turn of the busy shard, and one of the other, so that nobody waits for it.

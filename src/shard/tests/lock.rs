@@ -2,8 +2,8 @@
 
 use crate::base::name::Selector;
 use crate::driver::sim::SimPeer;
-use crate::frame::batch::Batch;
 use crate::hub::Begin;
+use crate::record::Events;
 use crate::shard::tests::{SHARDS, Servers, read};
 use crate::sse::event::Event;
 
@@ -13,7 +13,7 @@ fn the_hubs_lock_is_taken_a_few_times_for_a_batch_and_never_for_a_delivery() {
         let mut servers = Servers::new(None);
         let streams: Vec<SimPeer> = (0..streams).map(|at| servers.subscribe(at % SHARDS, "a")).collect();
         servers.settle();
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         (0..10).for_each(|_| batch.push(&["a"], &Event::new("live")));
         let before = servers.core.hub.locks();
         servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
@@ -30,7 +30,7 @@ fn the_hubs_lock_is_taken_a_few_times_for_a_batch_and_never_for_a_delivery() {
 #[test]
 fn what_one_hold_does_not_suffice_for_goes_on_with_each_turn() {
     let mut servers = Servers::new(None);
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     (0..90).for_each(|at| batch.push(&[&format!("room:{at}")], &Event::new("x")));
     servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
     servers.settle();

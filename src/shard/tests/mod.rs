@@ -5,6 +5,7 @@ mod coding;
 mod fairness;
 mod keepalive;
 mod lock;
+mod log;
 mod retries;
 mod timer;
 
@@ -24,7 +25,6 @@ use crate::base::random::{Random, SplitMix64};
 use crate::conn::ConnOptions;
 use crate::driver::Driver;
 use crate::driver::sim::{SimDriver, SimNet, SimOptions, SimPeer};
-use crate::frame::batch::{Batch, TARGET_ALL};
 use crate::frame::outbox::OutboxLimits;
 use crate::http::http_date;
 use crate::hub::Retention;
@@ -32,6 +32,8 @@ use crate::hub::reading::TakeLimits;
 use crate::hub::{Backlog, HubOptions};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Sink};
+use crate::record::targets::TARGET_ALL;
+use crate::record::{Events, Record};
 use crate::shard::publishing::tickets::application_ticket;
 use crate::sse::event::Event;
 
@@ -226,7 +228,7 @@ fn what_comes_together_goes_out_in_one_send_to_each_stream_also_where_a_queue_wo
     let streams = [servers.subscribe(0, "a"), servers.subscribe(0, "a"), servers.subscribe(0, "b")];
     servers.settle();
     let events = options(0).conn.outbox.frames_max + 20;
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     (0..events).for_each(|_| batch.push(&["a"], &Event::new("live")));
     let before = servers.shards[0].counters.sends();
     servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
@@ -246,7 +248,7 @@ fn what_many_streams_get_at_once_is_what_was_published_wherever_it_lies() {
     let text = "x".repeat(3500);
     // Several segments in all, with an event to another channel inside some of the batches.
     for round in 0..250 {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         let data: Vec<String> = (0..3).map(|at| format!("{text}{round}-{at}")).collect();
         for (at, data) in data.iter().enumerate() {
             batch.push(&["a"], &Event::new(data));
@@ -288,7 +290,7 @@ fn an_event_to_all_reaches_every_stream_once() {
     let mut servers = Servers::new(None);
     let streams = [servers.subscribe(0, "a,b"), servers.subscribe(1, "a"), servers.subscribe(1, "c")];
     servers.settle();
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     batch.push(&[TARGET_ALL], &Event::new("to all"));
     servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
     servers.settle();
@@ -425,9 +427,9 @@ fn a_publisher_waits_for_another_shard_that_is_behind_and_is_forgotten_once_its_
         assert_eq!(publisher.write(request.as_bytes()), request.len());
     };
     servers.settle();
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     (0..=Backlog::default().events_max).for_each(|_| batch.push(&["a"], &Event::new("x")));
-    servers.core.log.append(batch, application_ticket(0)); // A ticket that nobody waits for.
+    servers.core.log.append(&mut vec![(application_ticket(0), Record::from(batch))]); // A ticket that nobody waits for.
     publish("late");
     let before = servers.core.hub.head();
     for _ in 0..8 {
@@ -447,8 +449,8 @@ fn a_publisher_waits_for_another_shard_that_is_behind_and_is_forgotten_once_its_
     assert!(!seen.contains("data: late") && servers.core.hub.head() == before.next());
 }
 
-fn two_channels() -> Batch {
-    let mut batch = Batch::new();
+fn two_channels() -> Events {
+    let mut batch = Events::new();
     batch.push(&["a", "b"], &Event::new("x"));
     batch
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::base::id::{EpochTag, Sequence};
 use crate::driver::sim::SimPeer;
-use crate::frame::batch::Batch;
 use crate::hub::Backlog;
-use crate::log::{Log, Refusal, Sink, Ticket};
+use crate::log::{Append, Committed, Log, Origin, Refusal, Sink};
+use crate::record::{Events, Record};
 use crate::shard::publishing::tickets::application_ticket;
 use crate::shard::tests::{Servers, read};
 use crate::sse::event::Event;
@@ -16,17 +16,18 @@ use crate::sse::event::Event;
 /// A log that decides on command.
 struct HeldLog {
     sink: Arc<dyn Sink>,
-    waiting: Mutex<Vec<(Batch, Ticket)>>,
+    waiting: Mutex<Vec<Append>>,
     next: Mutex<Sequence>,
 }
 
 impl HeldLog {
     fn commit(&self) -> usize {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap());
-        for (batch, ticket) in &waiting {
+        for (ticket, record) in &waiting {
             let mut next = self.next.lock().unwrap();
-            self.sink.committed(*next, batch, Some(*ticket));
-            *next = next.plus(batch.len() as u64);
+            let origin = Origin::Here { ticket: *ticket, is_acknowledged: true };
+            self.sink.committed(&[Committed { first: *next, record, origin }]);
+            *next = next.plus(record.numbers());
         }
         waiting.len()
     }
@@ -34,15 +35,27 @@ impl HeldLog {
     fn refuse(&self, refusal: &Refusal) -> usize {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap());
         let batches = waiting.len();
-        waiting.into_iter().for_each(|(batch, ticket)| self.sink.refused(ticket, batch, refusal.clone()));
+        waiting.into_iter().for_each(|(ticket, record)| self.sink.refused(ticket, record, refusal.clone()));
         batches
     }
 }
 
 impl Log for HeldLog {
-    fn append(&self, batch: Batch, ticket: Ticket) {
-        self.waiting.lock().unwrap().push((batch, ticket));
+    fn append(&self, group: &mut Vec<Append>) {
+        self.waiting.lock().unwrap().append(group);
     }
+
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    fn flush(&self) {}
+
+    fn close(&self) {}
 }
 
 impl std::fmt::Debug for HeldLog {
@@ -261,9 +274,9 @@ fn a_key_whose_request_timed_out_before_the_log_had_it_is_free() {
     let (mut servers, log) = servers();
     let _slow = servers.subscribe(1, "a");
     servers.settle();
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     (0..=Backlog::default().events_max).for_each(|_| batch.push(&["a"], &Event::new("x")));
-    servers.core.log.append(batch, application_ticket(0)); // A ticket that nobody waits for.
+    servers.core.log.append(&mut vec![(application_ticket(0), Record::from(batch))]); // A ticket that nobody waits for.
     assert_eq!(log.commit(), 1);
     let asker = servers.request(0, &keyed());
     servers.turn(0);

@@ -1,8 +1,8 @@
 //! Streams whose channels change: which notices they are sent, and where.
 
 use super::{answer, ask, change, client_of, events, stream};
-use crate::frame::batch::Batch;
 use crate::hub::Receivers;
+use crate::record::Events;
 use crate::shard::tests::{Servers, read};
 use crate::sse::event::Event;
 
@@ -16,7 +16,7 @@ fn unsubscribed(channel: &str, channels: &str) -> String {
 
 /// Applies events without any shard having a turn.
 fn apply(servers: &Servers, targets: &[&str], texts: &[&str]) {
-    let mut batch = Batch::new();
+    let mut batch = Events::new();
     texts.iter().for_each(|text| batch.push(targets, &Event::new(text)));
     servers.core.hub.apply(servers.core.hub.head().next(), &batch, None);
 }
@@ -94,7 +94,7 @@ fn a_stream_is_counted_only_for_what_was_applied_after_it_subscribed() {
     let filler = vec!["x"; 99];
     apply(&servers, &["a"], &filler);
     let count = |servers: &Servers, targets: &[&str]| {
-        let mut batch = Batch::new();
+        let mut batch = Events::new();
         batch.push(targets, &Event::new("x"));
         let applied = servers.core.hub.apply(servers.core.hub.head().next(), &batch, Some(1));
         let Receivers::Counting(tally) = applied.receivers else { panic!("two shards count") };

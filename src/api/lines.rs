@@ -35,8 +35,8 @@ pub struct BadLine {
     pub problem: Problem,
 }
 
-/// Reads lines. Blank ones are skipped, but counted. `permission` is the result of [`super::admit`] for
-/// the request.
+/// Reads lines. Blank ones are skipped, but counted. `permission` is the one that its head was
+/// given.
 #[must_use]
 pub fn read_lines(lines: &Lines, permission: &Permission, checks: Checks<'_>) -> ReadLines {
     let mut publication = Publication::new(permission, checks);

@@ -169,8 +169,8 @@ impl Hub {
         let lag = match state.merged(targets) {
             Some(merged) => {
                 state.budget.spend(CHANNEL_STEPS * 2 * steps(merged.len()));
-                let records = merged.iter().map(|&id| state.channels.get(id));
-                records.map(|record| record.retained.len() - record.index_after(place)).sum()
+                let ledgers = merged.iter().map(|&id| state.channels.get(id));
+                ledgers.map(|ledger| ledger.retained.len() - ledger.index_after(place)).sum()
             }
             None => state.count_walked(targets, place),
         };

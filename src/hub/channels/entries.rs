@@ -1,4 +1,4 @@
-//! What the table holds for each channel beside its name: its subscribers and the record of its events.
+//! What the table holds for each channel beside its name: its subscribers and the ledger of its events.
 //!
 //! A server with very many channels has mostly users' channels, each with one stream and no event. Four
 //! bytes are enough for such a channel. A channel with events, or with streams of several shards, needs
@@ -7,7 +7,7 @@
 use crate::base::parts::Parts;
 use crate::hub::channel_id::ChannelId;
 use crate::hub::channels::audience::Audience;
-use crate::hub::channels::record::Record;
+use crate::hub::channels::ledger::Ledger;
 use crate::hub::shards::ShardSet;
 
 /// The number of details that lie together, as a power of two.
@@ -30,7 +30,7 @@ struct Detail {
     /// The channel it belongs to.
     channel: ChannelId,
     audience: Audience,
-    record: Record,
+    ledger: Ledger,
 }
 
 /// An [`Entry`] in four bytes. The highest bit says whether the channel has a detail. If it has, the
@@ -55,7 +55,7 @@ const STREAMS_MAX: u32 = (1 << STREAMS_BITS) - 1;
 const _: () =
     assert!(crate::hub::SHARDS_MAX <= 1 << (31 - STREAMS_BITS), "every shard has a number in an entry");
 
-static BLANK: Record = Record::BLANK;
+static BLANK: Ledger = Ledger::BLANK;
 
 impl Packed {
     const NOBODY: Packed = Packed(0);
@@ -98,37 +98,37 @@ impl Entries {
         self.entries[index] = Packed::NOBODY;
     }
 
-    /// Removes a channel that leaves the table, and returns the record of its events.
-    pub(in crate::hub) fn remove(&mut self, id: ChannelId) -> Record {
+    /// Removes a channel that leaves the table, and returns the ledger of its events.
+    pub(in crate::hub) fn remove(&mut self, id: ChannelId) -> Ledger {
         match self.entry(id) {
-            Entry::Plain { .. } => Record::BLANK,
+            Entry::Plain { .. } => Ledger::BLANK,
             Entry::Detailed(place) => {
                 self.entries[id.0 as usize] = Packed::NOBODY;
-                self.take_detail(place).record
+                self.take_detail(place).ledger
             }
         }
     }
 
-    /// The record of a channel's events.
+    /// The ledger of a channel's events.
     #[inline]
-    pub(in crate::hub) fn record(&self, id: ChannelId) -> &Record {
+    pub(in crate::hub) fn ledger(&self, id: ChannelId) -> &Ledger {
         match self.entry(id) {
             Entry::Plain { .. } => &BLANK,
-            Entry::Detailed(place) => &self.details[place].record,
+            Entry::Detailed(place) => &self.details[place].ledger,
         }
     }
 
-    /// Changes the record of a channel's events. The channel gets a detail if it has none.
-    pub(in crate::hub) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
+    /// Changes the ledger of a channel's events. The channel gets a detail if it has none.
+    pub(in crate::hub) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Ledger) -> T) -> T {
         let place = self.make_detail(id);
         self.change_detail(place, change)
     }
 
-    /// Changes the record of a channel's events, if the channel has a detail. The others have no event.
+    /// Changes the ledger of a channel's events, if the channel has a detail. The others have no event.
     pub(in crate::hub) fn change_if_detailed<T>(
         &mut self,
         id: ChannelId,
-        change: impl FnOnce(&mut Record) -> T,
+        change: impl FnOnce(&mut Ledger) -> T,
     ) -> Option<T> {
         match self.entry(id) {
             Entry::Plain { .. } => None,
@@ -137,11 +137,11 @@ impl Entries {
     }
 
     #[inline]
-    fn change_detail<T>(&mut self, place: usize, change: impl FnOnce(&mut Record) -> T) -> T {
-        let record = &mut self.details[place].record;
-        let before = record.heap_bytes();
-        let changed = change(record);
-        self.heap_bytes = self.heap_bytes + record.heap_bytes() - before;
+    fn change_detail<T>(&mut self, place: usize, change: impl FnOnce(&mut Ledger) -> T) -> T {
+        let ledger = &mut self.details[place].ledger;
+        let before = ledger.heap_bytes();
+        let changed = change(ledger);
+        self.heap_bytes = self.heap_bytes + ledger.heap_bytes() - before;
         changed
     }
 
@@ -228,7 +228,7 @@ impl Entries {
         let shard = u8::try_from(shard).expect("six bits are less than eight");
         let place = self.details.len();
         let audience = Audience::One { shard, streams };
-        self.details.push(Detail { channel: id, audience, record: Record::BLANK });
+        self.details.push(Detail { channel: id, audience, ledger: Ledger::BLANK });
         self.entries[id.0 as usize] = Packed::detailed(place);
         place
     }
@@ -242,9 +242,9 @@ impl Entries {
 
     /// Removes the detail if its content fits in four bytes again.
     fn drop_needless_detail(&mut self, id: ChannelId, place: usize) {
-        let Detail { audience, record, .. } = &self.details[place];
+        let Detail { audience, ledger, .. } = &self.details[place];
         if let Audience::One { shard, streams } = *audience
-            && let Some(plain) = Packed::plain(usize::from(shard), streams).filter(|_| record.is_blank())
+            && let Some(plain) = Packed::plain(usize::from(shard), streams).filter(|_| ledger.is_blank())
         {
             self.take_detail(place);
             self.entries[id.0 as usize] = plain;
@@ -257,7 +257,7 @@ impl Entries {
         if let Some(moved) = self.details.get(place) {
             self.entries[moved.channel.0 as usize] = Packed::detailed(place);
         }
-        self.heap_bytes -= detail.record.heap_bytes() + detail.audience.heap_bytes();
+        self.heap_bytes -= detail.ledger.heap_bytes() + detail.audience.heap_bytes();
         detail
     }
 }
@@ -304,30 +304,30 @@ mod tests {
                 }
                 // Some channels never have an event.
                 15 if index % 2 == 0 => {
-                    entries.change(id, |record| record.retained.push(Sequence(number), 10));
+                    entries.change(id, |ledger| ledger.retained.push(Sequence(number), 10));
                     one.retained.push(number);
                 }
                 16 if index % 4 == 0 => {
-                    entries.change(id, |record| record.dropped_through = Sequence(number));
+                    entries.change(id, |ledger| ledger.dropped_through = Sequence(number));
                     one.dropped_through = number;
                 }
                 17..=19 => {
-                    let record = entries.remove(id);
-                    assert_eq!(record.dropped_through, Sequence(one.dropped_through));
+                    let ledger = entries.remove(id);
+                    assert_eq!(ledger.dropped_through, Sequence(one.dropped_through));
                     *one = Plain::default();
                     entries.insert(id);
                     one.is_there = true;
                 }
                 _ => {}
             }
-            let (one, record) = (&plain[index], entries.record(id));
+            let (one, ledger) = (&plain[index], entries.ledger(id));
             let shards = (0..4).filter(|&shard| one.streams[shard] > 0);
             assert_eq!(entries.shards(id).bits(), shards.clone().map(|shard| 1 << shard).sum::<u64>());
             assert_eq!(entries.streams(id), one.streams.iter().sum::<u32>());
             assert!((0..4).all(|shard| entries.streams_of(id, shard) == one.streams[shard]));
-            assert_eq!(record.retained.from(0).map(|number| number.0).collect::<Vec<_>>(), one.retained);
-            assert_eq!(record.dropped_through, Sequence(one.dropped_through));
-            let needs_detail = shards.count() > 1 || !record.is_blank();
+            assert_eq!(ledger.retained.from(0).map(|number| number.0).collect::<Vec<_>>(), one.retained);
+            assert_eq!(ledger.dropped_through, Sequence(one.dropped_through));
+            let needs_detail = shards.count() > 1 || !ledger.is_blank();
             assert_eq!(matches!(entries.entry(id), Entry::Detailed(_)), needs_detail);
         }
         for index in 0..40 {

@@ -56,8 +56,8 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::hub::budget::{Budget, CHANNEL_STEPS, steps};
 use crate::hub::channel_id::ChannelId;
+use crate::hub::channels::ledger::pattern_prefix;
 use crate::hub::channels::patterns::{Gathering, Stage};
-use crate::hub::channels::record::pattern_prefix;
 use crate::hub::channels::table::{Channels, PLACES_PER_LOOK};
 use crate::record::targets::is_channel;
 
@@ -84,8 +84,8 @@ impl Channels {
                     for id in channels {
                         let name = self.name(id);
                         if name.starts_with(&*prefix) && is_channel(name) && pattern_prefix(name).is_none() {
-                            let record = self.get(id);
-                            gathering.add(record.lost_through(), record.dropped_through);
+                            let ledger = self.get(id);
+                            gathering.add(ledger.lost_through(), ledger.dropped_through);
                         }
                     }
                     budget.spend(CHANNEL_STEPS * steps(PLACES_PER_LOOK));
@@ -111,9 +111,9 @@ impl Channels {
     fn apply_gathered(&mut self, pattern: ChannelId, gathering: &Gathering) {
         let Gathering { lost, dropped, .. } = *gathering;
         if lost.max(dropped) > Sequence::START {
-            self.change(pattern, |record| {
-                record.evicted_through = record.evicted_through.max(lost);
-                record.dropped_through = record.dropped_through.max(dropped);
+            self.change(pattern, |ledger| {
+                ledger.evicted_through = ledger.evicted_through.max(lost);
+                ledger.dropped_through = ledger.dropped_through.max(dropped);
             });
         }
     }
@@ -131,14 +131,14 @@ impl Channels {
         place: Sequence,
         reported: Option<&ReportedLoss>,
     ) -> Option<Sequence> {
-        let (record, is_pattern) = (self.get(id), self.prefix(id).is_some());
+        let (ledger, is_pattern) = (self.get(id), self.prefix(id).is_some());
         let (lost, place) = match reported {
-            None if is_pattern => (record.evicted_through, place),
-            None => (record.lost_through(), place),
+            None if is_pattern => (ledger.evicted_through, place),
+            None => (ledger.lost_through(), place),
             Some(reported) if is_pattern => {
                 (self.patterns.evicted_since(id, reported.evictions).unwrap_or(Sequence::START), place)
             }
-            Some(reported) => (record.lost_through(), reported.through.max(place)),
+            Some(reported) => (ledger.lost_through(), reported.through.max(place)),
         };
         (lost > place).then_some(lost)
     }
@@ -161,7 +161,7 @@ impl Channels {
         if matching.len() > PLACES_PER_LOOK || matching.iter().any(has_lost) {
             return true;
         }
-        // A former channel that came back has its losses in its own record.
+        // A former channel that came back has its losses in its own ledger.
         let is_former = |name: &str| self.find(name).is_none() && counts(name, None);
         self.forgotten.may_have_lost(prefix, place, PLACES_PER_LOOK, is_former)
     }
@@ -176,10 +176,10 @@ impl Channels {
         lapsed: impl ExactSizeIterator<Item = Sequence>,
     ) {
         let has_subscribers = self.subscribers(id) > 0;
-        self.change(id, |record| {
-            record.dropped_through = through;
+        self.change(id, |ledger| {
+            ledger.dropped_through = through;
             if lapsed.len() > 0 {
-                let known = record.lapsed.get_or_insert_default();
+                let known = ledger.lapsed.get_or_insert_default();
                 known.note_dropped(lapsed);
                 if !has_subscribers {
                     known.forget_numbers_through(through);
@@ -187,7 +187,7 @@ impl Channels {
             }
         });
         for pattern in self.all_patterns_of(id) {
-            self.change(pattern, |record| record.dropped_through = through.max(record.dropped_through));
+            self.change(pattern, |ledger| ledger.dropped_through = through.max(ledger.dropped_through));
         }
     }
 
@@ -240,7 +240,7 @@ impl Channels {
         let mut lost_to: SmallVec<[ChannelId; 8]> = SmallVec::from_slice(patterns);
         lost_to.retain(|pattern| !target.iter().any(|&id| self.keeps_for(*pattern, id, sequence)));
         for &pattern in &lost_to {
-            self.change(pattern, |record| record.evicted_through = sequence.max(record.evicted_through));
+            self.change(pattern, |ledger| ledger.evicted_through = sequence.max(ledger.evicted_through));
             self.patterns.note_eviction(pattern, sequence);
         }
         lost_to
@@ -248,7 +248,7 @@ impl Channels {
 
     /// Returns true if a pattern matches a channel that retains `sequence`.
     fn keeps_for(&self, pattern: ChannelId, id: ChannelId, sequence: Sequence) -> bool {
-        let holds = self.peek(id).is_some_and(|record| record.holds(sequence));
+        let holds = self.peek(id).is_some_and(|ledger| ledger.holds(sequence));
         let matches = |prefix: &str| is_channel(self.name(id)) && self.name(id).starts_with(prefix);
         holds && self.prefix(pattern).is_some_and(matches)
     }

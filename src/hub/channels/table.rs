@@ -11,9 +11,9 @@ use crate::hub::budget::{Budget, CHANNEL_STEPS, NAME_STEPS, steps};
 use crate::hub::channel_id::ChannelId;
 use crate::hub::channels::entries::Entries;
 use crate::hub::channels::forgotten::{Forgotten, beginning_with};
+use crate::hub::channels::ledger::{Ledger, pattern_prefix};
 use crate::hub::channels::names::Names;
 use crate::hub::channels::patterns::Patterns;
-use crate::hub::channels::record::{Record, pattern_prefix};
 use crate::hub::shards::ShardSet;
 use crate::record::targets::{TARGET_ALL, is_channel, is_client};
 
@@ -126,7 +126,7 @@ impl Channels {
         let id = self.names.insert(name);
         self.entries.insert(id);
         if evicted_through > Sequence::START {
-            self.entries.change(id, |record| record.evicted_through = evicted_through);
+            self.entries.change(id, |ledger| ledger.evicted_through = evicted_through);
             if is_channel(name) {
                 self.patterns.note_former(name, evicted_through);
             }
@@ -193,17 +193,17 @@ impl Channels {
         if self.patterns.is_empty() { None } else { pattern_prefix(self.name(id)) }
     }
 
-    /// Returns the record of a channel in the table.
+    /// Returns the ledger of a channel in the table.
     #[inline]
-    pub(in crate::hub) fn get(&self, id: ChannelId) -> &Record {
-        self.entries.record(id)
+    pub(in crate::hub) fn get(&self, id: ChannelId) -> &Ledger {
+        self.entries.ledger(id)
     }
 
-    /// Returns the record of the channel that has this id now. An event's target is kept while any
+    /// Returns the ledger of the channel that has this id now. An event's target is kept while any
     /// channel retains the event; meanwhile another channel of the target may have left the table, and
     /// its id may belong to a different channel.
-    pub(in crate::hub) fn peek(&self, id: ChannelId) -> Option<&Record> {
-        self.names.has(id).then(|| self.entries.record(id))
+    pub(in crate::hub) fn peek(&self, id: ChannelId) -> Option<&Ledger> {
+        self.names.has(id).then(|| self.entries.ledger(id))
     }
 
     /// Returns true if the entry belongs to a client that left.
@@ -211,7 +211,7 @@ impl Channels {
         self.names.name(id).is_some_and(is_client) && self.subscribers(id) == 0
     }
 
-    pub(in crate::hub) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Record) -> T) -> T {
+    pub(in crate::hub) fn change<T>(&mut self, id: ChannelId, change: impl FnOnce(&mut Ledger) -> T) -> T {
         self.entries.change(id, change)
     }
 
@@ -248,26 +248,26 @@ impl Channels {
     /// Retains `sequence` as the channel's newest event. Returns true if the channel has more than
     /// `events_max` events now and was not yet marked `is_over`; it is marked from now on.
     pub(in crate::hub) fn retain(&mut self, id: ChannelId, sequence: Sequence, events_max: usize) -> bool {
-        self.entries.change(id, |record| {
+        self.entries.change(id, |ledger| {
             // A channel rarely has more than one surplus event.
-            record.retained.push(sequence, events_max.saturating_add(1));
-            record.last = sequence;
-            let is_over = record.retained.len() > events_max;
-            is_over && !std::mem::replace(&mut record.is_over, true)
+            ledger.retained.push(sequence, events_max.saturating_add(1));
+            ledger.last = sequence;
+            let is_over = ledger.retained.len() > events_max;
+            is_over && !std::mem::replace(&mut ledger.is_over, true)
         })
     }
 
     /// Notes that an event went to a channel that the pattern matches.
     pub(in crate::hub) fn pass(&mut self, pattern: ChannelId, sequence: Sequence) {
-        self.entries.change(pattern, |record| record.last = sequence);
+        self.entries.change(pattern, |ledger| ledger.last = sequence);
     }
 
     /// Gives up the channel's oldest event, and returns its number.
     pub(in crate::hub) fn evict_oldest(&mut self, id: ChannelId) -> Option<Sequence> {
-        let evict = |record: &mut Record| {
-            let sequence = record.retained.pop_first()?;
-            record.evicted_through = sequence;
-            record.evicted_count += 1;
+        let evict = |ledger: &mut Ledger| {
+            let sequence = ledger.retained.pop_first()?;
+            ledger.evicted_through = sequence;
+            ledger.evicted_count += 1;
             Some(sequence)
         };
         self.entries.change_if_detailed(id, evict)?
@@ -275,22 +275,22 @@ impl Channels {
 
     /// Gives up an event that has lapsed, which loses nothing. Returns true if the channel retained it.
     pub(in crate::hub) fn lapse(&mut self, id: ChannelId, sequence: Sequence) -> bool {
-        let Some(index) = self.peek(id).and_then(|record| record.retained.index_of(sequence)) else {
+        let Some(index) = self.peek(id).and_then(|ledger| ledger.retained.index_of(sequence)) else {
             return false;
         };
         let has_subscribers = self.subscribers(id) > 0;
-        self.entries.change(id, |record| {
-            record.retained.remove(index);
-            if sequence <= record.dropped_through {
-                if record.lapsed.as_mut().is_some_and(|lapsed| lapsed.note_if_dropped(sequence)) {
+        self.entries.change(id, |ledger| {
+            ledger.retained.remove(index);
+            if sequence <= ledger.dropped_through {
+                if ledger.lapsed.as_mut().is_some_and(|lapsed| lapsed.note_if_dropped(sequence)) {
                     return;
                 }
                 // The drop lost it: it had not lapsed then.
-                record.evicted_through = sequence.max(record.evicted_through);
-                record.evicted_count += 1;
+                ledger.evicted_through = sequence.max(ledger.evicted_through);
+                ledger.evicted_count += 1;
                 return;
             }
-            let lapsed = record.lapsed.get_or_insert_default();
+            let lapsed = ledger.lapsed.get_or_insert_default();
             lapsed.note(sequence);
             if !has_subscribers {
                 lapsed.forget_numbers_through(sequence);
@@ -302,8 +302,8 @@ impl Channels {
     /// Forgets which events have lapsed, for a channel without subscribers.
     pub(in crate::hub) fn forget_lapsed(&mut self, id: ChannelId) {
         if self.get(id).lapsed.is_some() {
-            self.entries.change(id, |record| {
-                record.lapsed.get_or_insert_default().forget_numbers_through(Sequence::START);
+            self.entries.change(id, |ledger| {
+                ledger.lapsed.get_or_insert_default().forget_numbers_through(Sequence::START);
             });
         }
     }
@@ -314,13 +314,13 @@ impl Channels {
         let Some(name) = self.names.name(id).filter(|_| id != ChannelId::ALL) else {
             return Removal::NotIdle;
         };
-        let record = self.entries.record(id);
-        if self.entries.streams(id) > 0 || !record.retained.is_empty() {
+        let ledger = self.entries.ledger(id);
+        if self.entries.streams(id) > 0 || !ledger.retained.is_empty() {
             return Removal::NotIdle;
         }
         // A channel that has nothing left to give up must be off the list of those over their bounds
         // before it leaves: nothing else would look at it again.
-        if record.last > taken_by_all || record.is_over {
+        if ledger.last > taken_by_all || ledger.is_over {
             return Removal::NotYet;
         }
         self.named_len -= usize::from(is_channel(name));
@@ -331,7 +331,7 @@ impl Channels {
                 self.sorted_bytes -= sorted_bytes(name);
             }
             if !is_client(name) {
-                self.forgotten.remember(name, record.evicted_through);
+                self.forgotten.remember(name, ledger.evicted_through);
             }
         }
         self.entries.remove(id);

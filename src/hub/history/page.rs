@@ -16,7 +16,7 @@ pub(super) const SHARED_FRAME_BYTES_MAX: usize = 4096;
 /// The least room that a page makes for entries when it has none left.
 const ENTRIES_ROOM_MIN: usize = 8;
 
-/// The bytes that a segment takes beside its content: its record and the overhead of two allocations.
+/// The bytes that a segment takes beside its content: its ledger and the overhead of two allocations.
 pub(super) const SEGMENT_BYTES_BESIDE: usize = block_bytes(16 + size_of::<Segment>()) + 16;
 
 /// The entry of one frame.
@@ -190,7 +190,7 @@ impl Page {
         self.entries.push(entry);
     }
 
-    /// The bytes it holds: segments, entries, and its own record, counted twice since the list of pages
+    /// The bytes it holds: segments, entries, and its own ledger, counted twice since the list of pages
     /// may have that much room.
     pub(in crate::hub) fn held_bytes(&self) -> usize {
         let segments = match self.segment.capacity() {

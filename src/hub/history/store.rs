@@ -31,7 +31,7 @@ const PAGE_LARGE_BYTES_MAX: usize = 256 * 1024;
 /// The most entries of a page.
 pub(super) const PAGE_ENTRIES_MAX: usize = 8192;
 
-/// The list of pages. Its parts are short, since a page's record is large.
+/// The list of pages. Its parts are short, since a page's ledger is large.
 pub(in crate::hub) type Pages = Queue<Page, 5>;
 
 #[derive(Debug)]

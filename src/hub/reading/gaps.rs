@@ -14,8 +14,8 @@ use smallvec::SmallVec;
 
 use crate::base::id::Sequence;
 use crate::hub::channel_id::ChannelId;
+use crate::hub::channels::ledger::Ledger;
 use crate::hub::channels::lost::ReportedLoss;
-use crate::hub::channels::record::Record;
 use crate::hub::reading::cursor::Cursor;
 use crate::hub::reading::slice::Gap;
 use crate::hub::state::State;
@@ -31,7 +31,7 @@ impl State {
         is_counting: bool,
     ) -> Cursor {
         let targets = channels.iter().copied().chain([ChannelId::ALL]).map(|id| self.channels.get(id));
-        let count = |record: &Record| record.count_through(place).filter(|_| place >= record.lost_through());
+        let count = |ledger: &Ledger| ledger.count_through(place).filter(|_| place >= ledger.lost_through());
         let seen = if is_counting { targets.map(count).sum() } else { None };
         Cursor { place, seen, is_counting, stop: None, reported: Vec::new(), seek: None }
     }

@@ -182,9 +182,9 @@ impl State {
     fn readable_before(&self, channels: &[ChannelId], before: Sequence) -> Vec<(usize, usize)> {
         self.budget.spend(CHANNEL_STEPS * 2 * steps(channels.len()));
         let readable = |&id: &ChannelId| {
-            let record = self.channels.get(id);
-            let from = record.index_after(Sequence::START);
-            (from, record.retained.count_through(Sequence(before.0 - 1)).max(from))
+            let ledger = self.channels.get(id);
+            let from = ledger.index_after(Sequence::START);
+            (from, ledger.retained.count_through(Sequence(before.0 - 1)).max(from))
         };
         channels.iter().map(readable).collect()
     }
@@ -223,7 +223,7 @@ impl State {
 }
 
 fn is_pattern(name: &str) -> bool {
-    crate::hub::channels::record::pattern_prefix(name).is_some()
+    crate::hub::channels::ledger::pattern_prefix(name).is_some()
 }
 
 /// The place before `first`, or the head if there is no such event.

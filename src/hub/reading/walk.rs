@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::base::id::Sequence;
 use crate::hub::budget;
 use crate::hub::channel_id::ChannelId;
-use crate::hub::channels::record::{Record, pattern_prefix};
+use crate::hub::channels::ledger::{Ledger, pattern_prefix};
 use crate::hub::history::page::Entry;
 use crate::hub::reading::cursor::Cursor;
 use crate::hub::reading::slice::{Slice, SliceLimits};
@@ -29,7 +29,7 @@ struct Present<'s> {
     id: ChannelId,
     name: &'s str,
     is_pattern: bool,
-    record: &'s Record,
+    ledger: &'s Ledger,
 }
 
 impl State {
@@ -121,9 +121,9 @@ impl State {
         }
         let mut present: SmallVec<[Present<'_>; 4]> = SmallVec::new();
         self.targets.for_each(entry.target, |id| {
-            if let Some(record) = self.channels.peek(id) {
+            if let Some(ledger) = self.channels.peek(id) {
                 let name = self.channels.name(id);
-                present.push(Present { id, name, is_pattern: pattern_prefix(name).is_some(), record });
+                present.push(Present { id, name, is_pattern: pattern_prefix(name).is_some(), ledger });
             }
         });
         let comparisons = present.len() * (selected.channels.len() + selected.prefixes.len());
@@ -133,12 +133,12 @@ impl State {
         // to another, the target has more channels than retain the event.
         let retaining_max = present.iter().filter(|channel| !channel.is_pattern).count();
         let is_with_all = retaining_max == entry.holders as usize;
-        present.iter().any(|&Present { id, name, is_pattern, record }| {
+        present.iter().any(|&Present { id, name, is_pattern, ledger }| {
             let is_prefix = |prefix: &&str| name.starts_with(prefix);
             let matches = || is_channel(name) && selected.prefixes.iter().any(is_prefix);
             let is_held = || match is_with_all {
-                true => !is_pattern && sequence > record.dropped_through,
-                false => record.holds(sequence),
+                true => !is_pattern && sequence > ledger.dropped_through,
+                false => ledger.holds(sequence),
             };
             (selected.channels.contains(&id) || matches()) && is_held()
         })

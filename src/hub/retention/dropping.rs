@@ -29,7 +29,7 @@ impl Hub {
         let Some(Droppable { lapsed, newest, count }) = state.droppable(id) else {
             return (subscribers > 0).then_some(0);
         };
-        if !state.channels.change(id, |record| std::mem::replace(&mut record.is_over, true)) {
+        if !state.channels.change(id, |ledger| std::mem::replace(&mut ledger.is_over, true)) {
             state.over.push(id);
         }
         state.drop_through(id, newest, &lapsed);

@@ -103,7 +103,7 @@ impl State {
             let reached = self.evict_down_to_bound(channel, taken);
             match reached {
                 Reached::Bound => {
-                    self.channels.change(channel, |record| record.is_over = false);
+                    self.channels.change(channel, |ledger| ledger.is_over = false);
                     if self.channels.get(channel).retained.is_empty() {
                         self.idle.push(channel); // It could not leave the table while it was over its bound.
                     }
@@ -116,10 +116,10 @@ impl State {
 
     fn evict_down_to_bound(&mut self, channel: ChannelId, taken: Sequence) -> Reached {
         loop {
-            let record = self.channels.get(channel);
-            let Some(oldest) = record.retained.first() else { return Reached::Bound };
-            let is_surplus = record.retained.len() > self.retention.events_max;
-            if !is_surplus && oldest > record.dropped_through {
+            let ledger = self.channels.get(channel);
+            let Some(oldest) = ledger.retained.first() else { return Reached::Bound };
+            let is_surplus = ledger.retained.len() > self.retention.events_max;
+            if !is_surplus && oldest > ledger.dropped_through {
                 return Reached::Bound;
             }
             if oldest > taken {

@@ -1,4 +1,4 @@
-//! The record of a channel's events.
+//! The ledger of a channel's events.
 
 use crate::base::id::Sequence;
 use crate::base::name::prefix_of;
@@ -6,10 +6,10 @@ use crate::hub::channels::lapsed::Lapsed;
 use crate::hub::channels::numbers::Numbers;
 use crate::record::targets::is_channel;
 
-/// The record of the events of one channel or pattern. How these fields decide what is lost is described
+/// The ledger of the events of one channel or pattern. How these fields decide what is lost is described
 /// in [`crate::hub::channels::lost`].
 #[derive(Debug)]
-pub(in crate::hub) struct Record {
+pub(in crate::hub) struct Ledger {
     /// The numbers of its retained events, in order. A pattern retains none.
     pub(in crate::hub) retained: Numbers,
     /// Its last event that was given up without having lapsed.
@@ -27,9 +27,9 @@ pub(in crate::hub) struct Record {
     pub(in crate::hub) is_over: bool,
 }
 
-impl Record {
-    /// The record of a channel that had no events.
-    pub(super) const BLANK: Record = Record {
+impl Ledger {
+    /// The ledger of a channel that had no events.
+    pub(super) const BLANK: Ledger = Ledger {
         retained: Numbers::None,
         evicted_through: Sequence::START,
         evicted_count: 0,
@@ -39,9 +39,9 @@ impl Record {
         is_over: false,
     };
 
-    /// Returns true if and only if it equals [`Record::BLANK`].
+    /// Returns true if and only if it equals [`Ledger::BLANK`].
     pub(super) fn is_blank(&self) -> bool {
-        let Record { retained, evicted_through, evicted_count, lapsed, dropped_through, last, is_over } =
+        let Ledger { retained, evicted_through, evicted_count, lapsed, dropped_through, last, is_over } =
             self;
         let places = [*evicted_through, *dropped_through, *last];
         retained.is_empty()
@@ -86,7 +86,7 @@ impl Record {
         Some(self.count_taken(place) - lapsed_after)
     }
 
-    /// As [`Record::count_through`], plus the events after `place` that a drop has lost and that are
+    /// As [`Ledger::count_through`], plus the events after `place` that a drop has lost and that are
     /// still retained for shards.
     pub(in crate::hub) fn count_through_or_lost(&self, place: Sequence) -> Option<u64> {
         let lost_through = |place: Sequence| {

@@ -382,6 +382,31 @@ fn the_least_number_of_steps_suffices_for_all_work() {
 }
 
 #[test]
+fn a_reader_passes_over_lapsed_events_in_parts() {
+    // Few channels are merged for a pattern; for many, the order is walked.
+    for channels in [1, 100] {
+        let hub = hub(unbounded());
+        for _ in 0..20 {
+            let mut batch = Events::new();
+            for number in 0..1000 {
+                batch.push(&[&name(number % channels)], &Event::new("x"));
+                batch.set_ttl(NonZeroU32::new(1));
+            }
+            hub.apply(hub.head().next(), &batch, None);
+            take_all(&hub);
+        }
+        tests::publish_to(&hub, &name(0), "stays");
+        take_all(&hub);
+        // A tick passes, and no shard has set the hub's clock by the time of the subscription.
+        hub.now.fetch_add(100, Ordering::Relaxed);
+        let ((frames, ..), holds) = measured(&hub, "lapsed events", || {
+            read(&hub, subscribe(&hub, &["room:*"], Begin::After(tests::id(1))), u32::MAX)
+        });
+        assert!(frames == 1 && holds > 10, "{frames} frames in {holds} holds");
+    }
+}
+
+#[test]
 fn lapsed_events_that_are_not_taken_yet_do_not_hide_others() {
     let retention = Retention { events_max: 2, ..unbounded() };
     let hub = hub(retention);

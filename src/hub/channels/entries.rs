@@ -351,6 +351,19 @@ mod tests {
     }
 
     #[test]
+    fn no_ledger_moves_when_others_come() {
+        let (mut entries, first) = (Entries::with_room_for(10_000), ChannelId(0));
+        entries.insert(first);
+        entries.change(first, |ledger| ledger.last = Sequence(1));
+        let place = std::ptr::from_ref(entries.ledger(first));
+        for id in (1..10_000).map(ChannelId) {
+            entries.insert(id);
+            entries.change(id, |ledger| ledger.last = Sequence(1));
+            assert_eq!(std::ptr::from_ref(entries.ledger(first)), place, "{id:?}");
+        }
+    }
+
+    #[test]
     fn more_streams_than_four_bytes_can_say_are_counted_too() {
         let (mut entries, id) = (Entries::with_room_for(1000), ChannelId(0));
         entries.insert(id);

@@ -11,10 +11,9 @@ use crate::hub::tests::{finish, hub, take_all};
 use crate::record::Events;
 use crate::sse::event::Event;
 
-/// The most places of a part of a list of numbers, and of the list of pages. A list of one part has
-/// twice as many, and a last growth by a few.
-const NUMBERS_MAX: usize = 2 * 512 + 4;
-const PAGES_MAX: usize = 2 * 32 + 4;
+/// The most places of a part: a list of one part has twice as many as others, and a last growth by a
+/// few.
+const PLACES_MAX: usize = 2 * 512 + 4;
 
 fn subscribe(hub: &Hub, names: &[&str]) -> Subscribed {
     let names: Vec<_> = names.iter().map(|text| Selector::parse(text).unwrap()).collect();
@@ -39,23 +38,23 @@ fn the_numbers_of_a_channel_never_move_as_a_whole() {
         take_all(&hub);
     }
     let (len, longest) = numbers_of("a");
-    assert!(len == 30_000 && longest <= NUMBERS_MAX, "{longest} of {len} lie together");
+    assert!(len == 30_000 && longest <= PLACES_MAX, "{longest} of {len} lie together");
     // Events that lapse go from anywhere among the others.
     hub.set_now(Duration::from_secs(5));
     finish(&hub);
     let (len, longest) = numbers_of("a");
-    assert!(len == 15_000 && longest <= NUMBERS_MAX, "{longest} of {len} lie together");
+    assert!(len == 15_000 && longest <= PLACES_MAX, "{longest} of {len} lie together");
 }
 
 #[test]
 fn the_list_of_pages_never_moves_as_a_whole() {
-    let hub = hub(usize::MAX, RETENTION_BYTES_MIN);
-    hub.lock().retention.bytes_max = usize::MAX; // Pages are small, and none goes.
-    let large = "x".repeat(60_000);
+    let hub = hub(usize::MAX, usize::MAX);
+    hub.lock().history.segment_bytes = 8192; // Two events fill a page.
+    let data = "x".repeat(3900);
     let _ = subscribe(&hub, &["a"]);
-    for number in 0..1500 {
+    for number in 0..5000 {
         let mut batch = Events::new();
-        batch.push(&[["a", "b"][number % 7 / 6]], &Event::new(&large[number..]));
+        batch.push(&[["a", "b"][number % 7 / 6]], &Event::new(&data));
         hub.apply(hub.head().next(), &batch, None);
         take_all(&hub);
     }
@@ -64,13 +63,13 @@ fn the_list_of_pages_never_moves_as_a_whole() {
         (state.history.pages().len(), state.history.pages().longest_part())
     };
     let (before, longest) = pages();
-    assert!(before > 200 && longest <= PAGES_MAX, "{longest} of {before} lie together");
+    assert!(before > 1100 && longest <= PLACES_MAX, "{longest} of {before} lie together");
     // Pages that retain little of many others are joined, and the pages between them go.
     hub.drop_history("a");
     finish(&hub);
     let (after, longest) = pages();
-    assert!(after < before && longest <= PAGES_MAX, "{longest} of {after} lie together");
-    assert_eq!(hub.drop_history("b"), Some(1500 / 7), "it keeps all of its events");
+    assert!(after < before && longest <= PLACES_MAX, "{longest} of {after} lie together");
+    assert_eq!(hub.drop_history("b"), Some(5000 / 7), "it keeps all of its events");
 }
 
 #[test]
@@ -87,7 +86,7 @@ fn the_counts_that_shards_make_never_move_as_a_whole() {
         }
     }
     let longest = hub.lock().tallies.longest_part();
-    assert!(longest <= NUMBERS_MAX, "{longest} lie together");
+    assert!(longest <= PLACES_MAX, "{longest} lie together");
     take_all(&hub);
     assert!(tallies.iter().all(|tally| tally.add(0, 1)));
     hub.lock().forget_tallies();
@@ -110,7 +109,7 @@ fn the_clients_that_left_never_move_as_a_whole() {
     state.budget.spend(HOLD_STEPS); // As if others had left before them under this hold.
     leaving.into_iter().for_each(|id| state.end_subscription(0, id));
     let (len, longest) = (state.leaving.len(), state.leaving.longest_part());
-    assert!(len == 4000 && longest <= NUMBERS_MAX, "{longest} of {len} lie together");
+    assert!(len == 4000 && longest <= PLACES_MAX, "{longest} of {len} lie together");
     hub.publish_counts(&state);
     drop(state);
     finish(&hub);

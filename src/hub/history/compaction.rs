@@ -94,16 +94,18 @@ impl History {
     fn compact_page(&mut self, index: usize, budget: &Budget, forget: &mut impl FnMut(TargetId)) {
         let from = self.mergeable_from(index);
         let work = |page: &Page| PAGE_STEPS + page.entries.len() / 4 + page.live_bytes / 256;
-        budget.spend(NAME_STEPS + budget::steps(self.pages.range(from..index + 1).map(work).sum()));
+        budget.spend(
+            NAME_STEPS + budget::steps(self.pages.range(from..index + 1).map(|page| work(page)).sum()),
+        );
         let dead = |entry: &&Entry| entry.holders == 0;
         let entries = self.pages.range(from..index + 1).flat_map(|page| &page.entries);
         entries.filter(dead).for_each(|entry| forget(entry.target));
         let merged = (self.pages[index].live_bytes > 0)
-            .then(|| merge(&self.pages.range(from..index + 1).collect::<Vec<_>>()));
+            .then(|| merge(&self.pages.range(from..index + 1).map(|page| &**page).collect::<Vec<_>>()));
         let mut rest = from;
         if let Some(merged) = merged {
             let (held_bytes, first, next) = (merged.held_bytes(), merged.first, merged.lapsing.next());
-            let gone = mem::replace(&mut self.pages[from], merged);
+            let gone = mem::replace(&mut self.pages[from], Box::new(merged));
             self.forget_page(&gone);
             self.held_bytes += held_bytes;
             self.note_next_lapse(first, None, next);

@@ -31,8 +31,8 @@ const PAGE_LARGE_BYTES_MAX: usize = 256 * 1024;
 /// The most entries of a page.
 pub(super) const PAGE_ENTRIES_MAX: usize = 8192;
 
-/// The list of pages. Its parts are short, since a page's ledger is large.
-pub(in crate::hub) type Pages = Queue<Page, 5>;
+/// The list of pages. A page is large, and what is moved are references to it.
+pub(in crate::hub) type Pages = Queue<Box<Page>>;
 
 #[derive(Debug)]
 pub(in crate::hub) struct History {
@@ -97,11 +97,14 @@ impl History {
     pub(in crate::hub) fn page_index(&self, sequence: Sequence) -> usize {
         let (Some(front), Some(back)) = (self.pages.front(), self.pages.back()) else { return 0 };
         if sequence >= back.first {
-            return self.pages.len() - usize::from(sequence <= back.last); // The newest page is mostly meant.
+            return self.pages.len() - usize::from(sequence <= back.last); // Mostly the newest page is meant.
+        }
+        if sequence <= front.last {
+            return 0; // Or the oldest, from which events go.
         }
         // Pages span about the same count of numbers, so interpolation mostly finds the page at once.
-        let (before, all) = (sequence.0.saturating_sub(front.first.0), back.last.0 - front.first.0);
-        let index = u128::from(before) * self.pages.len() as u128 / u128::from(all.max(1));
+        let (before, all) = (sequence.0 - front.first.0, back.last.0 - front.first.0);
+        let index = u128::from(before) * self.pages.len() as u128 / u128::from(all);
         let guess = usize::try_from(index).unwrap_or(usize::MAX);
         partition_point_near(self.pages.len(), guess, |index| self.pages[index].last < sequence)
     }
@@ -189,7 +192,7 @@ impl History {
         let expected = self.pages.back().map_or(0, |before| before.entries.len());
         page.entries.reserve_exact(expected);
         self.held_bytes += page.held_bytes();
-        self.pages.push_back(page);
+        self.pages.push_back(Box::new(page));
         self.open = Some(open);
     }
 
@@ -226,7 +229,7 @@ impl History {
 
     /// Returns the oldest page, if it is sealed and every shard has taken it.
     pub(in crate::hub) fn oldest_to_go(&self, taken_by_all: Sequence) -> Option<&Page> {
-        self.pages.front().filter(|page| page.sealed && page.last <= taken_by_all)
+        self.pages.front().map(|page| &**page).filter(|page| page.sealed && page.last <= taken_by_all)
     }
 
     /// Returns an entry of the oldest page, and its number.
@@ -247,7 +250,7 @@ impl History {
     }
 
     /// Removes the oldest page, if it is sealed and every shard has taken it.
-    pub(in crate::hub) fn pop_oldest(&mut self, taken_by_all: Sequence) -> Option<Page> {
+    pub(in crate::hub) fn pop_oldest(&mut self, taken_by_all: Sequence) -> Option<Box<Page>> {
         self.oldest_to_go(taken_by_all)?;
         let page = self.pages.pop_front()?;
         self.forget_page(&page);

@@ -190,9 +190,40 @@ fn op_of_few_channels() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// A step of a life in which events lapse and histories are dropped before shards have taken them.
+fn op_of_lapsing_events() -> impl Strategy<Value = Op> {
+    let ttl = select(vec![None, NonZeroU32::new(1), NonZeroU32::new(2)]);
+    let draft = (0..2_usize, ttl).prop_map(|(target, ttl)| Draft {
+        targets: vec![target],
+        filler: 0,
+        own_id: None,
+        ttl,
+    });
+    let behind = prop_oneof![Just(0), any::<u8>()];
+    prop_oneof![
+        6 => vec(draft, 1..=3).prop_map(Op::Publish),
+        2 => (any::<Index>(), 0..2_usize).prop_map(|(shard, selector)| Op::Subscribe {
+            shard,
+            selectors: vec![selector],
+            user: None,
+            place: Place::AtHead
+        }),
+        1 => any::<Index>().prop_map(Op::Unsubscribe),
+        3 => (any::<Index>(), behind).prop_map(|(shard, behind)| Op::Take {
+            shard,
+            frames_max: u32::MAX,
+            bytes_max: usize::MAX,
+            behind
+        }),
+        3 => any::<Index>().prop_map(Op::ReadAll),
+        2 => (0..2_usize).prop_map(Op::DropHistory),
+        3 => (1..12_u32).prop_map(Op::Advance),
+    ]
+}
+
 /// Options, and steps whose events are of a size: small ones; any; so many bytes that they do not fit; and many bytes
-/// of which little is retained, also since most go to single clients that leave. In the last kind of life the hub forgets
-/// channels that were there.
+/// of which little is retained, also since most go to single clients that leave. In the last two kinds of
+/// life the hub forgets channels that were there, and events lapse as their channels are dropped.
 fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
     let full =
         (options(), RETENTION_BYTES_MIN..RETENTION_BYTES_MIN * 5 / 4).prop_map(|(options, bytes_max)| {
@@ -213,6 +244,10 @@ fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
         let retention = Retention { events_max, bytes_max: usize::MAX / 2, age_max: None };
         HubOptions { retention, ..options }
     });
+    let lapsing = (options(), 5..50_usize, 1..3_usize).prop_map(|(options, events_max, shards)| {
+        let retention = Retention { events_max, bytes_max: usize::MAX / 2, age_max: None };
+        HubOptions { retention, channels_max: SELECTORS, shards, ..options }
+    });
     let any = |filler_max| op(Shape { filler: (0, filler_max), busy: 1, busiest: 0 });
     let busy = |busiest| op(Shape { filler: (3000, 4000), busy: 15, busiest });
     prop_oneof![
@@ -222,6 +257,7 @@ fn life() -> impl Strategy<Value = (HubOptions, Vec<Op>)> {
         1 => (sparse, vec(busy(0), 200..400)),
         1 => (roomy, vec(busy(FIRST_CLIENT), 200..400)),
         2 => (forgetful, vec(op_of_few_channels(), 100..400)),
+        2 => (lapsing, vec(op_of_lapsing_events(), 100..300)),
     ]
 }
 

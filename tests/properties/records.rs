@@ -113,6 +113,15 @@ pub(crate) struct Published {
     pub(crate) frame: Option<Vec<u8>>,
 }
 
+impl Published {
+    /// The bytes of its frame, or more where that was not seen yet.
+    pub(crate) fn frame_bytes_max(&self) -> usize {
+        let lines = self.data.split('\n').count();
+        let unseen = self.data.len() + lines * "data: \n".len() + self.event_id.len() + 100;
+        self.frame.as_ref().map_or(unseen, Vec::len)
+    }
+}
+
 /// A target: all events it ever had, and what became of them.
 #[derive(Debug, Default)]
 pub(crate) struct Target {

@@ -110,10 +110,7 @@ impl World {
     /// much as it retains is compacted, once such pages hold a sixteenth of all.
     pub(crate) fn tidied_bytes_max(&self) -> usize {
         let retained: BTreeSet<u64> = self.targets.iter().flat_map(|target| target.retained()).collect();
-        let frame_bytes = |number: &u64| {
-            let event = &self.events[number];
-            event.frame.as_ref().map_or(event.data.len() * 2 + 200, Vec::len) + ENTRY_BYTES
-        };
+        let frame_bytes = |number: &u64| self.events[number].frame_bytes_max() + ENTRY_BYTES;
         let retained_bytes: usize = retained.iter().map(frame_bytes).sum();
         // Besides, the page that is written, and the segment that is kept for the next one.
         retained_bytes * 4 * 16 / 15 + PAGE_BYTES_MAX + SEGMENT_BYTES_MOST + self.own_ids() * 500

@@ -350,6 +350,7 @@ impl World {
         assert!(passed.len() <= limits.frames_max as usize, "{} frames were passed", passed.len());
         assert!(bytes <= limits.bytes_max || frames == 1, "{bytes} bytes in {frames} frames");
         assert!(reached > cursor || cursor == self.head(), "shard {shard} gets on");
+        self.check_stop(shard, limits, reached, passed.len(), bytes);
         self.cursors[shard] = reached;
         for (index, mut stream) in std::mem::take(&mut self.streams).into_iter().enumerate() {
             if stream.shard == shard && stream.is_live {
@@ -363,6 +364,19 @@ impl World {
         }
         self.settle(Step::Takes);
         self.check_cursors();
+    }
+
+    /// Checks that a shard has not stopped before the head for nothing, where the budget of a hold was not spent: the next event
+    /// concerns the shard, and does not fit.
+    fn check_stop(&self, shard: usize, limits: TakeLimits, reached: u64, passed: usize, bytes: usize) {
+        let is_one_large = bytes > limits.bytes_max;
+        let is_at_limit = is_one_large || passed >= PASSED_AT_ONCE.min(limits.frames_max as usize);
+        let next = self.events.range(reached + 1..).next().filter(|_| !is_at_limit && !self.is_cut_up());
+        let Some((&number, event)) = next else { return };
+        let is_counted = self.tallies.iter().any(|tally| tally.0 == number);
+        assert!(is_counted || self.concerns(&event.selectors, shard), "shard {shard} stops before {number}");
+        let fits = bytes + event.frame_bytes_max() <= limits.bytes_max;
+        assert!(!fits, "shard {shard} stops before {number} after {bytes} of {} bytes", limits.bytes_max);
     }
 
     fn check_run_channels(&self, run: &LiveRun, numbers: &[u64], shard: usize) {
@@ -405,6 +419,9 @@ impl World {
         assert_eq!(self.hub.head().0, self.head());
     }
 }
+
+/// So many events are passed in one hold of the lock.
+const PASSED_AT_ONCE: usize = 200;
 
 /// Data of several lines that differs from event to event.
 fn filler(len: usize, number: u64) -> String {

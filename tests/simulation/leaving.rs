@@ -84,6 +84,7 @@ impl World {
 
     /// Checks a server that has drained.
     pub(crate) fn check_end(&mut self, server: &mut Server) {
+        assert!(self.drained_by.is_some_and(|by| self.now <= by), "the drain took too long");
         self.now += LEAVING_TIME;
         self.turn_all(server); // A shard keeps the segments that it used last for a second.
         self.check_nothing_left(server);

@@ -18,6 +18,9 @@ use crate::server::{Reach, Server, Turned};
 use crate::stats::Stats;
 use crate::subscriber::Subscriber;
 
+/// How much longer than its time a drain may take: shards hear of it and run a little later.
+const DRAIN_LATE_MAX: Duration = Duration::from_millis(100);
+
 /// Most waits until everything must have settled or ended.
 const WAITS_MAX: u64 = 200_000;
 
@@ -76,6 +79,8 @@ pub(crate) struct World {
     waits: u64,
     /// The server was asked to end.
     is_draining: bool,
+    /// When a server that drains must have ended.
+    pub(crate) drained_by: Option<Instant>,
     /// The step of each shard's last restart.
     restarted_at: Vec<Option<u64>>,
     /// The number of rounds, and how many of the last rounds had no activity.
@@ -128,10 +133,7 @@ pub(crate) fn serve(server: &mut Server, world: &mut World) {
                 world.turn_some(server);
                 world.act();
                 if world.random.chance(0.1) {
-                    world.now = match server.next_deadline() {
-                        Some(deadline) if deadline > world.now => deadline,
-                        _ => world.now + Duration::from_millis(1),
-                    };
+                    world.wait_in_drain(server);
                 }
             }
             Phase::Crashed => return,
@@ -175,6 +177,7 @@ impl World {
             calm_until: 0,
             waits: 0,
             is_draining: false,
+            drained_by: None,
             round: 0,
             calm_rounds: 0,
         }
@@ -316,8 +319,24 @@ impl World {
         }
         self.stats.drains += 1;
         self.is_draining = true;
+        self.drained_by = Some(self.now + self.rules.shard.drain_timeout + DRAIN_LATE_MAX);
         let reads_at_once = self.random.chance(0.5);
         self.begin(if reads_at_once { Phase::Settling } else { Phase::Draining });
+    }
+
+    /// Time passes while the server drains. Time that passes before a shard runs that could run is not the
+    /// drain's.
+    fn wait_in_drain(&mut self, server: &Server) {
+        let before = self.now;
+        self.now = match server.next_deadline() {
+            Some(deadline) if deadline > before => deadline,
+            _ => before + Duration::from_millis(1),
+        };
+        if server.members.iter().any(|member| member.is_awake(before))
+            && let Some(by) = &mut self.drained_by
+        {
+            *by += self.now - before;
+        }
     }
 
     /// A random client acts.

@@ -154,6 +154,7 @@ impl View {
 
     /// Checks a stream that has shown everything: nothing is left, and each gap had a missing event.
     pub(crate) fn check_settled(&mut self, model: &Model, rules: &Rules) {
+        self.check_keepalive(model, rules);
         self.settle_place(model, u64::MAX, rules);
         let Some(place) = self.place else { panic!("a settled stream has its place: {self:?}") };
         assert!(self.begin == Begin::Head || self.is_caught_up, "the resume does not end: {self:?}");

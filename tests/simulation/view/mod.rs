@@ -10,7 +10,7 @@
 
 mod gaps;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -49,6 +49,9 @@ struct Gap {
     /// A missing event that explains it was found.
     is_accounted: bool,
 }
+
+/// How much later than due a keepalive may come.
+const KEEPALIVE_LATE_MAX: Duration = Duration::from_millis(100);
 
 /// What one connection has shown.
 #[derive(Debug)]
@@ -114,6 +117,10 @@ pub(crate) struct View {
     /// under way.
     resumed_at: Option<u64>,
     sent_bytes: usize,
+    /// The number of published events and notices so far, and that number and the time when the world was
+    /// last at rest.
+    heard: u64,
+    settled: Option<(Instant, u64)>,
     /// The numbers of the events seen.
     pub(crate) seen: Vec<u64>,
 }
@@ -166,6 +173,8 @@ impl View {
             over_at: None,
             resumed_at: None,
             sent_bytes: 0,
+            heard: 0,
+            settled: None,
             seen: Vec::new(),
         }
     }
@@ -173,6 +182,7 @@ impl View {
     /// Takes in an event of the stream.
     pub(crate) fn take(&mut self, now: &mut Now<'_>, event_type: &str, data: &str, last_id: &str) {
         assert!(self.over_at.is_none(), "{event_type} after the stream's last event");
+        self.heard += 1;
         let is_published = ![
             "connected",
             "gap",
@@ -387,6 +397,16 @@ impl View {
     /// Returns true if and only if the stream has reached its live events, or has no replay.
     pub(super) fn is_past_replay(&self) -> bool {
         self.begin == Begin::Head || self.is_caught_up
+    }
+
+    /// Checks that the world did not rest, act and rest again for longer than a keepalive takes without
+    /// anything on the stream.
+    fn check_keepalive(&mut self, model: &Model, rules: &Rules) {
+        let (Some(keepalive), Some(now)) = (rules.shard.conn.keepalive, model.now) else { return };
+        if let Some((since, heard)) = self.settled.replace((now, self.heard)) {
+            let is_late = now >= since + keepalive + KEEPALIVE_LATE_MAX;
+            assert!(!is_late || self.heard > heard, "nothing for {:?}: {self:?}", now - since);
+        }
     }
 
     /// Notes that the reader reads on after a long pause.

@@ -25,6 +25,10 @@ const CONNECTION_BYTES: usize = 2 * 1024;
 /// A head that has not come to its end.
 const HEAD_BYTES: usize = 16 * 1024;
 
+/// The details of channels lie in parts of 1024, each with 96 bytes. The hub counts only those that it
+/// uses, and a world needs one part.
+const DETAILS_BYTES: usize = 96 * 1024;
+
 /// Anything else: some lists of the hub do not count the room that they keep.
 const OTHER_BYTES: usize = 16 * 1024;
 
@@ -87,6 +91,7 @@ impl Memory {
         self.keys * KEY_BYTES
             + self.connections * CONNECTION_BYTES
             + rules.hub.shards * SHARD_BYTES
+            + DETAILS_BYTES
             + OTHER_BYTES
     }
 }

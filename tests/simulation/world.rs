@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use downpour::base::random::SplitMix64;
-use downpour::driver::sim::SimNet;
+use downpour::driver::sim::{SimNet, SimPeer};
 use downpour::log::Ticket;
 use downpour::log::sim::SimMedium;
 use downpour::shard::Message;
@@ -81,6 +81,8 @@ pub(crate) struct World {
     is_draining: bool,
     /// When a server that drains must have ended.
     pub(crate) drained_by: Option<Instant>,
+    /// Clients that connected to a server that drains, and do not send a whole request.
+    newcomers: Vec<SimPeer>,
     /// The step of each shard's last restart.
     restarted_at: Vec<Option<u64>>,
     /// The number of rounds, and how many of the last rounds had no activity.
@@ -178,6 +180,7 @@ impl World {
             waits: 0,
             is_draining: false,
             drained_by: None,
+            newcomers: Vec::new(),
             round: 0,
             calm_rounds: 0,
         }
@@ -203,6 +206,7 @@ impl World {
         self.subscribers.iter_mut().for_each(|subscriber| subscriber.give_up(&model));
         self.publishers.iter_mut().for_each(Publisher::give_up);
         drop(model);
+        self.newcomers.clear();
         self.ghosts.clear();
         self.reach = None;
         if self.phase == Phase::Crashed && self.random.chance(0.7) {
@@ -336,6 +340,13 @@ impl World {
             && let Some(by) = &mut self.drained_by
         {
             *by += self.now - before;
+        }
+        for net in &self.nets {
+            if self.random.chance(0.5) {
+                let newcomer = net.connect();
+                let _ = newcomer.write(b"GET /sse HTTP/1.1\r\n"); // It does not go on.
+                self.newcomers.push(newcomer);
+            }
         }
     }
 

@@ -58,7 +58,7 @@ enum Case {
         data_bytes: usize,
     },
     /// A server after ten million events.
-    Server(Load),
+    Server(Bounds),
     /// A server under events of all sizes from several connections, or after all of them were dropped.
     Mixed {
         is_dropped: bool,
@@ -76,9 +76,9 @@ struct Retained {
     rounds: usize,
 }
 
-/// The load of a server, with the bounds of its history.
+/// The bounds of the history of a loaded server.
 #[derive(Clone, Copy, Debug)]
-struct Load {
+struct Bounds {
     history_events: usize,
     history_bytes: usize,
 }
@@ -106,8 +106,8 @@ const CASES: [Case; 13] = [
     Case::Events(Retained { data_bytes: 1024, channels: 1000, retained: 530_000, rounds: 3 }),
     Case::Channels { data_bytes: 64 },
     Case::Channels { data_bytes: 1024 },
-    Case::Server(Load { history_events: 10_000, history_bytes: 256 << 20 }),
-    Case::Server(Load { history_events: 100, history_bytes: 256 << 20 }),
+    Case::Server(Bounds { history_events: 10_000, history_bytes: 256 << 20 }),
+    Case::Server(Bounds { history_events: 100, history_bytes: 256 << 20 }),
     Case::Mixed { is_dropped: false },
     Case::Mixed { is_dropped: true },
 ];
@@ -126,7 +126,7 @@ impl fmt::Display for Case {
             Case::Channels { data_bytes } => {
                 write!(f, "a channel with one event, beside the event's {data_bytes} B of data")
             }
-            Case::Server(Load { history_events, history_bytes }) => write!(
+            Case::Server(Bounds { history_events, history_bytes }) => write!(
                 f,
                 "a server's process after {SERVER_EVENTS} events over {SERVER_CHANNELS} channels, \
                  `--history-events {history_events} --history-bytes {}MiB`",
@@ -265,7 +265,7 @@ const SERVER_CHANNELS: usize = 10_000;
 /// One channel in this many is quiet: it gets one early event and no more.
 const QUIET_SHARE: usize = 100;
 
-impl Load {
+impl Bounds {
     fn measure(self) -> Outcome {
         let options = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--history-events"];
         let bounds =

@@ -25,7 +25,7 @@ pub struct Readers {
     poll: Poll,
     events: Events,
     streams: Vec<Stream>,
-    publishers: Vec<Option<Publisher>>,
+    publishers: Vec<Option<PacedPublisher>>,
     buffer: Vec<u8>,
 }
 
@@ -35,7 +35,7 @@ struct Stream {
     received: usize,
 }
 
-struct Publisher {
+struct PacedPublisher {
     socket: TcpStream,
     pace: Publishing,
     /// As many requests as may be under way, one after the other.
@@ -92,7 +92,7 @@ impl Readers {
         let (token, interest) = (Token(self.streams.len() + number), Interest::READABLE | Interest::WRITABLE);
         self.poll.registry().register(&mut socket, token, interest).expect("there is room for a socket");
         let requests = pace.request.repeat(pace.under_way_max);
-        self.publishers[number] = Some(Publisher { socket, pace, requests, unwritten: 0 });
+        self.publishers[number] = Some(PacedPublisher { socket, pace, requests, unwritten: 0 });
     }
 
     /// Publishes `requests` requests at the pace of this number. Returns when all streams have received
@@ -185,7 +185,7 @@ impl Stream {
     }
 }
 
-impl Publisher {
+impl PacedPublisher {
     fn publish(&mut self, requests: usize) -> io::Result<()> {
         self.unwritten += requests * self.pace.request.len();
         self.write()

@@ -17,7 +17,7 @@ use indicatif::HumanDuration;
 use tempfile::TempDir;
 
 use crate::cell::{Contender, Pace, Run};
-use crate::load::Load;
+use crate::rate::Rate;
 use crate::result::Report;
 use crate::row::{self, Origin, Row};
 use crate::server::Installed;
@@ -130,7 +130,7 @@ impl Setup {
 
     /// `None` if the campaign is stopped.
     fn run(&self, run: Run, saturated_events: f64) -> anyhow::Result<Option<Row>> {
-        let load = Load::of(run, saturated_events);
+        let load = Rate::of(run, saturated_events);
         let installed = self.installed.iter().find(|installed| installed.contender == run.contender);
         let installed = installed.context("runs are of servers that are installed")?;
         let origin = Origin {
@@ -145,7 +145,7 @@ impl Setup {
         Ok((!self.is_stopped.load(Ordering::Relaxed)).then_some(row))
     }
 
-    fn measure(&self, run: Run, load: Load, installed: &Installed) -> anyhow::Result<Report> {
+    fn measure(&self, run: Run, load: Rate, installed: &Installed) -> anyhow::Result<Report> {
         let folder = TempDir::new()?;
         let [json, said] = ["result.json", "stderr"].map(|name| folder.path().join(name));
         let server = installed.start(self.cpu_server)?;

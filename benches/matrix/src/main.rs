@@ -1,5 +1,5 @@
 //! Runs the whole matrix of load over sockets: servers by streams, sizes, channels and paces (`cell`).
-//! Each run is one `downpour bench` (`load`) against a server of its own (`server`), and makes a row of
+//! Each run is one `downpour bench` (`rate`) against a server of its own (`server`), and makes a row of
 //! a CSV (`row`). Medians (`figures`) are drawn (`plot`) and written as Markdown (`summary`).
 //!
 //! `scripts/bench` builds and runs it; `docs/benchmarks/measuring.md` gives its purpose.
@@ -7,9 +7,9 @@
 mod campaign;
 mod cell;
 mod figures;
-mod load;
 mod options;
 mod plot;
+mod rate;
 mod result;
 mod row;
 mod server;

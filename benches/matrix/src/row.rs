@@ -4,7 +4,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Cell, Contender, Pace, Run, Variant};
-use crate::load::{Load, PIPELINE};
+use crate::rate::{PIPELINE, Rate};
 use crate::result::Report;
 
 /// One line. Fields that were not measured are empty.
@@ -85,12 +85,12 @@ macro_rules! row {
 
 impl Row {
     /// The row of a run without figures; `trouble` is the reason.
-    pub(crate) fn failed(run: Run, load: Load, origin: &Origin, trouble: String) -> Row {
+    pub(crate) fn failed(run: Run, load: Rate, origin: &Origin, trouble: String) -> Row {
         let report = Report { findings: vec![trouble], ..Report::default() };
         Row::new(run, load, origin, &report)
     }
 
-    pub(crate) fn new(run: Run, load: Load, origin: &Origin, report: &Report) -> Row {
+    pub(crate) fn new(run: Run, load: Rate, origin: &Origin, report: &Report) -> Row {
         let Report { machine, connect, run: measured, losses, server, kernel, .. } = report;
         let (measured, connect, server) = (measured.as_ref(), connect.as_ref(), server.as_ref());
         let latency = measured.and_then(|measured| measured.latency.as_ref());
@@ -202,7 +202,7 @@ pub(crate) mod tests {
     pub(crate) fn row(run: Run) -> Row {
         let origin =
             Origin { commit: "abc".to_owned(), server_version: "1, \"x\"".to_owned(), duration_seconds: 2.0 };
-        Row::new(run, Load::of(run, 100.0), &origin, &serde_json::from_str(REPORT).unwrap())
+        Row::new(run, Rate::of(run, 100.0), &origin, &serde_json::from_str(REPORT).unwrap())
     }
 
     pub(crate) fn run(contender: Contender, pace: Pace, repeat: u32) -> Run {
@@ -229,7 +229,7 @@ pub(crate) mod tests {
             Origin { commit: "abc".to_owned(), server_version: String::new(), duration_seconds: 2.0 };
         let failed = run(Contender::Uring, Pace::Unbatched, 1);
         let trouble = "it said \"no\",\nand ended".to_owned();
-        let failed = Row::failed(failed, Load::of(failed, 0.0), &origin, trouble);
+        let failed = Row::failed(failed, Rate::of(failed, 0.0), &origin, trouble);
         assert_eq!((failed.deliveries, failed.lost_untold, failed.has_losses()), (None, None, false));
         let mut csv = Vec::new();
         write(std::slice::from_ref(&first), true, &mut csv).unwrap();

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::{ANSWER, ANY_PORT, Load, READ_BYTES, Requests, STREAM_HEAD, say_address};
+use crate::{ANSWER, ANY_PORT, Lengths, READ_BYTES, Requests, STREAM_HEAD, say_address};
 
 /// Sends the same bytes to each of the sockets.
 pub(crate) type SendAll<'a> = &'a mut dyn FnMut(&mut [TcpStream], &[u8]) -> io::Result<()>;
@@ -22,7 +22,7 @@ struct Peer {
 }
 
 struct Server<'a> {
-    load: Load,
+    load: Lengths,
     send_all: SendAll<'a>,
     poll: Poll,
     peers: HashMap<Token, Peer>,
@@ -40,7 +40,7 @@ pub(crate) fn send_loop(streams: &mut [TcpStream], frames: &[u8]) -> io::Result<
 }
 
 /// Serves until a call fails.
-pub(crate) fn serve(load: Load, send_all: SendAll<'_>) -> io::Result<()> {
+pub(crate) fn serve(load: Lengths, send_all: SendAll<'_>) -> io::Result<()> {
     let listener = TcpListener::bind(ANY_PORT)?;
     listener.set_nonblocking(true)?;
     let poll = Poll::new()?;

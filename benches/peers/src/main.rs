@@ -17,9 +17,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-/// The arguments of a server that parses nothing.
+/// The lengths by which a server that parses nothing knows frames and requests.
 #[derive(Clone, Copy, Debug)]
-struct Load {
+struct Lengths {
     /// Bytes of a frame.
     frame_bytes: usize,
     /// Bytes of a request with one event.
@@ -48,14 +48,14 @@ const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 const USAGE: &str = "usage: downpour-peers send|sendfile|ring|tokio-uring|axum \
                      FRAME_BYTES SINGLE_BYTES SEVERAL_BYTES SEVERAL_EVENTS | accept ANSWER_BYTES";
 
-impl Load {
-    fn parse(words: &[String]) -> Option<Load> {
+impl Lengths {
+    fn parse(words: &[String]) -> Option<Lengths> {
         let numbers: Option<Vec<usize>> = words.iter().map(|word| usize::from_str(word).ok()).collect();
         let &[frame_bytes, single_bytes, several_bytes, several_events] = numbers?.as_slice() else {
             return None;
         };
         let is_sound = [frame_bytes, single_bytes, several_events].iter().all(|&number| number > 0);
-        (is_sound && several_bytes > 0).then_some(Load {
+        (is_sound && several_bytes > 0).then_some(Lengths {
             frame_bytes,
             single_bytes,
             several_bytes,
@@ -94,7 +94,7 @@ struct Published {
 impl Requests {
     /// The requests of a publisher that begins with these bytes. Those with several events have bodies
     /// of lines.
-    fn of(first: &[u8], load: &Load) -> Requests {
+    fn of(first: &[u8], load: &Lengths) -> Requests {
         let has_several = first.windows(6).any(|bytes| bytes == b"ndjson");
         let (bytes, events) =
             if has_several { (load.several_bytes, load.several_events) } else { (load.single_bytes, 1) };
@@ -120,7 +120,7 @@ fn serve(words: &[String]) -> Option<io::Result<()>> {
         let [answer_bytes] = rest else { return None };
         return Some(accepting::serve(answer_bytes.parse().ok()?));
     }
-    let load = Load::parse(rest)?;
+    let load = Lengths::parse(rest)?;
     Some(match kind.as_str() {
         "send" => bare::serve(load, &mut bare::send_loop),
         "sendfile" => sendfile::MemoryFile::new()

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use tokio::sync::broadcast::{self, Sender};
 use tokio_uring::net::{TcpListener, TcpStream};
 
-use crate::{ANSWER, ANY_PORT, Load, READ_BYTES, Requests, STREAM_HEAD, say_address};
+use crate::{ANSWER, ANY_PORT, Lengths, READ_BYTES, Requests, STREAM_HEAD, say_address};
 
 /// Publishes that a stream may be behind: many times the most under way.
 const BEHIND_MAX: usize = 1024;
 
 /// Serves until a call fails.
-pub(crate) fn serve(load: Load) -> io::Result<()> {
+pub(crate) fn serve(load: Lengths) -> io::Result<()> {
     tokio_uring::start(async {
         let listener = TcpListener::bind(ANY_PORT)?;
         say_address(listener.local_addr()?);
@@ -30,7 +30,7 @@ pub(crate) fn serve(load: Load) -> io::Result<()> {
     })
 }
 
-async fn serve_one(socket: TcpStream, load: Load, sender: Sender<Bytes>) -> io::Result<()> {
+async fn serve_one(socket: TcpStream, load: Lengths, sender: Sender<Bytes>) -> io::Result<()> {
     let (read, mut buffer) = socket.read(vec![0; READ_BYTES]).await;
     let mut bytes = read?;
     if buffer.starts_with(b"GET ") {

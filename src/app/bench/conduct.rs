@@ -15,6 +15,7 @@ use super::board::{Board, Clock, Phase, as_ns};
 use super::connect::Connector;
 use super::course::{Course, Measured, Snapshot};
 use super::crew::Crew;
+use super::endpoints::UrlTemplate;
 use super::parameters::Parameters;
 use super::plan::{Extent, Pace, Plan};
 use super::process::{Kernel, Memory, ThreadTime, Usage, thread_id};
@@ -22,7 +23,6 @@ use super::progress::Notices;
 use super::publisher::{Progress, Publisher, Until, WAKER};
 use super::readers::Readers;
 use super::report::Report;
-use super::target::UrlTemplate;
 use crate::app::signals::SignalWatch;
 use crate::driver::affinity::pin_to_cpu;
 
@@ -37,8 +37,8 @@ pub(super) fn conduct(
 ) -> Result<Report, BenchError> {
     let began = SystemTime::now();
     let plan = Arc::new(plan);
-    let subscribe_address = resolve(&plan.target.subscribe_url)?;
-    let publish_address = resolve(&plan.target.publish_url)?;
+    let subscribe_address = resolve(&plan.endpoints.subscribe_url)?;
+    let publish_address = resolve(&plan.endpoints.publish_url)?;
     let connector = Connector::new(&plan, FIRST, subscribe_address).map_err(BenchError::Usage)?;
     let poll = Poll::new().map_err(BenchError::Setup)?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(BenchError::Setup)?;

@@ -42,7 +42,7 @@ impl Connection {
     pub(super) fn send_request(&mut self, plan: &Plan) -> io::Result<()> {
         let Some(socket) = self.socket.as_mut().filter(|_| !self.is_request_sent) else { return Ok(()) };
         let mut request = Vec::new();
-        plan.target.subscribe(&plan.channels[self.channel as usize], self.subscriber, &mut request);
+        plan.endpoints.subscribe(&plan.channels[self.channel as usize], self.subscriber, &mut request);
         self.is_request_sent = send_whole(socket, &request)?;
         Ok(())
     }

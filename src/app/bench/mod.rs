@@ -13,6 +13,7 @@ mod connect;
 mod connection;
 mod course;
 mod crew;
+mod endpoints;
 mod found;
 mod latency;
 mod link;
@@ -33,7 +34,6 @@ mod slow;
 mod spread;
 mod stream;
 mod table;
-mod target;
 mod template;
 mod verdict;
 

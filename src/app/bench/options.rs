@@ -8,9 +8,9 @@ use clap::Args;
 
 use super::super::client::ServerUrl;
 use super::super::options::values::{Problem, bytes_within, count_within, duration, duration_above_zero};
+use super::endpoints::{BatchFormat, HeaderTemplate, UrlTemplate};
 use super::mark::Mark;
 use super::plan::PROCESSES_MAX;
-use super::target::{BatchFormat, HeaderTemplate, UrlTemplate};
 
 /// The options of `downpour bench`.
 #[derive(Args, Clone, Debug)]

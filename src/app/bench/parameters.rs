@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::endpoints::BatchFormat;
 use super::options::BenchOptions;
 use super::plan::{Extent, Pace, Plan};
-use super::target::BatchFormat;
 
 /// Every option with its effective value.
 #[derive(Clone, Debug, Serialize)]
@@ -52,11 +52,11 @@ impl Parameters {
             Extent::Events(events) => (None, Some(events)),
         };
         Parameters {
-            subscribe_url: plan.target.subscribe_url.to_string(),
-            publish_url: plan.target.publish_url.to_string(),
-            publish_body: plan.target.publish_body.to_string(),
-            content_type: plan.target.content_type.clone(),
-            http10: plan.target.is_http10,
+            subscribe_url: plan.endpoints.subscribe_url.to_string(),
+            publish_url: plan.endpoints.publish_url.to_string(),
+            publish_body: plan.endpoints.publish_body.to_string(),
+            content_type: plan.endpoints.content_type.clone(),
+            http10: plan.endpoints.is_http10,
             subscribers: plan.subscribers,
             slow_subscribers: plan.slow_subscribers,
             slow_rate_bytes: plan.slow_bytes_per_second,

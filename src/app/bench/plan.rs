@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::endpoints::{BatchFormat, Endpoints, UrlTemplate};
 use super::mark::Intro;
 use super::options::BenchOptions;
 use super::spread::Spread;
-use super::target::{BatchFormat, Target, UrlTemplate};
 use super::template::{Placeholder, Template};
 
 /// A run of the bench.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
-    pub(super) target: Target,
+    pub(super) endpoints: Endpoints,
     pub(super) intro: Intro,
     pub(super) spread: Spread,
     pub(super) channels: Vec<String>,
@@ -79,11 +79,11 @@ impl Plan {
     /// # Errors
     /// One sentence that names the conflicting options, and what would work.
     pub(super) fn new(options: &BenchOptions, seed: u64) -> Result<Plan, String> {
-        let target = target(options)?;
-        let names_channel = target.publish_url.names_channel();
-        let is_named = names_channel || target.publish_body.has(Placeholder::Channel);
+        let endpoints = endpoints(options)?;
+        let names_channel = endpoints.publish_url.names_channel();
+        let is_named = names_channel || endpoints.publish_body.has(Placeholder::Channel);
         let (channels, batch) = (options.channels, as_u32(options.batch));
-        if channels > 1 && !target.subscribe_url.names_channel() {
+        if channels > 1 && !endpoints.subscribe_url.names_channel() {
             return Err(format!("--channels {channels} needs {{channel}} in --subscribe-url"));
         }
         if channels > 1 && !is_named {
@@ -91,7 +91,7 @@ impl Plan {
                 "--channels {channels} needs {{channel}} in --publish-url or --publish-body"
             ));
         }
-        if !target.publish_body.has(Placeholder::Data) {
+        if !endpoints.publish_body.has(Placeholder::Data) {
             return Err("--publish-body needs {data}, which tells the events apart".to_owned());
         }
         let publishers = options.publishers;
@@ -161,7 +161,7 @@ impl Plan {
             drain: options.drain,
             pids: options.pids.clone(),
             latency_sample: options.latency_sample.map_or(default_sample, as_u64),
-            target,
+            endpoints,
         };
         Ok(plan)
     }
@@ -216,7 +216,7 @@ impl Plan {
     }
 }
 
-fn target(options: &BenchOptions) -> Result<Target, String> {
+fn endpoints(options: &BenchOptions) -> Result<Endpoints, String> {
     let own = |path: &str| {
         let url = options.url.endpoint(path);
         UrlTemplate::parse(&url).map_err(|problem| format!("--url cannot be used for this: {problem}"))
@@ -239,7 +239,7 @@ fn target(options: &BenchOptions) -> Result<Target, String> {
         }
         .to_owned()
     });
-    Ok(Target {
+    Ok(Endpoints {
         subscribe_url: options.subscribe_url.clone().map_or_else(|| own("/sse?channel={channel}"), Ok)?,
         publish_url: options.publish_url.clone().map_or_else(|| own(own_path), Ok)?,
         publish_body: Template::parse(&body),
@@ -327,13 +327,17 @@ pub(super) mod tests {
             template.render(&values, &mut out);
             String::from_utf8(out).unwrap()
         };
-        (plan.target.publish_url.to_string(), text(&plan.target.publish_body), &plan.target.content_type)
+        (
+            plan.endpoints.publish_url.to_string(),
+            text(&plan.endpoints.publish_body),
+            &plan.endpoints.content_type,
+        )
     }
 
     #[test]
     fn the_defaults_fit_our_own_server() {
         let single = plan(&["--url", "http://127.0.0.1:9"]).unwrap();
-        assert_eq!(single.target.subscribe_url.to_string(), "http://127.0.0.1:9/sse?channel={channel}");
+        assert_eq!(single.endpoints.subscribe_url.to_string(), "http://127.0.0.1:9/sse?channel={channel}");
         let expected = ("http://127.0.0.1:9/channels/{channel}".to_owned(), "DATA".to_owned(), "text/plain");
         assert_eq!(published(&single), expected);
         let batch = plan(&["--url", "http://127.0.0.1:9", "--batch", "8"]).unwrap();

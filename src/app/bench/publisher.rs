@@ -229,9 +229,9 @@ impl Publisher {
             self.data.clear();
             Mark { channel, number, sent_ns }.write(&plan.intro, plan.size, &mut self.data);
             let values = Values { channel: &plan.channels[channel as usize], client: at, data: &self.data };
-            plan.target.push_event(&values, &mut self.body);
+            plan.endpoints.push_event(&values, &mut self.body);
         }
-        plan.target.end_body(&mut self.body);
+        plan.endpoints.end_body(&mut self.body);
         if pace == Pace::Unbatched {
             self.expected += plan.fast_subscribers_of(first_channel);
             board.set_goal(self.expected);
@@ -239,7 +239,7 @@ impl Publisher {
         self.requests += 1;
         let link = &mut self.links[at];
         let values = Values { channel: &plan.channels[first_channel as usize], client: at, data: b"" };
-        plan.target.publish_head(&values, self.body.len(), link.out());
+        plan.endpoints.publish_head(&values, self.body.len(), link.out());
         link.out().extend_from_slice(&self.body);
         let events = u32::try_from(count).expect("a request has no more events than --batch");
         let place = self.next;

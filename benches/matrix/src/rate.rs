@@ -6,7 +6,7 @@ use crate::cell::{Pace, Run, Variant};
 
 /// The load of a cell and a pace.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Load {
+pub(crate) struct Rate {
     /// Events a second, at half capacity.
     pub(crate) rate_per_second: Option<f64>,
     /// Most events in flight, at saturation.
@@ -15,22 +15,22 @@ pub(crate) struct Load {
     pub(crate) batch: u64,
 }
 
-impl Load {
+impl Rate {
     /// `saturated_events` is how many events a second the same server took for the same cell. Only half
     /// capacity uses it.
-    pub(crate) fn of(run: Run, saturated_events: f64) -> Load {
+    pub(crate) fn of(run: Run, saturated_events: f64) -> Rate {
         let window = window_events(run);
         match run.pace {
-            Pace::Unbatched => Load { rate_per_second: None, window_events: None, batch: 1 },
+            Pace::Unbatched => Rate { rate_per_second: None, window_events: None, batch: 1 },
             Pace::Saturated => {
-                Load { rate_per_second: None, window_events: Some(window), batch: batch_max(run, window) }
+                Rate { rate_per_second: None, window_events: Some(window), batch: batch_max(run, window) }
             }
             Pace::Half => {
                 let rate = (saturated_events / 2.0).max(RATE_MIN);
                 // As few events in a request as keep requests from being the load.
                 let batch = (rate / REQUESTS_MAX).ceil() as u64;
                 let batch = batch.clamp(1, batch_max(run, window));
-                Load { rate_per_second: Some(rate), window_events: None, batch }
+                Rate { rate_per_second: Some(rate), window_events: None, batch }
             }
         }
     }
@@ -115,14 +115,14 @@ mod tests {
     }
 
     fn arguments(run: Run, saturated_events: f64) -> String {
-        let load = Load::of(run, saturated_events);
+        let load = Rate::of(run, saturated_events);
         load.arguments(run, Duration::from_millis(300), Duration::from_secs(2)).join(" ")
     }
 
     #[test]
     fn windows_follow_from_what_all_streams_have_to_get() {
         let window = |contender, streams, size, channels| {
-            let load = Load::of(run(contender, Pace::Saturated, streams, size, channels), 0.0);
+            let load = Rate::of(run(contender, Pace::Saturated, streams, size, channels), 0.0);
             (load.window_events.unwrap(), load.batch)
         };
         assert_eq!(window(Contender::Epoll, 1_000, 64, 1), (4194, 64));
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn half_capacity_is_half_the_rate_in_requests_as_small_as_can_be() {
         let load = |contender, events| {
-            let load = Load::of(run(contender, Pace::Half, 10_000, 64, 1_000), events);
+            let load = Rate::of(run(contender, Pace::Half, 10_000, 64, 1_000), events);
             (load.rate_per_second.unwrap(), load.batch)
         };
         assert_eq!(load(Contender::Epoll, 1000.0), (500.0, 1));

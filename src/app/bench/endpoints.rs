@@ -1,4 +1,4 @@
-//! The target of the load: URL templates, and the requests made from them.
+//! The endpoints of the server under load: URL templates, and the requests made from them.
 
 use std::fmt;
 use std::io;
@@ -102,7 +102,7 @@ pub(super) enum BatchFormat {
 
 /// The parts of requests.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Target {
+pub(super) struct Endpoints {
     pub(super) subscribe_url: UrlTemplate,
     pub(super) publish_url: UrlTemplate,
     pub(super) publish_body: Template,
@@ -114,7 +114,7 @@ pub(super) struct Target {
     pub(super) is_http10: bool,
 }
 
-impl Target {
+impl Endpoints {
     /// Appends the request for a stream.
     pub(super) fn subscribe(&self, channel: &str, client: usize, out: &mut Vec<u8>) {
         let values = Values { channel, client, data: b"" };
@@ -130,7 +130,7 @@ impl Target {
         out.extend_from_slice(head.as_bytes());
     }
 
-    /// Appends an event to the body of a publish, which [`Target::end_body`] must end.
+    /// Appends an event to the body of a publish, which [`Endpoints::end_body`] must end.
     pub(super) fn push_event(&self, values: &Values<'_>, body: &mut Vec<u8>) {
         if self.batch_format == Some(BatchFormat::Array) {
             body.push(if body.is_empty() { b'[' } else { b',' });
@@ -164,8 +164,8 @@ impl Target {
 mod tests {
     use super::*;
 
-    fn target(body: &str, batch_format: Option<BatchFormat>) -> Target {
-        Target {
+    fn endpoints(body: &str, batch_format: Option<BatchFormat>) -> Endpoints {
+        Endpoints {
             subscribe_url: UrlTemplate::parse("http://127.0.0.1:8080/sse?channel={channel}").unwrap(),
             publish_url: UrlTemplate::parse("http://localhost/p/{channel}").unwrap(),
             publish_body: Template::parse(body),
@@ -176,25 +176,25 @@ mod tests {
         }
     }
 
-    fn body(target: &Target, events: &[&str]) -> String {
+    fn body(endpoints: &Endpoints, events: &[&str]) -> String {
         let mut body = Vec::new();
         for data in events {
-            target.push_event(&Values { channel: "c", client: 0, data: data.as_bytes() }, &mut body);
+            endpoints.push_event(&Values { channel: "c", client: 0, data: data.as_bytes() }, &mut body);
         }
-        target.end_body(&mut body);
+        endpoints.end_body(&mut body);
         String::from_utf8(body).unwrap()
     }
 
     #[test]
     fn a_stream_is_asked_for_by_its_channel() {
         let mut out = Vec::new();
-        let mut target = target("{data}", None);
-        target.subscribe("a", 3, &mut out);
+        let mut endpoints = endpoints("{data}", None);
+        endpoints.subscribe("a", 3, &mut out);
         let rest = "Host: 127.0.0.1:8080\r\nX-User: u3\r\nAccept: text/event-stream\r\n\r\n";
         assert_eq!(out, format!("GET /sse?channel=a HTTP/1.1\r\n{rest}").into_bytes());
-        target.is_http10 = true;
+        endpoints.is_http10 = true;
         out.clear();
-        target.subscribe("a", 3, &mut out);
+        endpoints.subscribe("a", 3, &mut out);
         assert_eq!(out, format!("GET /sse?channel=a HTTP/1.0\r\n{rest}").into_bytes());
     }
 
@@ -202,7 +202,7 @@ mod tests {
     fn a_publish_says_how_long_its_body_is() {
         let mut out = Vec::new();
         let values = Values { channel: "a", client: 1, data: b"" };
-        target("{data}", None).publish_head(&values, 12, &mut out);
+        endpoints("{data}", None).publish_head(&values, 12, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "POST /p/a HTTP/1.1\r\nHost: localhost\r\nX-User: u1\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n"
@@ -211,14 +211,14 @@ mod tests {
 
     #[test]
     fn bodies_hold_one_event_or_many() {
-        assert_eq!(body(&target("<{data}>", None), &["a"]), "<a>");
+        assert_eq!(body(&endpoints("<{data}>", None), &["a"]), "<a>");
         let item = r#"{"c":"{channel}","d":"{data}"}"#;
         assert_eq!(
-            body(&target(item, Some(BatchFormat::Ndjson)), &["a", "b"]),
+            body(&endpoints(item, Some(BatchFormat::Ndjson)), &["a", "b"]),
             "{\"c\":\"c\",\"d\":\"a\"}\n{\"c\":\"c\",\"d\":\"b\"}\n"
         );
         assert_eq!(
-            body(&target(item, Some(BatchFormat::Array)), &["a", "b"]),
+            body(&endpoints(item, Some(BatchFormat::Array)), &["a", "b"]),
             r#"[{"c":"c","d":"a"},{"c":"c","d":"b"}]"#
         );
     }

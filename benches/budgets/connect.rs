@@ -97,6 +97,7 @@ fn both(one: Window, other: Window) -> Window {
         wall: one.wall + other.wall,
         dropped: one.dropped + other.dropped,
         count: one.count + other.count,
+        ..one
     }
 }
 

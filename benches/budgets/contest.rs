@@ -19,36 +19,47 @@ const ROUNDS_TIMES_MAX: usize = 2;
 /// A server that takes part, with its streams.
 #[derive(Debug)]
 pub(crate) struct Contender {
-    process: Server,
+    server: Server,
     holder: Holder,
     pace: usize,
     /// Requests of a window.
     requests: usize,
     /// Deliveries of a request.
     deliveries: usize,
+    /// With one stream, nothing is left to do after a request until the next comes.
+    has_pauses: bool,
     windows: Vec<Window>,
 }
 
 impl Contender {
     /// Opens the streams, and publishes at this pace until the server is warm. Finds how many requests
     /// fill a window.
-    pub(crate) fn start(bench: &Bench, process: Server, load: &Load, pace: usize) -> Contender {
-        let mut holder = Holder::open(process.address, load);
+    pub(crate) fn start(bench: &Bench, server: Server, load: &Load, pace: usize) -> Contender {
+        let mut holder = Holder::open(server.address, load);
         holder.run(pace, WARM_UP_REQUESTS);
         let began = Instant::now();
         holder.run(pace, WARM_UP_REQUESTS);
         let requests = fitting(bench.window, WARM_UP_REQUESTS, began.elapsed());
         holder.run(pace, requests); // Until the history has grown to its size.
         let deliveries = load.paces()[pace].events * load.streams;
-        Contender { process, holder, pace, requests, deliveries, windows: Vec::new() }
+        Contender {
+            server,
+            holder,
+            pace,
+            requests,
+            deliveries,
+            has_pauses: load.streams == 1,
+            windows: Vec::new(),
+        }
     }
 
     fn measure(&mut self) {
-        let Contender { process, holder, pace, requests, deliveries, windows } = self;
-        windows.push(Window::of(process, || {
+        let Contender { server, holder, pace, requests, deliveries, has_pauses, windows } = self;
+        let window = Window::of(server, || {
             holder.run(*pace, *requests);
             *requests * *deliveries
-        }));
+        });
+        windows.push(Window { has_pauses: *has_pauses, ..window });
     }
 }
 

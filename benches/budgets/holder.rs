@@ -5,15 +5,35 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use downpour_load::load::Load;
 use downpour_load::readers::Readers;
+use serde::{Deserialize, Serialize};
 
 /// The first argument of such a process.
 pub(crate) const WORD: &str = "hold-streams";
 
 /// Printed once the streams are open, and after each run.
 const DONE: &str = "done";
+
+/// The first word of an order to publish at a rate.
+const EVERY: &str = "every";
+
+/// Latencies of a run.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+}
+
+impl Latency {
+    fn of(mut latencies: Vec<Duration>) -> Latency {
+        latencies.sort_unstable();
+        let at = |percent: usize| latencies[(latencies.len() * percent / 100).min(latencies.len() - 1)];
+        Latency { p50: at(50), p99: at(99) }
+    }
+}
 
 /// Each holder has a source address of its own, with all its ports.
 static SOURCES: AtomicU16 = AtomicU16::new(0);
@@ -49,12 +69,21 @@ impl Holder {
         self.wait();
     }
 
+    /// As [`Readers::run_at`]; the median and p99 of all latencies.
+    pub(crate) fn run_at(&mut self, interval: Duration, events: usize) -> Latency {
+        writeln!(self.orders, "{EVERY} {} {events}", interval.as_nanos()).expect("the holder reads orders");
+        serde_json::from_str(&self.wait()).expect("it says latencies")
+    }
+
+    /// Returns what follows on the line.
+    ///
     /// # Panics
     /// If the process has ended because a stream did, or an event was lost. It has printed which.
-    fn wait(&mut self) {
+    fn wait(&mut self) -> String {
         let mut line = String::new();
         let read = self.answers.read_line(&mut line);
-        assert!(read.is_ok() && line.trim() == DONE, "the process that reads streams has failed: {line}");
+        let rest = read.ok().and_then(|_| line.trim().strip_prefix(DONE));
+        rest.unwrap_or_else(|| panic!("the process that reads streams has failed: {line}")).to_owned()
     }
 }
 
@@ -75,8 +104,18 @@ pub(crate) fn hold(words: &[String]) {
     println!("{DONE}");
     for line in std::io::stdin().lines() {
         let line = line.expect("orders are text");
-        let (pace, requests) = line.split_once(' ').expect("an order is two numbers");
-        readers.run(pace.parse().expect("a pace"), requests.parse().expect("a number of requests"));
-        println!("{DONE}");
+        let number = |word: &str| word.parse().expect("a number");
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            [EVERY, interval_ns, events] => {
+                let interval = Duration::from_nanos(interval_ns.parse().expect("a time"));
+                let latency = Latency::of(readers.run_at(interval, number(events)));
+                println!("{DONE}{}", serde_json::to_string(&latency).expect("it is plain data"));
+            }
+            [pace, requests] => {
+                readers.run(number(pace), number(requests));
+                println!("{DONE}");
+            }
+            _ => panic!("an order is two numbers, or {EVERY} and two numbers"),
+        }
     }
 }

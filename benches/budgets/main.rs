@@ -3,6 +3,8 @@
 //!
 //! Each row is printed when it is known, and all of them at the end, as the table of that document.
 
+mod alone;
+mod bench_command;
 mod channels;
 mod connect;
 mod contest;
@@ -10,9 +12,11 @@ mod delivery;
 mod holder;
 mod http10;
 mod memory;
+mod own_channels;
 mod publish;
 mod report;
 mod slow;
+mod steady;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -51,7 +55,7 @@ const URING: Driver = Driver { io: "uring", name: "io_uring", bare: "ring", bare
 /// A group of rows, by the word that selects it.
 type Rows = (&'static str, fn(&Bench, &mut Report));
 
-const ROWS: [Rows; 8] = [
+const ROWS: [Rows; 11] = [
     ("delivery", delivery::unbatched),
     ("saturated", delivery::saturated),
     ("memory", memory::measure),
@@ -60,6 +64,9 @@ const ROWS: [Rows; 8] = [
     ("slow", slow::measure),
     ("channels", channels::measure),
     ("http1.0", http10::measure),
+    ("alone", alone::measure),
+    ("own-channels", own_channels::measure),
+    ("steady", steady::measure),
 ];
 
 const DOWNPOUR: &str = env!("CARGO_BIN_EXE_downpour");

@@ -19,6 +19,7 @@ pub(crate) enum Unit {
     /// A multiple of the figure it is compared with.
     Times,
     Bytes,
+    Milliseconds,
     PerSecond,
 }
 
@@ -95,6 +96,7 @@ impl Unit {
         match self {
             Unit::Times => format!("{value:.3}"),
             Unit::Bytes => format!("{value:.0} B"),
+            Unit::Milliseconds => format!("{value:.2} ms"),
             Unit::PerSecond => grouped(value),
         }
     }
@@ -103,6 +105,7 @@ impl Unit {
         match self {
             Unit::Times => format!("{value:.2} ×"),
             Unit::Bytes => format!("{value:.0} B"),
+            Unit::Milliseconds => format!("{value:.1} ms"),
             Unit::PerSecond => format!("{} /s", grouped(value)),
         }
     }

@@ -1,12 +1,11 @@
 //! Clients that hardly read, beside others: the latency of the others, and the memory of the slow ones.
 //! `downpour bench` makes the load.
 
-use std::process::{Command, Stdio};
-
 use serde_json::Value;
 
+use crate::Bench;
+use crate::bench_command::{number, run};
 use crate::report::{Budget, Figure, Report, Unit};
-use crate::{Bench, CPUS, DOWNPOUR};
 use downpour_load::server::Server;
 use downpour_load::statistics::Interval;
 
@@ -35,7 +34,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
         let server = start();
         // The rate of such batches that one core takes, each published once all streams have the one
         // before.
-        let capacity = run(
+        let capacity = load(
             &server,
             &["--rate", "0", "--window", &BATCH.to_string(), "--duration", "1s", "--slow", "0%"],
         );
@@ -44,17 +43,17 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
         let share = format!("{}%", 100 * SLOW / STREAMS);
         let (mut ratios, mut grown, mut of_kernel) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..bench.rounds.min(ROUNDS_MAX) {
-            let load = |slow: &str| {
+            let measured = |slow: &str| {
                 // A server of its own: it may keep memory that it once needed for slow streams.
                 let server = start();
-                run(&server, &["--rate", &rate, "--duration", "2s", "--slow", slow, "--slow-rate", "1"])
+                load(&server, &["--rate", &rate, "--duration", "2s", "--slow", slow, "--slow-rate", "1"])
             };
             let (with, without) = if round % 2 == 0 {
-                let with = load(&share);
-                (with, load("0%"))
+                let with = measured(&share);
+                (with, measured("0%"))
             } else {
-                let without = load("0%");
-                (load(&share), without)
+                let without = measured("0%");
+                (measured(&share), without)
             };
             let p99 = |of: &Value| number(of, "/run/latency/p99Ns");
             ratios.push(p99(&with) / p99(&without));
@@ -82,26 +81,8 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     }
 }
 
-/// A run of `downpour bench` with these options, and its result.
-fn run(server: &Server, options: &[&str]) -> Value {
-    let (url, pid) = (format!("http://{}", server.address), server.id().to_string());
-    let (streams, batch, cpu) = (STREAMS.to_string(), BATCH.to_string(), CPUS.0.to_string());
-    let mut command = Command::new(DOWNPOUR);
-    command.args(["bench", "--url", &url, "--pid", &pid, "--subscribers", &streams, "--batch", &batch]);
-    command.args(["--cpus-readers", &cpu, "--cpus-publisher", &cpu, "--ramp", "20000/s", "--warm-up", "1s"]);
-    command.args(["--drain", "0s", "--stall", "30s", "--json", "-"]).args(options);
-    let output = command.stderr(Stdio::piped()).output().expect("the program was built");
-    let result: Option<Value> = serde_json::from_slice(&output.stdout).ok();
-    match result {
-        Some(result) if output.status.success() => result,
-        _ => panic!(
-            "the load did not run as asked: {}{}",
-            String::from_utf8_lossy(&output.stderr),
-            result.map_or(String::new(), |result| result["findings"].to_string())
-        ),
-    }
-}
-
-fn number(result: &Value, pointer: &str) -> f64 {
-    result.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("the result has no {pointer}"))
+/// A run of `downpour bench` with these streams and further options, and its result.
+fn load(server: &Server, options: &[&str]) -> Value {
+    let (streams, batch) = (STREAMS.to_string(), BATCH.to_string());
+    run(server, &[&["--subscribers", &streams, "--batch", &batch], options].concat())
 }

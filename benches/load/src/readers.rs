@@ -11,7 +11,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::load::{Load, MARK, Publishing};
+use crate::load::{Load, MARK, Publishing, UNBATCHED};
 
 /// How long nothing may come before a server is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,6 +51,9 @@ struct Run {
     /// For each request under way, by its number modulo their maximum: the streams that have received
     /// it.
     receivers: Vec<usize>,
+    /// When the only request under way was due, if latencies are taken, and those so far.
+    due: Option<Instant>,
+    latencies: Vec<Duration>,
 }
 
 impl Readers {
@@ -101,20 +104,52 @@ impl Readers {
     /// # Panics
     /// If nothing comes for 30 seconds, or a connection ends.
     pub fn run(&mut self, pace: usize, requests: usize) {
-        self.streams.iter_mut().for_each(|stream| stream.received = 0);
-        self.connect_publisher(pace);
+        let mut run = self.begin(pace);
         let under_way_max = self.paces[pace].under_way_max;
-        let mut run = Run { delivered: 0, receivers: vec![0; under_way_max] };
         let mut published = 0;
         while run.delivered < requests {
             let room = (run.delivered + under_way_max).min(requests) - published;
             if room > 0 {
                 published += room;
-                let publisher = self.publishers[pace].as_mut().expect("it was connected");
-                publisher.publish(room).expect("the server reads requests");
+                self.publish(pace, room);
             }
             self.wait(pace, &mut run);
         }
+    }
+
+    /// Publishes `events` events, one every `interval` unless a stream has yet to receive the one before.
+    /// Returns the latency of each delivery: from when its event was due until its stream was read.
+    ///
+    /// # Panics
+    /// As [`run`](Readers::run).
+    pub fn run_at(&mut self, interval: Duration, events: usize) -> Vec<Duration> {
+        let mut run = self.begin(UNBATCHED);
+        run.latencies.reserve(events * self.streams.len());
+        let mut due = Instant::now();
+        for event in 0..events {
+            due += interval;
+            while Instant::now() < due {
+                thread::yield_now(); // For servers and readers on one CPU.
+            }
+            run.due = Some(due);
+            self.publish(UNBATCHED, 1);
+            while run.delivered <= event {
+                self.wait(UNBATCHED, &mut run);
+            }
+        }
+        run.latencies
+    }
+
+    fn begin(&mut self, pace: usize) -> Run {
+        self.streams.iter_mut().for_each(|stream| stream.received = 0);
+        self.connect_publisher(pace);
+        let receivers = vec![0; self.paces[pace].under_way_max];
+        Run { delivered: 0, receivers, due: None, latencies: Vec::new() }
+    }
+
+    fn publish(&mut self, pace: usize, requests: usize) {
+        let publisher = self.publishers[pace].as_mut().expect("it was connected");
+        publisher.publish(requests).expect("the server reads requests");
     }
 
     /// Never sleeps. Waking a reader costs a server half as much again as a send. Whether readers fall
@@ -156,6 +191,7 @@ impl Run {
     fn note(&mut self, requests: std::ops::Range<usize>, streams: usize) {
         let places = self.receivers.len();
         for request in requests {
+            self.latencies.extend(self.due.map(|due| due.elapsed()));
             assert!(request < self.delivered + places, "an event came that was not published");
             self.receivers[request % places] += 1;
         }
@@ -252,4 +288,50 @@ fn open_stream(address: SocketAddr, source: Ipv4Addr, request: &str) -> io::Resu
     }
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const STREAMS: usize = 3;
+    const DELAY: Duration = Duration::from_millis(5);
+
+    /// Takes streams and one publisher, and sends each event to all streams `DELAY` after its request.
+    fn serve(listener: &TcpListener) {
+        let mut streams = Vec::new();
+        for _ in 0..STREAMS {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            streams.push(stream);
+        }
+        let (mut publisher, _) = listener.accept().unwrap();
+        // Requests come one by one, each in one write.
+        while publisher.read(&mut [0; 4096]).is_ok_and(|bytes| bytes > 0) {
+            publisher.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            thread::sleep(DELAY);
+            streams.iter_mut().for_each(|stream| stream.write_all(&[b'x', MARK]).unwrap());
+        }
+    }
+
+    #[test]
+    fn every_delivery_of_a_run_at_a_rate_has_its_latency() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || serve(&listener));
+        let mut readers = Readers::open(address, Ipv4Addr::LOCALHOST, &Load::new(STREAMS, 2));
+        readers.run(UNBATCHED, 2);
+        let latencies = readers.run_at(Duration::from_millis(1), 4);
+        assert_eq!(latencies.len(), 4 * STREAMS);
+        // Events are due every ms, and each waits for the one before.
+        for (event, latencies) in latencies.chunks(STREAMS).enumerate() {
+            let least = DELAY * (event as u32 + 1) - Duration::from_millis(event as u64);
+            assert!(latencies.iter().all(|latency| *latency >= least), "event {event}: {latencies:?}");
+        }
+        drop(readers);
+        assert!(server.join().is_ok());
+    }
 }

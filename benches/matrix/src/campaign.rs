@@ -124,7 +124,6 @@ impl Setup {
             });
             rows.append(row)?;
         }
-        bar.finish_and_clear();
         Ok(())
     }
 

@@ -23,6 +23,8 @@ struct Peer {
 
 struct Server<'a> {
     load: Lengths,
+    /// A read that does not fill the buffer has emptied the socket (epoll(7)), so none follows it.
+    trusts_short_reads: bool,
     send_all: SendAll<'a>,
     poll: Poll,
     peers: HashMap<Token, Peer>,
@@ -40,14 +42,15 @@ pub(crate) fn send_loop(streams: &mut [TcpStream], frames: &[u8]) -> io::Result<
 }
 
 /// Serves until a call fails.
-pub(crate) fn serve(load: Lengths, send_all: SendAll<'_>) -> io::Result<()> {
+pub(crate) fn serve(load: Lengths, trusts_short_reads: bool, send_all: SendAll<'_>) -> io::Result<()> {
     let listener = TcpListener::bind(ANY_PORT)?;
     listener.set_nonblocking(true)?;
     let poll = Poll::new()?;
     poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
     let (peers, streams, joined) = (HashMap::new(), Vec::new(), Vec::new());
     let (frame, buffer) = (load.frames(1), vec![0; READ_BYTES]);
-    let mut server = Server { load, send_all, poll, peers, streams, frame, joined, buffer };
+    let mut server =
+        Server { load, trusts_short_reads, send_all, poll, peers, streams, frame, joined, buffer };
     say_address(listener.local_addr()?);
     let mut events = Events::with_capacity(1024);
     loop {
@@ -104,6 +107,9 @@ impl Server<'_> {
             let published = counted.take(bytes);
             requests += published.requests;
             events += published.events;
+            if self.trusts_short_reads && bytes < self.buffer.len() {
+                break;
+            }
         }
         if requests == 0 {
             return Ok(());

@@ -45,7 +45,7 @@ const MARK: u8 = b'|';
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-const USAGE: &str = "usage: downpour-peers send|sendfile|ring|tokio-uring|axum \
+const USAGE: &str = "usage: downpour-peers send|single|sendfile|ring|tokio-uring|axum \
                      FRAME_BYTES SINGLE_BYTES SEVERAL_BYTES SEVERAL_EVENTS | accept ANSWER_BYTES";
 
 impl Lengths {
@@ -122,10 +122,13 @@ fn serve(words: &[String]) -> Option<io::Result<()>> {
     }
     let load = Lengths::parse(rest)?;
     Some(match kind.as_str() {
-        "send" => bare::serve(load, &mut bare::send_loop),
+        "send" => bare::serve(load, false, &mut bare::send_loop),
+        "single" => bare::serve(load, true, &mut bare::send_loop),
         "sendfile" => sendfile::MemoryFile::new()
-            .and_then(|mut file| bare::serve(load, &mut |s, f| file.send_all(s, f))),
-        "ring" => ring::Ring::new().and_then(|mut ring| bare::serve(load, &mut |s, f| ring.send_all(s, f))),
+            .and_then(|mut file| bare::serve(load, false, &mut |s, f| file.send_all(s, f))),
+        "ring" => {
+            ring::Ring::new().and_then(|mut ring| bare::serve(load, false, &mut |s, f| ring.send_all(s, f)))
+        }
         "tokio-uring" => tasks::serve(load),
         "axum" => axum_app::serve(),
         _ => return None,

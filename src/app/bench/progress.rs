@@ -47,8 +47,10 @@ impl<'a> Notices<'a> {
             // Standard error may be closed; only the result matters.
             drop(writeln!(self.out, "{line}").and_then(|()| self.out.flush()));
         } else {
-            self.bar.set_length(all);
-            self.bar.set_position(done);
+            self.bar.update(|state| {
+                state.set_len(all);
+                state.set_pos(done);
+            });
             self.bar.set_message(line);
         }
     }

@@ -14,8 +14,10 @@ pub struct Parts<T, const PART_LOG2: u32> {
 }
 
 impl<T, const PART_LOG2: u32> Default for Parts<T, PART_LOG2> {
+    /// An empty list with the memory of its first part: one that comes among other blocks would leave a
+    /// hole.
     fn default() -> Self {
-        Parts { parts: Vec::new(), len: 0 }
+        Parts { parts: vec![Vec::with_capacity(1 << PART_LOG2)], len: 0 }
     }
 }
 

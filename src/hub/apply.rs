@@ -4,8 +4,6 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::budget::{self, EVENT_STEPS, NAMES_PER_HOLD_MAX};
 use super::channel_id::ChannelId;
 use super::lock::Hub;
@@ -18,7 +16,7 @@ use crate::record::Events;
 use crate::record::targets::is_channel;
 
 /// Committed events, one or more, that are to be applied.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Commit<'a> {
     /// The number of the first event.
     pub first: Sequence,
@@ -30,16 +28,9 @@ pub struct Commit<'a> {
     pub waiting: Option<usize>,
     /// How old the events are already.
     pub age: Duration,
-}
-
-/// The result of applying a group.
-#[derive(Clone, Debug, Default)]
-pub struct AppliedGroup {
-    /// In the order of the group: the id of the first event, which the others follow without a hole, and
-    /// the number of receivers of the last event.
-    pub commits: SmallVec<[(EventId, Receivers); 2]>,
-    /// The shards that have events to take.
-    pub interested: ShardSet,
+    /// The result, once they are applied: the id of the first event, which the others follow without a
+    /// hole, and the number of receivers of the last event.
+    pub result: Option<(EventId, Receivers)>,
 }
 
 /// The result of applying the events of one [`Commit`].
@@ -57,18 +48,18 @@ pub struct Applied {
 struct Progress {
     commit: usize,
     event: usize,
-    applied: AppliedGroup,
+    interested: ShardSet,
 }
 
 impl Hub {
     /// Applies committed events in their order: they enter the history and become visible to shards. A
     /// small group takes one hold of the lock. A large one is applied in parts, and others may have the
-    /// lock between two parts.
+    /// lock between two parts. Sets the results, and returns the shards that have events to take.
     ///
     /// # Panics
     /// If the numbers do not continue the order.
-    pub fn apply_group(&self, group: &[Commit<'_>]) -> AppliedGroup {
-        let mut progress = Progress { commit: 0, event: 0, applied: AppliedGroup::default() };
+    pub fn apply_group(&self, group: &mut [Commit<'_>]) -> ShardSet {
+        let mut progress = Progress { commit: 0, event: 0, interested: ShardSet::default() };
         let mut lacks_room = false;
         while progress.commit < group.len() {
             if progress.commit + progress.event > 0 {
@@ -85,7 +76,7 @@ impl Hub {
         if lacks_room {
             self.make_room();
         }
-        progress.applied
+        progress.interested
     }
 
     /// Applies events of this moment as a group of their own.
@@ -93,9 +84,11 @@ impl Hub {
     /// # Panics
     /// As [`Hub::apply_group`], and if there is no event.
     pub fn apply(&self, first: Sequence, events: &Events, waiting: Option<usize>) -> Applied {
-        let mut applied = self.apply_group(&[Commit { first, events, waiting, age: Duration::ZERO }]);
-        let (first, receivers) = applied.commits.pop().expect("there is one result for each commit");
-        Applied { first, receivers, interested: applied.interested }
+        let mut group = [Commit { first, events, waiting, age: Duration::ZERO, result: None }];
+        let interested = self.apply_group(&mut group);
+        let [Commit { result, .. }] = group;
+        let (first, receivers) = result.expect("it is applied");
+        Applied { first, receivers, interested }
     }
 
     /// Makes room for what was applied, in as many holds of the lock as it takes: the publisher of a
@@ -139,11 +132,11 @@ impl Hub {
 impl State {
     /// Applies events of a group, at least one, until half of the budget is spent. The other half is for
     /// the events they drive out.
-    fn apply_part(&mut self, group: &[Commit<'_>], progress: &mut Progress) {
+    fn apply_part(&mut self, group: &mut [Commit<'_>], progress: &mut Progress) {
         let before = self.epochs.head();
         let mut interested = ShardSet::default();
         let mut channels = Vec::new();
-        while let Some(commit) = group.get(progress.commit) {
+        while let Some(commit) = group.get_mut(progress.commit) {
             let event = commit.events.get(progress.event);
             let is_last = progress.event + 1 == commit.events.len();
             let sequence = commit.first.plus(progress.event as u64);
@@ -157,10 +150,10 @@ impl State {
             let at = self.now.saturating_sub(ticks_up(commit.age));
             self.history.append(EventId { tag, sequence }, event, target, at, holders);
             if progress.event == 0 {
-                progress.applied.commits.push((EventId { tag, sequence }, Receivers::Exactly(0)));
+                commit.result = Some((EventId { tag, sequence }, Receivers::Exactly(0)));
             }
             if let Some(who) = commit.waiting.filter(|_| is_last)
-                && let Some((_, receivers)) = progress.applied.commits.last_mut()
+                && let Some((_, receivers)) = &mut commit.result
             {
                 *receivers = self.count_receivers(&channels, sequence, who);
             }
@@ -187,7 +180,7 @@ impl State {
                 *cursor = head;
             }
         }
-        progress.applied.interested.union(interested);
+        progress.interested.union(interested);
     }
 
     /// Adds the patterns with subscribers that match any of `names` to `channels`, each once.

@@ -35,7 +35,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{Applied, AppliedGroup, Commit};
+pub use apply::{Applied, Commit};
 pub use budget::{HOLD_STEPS, HOLD_STEPS_MIN};
 pub use channel_id::ChannelId;
 pub use history::targets::TargetId;

@@ -3,8 +3,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use smallvec::SmallVec;
-
 use crate::base::id::{EpochTag, Sequence};
 use crate::log::{Append, Committed, Log, Origin, Refusal, Sink};
 
@@ -49,14 +47,14 @@ impl Log for MemoryLog {
         if state.next.0 + numbers > Sequence::MAX.0 {
             return self.refuse(group, &Refusal::Refused { reason: "event numbers are used up".to_owned() });
         }
-        let mut committed = SmallVec::<[Committed<'_>; 4]>::new();
-        for (ticket, record) in &*group {
-            let origin = Origin::Here { ticket: *ticket, is_acknowledged: true };
-            committed.push(Committed { first: state.next, record, origin });
-            state.next = state.next.plus(record.numbers());
+        let next = &mut state.next;
+        match group.as_slice() {
+            [one] => self.sink.committed(&[place(next, one)]),
+            several => {
+                let committed: Vec<Committed<'_>> = several.iter().map(|one| place(next, one)).collect();
+                self.sink.committed(&committed);
+            }
         }
-        self.sink.committed(&committed);
-        drop(committed);
         group.clear();
     }
 
@@ -73,6 +71,13 @@ impl Log for MemoryLog {
     fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
     }
+}
+
+/// Gives a record its place in the order.
+fn place<'a>(next: &mut Sequence, (ticket, record): &'a Append) -> Committed<'a> {
+    let first = *next;
+    *next = first.plus(record.numbers());
+    Committed { first, record, origin: Origin::Here { ticket: *ticket, is_acknowledged: true } }
 }
 
 impl std::fmt::Debug for MemoryLog {

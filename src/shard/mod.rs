@@ -321,7 +321,13 @@ impl<D: Driver> Shard<D> {
         self.publishing.held_back = Some(Vec::new());
         // A log that commits at once answers within the same turn.
         self.append_outgoing();
-        while let Some(message) = self.next_message() {
+        loop {
+            let Some(message) = self.mailbox.try_recv() else {
+                if self.append_outgoing() {
+                    continue; // What the messages brought may be answered already.
+                }
+                break;
+            };
             match message {
                 Message::Outcome(outcome) => self.handle_outcome(outcome),
                 Message::Question(question) => self.answer_question(*question),
@@ -332,14 +338,6 @@ impl<D: Driver> Shard<D> {
             }
         }
         self.send_held_back();
-    }
-
-    /// The next message. Before the shard stops reading them, what they brought is appended.
-    fn next_message(&mut self) -> Option<Message> {
-        self.mailbox.try_recv().or_else(|| {
-            let has_appended = self.append_outgoing();
-            if has_appended { self.mailbox.try_recv() } else { None }
-        })
     }
 }
 

@@ -291,11 +291,11 @@ impl Log for EagerLog {
     }
 
     fn flush(&self) {
-        self.inner.flush();
+        for_world(|| self.inner.flush());
     }
 
     fn close(&self) {
-        self.inner.close();
+        for_world(|| self.inner.close());
     }
 }
 

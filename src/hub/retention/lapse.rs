@@ -116,7 +116,7 @@ mod tests {
             events.push(&["a"], &Event::new(data));
             events.set_ttl(NonZeroU32::new(ttl));
             let (first, age) = (hub.head().next(), Duration::from_millis(age));
-            hub.apply_group(&[Commit { first, events: &events, waiting: None, age }]);
+            hub.apply_group(&mut [Commit { first, events: &events, waiting: None, age, result: None }]);
             take_all(&hub);
         }
         assert_eq!(read(&hub, &["a"], Begin::AllRetained), (vec![], "3 4 5".to_owned()));

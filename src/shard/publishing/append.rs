@@ -157,15 +157,20 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Appends the records that this turn has brought so far. Returns whether there were any.
+    #[inline]
     pub(in crate::shard) fn append_outgoing(&mut self) -> bool {
-        if self.publishing.outgoing.is_empty() {
-            return false;
+        let has_any = !self.publishing.outgoing.is_empty();
+        if has_any {
+            self.append_group();
         }
+        has_any
+    }
+
+    fn append_group(&mut self) {
         // If the log panics, the records are gone: it has had them.
         let mut outgoing = std::mem::take(&mut self.publishing.outgoing);
         self.core.log.append(&mut outgoing.group);
         self.publishing.outgoing.group = outgoing.group; // It is empty, and has room.
-        true
     }
 
     /// Appends what is outgoing if `events` more could exceed the limit of channels together with it, so

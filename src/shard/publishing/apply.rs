@@ -5,8 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::keys::IdempotencyKeys;
 use super::publishers::{Effect, Outcome, Publishers};
 use super::tickets::TicketParts;
@@ -35,25 +33,40 @@ impl Applier {
 
     /// Applies events that nothing else comes between, together.
     fn apply_events(&self, group: &[Committed<'_>]) {
-        if group.is_empty() {
-            return;
+        match group {
+            [] => {}
+            [one] => {
+                let Some(commit) = self.commit_of(one) else { return };
+                let mut commits = [commit];
+                self.publishers.wake(self.hub.apply_group(&mut commits));
+                let [commit] = commits;
+                self.note_applied(one, commit);
+            }
+            several => {
+                let mut commits: Vec<Commit<'_>> =
+                    several.iter().filter_map(|one| self.commit_of(one)).collect();
+                self.publishers.wake(self.hub.apply_group(&mut commits));
+                commits.into_iter().zip(several).for_each(|(commit, one)| self.note_applied(one, commit));
+            }
         }
-        let commits: SmallVec<[Commit<'_>; 2]> = group.iter().filter_map(|of| self.commit_of(of)).collect();
-        let applied = self.hub.apply_group(&commits);
-        self.publishers.wake(applied.interested);
-        for (Committed { record, origin, .. }, (first, receivers)) in group.iter().zip(applied.commits) {
-            let Record::Events { events, keys } = record else { continue };
-            match *origin {
-                Origin::Elsewhere { .. } => self.keys.learn(keys, first),
-                Origin::Here { ticket, is_acknowledged } => {
-                    let events = events.len();
-                    self.keep(ticket, is_acknowledged, Effect::Published { first, events, receivers });
-                }
+    }
+
+    /// Reports events that were applied, or learns their keys.
+    #[inline]
+    fn note_applied(&self, committed: &Committed<'_>, commit: Commit<'_>) {
+        let Record::Events { events, keys } = committed.record else { return };
+        let Some((first, receivers)) = commit.result else { return };
+        match committed.origin {
+            Origin::Elsewhere { .. } => self.keys.learn(keys, first),
+            Origin::Here { ticket, is_acknowledged } => {
+                let events = events.len();
+                self.keep(ticket, is_acknowledged, Effect::Published { first, events, receivers });
             }
         }
     }
 
     /// `None` if the record has no events.
+    #[inline]
     fn commit_of<'a>(&self, committed: &Committed<'a>) -> Option<Commit<'a>> {
         let Record::Events { events, .. } = committed.record else { return None };
         let (waiting, age) = match committed.origin {
@@ -65,10 +78,11 @@ impl Applier {
                 (who.filter(|&who| self.publishers.has_publisher(who)), Duration::ZERO)
             }
         };
-        Some(Commit { first: committed.first, events, waiting, age })
+        Some(Commit { first: committed.first, events, waiting, age, result: None })
     }
 
     /// Reports an effect, now or once it is acknowledged.
+    #[inline]
     fn keep(&self, ticket: Ticket, is_acknowledged: bool, effect: Effect) {
         if is_acknowledged {
             self.report(ticket, effect);
@@ -78,6 +92,7 @@ impl Applier {
         }
     }
 
+    #[inline]
     fn report(&self, ticket: Ticket, effect: Effect) {
         self.settle_keys(ticket, &effect);
         match (self.publishers.application_of(ticket), effect) {
@@ -88,9 +103,10 @@ impl Applier {
         }
     }
 
+    #[inline]
     fn settle_keys(&self, ticket: Ticket, effect: &Effect) {
-        if let Effect::Published { first, events, receivers } = effect
-            && TicketParts::of(ticket).is_keyed()
+        if TicketParts::of(ticket).is_keyed()
+            && let Effect::Published { first, events, receivers } = effect
         {
             self.keys.committed(ticket, *first, Some(receivers).filter(|_| *events == 1));
         }

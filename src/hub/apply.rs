@@ -4,6 +4,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::budget::{self, EVENT_STEPS, NAMES_PER_HOLD_MAX};
 use super::channel_id::ChannelId;
 use super::lock::Hub;
@@ -43,6 +45,9 @@ pub struct Applied {
     /// The shards that have events to take.
     pub interested: ShardSet,
 }
+
+/// The channels and patterns of an event: nearly always few, so that they need no allocation.
+type EventChannels = SmallVec<[ChannelId; 4]>;
 
 /// The place in a group up to which it is applied.
 struct Progress {
@@ -135,7 +140,7 @@ impl State {
     fn apply_part(&mut self, group: &mut [Commit<'_>], progress: &mut Progress) {
         let before = self.epochs.head();
         let mut interested = ShardSet::default();
-        let mut channels = Vec::new();
+        let mut channels = EventChannels::new();
         while let Some(commit) = group.get_mut(progress.commit) {
             let event = commit.events.get(progress.event);
             let is_last = progress.event + 1 == commit.events.len();
@@ -184,7 +189,7 @@ impl State {
     }
 
     /// Adds the patterns with subscribers that match any of `names` to `channels`, each once.
-    fn add_patterns<'n>(&self, names: impl Iterator<Item = &'n str>, channels: &mut Vec<ChannelId>) {
+    fn add_patterns<'n>(&self, names: impl Iterator<Item = &'n str>, channels: &mut EventChannels) {
         if !self.channels.has_patterns() {
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::http::{Connection, request};
+use crate::http::{Answer, Connection, request};
 use crate::metrics::Metrics;
 
 /// A connection that publishes. Its calls panic if a request is refused.
@@ -25,9 +25,11 @@ impl Publisher {
         self.ask(&request("POST", "/publish", "Content-Type: application/x-ndjson\r\n", &body));
     }
 
-    /// Drops all that a channel retains.
+    /// Drops all that a channel retains, which may be nothing.
     pub fn drop_history(&mut self, channel: &str) {
-        self.ask(&request("DELETE", &format!("/channels/{channel}"), "", ""));
+        let answer = self.answer(&request("DELETE", &format!("/channels/{channel}"), "", ""));
+        // 404: the channel has no event left.
+        assert!(matches!(answer.status, 200 | 404), "the server answers {}", answer.body);
     }
 
     /// Bytes that the history holds by its own account.
@@ -37,9 +39,13 @@ impl Publisher {
 
     /// Sends a request and returns its answer's body.
     fn ask(&mut self, request: &str) -> String {
-        self.connection.send(request.as_bytes()).expect("the server reads");
-        let answer = self.connection.answer().expect("the server answers");
+        let answer = self.answer(request);
         assert_eq!(answer.status, 200, "the server answers {}", answer.body);
         answer.body
+    }
+
+    fn answer(&mut self, request: &str) -> Answer {
+        self.connection.send(request.as_bytes()).expect("the server reads");
+        self.connection.answer().expect("the server answers")
     }
 }

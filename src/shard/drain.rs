@@ -52,7 +52,7 @@ impl<D: Driver> Shard<D> {
         let deadline = self.drain.deadline()?;
         let waits_for_others =
             matches!(self.drain, Drain::Ending { .. }) && self.connections.peers.is_empty();
-        Some(if waits_for_others { deadline.min(self.now + OTHERS_LOOKED_AT) } else { deadline })
+        Some(if waits_for_others { deadline.min(self.clock.now + OTHERS_LOOKED_AT) } else { deadline })
     }
 
     /// Connections that all shards hold.
@@ -74,14 +74,14 @@ impl<D: Driver> Shard<D> {
             self.take_events();
         }
         let timeout = self.options.drain_timeout;
-        self.drain = Drain::Ending { deadline: self.now + timeout - closing(timeout) };
+        self.drain = Drain::Ending { deadline: self.clock.now + timeout - closing(timeout) };
         self.announce_all_handed_on();
         for conn in self.connections.peers.ids().collect::<Vec<_>>() {
             let Some(peer) = self.connections.peers.get_mut(conn) else { continue };
             if peer.conn.is_streaming() {
                 self.end_stream_for_drain(conn);
             } else {
-                peer.conn.drain(self.now);
+                peer.conn.drain(self.clock.now);
             }
             self.mark(conn);
         }
@@ -99,22 +99,22 @@ impl<D: Driver> Shard<D> {
         match self.drain {
             Drain::No => {}
             Drain::Ending { deadline } => {
-                if !self.connections.peers.is_empty() && self.now >= deadline {
+                if !self.connections.peers.is_empty() && self.clock.now >= deadline {
                     self.cut_off_all();
                 }
                 if self.connections.peers.is_empty()
-                    && (self.connections_of_all() == 0 || self.now >= deadline)
+                    && (self.connections_of_all() == 0 || self.clock.now >= deadline)
                 {
                     // A client that connects while a listener closes is reset, and newcomers must be
                     // answered. So no listener closes while a shard still serves, and the backlog is
                     // accepted and answered before the listeners close.
                     self.driver.stop_listening();
                     let closing = closing(self.options.drain_timeout);
-                    self.drain = Drain::Closing { deadline: self.now + closing };
+                    self.drain = Drain::Closing { deadline: self.clock.now + closing };
                 }
             }
             Drain::Closing { deadline } => {
-                if self.now >= deadline {
+                if self.clock.now >= deadline {
                     self.is_handed_connections = false; // The other shard is stuck or has ended.
                     self.cut_off_all();
                 }

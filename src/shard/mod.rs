@@ -27,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::api::ApiOptions;
 use crate::base::mailbox::Receiver;
 use crate::base::random::Random;
-use crate::conn::{Common, ConnOptions};
+use crate::conn::{Common, ConnOptions, Context};
 use crate::driver::Driver;
 use crate::http::{HttpDate, http_date};
 use crate::hub::SHARDS_MAX;
@@ -136,15 +136,29 @@ pub struct Shard<D: Driver> {
     next_serial: u64,
     /// The instant from which the shard's times count.
     start: Instant,
-    /// The instant at which this turn began.
-    now: Instant,
-    date: HttpDate,
+    clock: Clock,
 
     connections: Connections,
     streams: Streams,
     publishing: Publishing,
     questions: Questions,
     reports: Reports,
+}
+
+/// The time of a turn.
+struct Clock {
+    /// The instant at which the turn began.
+    now: Instant,
+    /// The current second.
+    date: HttpDate,
+}
+
+impl Clock {
+    /// The environment of the shard's connections in this turn.
+    #[inline]
+    fn context<'a>(&'a self, options: &'a ConnOptions, common: &'a Common) -> Context<'a> {
+        Context { now: self.now, date: &self.date, options, common }
+    }
 }
 
 impl<D: Driver> Shard<D> {
@@ -168,8 +182,7 @@ impl<D: Driver> Shard<D> {
             is_handed_connections: Self::is_handed_connections(&options),
             next_serial: 0,
             start: now,
-            now,
-            date: http_date(SystemTime::UNIX_EPOCH), // The first turn sets it.
+            clock: Clock { now, date: http_date(SystemTime::UNIX_EPOCH) }, // The first turn sets the date.
             connections: Connections::new(room, now, Arc::clone(&core.lingering)),
             streams: Streams::new(room, core.hub.cursor(options.number)),
             publishing: Publishing::default(),
@@ -216,8 +229,7 @@ impl<D: Driver> Shard<D> {
 
     /// Does a bounded amount of the work that there is at `now`; `date` is the current second.
     pub fn turn(&mut self, now: Instant, date: HttpDate) {
-        self.now = now;
-        self.date = date;
+        self.clock = Clock { now, date };
         self.reports.begin_turn();
         self.handle_completions();
         self.finish_actions();
@@ -250,7 +262,7 @@ impl<D: Driver> Shard<D> {
         self.core.board.stop_waiting(self.options.number);
 
         let room = Self::room(&self.options);
-        self.connections.restart(room, self.now, Arc::clone(&self.core.lingering));
+        self.connections.restart(room, self.clock.now, Arc::clone(&self.core.lingering));
         self.streams = Streams::new(room, self.core.hub.cursor(self.options.number));
         self.publishing = Publishing::default();
         self.questions = Questions::default();
@@ -304,7 +316,7 @@ impl<D: Driver> Shard<D> {
         let deadlines = [
             self.connections.timers.next_deadline(),
             self.streams.deadline(),
-            self.publishing.deadline(self.now),
+            self.publishing.deadline(self.clock.now),
             self.reports.deadline(),
             self.drain_deadline(),
         ];

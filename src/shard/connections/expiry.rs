@@ -5,10 +5,9 @@
 use std::time::Instant;
 
 use crate::base::id::ConnId;
-use crate::conn::{Context, Input};
+use crate::conn::Input;
 use crate::driver::Driver;
 
-use super::Connections;
 use crate::shard::Shard;
 
 /// Deadlines that one turn checks. A turn with a keepalive for each of them took 0.55 ms by epoll and
@@ -52,31 +51,31 @@ impl<D: Driver> Shard<D> {
             let Some(conn) = self.connections.peers.id_at(slot) else { continue };
             self.expire_connection(conn);
         }
-        self.streams.forget_old_sources(self.now);
+        self.streams.forget_old_sources(self.clock.now);
     }
 
     /// Begins a check if a deadline may be due, or goes on with the one that has begun.
     fn hear(&mut self) {
+        let now = self.clock.now;
         if let Some(hearing) = &mut self.connections.hearing {
             hearing.turns_left = hearing.turns_left.saturating_sub(1);
             if hearing.mark.is_none() {
-                (hearing.mark, hearing.at) = (self.driver.hear(), self.now);
+                (hearing.mark, hearing.at) = (self.driver.hear(), now);
             }
-        } else if self.connections.timers.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+        } else if self.connections.timers.next_deadline().is_some_and(|deadline| deadline <= now) {
             let mark = self.driver.hear();
-            self.connections.hearing = Some(Hearing { at: self.now, mark, turns_left: HEARING_TURNS_MAX });
+            self.connections.hearing = Some(Hearing { at: now, mark, turns_left: HEARING_TURNS_MAX });
         }
     }
 
     fn expire_connection(&mut self, conn: ConnId) {
-        let Shard { connections: Connections { peers, .. }, options, common, now, date, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, common };
-        let Some(peer) = peers.get_mut(conn) else { return };
+        let context = self.clock.context(&self.options.conn, &self.common);
+        let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         peer.is_timed = false;
         // Most deadlines have moved on, without the wheel being updated.
-        if peer.conn.deadline(&options.conn).is_none_or(|deadline| deadline > *now) {
+        if peer.conn.deadline(context.options).is_none_or(|deadline| deadline > context.now) {
             peer.extra_looks = 0;
-        } else if peer.conn.is_overdue(*now) {
+        } else if peer.conn.is_overdue(context.now) {
             self.end_stream_for_age(conn);
         } else if std::mem::take(&mut peer.had_much) && peer.extra_looks < EXTRA_LOOKS_MAX {
             peer.extra_looks += 1; // The socket may have more, which is received first.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::Connections;
 use crate::base::account::Held;
 use crate::base::id::ConnId;
-use crate::conn::Context;
 use crate::driver::Driver;
 use crate::http::{Problem, Response};
 use crate::shard::Shard;
@@ -30,9 +29,9 @@ impl<D: Driver> Shard<D> {
         if self.may_hold(conn, bytes) {
             return false;
         }
-        let Shard { connections: Connections { peers, .. }, options, common, now, date, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, common };
-        peers.get_mut(conn).is_some_and(|peer| peer.conn.refuse_held(&context, &refusal("")))
+        let context = self.clock.context(&self.options.conn, &self.common);
+        let peer = self.connections.peers.get_mut(conn);
+        peer.is_some_and(|peer| peer.conn.refuse_held(&context, &refusal("")))
     }
 
     /// The refusal that replaces a large answer for which there is no room; `None` if the answer fits.

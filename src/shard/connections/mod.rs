@@ -19,7 +19,7 @@ use crate::api::{self, Checks, Reply, ServerStatus};
 use crate::base::id::ConnId;
 use crate::base::slots::Slots;
 use crate::base::wheel::Wheel;
-use crate::conn::{Action, Context, Input};
+use crate::conn::{Action, Input};
 use crate::driver::{Completion, Driver, SendStart};
 use crate::http::Problem;
 
@@ -120,11 +120,10 @@ impl<D: Driver> Shard<D> {
                 options,
                 common,
                 counters,
-                now,
-                date,
+                clock,
                 ..
             } = self;
-            let context = Context { now: *now, date, options: &options.conn, common };
+            let context = clock.context(&options.conn, common);
             let mut had_much = false;
             let (conn, input) = match driver.next()? {
                 Completion::Accepted { socket, listener } => {
@@ -167,8 +166,9 @@ impl<D: Driver> Shard<D> {
     /// With a full file table nearly every accept fails, so the log line is limited.
     fn note_accept_failure(&mut self, error: &io::Error) {
         self.counters.accept_failures += 1;
-        if self.connections.accept_failure_logged.is_none_or(|logged| self.now >= logged + LOG_AGAIN_AFTER) {
-            self.connections.accept_failure_logged = Some(self.now);
+        let now = self.clock.now;
+        if self.connections.accept_failure_logged.is_none_or(|logged| now >= logged + LOG_AGAIN_AFTER) {
+            self.connections.accept_failure_logged = Some(now);
             tracing::warn!(%error, "cannot accept connections; trying again");
         }
     }
@@ -180,7 +180,7 @@ impl<D: Driver> Shard<D> {
             self.counters.dropped += 1;
             return None;
         }
-        let conn = self.connections.peers.insert(Peer::new(self.now, listener, len >= most));
+        let conn = self.connections.peers.insert(Peer::new(self.clock.now, listener, len >= most));
         match self.driver.adopt(socket, conn) {
             Ok(()) => {
                 self.core.open_connections.fetch_add(1, Ordering::Relaxed);
@@ -239,11 +239,10 @@ impl<D: Driver> Shard<D> {
                 options,
                 common,
                 counters,
-                now,
-                date,
+                clock,
                 ..
             } = self;
-            let context = Context { now: *now, date, options: &options.conn, common };
+            let context = clock.context(&options.conn, common);
             let Some(peer) = peers.get_mut(conn) else { return };
             match peer.conn.poll_action(&context) {
                 Some(Action::Receive) if peer.conn.is_streaming() => driver.watch(conn),
@@ -289,7 +288,7 @@ impl<D: Driver> Shard<D> {
 
     /// Updates timer and history queue of a connection that has no action left.
     fn settle(&mut self, conn: ConnId) {
-        let Shard { connections: Connections { peers, timers, .. }, streams, options, now, .. } = self;
+        let Shard { connections: Connections { peers, timers, .. }, streams, options, clock, .. } = self;
         let Some(peer) = peers.get_mut(conn) else { return };
         if let Some(behind) = &mut peer.behind
             && behind.waits_for == WaitsFor::Outbox
@@ -299,7 +298,7 @@ impl<D: Driver> Shard<D> {
             streams.queue_reader(conn.index);
         }
         if let Some(deadline) = peer.conn.deadline(&options.conn) {
-            timers.arm(conn.index, deadline.max(*now + TIMER_TICK));
+            timers.arm(conn.index, deadline.max(clock.now + TIMER_TICK));
         }
         peer.is_timed = peer.conn.is_idle_stream();
     }
@@ -307,16 +306,15 @@ impl<D: Driver> Shard<D> {
     /// Decides about a request whose head is complete. A refusal is answered before the body is read.
     fn handle_head(&mut self, conn: ConnId) {
         let status = self.status();
-        let Shard { connections: Connections { peers, .. }, drain, options, common, now, date, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, common };
-        let Some(peer) = peers.get_mut(conn) else { return };
+        let context = self.clock.context(&self.options.conn, &self.common);
+        let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         let Some(head) = peer.conn.undecided() else { return };
-        let mut decision = api::decide(head, &options.api[usize::from(peer.listener)], status);
+        let mut decision = api::decide(head, &self.options.api[usize::from(peer.listener)], status);
         if peer.is_over_limit && decision.is_publish {
-            decision.admission = decision.admission.and_then(|_| Err(over_limit(options.retry)));
+            decision.admission = decision.admission.and_then(|_| Err(over_limit(self.options.retry)));
         }
-        if decision.admission.is_err() && (drain.is_on() || peer.is_over_limit) {
-            peer.conn.drain(*now); // Its last answer.
+        if decision.admission.is_err() && (self.drain.is_on() || peer.is_over_limit) {
+            peer.conn.drain(context.now); // Its last answer.
         }
         peer.conn.decide(&context, decision);
     }
@@ -325,7 +323,7 @@ impl<D: Driver> Shard<D> {
         let status = self.status();
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         let Peer { is_over_limit, listener, .. } = *peer;
-        let Some(request) = peer.conn.take_request(self.now) else { return };
+        let Some(request) = peer.conn.take_request(self.clock.now) else { return };
         if let Some(request) = &mut peer.open_request {
             request.forget_request(); // An earlier request timed out.
         }

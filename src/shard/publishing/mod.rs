@@ -19,11 +19,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use super::connections::Connections;
 use crate::api::{AnswerForm, Claims, LinesAccount, Places};
 use crate::auth::Permission;
 use crate::base::id::ConnId;
-use crate::conn::Context;
 use crate::driver::Driver;
 use crate::http::{Problem, Response};
 use crate::log::Ticket;
@@ -213,11 +211,10 @@ impl<D: Driver> Shard<D> {
     pub(super) fn answer(&mut self, conn: ConnId, response: &Response<'_>) {
         let refusal = self.unless_it_fits(conn, response);
         let response = refusal.as_ref().unwrap_or(response);
-        let Shard { connections: Connections { peers, .. }, options, common, now, date, drain, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, common };
-        let Some(peer) = peers.get_mut(conn) else { return };
-        if drain.is_on() || peer.is_over_limit {
-            peer.conn.drain(*now); // Its last answer.
+        let context = self.clock.context(&self.options.conn, &self.common);
+        let Some(peer) = self.connections.peers.get_mut(conn) else { return };
+        if self.drain.is_on() || peer.is_over_limit {
+            peer.conn.drain(context.now); // Its last answer.
         }
         peer.conn.answer(&context, response);
     }

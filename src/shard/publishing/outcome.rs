@@ -39,7 +39,7 @@ impl<D: Driver> Shard<D> {
     pub(in crate::shard) fn handle_outcome(&mut self, outcome: Outcome) {
         let Outcome { ticket, result } = outcome;
         if TicketParts::of(ticket).is_keyed() {
-            self.core.keys.note_time(self.now);
+            self.core.keys.note_time(self.clock.now);
         }
         match result {
             Ok(Effect::Published { first, receivers: Receivers::Exactly(receivers), .. }) => {

@@ -3,17 +3,15 @@
 use super::{Form, LinesEnd, Submission};
 use crate::api::{self, BadLine, Checks, LinesAccount, ReadLines};
 use crate::base::id::ConnId;
-use crate::conn::Context;
 use crate::driver::Driver;
 use crate::shard::Shard;
-use crate::shard::connections::Connections;
 
 impl<D: Driver> Shard<D> {
     /// Publishes the lines that a connection has read.
     pub(in crate::shard) fn handle_lines(&mut self, conn: ConnId) {
         let status = self.status();
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
-        let Some(lines) = peer.conn.take_lines(self.now) else { return };
+        let Some(lines) = peer.conn.take_lines(self.clock.now) else { return };
         let request = peer.open_request.get_or_insert_default();
         if let Some(permission) = &lines.permission {
             request.lines = LinesAccount::default();
@@ -43,9 +41,8 @@ impl<D: Driver> Shard<D> {
 
     /// Reads more lines, or answers a body that has ended.
     pub(super) fn go_on_with_lines(&mut self, conn: ConnId, end: Option<LinesEnd>) {
-        let Shard { connections: Connections { peers, .. }, options, common, now, date, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, common };
-        let Some(peer) = peers.get_mut(conn) else { return };
+        let context = self.clock.context(&self.options.conn, &self.common);
+        let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         let Some(end) = end else { return peer.conn.take_more_lines(&context) };
         let account = peer.open_request.as_mut().map(|request| std::mem::take(&mut request.lines));
         let account = account.unwrap_or_default();

@@ -43,7 +43,7 @@ impl<D: Driver> Shard<D> {
                 Claims::Request(claim) => vec![*claim],
                 Claims::Events(claims) => claims.iter().map(|claim| claim.claim).collect(),
             };
-            match self.core.keys.begin(&claims, self.options.number, self.now) {
+            match self.core.keys.begin(&claims, self.options.number, self.clock.now) {
                 Ok((known, reservation)) => return self.remove_known(conn, submission, known, reservation),
                 Err(Held::UnderWay) => {
                     self.hold_for_key(conn, submission);
@@ -146,7 +146,7 @@ impl<D: Driver> Shard<D> {
             None => None,
             Some(Receivers::Exactly(receivers)) => Some(receivers),
             Some(Receivers::Counting(tally)) => {
-                let until = self.now + COUNT_WAIT;
+                let until = self.clock.now + COUNT_WAIT;
                 return self.answer_recounted(conn, Recount { form, first, tally, until });
             }
         };
@@ -155,7 +155,7 @@ impl<D: Driver> Shard<D> {
 
     fn answer_recounted(&mut self, conn: ConnId, recount: Recount) {
         let receivers = recount.tally.total();
-        if receivers.is_some() || self.now >= recount.until {
+        if receivers.is_some() || self.clock.now >= recount.until {
             return self.answer(conn, &api::answer_duplicate(&recount.form, recount.first, receivers));
         }
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };

@@ -25,7 +25,7 @@ impl<D: Driver> Shard<D> {
     /// Begins to collect a page of channels for a connection.
     pub(in crate::shard) fn begin_listing(&mut self, conn: ConnId, request: &ListRequest) {
         let page = ChannelPage::new(&request.prefix, request.after.as_deref(), request.len_max);
-        let deadline = self.now + self.options.conn.publish_timeout / 2;
+        let deadline = self.clock.now + self.options.conn.publish_timeout / 2;
         self.reports.listings.push_back(Listing { conn, page, deadline });
     }
 
@@ -40,7 +40,7 @@ impl<D: Driver> Shard<D> {
             let response = if self.core.hub.look_for_page(&mut listing.page) {
                 let (channels, has_more) = listing.page.into_channels();
                 api::answer_list(&channels, has_more)
-            } else if self.now >= listing.deadline {
+            } else if self.clock.now >= listing.deadline {
                 let detail = "the server is too busy to list its channels";
                 Problem::unavailable(detail, self.options.retry).into_response()
             } else {

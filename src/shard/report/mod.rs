@@ -122,7 +122,7 @@ impl<D: Driver> Shard<D> {
         let survey = self.core.board.begin_survey(Some(self.options.number));
         // Answered before the connection stops waiting for its answer.
         let wait = REPORT_WAIT.min(self.options.conn.publish_timeout / 2);
-        self.reports.pending.push(PendingReport { conn, form, survey, deadline: self.now + wait });
+        self.reports.pending.push(PendingReport { conn, form, survey, deadline: self.clock.now + wait });
     }
 
     /// Posts the counters of this shard if a survey asks for them.
@@ -152,7 +152,7 @@ impl<D: Driver> Shard<D> {
         }
         let (mut as_metrics, mut as_stats) = (None, None); // Each form is rendered once.
         for pending in std::mem::take(&mut self.reports.pending) {
-            if self.core.board.unanswered(pending.survey) > 0 && self.now < pending.deadline {
+            if self.core.board.unanswered(pending.survey) > 0 && self.clock.now < pending.deadline {
                 self.reports.pending.push(pending);
                 continue;
             }
@@ -189,7 +189,7 @@ impl<D: Driver> Shard<D> {
         if !std::mem::take(&mut self.reports.has_turned) {
             return;
         }
-        self.counters.turns.note(now.saturating_duration_since(self.now));
+        self.counters.turns.note(now.saturating_duration_since(self.clock.now));
         if self.streams.is_round_over()
             && let Some(began) = self.streams.end_fan_out()
         {

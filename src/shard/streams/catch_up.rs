@@ -44,7 +44,7 @@ impl<D: Driver> Shard<D> {
             streams,
             options,
             counters,
-            now,
+            clock,
             ..
         } = self;
         let Some(peer) = peers.get_mut(conn) else { return };
@@ -60,7 +60,7 @@ impl<D: Driver> Shard<D> {
         hub.read(options.number, &channels, &mut behind.cursor, limits, &mut streams.slice);
         streams.queue_gaps(peer, hub, coding, counters);
         counters.history_reads += u64::from(streams.slice.frames);
-        streams.queue_runs(peer, coding, *now);
+        streams.queue_runs(peer, coding, clock.now);
         if peer.behind.as_ref().is_some_and(|behind| behind.cursor.has_stopped()) {
             queue_notices_at_stop(peer, hub, coding);
         }

@@ -6,7 +6,7 @@ use super::index::Index;
 use super::stream_list::StreamSlots;
 use crate::base::id::{ConnId, Sequence};
 use crate::base::slots::Slots;
-use crate::conn::{Context, Flushed, Taken};
+use crate::conn::{Flushed, Taken};
 use crate::driver::{Driver, SendStart};
 use crate::frame::coding::CodedRun;
 use crate::frame::offer::Offer;
@@ -55,11 +55,10 @@ impl<D: Driver> Shard<D> {
             options,
             common,
             counters,
-            now,
-            date,
+            clock,
             ..
         } = self;
-        let context = Context { now: *now, date, options: &options.conn, common };
+        let context = clock.context(&options.conn, common);
         for &slot in marked.take(FLUSHES_PER_TURN_MAX) {
             let Some((conn, peer)) = peers.entry_at_mut(slot) else { continue };
             peer.is_marked = false;
@@ -104,7 +103,7 @@ impl<D: Driver> Shard<D> {
         self.streams.taken = taken;
         self.streams.marked.end_round();
         if !self.streams.marked.is_round_over() {
-            self.streams.fan_out_began.get_or_insert(self.now);
+            self.streams.fan_out_began.get_or_insert(self.clock.now);
         }
         self.requeue_ahead();
     }
@@ -143,7 +142,7 @@ impl<D: Driver> Shard<D> {
     /// Queues a run for every live stream that it goes to, once for each. It begins with the frames of
     /// `live`, and may go on with those of later runs to the same channels.
     fn deliver(&mut self, live: &LiveRun, run: &CodedRun) {
-        self.streams.sources_used = Some(self.now);
+        self.streams.sources_used = Some(self.clock.now);
         let everyone = (live.channels == RunChannels::One(ChannelId::ALL)).then(|| self.streams());
         let Shard {
             core: Core { publishers, .. },
@@ -203,13 +202,13 @@ impl<D: Driver> Shard<D> {
             connections: Connections { peers, .. },
             streams: Streams { index, all_count, .. },
             counters,
-            now,
+            clock,
             ..
         } = self;
         let Some(peer) = peers.get_at_mut(slot) else { return };
         let counts = peer.subscriptions.iter().map(|kept| index.count(kept.channel));
         let seen = peer.is_counting.then(|| *all_count + counts.sum::<u64>());
-        peer.behind = Some(Box::new(Behind::of_live(Cursor::behind(place, seen), *now)));
+        peer.behind = Some(Box::new(Behind::of_live(Cursor::behind(place, seen), clock.now)));
         counters.streams_catching_up += 1;
     }
 }

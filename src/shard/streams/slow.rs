@@ -43,15 +43,15 @@ impl<D: Driver> Shard<D> {
             return;
         }
         let SlowLook { next, logged, .. } = &mut self.streams.slow_look;
-        let after_logged = logged.map_or(self.now, |logged| logged + LOG_AGAIN_AFTER);
-        let next = *next.get_or_insert((self.now + SLOW_AFTER).max(after_logged));
-        if self.now < next {
+        let after_logged = logged.map_or(self.clock.now, |logged| logged + LOG_AGAIN_AFTER);
+        let next = *next.get_or_insert((self.clock.now + SLOW_AFTER).max(after_logged));
+        if self.clock.now < next {
             return;
         }
         self.streams.slow_look.next = None;
         let slow = self.slow_streams();
         if !slow.is_empty() {
-            self.streams.slow_look.logged = Some(self.now);
+            self.streams.slow_look.logged = Some(self.clock.now);
             self.log_slow_streams(&slow);
         }
     }
@@ -65,7 +65,7 @@ impl<D: Driver> Shard<D> {
             let slot = if self.streams.slow_look.from < slots { self.streams.slow_look.from } else { 0 };
             self.streams.slow_look.from = slot + 1;
             let behind = self.connections.peers.get_at_mut(slot).and_then(|peer| peer.behind.as_ref());
-            if let Some(behind) = behind.filter(|behind| self.now >= behind.since + SLOW_AFTER) {
+            if let Some(behind) = behind.filter(|behind| self.clock.now >= behind.since + SLOW_AFTER) {
                 slow.push((behind.cursor.place, slot));
             }
         }
@@ -78,7 +78,7 @@ impl<D: Driver> Shard<D> {
         for &(place, slot) in slow.iter().take(NAMED_MAX) {
             let Some(peer) = self.connections.peers.get_at_mut(slot) else { continue };
             let Some(behind) = &peer.behind else { continue };
-            let seconds = self.now.saturating_duration_since(behind.since).as_secs();
+            let seconds = self.clock.now.saturating_duration_since(behind.since).as_secs();
             let channels: Vec<_> =
                 peer.subscriptions.iter().map(|subscription| subscription.channel).collect();
             let (mut channels, lag_events) = self.core.hub.names_and_lag(&channels, place);

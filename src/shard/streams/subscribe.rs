@@ -6,7 +6,7 @@ use super::index::Subscription;
 use crate::api::SubscribeRequest;
 use crate::base::id::{ClientId, ConnId};
 use crate::base::name::UserId;
-use crate::conn::{Context, Opening};
+use crate::conn::Opening;
 use crate::driver::Driver;
 use crate::frame::notice::{GapReason, LastEventId, Notice};
 use crate::hub::{Begin, Begun, Subscribed};
@@ -16,34 +16,24 @@ use super::catch_up::notice_run;
 use super::state::{Behind, Replay};
 use crate::shard::Shard;
 use crate::shard::connections::Connections;
-use crate::shard::core::Core;
 use crate::shard::report::counters::StreamRefusal;
 
 impl<D: Driver> Shard<D> {
     /// Answers a subscribe with a stream, or with a stream of one notice that refuses it.
     pub(in crate::shard) fn subscribe(&mut self, conn: ConnId, request: &SubscribeRequest) {
-        let Shard {
-            core: Core { hub, log, .. },
-            connections: Connections { peers, .. },
-            drain,
-            options,
-            common,
-            now,
-            date,
-            ..
-        } = self;
-        let context = Context { now: *now, date, options: &options.conn, common };
-        let Some(peer) = peers.get_mut(conn) else { return };
+        let context = self.clock.context(&self.options.conn, &self.common);
+        let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         let Some(opening) = peer.conn.open_stream(&context, &[]) else { return };
         let user = request.user.as_ref().map(UserId::as_str);
-        let subscribed = if drain.is_on() {
+        let subscribed = if self.drain.is_on() {
             Err(StreamRefusal::Draining)
-        } else if !log.is_ready() {
+        } else if !self.core.log.is_ready() {
             Err(StreamRefusal::Starting) // Its place may not be known yet.
         } else if peer.is_over_limit {
             Err(StreamRefusal::Connections)
         } else {
-            let subscribed = hub.subscribe(options.number, &request.channels, user, request.begin.clone());
+            let (number, begin) = (self.options.number, request.begin.clone());
+            let subscribed = self.core.hub.subscribe(number, &request.channels, user, begin);
             subscribed.map_err(|_| StreamRefusal::Channels)
         };
         match subscribed {
@@ -70,12 +60,11 @@ impl<D: Driver> Shard<D> {
             slot: conn.index,
         };
         self.add_first_notices(&mut opening, client, request, &subscribed);
-        let end = self.options.stream_age_max.map(|age| self.now + self.give_or_take_a_fifth(age));
+        let end = self.options.stream_age_max.map(|age| self.clock.now + self.give_or_take_a_fifth(age));
         let began_s = self.seconds_since_start();
 
-        let Shard { connections: Connections { peers, .. }, options, common, now, date, .. } = self;
-        let context = Context { now: *now, date, options: &options.conn, common };
-        let Some(peer) = peers.get_mut(conn) else { return };
+        let context = self.clock.context(&self.options.conn, &self.common);
+        let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         peer.conn.begin_stream(&context, opening);
         if let Some(end) = end {
             peer.conn.set_stream_end(end);
@@ -88,7 +77,7 @@ impl<D: Driver> Shard<D> {
         for (&channel, &count) in subscribed.channels.iter().zip(&subscribed.counts) {
             peer.subscriptions.push(self.streams.index.insert(channel, conn.index, count));
         }
-        let behind = behind_at_begin(subscribed, request.last_event_id.is_some(), self.now);
+        let behind = behind_at_begin(subscribed, request.last_event_id.is_some(), self.clock.now);
         peer.is_stream = true;
         self.counters.streams_begun += 1;
         self.counters.streams += 1;
@@ -164,7 +153,7 @@ impl<D: Driver> Shard<D> {
 
     /// Whole seconds since the shard began.
     pub(super) fn seconds_since_start(&self) -> u32 {
-        u32::try_from(self.now.saturating_duration_since(self.start).as_secs()).unwrap_or(u32::MAX)
+        u32::try_from(self.clock.now.saturating_duration_since(self.start).as_secs()).unwrap_or(u32::MAX)
     }
 
     /// Ends a stream whose age is reached.
@@ -193,7 +182,7 @@ impl<D: Driver> Shard<D> {
         let Some(peer) = self.connections.peers.get_mut(conn) else { return };
         if let Some(coding) = peer.conn.coding() {
             peer.conn.push_unbounded(notice_run(notice, coding));
-            peer.conn.end_stream(self.now);
+            peer.conn.end_stream(self.clock.now);
         }
     }
 

@@ -266,7 +266,8 @@ impl Channels {
     pub(in crate::hub) fn evict_oldest(&mut self, id: ChannelId) -> Option<Sequence> {
         let evict = |ledger: &mut Ledger| {
             let sequence = ledger.retained.pop_first()?;
-            ledger.evicted_through = sequence;
+            // A later one may have gone before: dropped, and lapsed since.
+            ledger.evicted_through = sequence.max(ledger.evicted_through);
             ledger.evicted_count += 1;
             Some(sequence)
         };
@@ -353,6 +354,19 @@ mod tests {
     use super::*;
 
     const ALL: Sequence = Sequence(u64::MAX);
+
+    #[test]
+    fn a_dropped_event_that_lapses_stays_lost_although_older_ones_are_given_up_after_it() {
+        let mut channels = Channels::new(10);
+        let id = channels.enter("news");
+        (1..=3).for_each(|n| drop(channels.retain(id, Sequence(n), 10)));
+        channels.drop_through(id, Sequence(3), [].into_iter());
+        assert!(channels.lapse(id, Sequence(3)), "it had not lapsed when it was dropped");
+        while channels.evict_oldest(id).is_some() {}
+        assert_eq!(channels.get(id).evicted_through, Sequence(3));
+        assert_eq!(channels.remove_if_idle(id, ALL), Removal::Removed);
+        assert_eq!(channels.forgotten.evicted_through("news"), Sequence(3), "a resume after 2 gets a gap");
+    }
 
     #[test]
     fn a_channel_without_subscribers_and_events_leaves_the_table_and_its_bytes() {

@@ -153,6 +153,28 @@ impl<T, const PART_LOG2: u32> Queue<T, PART_LOG2> {
         }
     }
 
+    /// The values from an index on that lie together: at least one, if there is one.
+    #[must_use]
+    pub fn together_from(&self, index: usize) -> &[T] {
+        let (mut node, mut index) = (&self.root, index);
+        loop {
+            match node {
+                Node::Part(part) => {
+                    let (first, second) = part.as_slices();
+                    return match index.checked_sub(first.len()) {
+                        None => &first[index..],
+                        Some(index) => second.get(index..).unwrap_or_default(),
+                    };
+                }
+                Node::Branch(branch) => {
+                    let (child, within) = branch.place(index);
+                    let Some(child) = branch.children.get(child) else { return &[] };
+                    (node, index) = (&child.node, within);
+                }
+            }
+        }
+    }
+
     /// The first value.
     #[must_use]
     #[inline]
@@ -497,6 +519,9 @@ mod tests {
             let index = random.within(0..=plain.len());
             assert_eq!(queue.get(index), plain.get(index));
             assert_eq!(queue.get_mut(index), plain.get_mut(index));
+            let together = queue.together_from(index);
+            assert_eq!(together.is_empty(), index == plain.len());
+            assert!(together.iter().eq(plain.range(index..index + together.len())));
             assert_eq!((queue.front(), queue.back()), (plain.front(), plain.back()));
             assert_eq!(queue.back_mut(), plain.back_mut());
             let bound = plain.get(index).copied().unwrap_or(0);

@@ -4,8 +4,6 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::budget::{self, EVENT_STEPS, NAMES_PER_HOLD_MAX};
 use super::channel_id::ChannelId;
 use super::lock::Hub;
@@ -46,8 +44,8 @@ pub struct Applied {
     pub interested: ShardSet,
 }
 
-/// The channels and patterns of an event: nearly always few, so that they need no allocation.
-type EventChannels = SmallVec<[ChannelId; 4]>;
+/// The room for channels of an event that is kept for the next one.
+const EVENT_ROOM_KEPT: usize = 256;
 
 /// The place in a group up to which it is applied.
 struct Progress {
@@ -140,7 +138,7 @@ impl State {
     fn apply_part(&mut self, group: &mut [Commit<'_>], progress: &mut Progress) {
         let before = self.epochs.head();
         let mut interested = ShardSet::default();
-        let mut channels = EventChannels::new();
+        let mut channels = std::mem::take(&mut self.of_event);
         while let Some(commit) = group.get_mut(progress.commit) {
             let event = commit.events.get(progress.event);
             let is_last = progress.event + 1 == commit.events.len();
@@ -178,6 +176,9 @@ impl State {
                 break;
             }
         }
+        if channels.capacity() <= EVENT_ROOM_KEPT {
+            self.of_event = channels;
+        }
         let head = self.epochs.head();
         for (shard, cursor) in self.cursors.iter_mut().enumerate() {
             // A shard that had taken everything and that none of this concerns does not need to look at it.
@@ -189,7 +190,7 @@ impl State {
     }
 
     /// Adds the patterns with subscribers that match any of `names` to `channels`, each once.
-    fn add_patterns<'n>(&self, names: impl Iterator<Item = &'n str>, channels: &mut EventChannels) {
+    fn add_patterns<'n>(&self, names: impl Iterator<Item = &'n str>, channels: &mut Vec<ChannelId>) {
         if !self.channels.has_patterns() {
             return;
         }

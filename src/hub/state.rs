@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) tallies: Queue<(Sequence, Arc<Tally>)>,
     /// How far events were given up for their age.
     pub(super) expired_through: Sequence,
+    /// Room for the channels of an event while it is applied.
+    pub(super) of_event: Vec<ChannelId>,
     /// The clock as of the last call, in [`TICK`](super::options::TICK)s.
     pub(super) now: u32,
 }
@@ -67,6 +69,7 @@ impl State {
             is_unfinished: false,
             tallies: Queue::default(),
             expired_through: Sequence::START,
+            of_event: Vec::new(),
             now: START_TICK,
         }
     }

@@ -40,6 +40,15 @@ impl Numbers {
         }
     }
 
+    /// The numbers from `index` on that lie together: at least one, if there is one.
+    pub(in crate::hub) fn together_from(&self, index: usize) -> &[Sequence] {
+        match self {
+            Numbers::None => &[],
+            Numbers::One(only) => std::slice::from_ref(only).get(index..).unwrap_or_default(),
+            Numbers::Many(numbers) => numbers.together_from(index),
+        }
+    }
+
     /// The oldest number.
     pub(in crate::hub) fn first(&self) -> Option<Sequence> {
         self.get(0)

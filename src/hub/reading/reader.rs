@@ -124,14 +124,17 @@ impl State {
         if channels.len() > FEW_CHANNELS_MAX {
             limits.frames_max = limits.frames_max.min(FRAMES_OF_MANY_MAX);
         }
-        // The index of each channel's next number; the channels are merged by these numbers.
-        let mut next = vec![0; channels.len()];
+        // Each channel's next numbers, as far as they lie together, and the index of those behind them. The
+        // channels are merged by these numbers.
+        let mut next: Vec<(&[Sequence], usize)> = Vec::with_capacity(channels.len());
         self.budget.spend(CHANNEL_STEPS * steps(channels.len()));
         for (index, &id) in channels.iter().enumerate() {
             let channel = self.channels.get(id);
-            next[index] = channel.index_after(cursor.place);
-            if let Some(sequence) = channel.retained.get(next[index]).filter(|&sequence| sequence <= end) {
-                slice.heap.push(Reverse((sequence, index)));
+            let from = channel.index_after(cursor.place);
+            let together = channel.retained.together_from(from);
+            next.push((together, from + together.len()));
+            if let Some(sequence) = together.first().filter(|&&sequence| sequence <= end) {
+                slice.heap.push(Reverse((*sequence, index)));
             }
         }
         let (mut page_hint, mut has_passed) = (None, false);
@@ -152,9 +155,13 @@ impl State {
                 }
                 cursor.place = sequence;
             }
-            next[index] += 1;
-            let retained = &self.channels.get(channels[index]).retained;
-            let following = retained.get(next[index]).filter(|&sequence| sequence <= end);
+            let (together, behind) = &mut next[index];
+            *together = &together[1..];
+            if together.is_empty() {
+                *together = self.channels.get(channels[index]).retained.together_from(*behind);
+                *behind += together.len();
+            }
+            let following = together.first().copied().filter(|&sequence| sequence <= end);
             if let Some(mut least) = slice.heap.peek_mut() {
                 match following {
                     // Replacing the top costs half as much as a pop and a push.

@@ -483,3 +483,32 @@ fn clients_and_shards_leave_in_parts() {
     assert!(holds > 50 && page.into_channels().0.len() == 1000, "{holds} holds");
     measured(&hub, "who subscribes to what", || hub.subscribed());
 }
+
+#[test]
+fn a_lapsed_event_goes_before_one_beyond_the_bound_wherever_the_budget_ends() {
+    for others in 0..80 {
+        let hub = Hub::new(HubOptions {
+            retention: Retention { events_max: 21, ..unbounded() },
+            hold_steps: HOLD_STEPS_MIN,
+            ..HubOptions::default()
+        });
+        hub.begin_epoch(EpochTag::from_bits(1), Sequence(1));
+        let names = ["a", "b*"].map(|name| Selector::parse(name).unwrap());
+        hub.subscribe(0, &names, None, Begin::AtHead).unwrap();
+        let mut events = Events::new();
+        for number in 1..=22 {
+            events.push(&["a"], &Event::new("x"));
+            events.set_ttl(NonZeroU32::new(u32::from(number == 12)));
+        }
+        (0..others).for_each(|other| events.push(&[&format!("b{other}")], &Event::new("x")));
+        hub.apply(hub.head().next(), &events, None);
+        hub.set_now(Duration::from_secs(1)); // The shard has taken none of them.
+        take_all(&hub);
+        while hub.is_unfinished() {
+            hub.tidy();
+        }
+        let state = hub.lock();
+        let kept = state.channels.get(state.channels.find("a").unwrap()).readable().len();
+        assert_eq!(kept, 21, "beside {others} events");
+    }
+}

@@ -29,8 +29,15 @@ impl State {
     /// Gives up the lapsed events that every shard has taken, as the budget allows. Returns true if
     /// there was any lapsed event to look at.
     pub(super) fn give_up_lapsed(&mut self, taken: Sequence) -> bool {
+        if !self.has_lapsed() {
+            return false;
+        }
         let count_max = self.budget.times(LAPSE_STEPS, 3);
-        if count_max == 0 || !self.has_lapsed() {
+        if count_max == 0 {
+            // Nothing else is given up before those that can go now: the next hold begins with them.
+            let is_due = self.history.untaken_lapsed.first().is_some_and(|&first| first <= taken)
+                || self.history.next_lapse().is_some_and(|tick| tick <= self.now);
+            self.budget.spend(if is_due { LAPSE_STEPS } else { 0 });
             return false;
         }
         let (lapsed, looked_at) = self.history.drain_lapsed(self.now, taken, count_max);

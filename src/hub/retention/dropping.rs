@@ -14,7 +14,8 @@ use crate::record::targets::is_channel;
 impl Hub {
     /// Drops all events of a channel up to now, and returns how many. An event that also went to other
     /// channels stays there. A stream that resumes from before gets one `gap` for all of them, as for
-    /// any events that are no longer retained. [`Hub::give_up_dropped`] gives their memory back.
+    /// any events that are no longer retained. This and later holds of the lock give their memory back, as
+    /// their budgets allow.
     ///
     /// Returns `None` if there is no such channel, that is, none with subscribers or events that can be
     /// read.
@@ -36,21 +37,6 @@ impl Hub {
         state.enforce_retention();
         self.publish_counts(state);
         Some(count)
-    }
-
-    /// Gives up the dropped events of a channel that every shard has taken, in as many holds of the lock
-    /// as that takes; others get the lock between two holds. What a shard has not taken yet goes later.
-    pub fn give_up_dropped(&self, name: &str) {
-        loop {
-            let mut state = self.lock();
-            if !state.has_droppable(name) {
-                return;
-            }
-            state.enforce_retention();
-            self.publish_counts(&state);
-            drop(state);
-            self.yield_to_waiting();
-        }
     }
 
     /// Gives up all lapsed events that every shard has taken. After that, [`Hub::drop_history`] takes one
@@ -120,13 +106,6 @@ impl State {
             let lost_to = self.channels.note_lost_to(&patterns, &self.targets.channels(target), sequence);
             patterns.retain(|pattern| !lost_to.contains(pattern));
         }
-    }
-
-    /// Returns true if the channel still retains dropped events that every shard has taken.
-    fn has_droppable(&self, name: &str) -> bool {
-        let channel = self.channels.find(name).map(|id| self.channels.get(id));
-        let oldest = channel.and_then(|channel| Some((channel.dropped_through, channel.retained.first()?)));
-        oldest.is_some_and(|(through, oldest)| oldest <= through && oldest <= self.taken_by_all())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::base::id::{ConnId, EventId};
 use crate::driver::Driver;
 use crate::http::Problem;
 use crate::hub::Receivers;
-use crate::log::Ticket;
+use crate::log::{Refusal, Ticket};
 use crate::shard::Shard;
 use crate::shard::connections::peer::Peer;
 
@@ -34,6 +34,16 @@ pub(in crate::shard) fn hold_back(
     true
 }
 
+/// The detail of the answer to a request whose history was not dropped.
+fn why_not_dropped(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Refused { reason } => format!("the log refused to drop the history: {reason}"),
+        Refusal::Uncertain => {
+            "the log did not say in time whether it drops the history: it may still be dropped".to_owned()
+        }
+    }
+}
+
 impl<D: Driver> Shard<D> {
     /// Answers the request on whose record the log has decided.
     pub(in crate::shard) fn handle_outcome(&mut self, outcome: Outcome) {
@@ -51,10 +61,15 @@ impl<D: Driver> Shard<D> {
             Ok(Effect::HistoryDropped { events }) => self.acknowledge_drop(ticket, events),
             Err(refusal) => {
                 let Some(UnderWay { conn, request }) = self.claim(ticket) else { return };
-                let problem = Problem::unavailable(refusal.to_string(), Duration::from_secs(1));
+                let unavailable = |detail| Problem::unavailable(detail, Duration::from_secs(1));
                 match request {
-                    Request::Publish(form) => self.refuse_batch(conn, form, problem),
-                    Request::DropHistory(_) => self.answer(conn, &problem.into_response()),
+                    Request::Publish(form) => {
+                        self.refuse_batch(conn, form, unavailable(refusal.to_string()));
+                    }
+                    Request::DropHistory(_) => {
+                        let problem = unavailable(why_not_dropped(&refusal));
+                        self.answer(conn, &problem.into_response());
+                    }
                 }
                 self.act(conn);
             }
@@ -92,12 +107,11 @@ impl<D: Driver> Shard<D> {
         self.act(conn);
     }
 
-    /// Answers a request that dropped a history. Its memory is given back first.
+    /// Answers a request that dropped a history.
     fn acknowledge_drop(&mut self, ticket: Ticket, dropped: Option<usize>) {
         let Some(UnderWay { conn, request: Request::DropHistory(channel) }) = self.claim(ticket) else {
             return;
         };
-        self.core.hub.give_up_dropped(channel.as_str());
         self.answer(conn, &api::answer_dropped(&channel, dropped));
         self.act(conn);
     }

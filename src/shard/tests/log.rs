@@ -1,15 +1,14 @@
 //! What reaches the log, when it is answered, and what is the same after a restart.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::id::{EpochTag, Sequence};
+use crate::base::id::Sequence;
 use crate::driver::sim::SimPeer;
 use crate::log::sim::{SimLog, SimLogOptions, SimMedium};
-use crate::log::{Acknowledgement, Committed, Log, Origin, Refusal, Sink, Ticket};
-use crate::record::Record;
+use crate::log::{Committed, Log, Origin, Refusal};
 use crate::shard::Message;
-use crate::shard::tests::{Servers, read};
+use crate::shard::tests::{Servers, held_log, read};
 
 /// Shards over a simulated log on this medium.
 fn servers_on(medium: &SimMedium, options: SimLogOptions) -> (Servers, Arc<SimLog>) {
@@ -137,8 +136,18 @@ fn a_drop_that_the_log_refuses_drops_nothing() {
     servers.settle();
     log.step();
     servers.settle();
-    check(&dropping, &["503", "the log refused"]);
+    check(&dropping, &["503", "the log refused to drop the history: simulated"]);
     assert_eq!(replayed(&mut servers), ["1"]);
+}
+
+#[test]
+fn a_drop_that_the_log_is_not_certain_of_is_answered_so() {
+    let (mut servers, log) = held_log::servers();
+    let dropping = servers.request(0, DELETE);
+    servers.settle();
+    assert_eq!(log.refuse(&Refusal::Uncertain), 1);
+    servers.settle();
+    check(&dropping, &["503", "it may still be dropped"]);
 }
 
 #[test]
@@ -158,56 +167,12 @@ fn a_log_that_is_opened_again_has_the_same_history_with_its_drops() {
     assert_eq!(again.core.hub.head(), Sequence(4));
 }
 
-/// Keeps records, and does what the test says with them.
-struct Kept {
-    sink: Arc<dyn Sink>,
-    records: Mutex<Vec<(Ticket, Record)>>,
-}
-
-impl std::fmt::Debug for Kept {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept").finish_non_exhaustive()
-    }
-}
-
-impl Log for Kept {
-    fn append(&self, group: &mut Vec<(Ticket, Record)>) {
-        self.records.lock().unwrap().append(group);
-    }
-    fn is_ready(&self) -> bool {
-        true
-    }
-    fn is_behind(&self) -> bool {
-        false
-    }
-    fn flush(&self) {
-        let records = std::mem::take(&mut *self.records.lock().unwrap());
-        for ((ticket, record), number) in records.iter().zip(1..) {
-            let origin = Origin::Here { ticket: *ticket, is_acknowledged: false };
-            self.sink.committed(&[Committed { first: Sequence(number), record, origin }]);
-            self.sink.acknowledged(&[*ticket], Acknowledgement::Safe);
-        }
-    }
-    fn close(&self) {}
-}
-
-fn servers_with_kept() -> (Servers, Arc<Kept>) {
-    let mut kept = None;
-    let servers = Servers::with_log(None, |sink| {
-        sink.epoch_began(EpochTag::from_bits(7), Sequence::START.next());
-        let log = Arc::new(Kept { sink, records: Mutex::default() });
-        kept = Some(Arc::clone(&log));
-        log
-    });
-    (servers, kept.unwrap())
-}
-
 #[test]
 fn idempotency_keys_of_events_from_elsewhere_are_known() {
-    let (mut servers, log) = servers_with_kept();
+    let (mut servers, log) = held_log::servers();
     let publisher = servers.request(0, &post("x"));
     servers.settle();
-    let (ticket, record) = log.records.lock().unwrap().remove(0);
+    let (ticket, record) = log.waiting.lock().unwrap().remove(0);
     log.sink.refused(ticket, record.clone(), Refusal::Refused { reason: "full".to_owned() });
     servers.settle();
     check(&publisher, &["503"]);
@@ -216,15 +181,15 @@ fn idempotency_keys_of_events_from_elsewhere_are_known() {
     let retry = servers.request(1, &post("x"));
     servers.settle();
     check(&retry, &["200 OK", ".000000000000001", "\"duplicate\":true"]);
-    assert!(log.records.lock().unwrap().is_empty());
+    assert!(log.waiting.lock().unwrap().is_empty());
 }
 
 #[test]
 fn a_drain_has_the_log_commit_what_waits() {
-    let (mut servers, log) = servers_with_kept();
+    let (mut servers, log) = held_log::servers();
     let publisher = servers.request(0, &post("x"));
     servers.settle();
-    assert_eq!(log.records.lock().unwrap().len(), 1);
+    assert_eq!(log.waiting.lock().unwrap().len(), 1);
     servers.core.publishers.mailboxes()[0].try_send(Message::Drain).unwrap();
     servers.settle();
     check(&publisher, &["200 OK"]);

@@ -3,6 +3,7 @@
 mod clients;
 mod coding;
 mod fairness;
+mod held_log;
 mod keepalive;
 mod lock;
 mod log;

@@ -1,80 +1,17 @@
 //! Retries under idempotency keys, over several connections and shards, with a log that is slow,
 //! refuses, or has uncertain outcomes.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::base::id::{EpochTag, Sequence};
 use crate::driver::sim::SimPeer;
 use crate::hub::Backlog;
-use crate::log::{Append, Committed, Log, Origin, Refusal, Sink};
+use crate::log::Refusal;
 use crate::record::{Events, Record};
 use crate::shard::publishing::tickets::application_ticket;
-use crate::shard::tests::{Servers, read};
+use crate::shard::tests::held_log::servers;
+use crate::shard::tests::read;
 use crate::sse::event::Event;
-
-/// A log that decides on command.
-struct HeldLog {
-    sink: Arc<dyn Sink>,
-    waiting: Mutex<Vec<Append>>,
-    next: Mutex<Sequence>,
-}
-
-impl HeldLog {
-    fn commit(&self) -> usize {
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap());
-        for (ticket, record) in &waiting {
-            let mut next = self.next.lock().unwrap();
-            let origin = Origin::Here { ticket: *ticket, is_acknowledged: true };
-            self.sink.committed(&[Committed { first: *next, record, origin }]);
-            *next = next.plus(record.numbers());
-        }
-        waiting.len()
-    }
-
-    fn refuse(&self, refusal: &Refusal) -> usize {
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap());
-        let batches = waiting.len();
-        waiting.into_iter().for_each(|(ticket, record)| self.sink.refused(ticket, record, refusal.clone()));
-        batches
-    }
-}
-
-impl Log for HeldLog {
-    fn append(&self, group: &mut Vec<Append>) {
-        self.waiting.lock().unwrap().append(group);
-    }
-
-    fn is_ready(&self) -> bool {
-        true
-    }
-
-    fn is_behind(&self) -> bool {
-        false
-    }
-
-    fn flush(&self) {}
-
-    fn close(&self) {}
-}
-
-impl std::fmt::Debug for HeldLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HeldLog").finish_non_exhaustive()
-    }
-}
-
-fn servers() -> (Servers, Arc<HeldLog>) {
-    let mut held = None;
-    let servers = Servers::with_log(None, |sink| {
-        let next = Mutex::new(Sequence::START.next());
-        sink.epoch_began(EpochTag::from_bits(7), Sequence::START.next());
-        let log = Arc::new(HeldLog { sink, waiting: Mutex::default(), next });
-        held = Some(Arc::clone(&log));
-        log
-    });
-    (servers, held.unwrap())
-}
 
 fn refused() -> Refusal {
     Refusal::Refused { reason: "full".to_owned() }

@@ -4,7 +4,6 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 
 use super::targets::{JOINT, client_target};
-use crate::base::fingerprint::Fingerprint;
 use crate::base::id::{ClientId, EventId};
 use crate::base::name::ChannelName;
 use crate::sse::encode::{IdField, encode_event};
@@ -20,24 +19,6 @@ pub struct Events {
     /// The targets of each event, joined by [`JOINT`], and its conflation key.
     names: String,
     drafts: Vec<Draft>,
-}
-
-/// An idempotency key and its content. The same key with other content is a client's mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The key.
-    pub key: Fingerprint,
-    /// The content: a whole request, or one event.
-    pub body: Fingerprint,
-}
-
-/// The idempotency key under which an event is published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventKey {
-    /// The index of the event.
-    pub event: usize,
-    /// The key and its content.
-    pub claim: Claim,
 }
 
 /// An event that goes to one stream.

@@ -3,9 +3,11 @@
 //! another node, is a record.
 
 mod events;
+mod keys;
 pub mod targets;
 
-pub use events::{Addressed, Claim, EventKey, EventRef, Events};
+pub use events::{Addressed, EventRef, Events};
+pub use keys::{Claim, EventKey};
 
 use crate::base::name::ChannelName;
 

@@ -10,6 +10,9 @@ use super::process::Memory;
 use super::report::{Busy, Report};
 use super::sequence::Tally;
 
+/// More reading threads than this are not shown each.
+const READERS_SHOWN_MAX: usize = 4;
+
 /// Writes the result as a table of names and figures, followed by what limits their meaning.
 pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let failures =
@@ -49,8 +52,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
     }
     push_server(&mut rows, report);
     if let Some(run) = &report.run {
-        let readers: Vec<String> = run.readers.iter().map(busy).collect();
-        rows.push(("reading threads", readers.join("; ")));
+        rows.push(("reading threads", busy_readers(&run.readers)));
         rows.push(("publishing thread", busy(&run.publisher)));
     }
     rows
@@ -125,6 +127,18 @@ fn busy(busy: &Busy) -> String {
     format!("{running:.1} % of a CPU, {waiting:.1} % waiting for one")
 }
 
+/// Few threads each, of many the least and the most busy: the table stays as wide as a terminal.
+fn busy_readers(readers: &[Busy]) -> String {
+    let by_running = |a: &&Busy, b: &&Busy| a.running.total_cmp(&b.running);
+    let ends = [readers.iter().min_by(by_running), readers.iter().max_by(by_running)];
+    match (readers.len() <= READERS_SHOWN_MAX, ends) {
+        (false, [Some(least), Some(most)]) => {
+            format!("{}, from {} to {}", readers.len(), busy(least), busy(most))
+        }
+        _ => readers.iter().map(busy).collect::<Vec<_>>().join("; "),
+    }
+}
+
 fn memory(memory: &Memory) -> String {
     mebibytes(memory.rss_bytes)
 }
@@ -143,4 +157,24 @@ fn time(ns: u64) -> String {
 
 fn count(number: f64) -> String {
     if number < 100.0 { format!("{number:.1}") } else { format!("{number:.0}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_reading_threads_are_shown_by_the_least_and_the_most_busy() {
+        let readers = |count: u32| -> Vec<Busy> {
+            (1..=count).map(|n| Busy { running: f64::from(n) / 100.0, waiting_for_cpu: 0.0 }).collect()
+        };
+        assert_eq!(
+            busy_readers(&readers(2)),
+            "1.0 % of a CPU, 0.0 % waiting for one; 2.0 % of a CPU, 0.0 % waiting for one"
+        );
+        assert_eq!(
+            busy_readers(&readers(64)),
+            "64, from 1.0 % of a CPU, 0.0 % waiting for one to 64.0 % of a CPU, 0.0 % waiting for one"
+        );
+    }
 }

@@ -308,7 +308,26 @@ mod tests {
     use super::*;
     use crate::base::name::ChannelName;
     use crate::hub::Begin;
+    use crate::record::{Events, Record};
+    use crate::shard::publishing::tickets::application_ticket;
     use crate::sse::event::Event;
+
+    #[test]
+    fn the_log_is_closed_once_the_server_has_ended() {
+        let server = Server::builder().listen(([127, 0, 0, 1], 0)).shards(1).bind().unwrap();
+        let handle = server.handle();
+        let channel = ChannelName::parse("a").unwrap();
+        let append = || {
+            let record = Record::from(Events::of(&channel, &Event::new("x")));
+            handle.shared().core.log.append(&mut vec![(application_ticket(9), record)]);
+            handle.shared().core.hub.head().0
+        };
+        let running = server.start().unwrap();
+        assert_eq!(append(), 1);
+        handle.drain();
+        running.wait().unwrap();
+        assert_eq!(append(), 1, "it takes nothing any more");
+    }
 
     #[test]
     fn a_server_that_is_behind_gives_batches_back_until_it_has_caught_up() {

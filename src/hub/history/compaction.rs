@@ -176,3 +176,19 @@ fn merge(pages: &[&Page]) -> Page {
     merged.sealed = true;
     merged
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_merged_with_a_bounded_number_of_others() {
+        let mut history = History::new(256 * 1024);
+        for number in 0..100 {
+            let first = Sequence(10 * number + 1);
+            let page = Page { live_bytes: 1, sealed: true, ..Page::new(first, Segment::of(&[])) };
+            history.pages.push_back(Box::new(page));
+        }
+        assert_eq!([10, 99].map(|index| history.mergeable_from(index)), [0, 99 - 32]);
+    }
+}
